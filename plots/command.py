@@ -1,0 +1,27 @@
+"""What the two command lines share: the options, and how a mistake ends."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from core.errors import UserError
+from plots.style import METRICS
+
+
+def parser(module: str, description: str) -> argparse.ArgumentParser:
+    """Options of everything that is made from rows."""
+    options = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    options.add_argument("--out", default="results", help="folder that holds runs/ (default: %(default)s)")
+    options.add_argument("--draft", action="store_true", help="show what is there although runs are missing")
+    options.add_argument("--metric", nargs="+", choices=METRICS, default=list(METRICS), help="default: %(default)s")
+    return options
+
+
+def run(work: Callable[[], None]) -> int:
+    """Exit code: 0, or 2 with one line on stderr for a mistake in the input or a folder that cannot be written."""
+    try:
+        work()
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,54 @@
+"""How things are called, ordered and coloured, in tables and figures alike. An algorithm needs no entry here; an entry fixes its looks."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+# name in print, colour, marker; the order of the table's columns. Okabe and Ito's palette, distinct for colour-blind readers.
+ALGORITHMS = {
+    "bc": ("BC", "#5A5A5A", "o"),
+    "icq": ("ICQ", "#56B4E9", "v"),
+    "omar": ("OMAR", "#CC79A7", "^"),
+    "cfcql": ("CFCQL", "#009E73", "s"),
+    "omiga": ("OMIGA", "#0072B2", "D"),
+    "inspo": ("InSPO", "#D55E00", "P"),
+}
+SPARE = [("#E69F00", "X"), ("#332288", "<"), ("#882255", ">"), ("#999933", "p"), ("#661100", "h"), ("#44AA99", "d")]  # after Tol
+METRICS = {"return": "greedy policies", "return_sampled": "sampled actions"}
+NARROW, WIDE = 3.3, 6.9  # inches: one and two columns of a paper
+RC = {
+    "pdf.fonttype": 42,
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3,
+    "savefig.dpi": 220,
+}
+
+
+def algorithm(name: str) -> tuple[str, str, str]:
+    """Name in print, colour, marker. Unknown ones get theirs from their name alone, whoever else is in the figure."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return ALGORITHMS.get(name) or (name.upper(), *SPARE[digest[0] % len(SPARE)])
+
+
+def order(names: Iterable[str]) -> list[str]:
+    """Each once: known algorithms first, in the order above, then the rest with numbers by size (3m before 10m)."""
+    known = list(ALGORITHMS)
+    numbers = {name: [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)] for name in names}
+    return sorted(numbers, key=lambda name: (known.index(name) if name in known else len(known), numbers[name]))
+
+
+def scenario(task: str) -> str:
+    """`5m_vs_6m-expert` -> `5m_vs_6m`."""
+    return task.rpartition("-")[0] or task

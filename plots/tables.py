@@ -1,0 +1,199 @@
+"""Rows -> the tables of the paper, as Markdown, LaTeX (booktabs, graphicx) and CSV.
+
+    python -m plots.tables [--out results] [--draft] [--metric return return_sampled] [--protocol last|best]
+
+Writes `<out>/tables/main.*` from the runs with their published settings, and `ablation.*` if there are runs with `--set`.
+"""
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from plots import command, rows, stats, style
+
+PROTOCOLS = {"last": "last checkpoint", "best": "best checkpoint of each run, chosen by playing"}
+AGGREGATE = "IQM, normalised"
+MISSING = "--"
+
+
+class Cell(NamedTuple):
+    text: str
+    bold: bool = False
+
+
+class Table(NamedTuple):
+    """What the writers print; `blocks` of rows are separated by a line."""
+
+    label: str
+    caption: str
+    header: list[str]
+    blocks: list[list[list[Cell]]]
+    notes: list[str]
+
+
+def number(x: float) -> str:
+    """Two decimals, one for hundreds, none beyond; never a negative zero."""
+    digits = 2 if abs(x) < 100 else 1 if abs(x) < 1000 else 0
+    return f"{round(x, digits) + 0.0:.{digits}f}"
+
+
+def _cell(row, usual: int = 0) -> Cell:
+    """A row of stats.cells (mean ± std) or, lacking a std, of stats.aggregate (value [low, high]). One run has no spread to show;
+    a number of runs other than the `usual` one is shown."""
+    spread = f" ± {number(row.std)}" if "std" in row._fields else f" [{number(row.low)}, {number(row.high)}]"
+    text = number(row.value) + ("" if pd.isna(row.low) else spread) + (" †" if row.close else "")
+    return Cell(text + (f" (n = {row.n})" if usual and row.n != usual else ""), row.best)
+
+
+def main(frame: pd.DataFrame, metric: str, protocol: str, draft: bool = False) -> tuple[Table, pd.DataFrame]:
+    """Tasks x algorithms with a row of aggregates -> (table, its numbers in full, one row per cell). UserError: holes, unless `draft`."""
+    if not draft:
+        rows.require(frame, metric)
+    references = rows.references(frame)
+    algos, tasks = style.order(frame.algo), style.order(frame.task)
+    scores = stats.final(frame, metric, protocol)
+    cells, total = stats.cells(scores), stats.aggregate(scores, references)
+    usual = int(cells.n.max()) if len(cells) else 0
+    shown = {(row.task, row.algo): _cell(row, usual) for row in cells.itertuples()}
+    shown |= {(AGGREGATE, row.algo): _cell(row) for row in total.itertuples()}
+
+    def line(name: str, *extra: Cell) -> list[Cell]:
+        return [Cell(name), *extra, *(shown.get((name, algo), Cell(MISSING)) for algo in algos)]
+
+    mean = dict(zip(frame.task, frame.data_mean))
+    body = [line(task, Cell(number(mean[task])), Cell(number(references[task][1]))) for task in tasks]
+    header = ["task", "dataset", "best known", *(style.algorithm(algo)[0] for algo in algos)]
+    notes = [
+        f"{AGGREGATE}: interquartile mean over runs and tasks of the return scaled to 0 (uniformly random) .. 100 (best known), "
+        "with its 95 % stratified bootstrap interval.",
+        *_notes(frame),
+    ]
+    foot = [line(AGGREGATE, Cell(""), Cell("100.00"))]
+    table = Table(f"main-{metric}", _caption(frame, metric, protocol, usual), header, [body, foot], notes)
+    return table, pd.concat([cells, total.assign(task=AGGREGATE)]).assign(metric=metric, protocol=protocol)
+
+
+def ablation(frame: pd.DataFrame, metric: str, protocol: str) -> tuple[Table, pd.DataFrame]:
+    """Of each algorithm that was run with overrides: the unmodified method and each set of overrides x the tasks of these runs.
+    Ablations need not be complete: a cell nobody ran is "--"."""
+    changed = frame[frame.overrides != ""]
+    frame = frame[frame.algo.isin(changed.algo) & frame.task.isin(changed.task)]
+    tasks, blocks, numbers = style.order(frame.task), [], []
+    usual = int(frame.groupby(rows.RUN).seed.nunique().max())
+    for algo in style.order(frame.algo):
+        mine = frame[frame.algo == algo]
+        cells = stats.cells(stats.final(mine.assign(algo=mine.overrides), metric, protocol)).rename(columns={"algo": "overrides"})
+        shown = {(row.overrides, row.task): _cell(row, usual) for row in cells.itertuples()}
+        variants = ["", *sorted(set(mine.overrides) - {""})]
+        names = [Cell(style.algorithm(algo)[0]), *[Cell("")] * (len(variants) - 1)]
+        blocks.append(
+            [
+                [name, Cell(variant or "unmodified"), *(shown.get((variant, task), Cell(MISSING)) for task in tasks)]
+                for name, variant in zip(names, variants)
+            ]
+        )
+        numbers.append(cells.assign(algo=algo))
+    caption = "What each part is worth. " + _caption(frame, metric, protocol, usual)
+    table = Table(f"ablation-{metric}", caption, ["method", "change", *tasks], blocks, _notes(frame))
+    return table, pd.concat(numbers).assign(metric=metric, protocol=protocol)
+
+
+def _caption(frame: pd.DataFrame, metric: str, protocol: str, n: int) -> str:
+    episodes = " or ".join(map(str, sorted(frame.episodes.unique())))
+    return (
+        f"Return of {style.METRICS[metric]} ({metric}), {PROTOCOLS[protocol]}, {episodes} episodes in the final evaluation: "
+        f"mean ± standard deviation over n = {n} seeds. Bold: highest mean of its comparison; †: its 95 % bootstrap interval overlaps with the best one's."
+    )
+
+
+def _notes(frame: pd.DataFrame) -> list[str]:
+    per_step = style.order(frame.task[frame.per_step.astype(bool)])
+    data = dict(zip(frame.task, frame.data))
+    return [
+        *([f"Mean reward per step instead of the sum over an episode: {', '.join(per_step)}."] if per_step else []),
+        f"Data (sha256): {', '.join(f'{task} {data[task][:8]}' for task in style.order(data))}.",
+    ]
+
+
+def markdown(table: Table) -> str:
+    """Pipe table, caption above, notes below."""
+
+    def line(cells: list[Cell]) -> str:
+        texts = (f"**{text}**" if bold else text for text, bold in ((cell.text.replace("|", "\\|"), cell.bold) for cell in cells))
+        return f"| {' | '.join(texts)} |"
+
+    left = 2 if table.header[1] == "change" else 1
+    rule = "|" + "---|" * left + "---:|" * (len(table.header) - left)
+    lines = [line([Cell(name) for name in table.header]), rule, *(line(row) for block in table.blocks for row in block)]
+    return "\n".join([table.caption, "", *lines, "", *(note + "  " for note in table.notes)]) + "\n"
+
+
+LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "_%&#${}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$^\dagger$"}
+)
+
+
+def latex(table: Table) -> str:
+    """A float for \\input; needs booktabs and graphicx (a table wider than the text is scaled down to it)."""
+
+    def line(cells: list[Cell]) -> str:
+        texts = (rf"\textbf{{{text}}}" if bold else text for text, bold in ((cell.text.translate(LATEX), cell.bold) for cell in cells))
+        return " & ".join(texts) + r" \\"
+
+    left = 2 if table.header[1] == "change" else 1
+    body = "\n\\midrule\n".join("\n".join(line(row) for row in block) for block in table.blocks)
+    return "\n".join(
+        [
+            r"\begin{table}[htb]",
+            r"\centering\small",
+            rf"\caption{{{table.caption.translate(LATEX)}}}",
+            rf"\label{{tab:{table.label}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(table.header) - left)}}}",
+            r"\toprule",
+            line([Cell(name) for name in table.header]),
+            r"\midrule",
+            body,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            *(rf"\par\footnotesize\raggedright {note.translate(LATEX)}" for note in table.notes),
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def write(folder: Path, name: str, tables: list[tuple[Table, pd.DataFrame]]) -> str:
+    """`name`.md, .tex and .csv -> the Markdown. No tables, no files: older ones are removed."""
+    paths = [folder / f"{name}{suffix}" for suffix in (".md", ".tex", ".csv")]
+    if not tables:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return ""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(markdown(table) for table, _ in tables)
+    texts = text, "\n".join(latex(table) for table, _ in tables), pd.concat([numbers for _, numbers in tables]).to_csv(index=False)
+    for path, content in zip(paths, texts):
+        path.write_text(content, encoding="utf-8")
+    return text
+
+
+def run(argv: list[str] | None = None) -> int:
+    options = command.parser("plots.tables", "Make the tables from the rows under <out>/runs.")
+    options.add_argument("--protocol", choices=PROTOCOLS, default="last", help="which evaluation is a run's score (default: %(default)s)")
+    args = options.parse_args(argv)
+
+    def work():
+        frame, everything = rows.read(args.out), rows.read(args.out, overrides=True)
+        mains = [main(frame, metric, args.protocol, args.draft) for metric in args.metric if len(frame)]
+        changes = [ablation(everything, metric, args.protocol) for metric in args.metric if (everything.overrides != "").any()]
+        folder = Path(args.out, "tables")
+        print("\n".join(filter(None, [write(folder, "main", mains), write(folder, "ablation", changes)])))
+
+    return command.run(work)
+
+
+if __name__ == "__main__":
+    sys.exit(run())
