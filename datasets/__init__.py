@@ -1,0 +1,5 @@
+"""Recorded play: one file format, what builds, converts and checks it, and the windows that training draws from it."""
+
+from datasets.store import fetch, state
+
+__all__ = ["fetch", "state"]

@@ -1,0 +1,456 @@
+"""One HDF5 layout for every environment, its only writer, its reader and its validator.
+
+    /steps     T rows, all episodes end to end    actions rewards terminated truncated [behaviour_logp]
+    /obs       T + E rows                         obs state [legal]
+    /episodes  E rows (offset: E + 1)             offset return won seed
+
+An episode of n steps has n + 1 rows in /obs: step t of episode e sees row t + e and leads to row t + e + 1. The root's attributes
+are `Dataset.meta`. A file is checked completely before any of it is used; it may come from anywhere, so nothing is unpickled, nothing
+outside the file is read, and no size is believed before the bytes for it are known to be there.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from core.errors import UserError
+from core.types import Task
+
+FORMAT, VERSION = "offline-marl", 1
+CHUNK = 256 * 1024  # bytes: one read of a disk or of a network file system
+DEFLATE_RATIO = 1032  # no deflate stream shrinks its data further than this
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+PATHS = {
+    "obs": "obs/obs",
+    "state": "obs/state",
+    "legal": "obs/legal",
+    "actions": "steps/actions",
+    "rewards": "steps/rewards",
+    "terminated": "steps/terminated",
+    "truncated": "steps/truncated",
+    "behaviour_logp": "steps/behaviour_logp",
+    "offset": "episodes/offset",
+    "won": "episodes/won",
+    "seed": "episodes/seed",
+}
+RETURN = "episodes/return"
+NAMES = {path: name for name, path in PATHS.items()} | {RETURN: "return"}
+# What libhdf5, its filters and h5py raise over a damaged file.
+DAMAGE = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
+CARD = {  # what the task says about the data
+    "format": str,
+    "format_version": int,
+    "task": str,
+    "family": str,
+    "quality": str,
+    "backend": str,
+    "action_kind": str,
+    "agents": int,
+    "obs": int,
+    "state": int,
+    "actions": int,
+    "limit": int,
+    "per_step": bool,
+    "reference_random": float,
+    "reference_best": float,
+}
+PROVENANCE = {"source": str, "source_sha256": str, "behaviour": str, "notes": str}  # "" where there is nothing to say
+SIZES = ("task", "action_kind", "agents", "obs", "state", "actions", "limit", "per_step")  # must be those of the task
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """E episodes, T steps, N agents, end to end. Observation rows of episode e: offset[e] + e up to and with offset[e + 1] + e."""
+
+    obs: np.ndarray  # [T+E, N, O] float32
+    state: np.ndarray  # [T+E, S] float32
+    legal: np.ndarray  # [T+E, N, A] bool; Box: [T+E, N, 1], all true, not stored
+    actions: np.ndarray  # [T, N] int8 (int16 from 128 actions on), or [T, N, D] float32 in [-1, 1]
+    rewards: np.ndarray  # [T] float32, of the team
+    terminated: np.ndarray  # [T] bool, the game was over after this step
+    truncated: np.ndarray  # [T] bool, the recording stopped although the game went on (time limit)
+    behaviour_logp: np.ndarray  # [T, N] float32, log-probability of each action under the policy that played; unknown: [T, 0]
+    offset: np.ndarray  # [E+1] int64, first step of each episode, then T
+    won: np.ndarray  # [E] int8, 1 or 0; -1 where winning has no meaning
+    seed: np.ndarray  # [E] int64, what the environment was reset with; -1 where unknown
+    meta: dict[str, Any]  # CARD and PROVENANCE; of a file also the statistics and `content_sha256`
+
+    @property
+    def episodes(self) -> int:
+        return len(self.offset) - 1
+
+    @property
+    def steps(self) -> int:
+        return len(self.rewards)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Steps of each episode [E] int64."""
+        return np.diff(self.offset)
+
+    @cached_property
+    def returns(self) -> np.ndarray:
+        """Sum of the rewards of each episode [E] float64, correctly rounded: the same on every machine."""
+        rewards, bounds = self.rewards.tolist(), self.offset.tolist()
+        return np.array([math.fsum(rewards[a:b]) for a, b in pairwise(bounds)])
+
+
+def pack(
+    task: Task,
+    lengths: np.ndarray,  # [E] int
+    obs: np.ndarray,  # [E, L+1, N, O]
+    state: np.ndarray,  # [E, L+1, S]
+    legal: np.ndarray,  # [E, L+1, N, A]
+    actions: np.ndarray,  # [E, L, N] or [E, L, N, D]
+    rewards: np.ndarray,  # [E, L]
+    terminated: np.ndarray,  # [E] bool; an episode that did not terminate was truncated
+    won: np.ndarray,  # [E]
+    seed: np.ndarray,  # [E]
+    **provenance: str,
+) -> Dataset:
+    """Padded episodes -> Dataset. What lies behind an episode's end is dropped. Actions out of range raise UserError."""
+    step = np.arange(actions.shape[1]) < lengths[:, None]
+    row = np.arange(obs.shape[1]) <= lengths[:, None]
+    last = np.arange(actions.shape[1]) == lengths[:, None] - 1
+    space, actions = task.spec.space, actions[step]
+    if space.kind == "discrete" and actions.size and (actions.min() < 0 or actions.max() >= space.width):
+        raise UserError(f"actions {actions.min()} .. {actions.max()} in the data; {task.name} has actions 0 .. {space.width - 1}")
+    return Dataset(
+        obs=obs[row].astype("<f4"),
+        state=state[row].astype("<f4"),
+        legal=legal[row].astype(bool),
+        actions=actions.astype(_action_dtype(space.kind, space.width)),
+        rewards=rewards[step].astype("<f4"),
+        terminated=(last & terminated[:, None])[step],
+        truncated=(last & ~terminated[:, None])[step],
+        behaviour_logp=np.zeros((step.sum(), 0), "<f4"),
+        offset=np.concatenate([[0], np.cumsum(lengths)]).astype("<i8"),
+        won=won.astype("i1"),
+        seed=seed.astype("<i8"),
+        meta=card(task) | {key: provenance.get(key, "") for key in PROVENANCE},
+    )
+
+
+def card(task: Task) -> dict[str, Any]:
+    """The part of `meta` that follows from the task."""
+    spec = task.spec
+    return {
+        "format": FORMAT,
+        "format_version": VERSION,
+        "task": task.name,
+        "family": task.family,
+        "quality": task.quality,
+        "backend": task.backend,
+        "action_kind": spec.space.kind,
+        "agents": spec.agents,
+        "obs": spec.obs,
+        "state": spec.state,
+        "actions": spec.space.width,
+        "limit": spec.limit,
+        "per_step": task.per_step,
+        "reference_random": float(task.reference[0]),
+        "reference_best": float(task.reference[1]),
+    }
+
+
+def statistics(d: Dataset) -> dict[str, Any]:
+    """The part of `meta` that follows from the arrays. `return_*` in the task's unit, `sum_*` of the plain sums of rewards."""
+    per_task = d.returns / d.lengths if d.meta["per_step"] else d.returns
+    won = d.won[d.won >= 0]
+    out = {"episodes": d.episodes, "steps": d.steps, "win_rate": float(won.mean()) if len(won) else -1.0}
+    for name, x in (("return", per_task), ("sum", d.returns), ("length", d.lengths)):
+        out |= {f"{name}_{f}": float(getattr(x, f)()) for f in ("mean", "std", "min", "max")}
+    return out
+
+
+def content_sha256(d: Dataset) -> str:
+    """Of the task's name and every array's (path, dtype, shape, bytes), sorted. Chunks, compression and the rest of `meta` do not count."""
+    h = hashlib.sha256(f"{d.meta['task']}\n".encode())
+    for path, x in sorted(_arrays(d).items()):
+        h.update(f"{path} {x.dtype.str} {x.shape}\n".encode())
+        h.update(np.ascontiguousarray(x).data)
+    return h.hexdigest()
+
+
+def save(d: Dataset, path: str | Path) -> None:
+    """Write the whole file or none of it. Data that `load` would refuse, an unwritable folder and a full disk raise UserError."""
+    path = Path(path)
+    if found := problems(d):
+        raise UserError(f"{path} is not written: {_first(found)}")
+    meta = d.meta | statistics(d) | {"content_sha256": content_sha256(d)}
+    meta["meta_sha256"] = _meta_sha256(meta)
+    image = io.BytesIO()  # built in memory, because libhdf5 cannot be trusted to clean up on a full disk
+    with h5py.File(image, "w", libver=("v110", "v110")) as f:  # from 1.10 on the file's own structure carries checksums
+        f.attrs.update(meta)
+        for name, x in _arrays(d).items():
+            rows = max(1, min(len(x), CHUNK // max(1, x[:1].nbytes)))
+            packed = {"chunks": (rows, *x.shape[1:]), "compression": "gzip", "compression_opts": 1} if x.size else {}
+            f.create_dataset(name, data=x, track_times=False, **packed)
+
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    with writing(path):
+        try:
+            with open(part, "xb") as f:
+                f.write(image.getbuffer())
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def load(path: str | Path, task: Task | None = None) -> Dataset:
+    """Read and check everything. A file with any fault, or (if given) of another task, raises UserError."""
+    d, found = _read(Path(path), task)
+    if found:
+        raise UserError(f"{path}: {_first(found)}; see `python -m datasets validate {path}`, then delete it and build or convert it again")
+    return d
+
+
+def violations(path: str | Path, task: Task | None = None) -> list[str]:
+    """Everything that is wrong with a file, with places; empty if it is sound. A file that does not exist raises UserError."""
+    return _read(Path(path), task)[1]
+
+
+def peek(path: str | Path) -> dict[str, Any]:
+    """`meta` of a file, unchecked, without reading its data; {} where it cannot be read."""
+    try:
+        with h5py.File(path, "r", locking=False) as f:
+            return _attributes(f)
+    except DAMAGE:
+        return {}
+
+
+def problems(d: Dataset, task: Task | None = None) -> list[str]:
+    """What is wrong with a dataset in memory, with places. A fault that makes further checks meaningless ends the list."""
+    return (
+        _meta_problems(d.meta, task)
+        or _shape_problems({name: getattr(d, name) for name in PATHS}, d.meta)
+        or _offset_problems(d)
+        or list(_value_problems(d))
+    )
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the operating system refuses inside is a UserError about `path`."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno in FULL:
+            raise UserError(f"no space left on the disk of {path.parent} for {path.name}: make room there and run the same again") from e
+        raise UserError(f"cannot write {path}: {e.strerror or e}; check that the folder exists and is yours to write") from e
+
+
+def _arrays(d: Dataset) -> dict[str, np.ndarray]:
+    """What is stored: path -> array."""
+    neutral = {"legal": d.meta["action_kind"] == "box", "behaviour_logp": d.behaviour_logp.shape[1] == 0}
+    return {PATHS[name]: getattr(d, name) for name in PATHS if not neutral.get(name)} | {RETURN: d.returns.astype("<f4")}
+
+
+def _read(path: Path, task: Task | None) -> tuple[Dataset | None, list[str]]:
+    """The dataset (None if it cannot even be read) and all its faults."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; `python -m datasets list` shows what there is")
+    try:
+        with h5py.File(path, "r", locking=False) as f:
+            meta = _attributes(f)
+            if found := _meta_problems(meta, task):
+                return None, found
+            arrays, found = _read_arrays(f, meta)
+    except DAMAGE as e:
+        return None, [f"cut short, damaged, or not an HDF5 file ({type(e).__name__}: {_line(e)})"]
+    if found:
+        return None, found
+
+    returns = arrays.pop("return")
+    d = Dataset(**arrays, meta=meta)
+    if found := problems(d):
+        return d, found
+    if (wrong := returns != d.returns.astype("<f4")).any():
+        found.append(f"{RETURN}: not the sum of the rewards in episode {wrong.argmax()}")
+    found += [f"attribute {k}: {meta.get(k)}, the data say {v}" for k, v in statistics(d).items() if not _close(meta.get(k), v)]
+    if meta.get("content_sha256") != (content := content_sha256(d)):
+        found.append(f"attribute content_sha256: {meta.get('content_sha256')}, the data say {content}: one of them was changed")
+    if meta.pop("meta_sha256", None) != _meta_sha256(meta):
+        found.append("attribute meta_sha256: does not fit the attributes: one of them was changed")
+    return d, found
+
+
+def _read_arrays(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Name -> array, once the file is known to hold all that it declares."""
+    stored, found = {}, []
+    for path, thing in _things(f):
+        if path not in NAMES:
+            found.append(f"{path}: unknown to format version {VERSION}")
+        elif thing is None or not isinstance(thing, h5py.Dataset) or thing.is_virtual or thing.external:
+            found.append(f"{path}: not an array stored in this file")
+        elif thing.id.get_storage_size() * (DEFLATE_RATIO if thing.compression else 1) < thing.nbytes:
+            found.append(f"{path}: declares {thing.nbytes} bytes, but only {thing.id.get_storage_size()} are stored")
+        else:
+            stored[NAMES[path]] = thing
+    optional = {"behaviour_logp"} | ({"legal"} if meta["action_kind"] == "box" else set())
+    found = [f"{path}: missing" for path, name in NAMES.items() if name not in optional and path not in {p for p, _ in _things(f)}] + found
+    if found:
+        return {}, found
+
+    rows = stored["rewards"].size + stored["offset"].size - 1
+    stored.setdefault("behaviour_logp", np.zeros((stored["rewards"].size, 0), "<f4"))
+    stored.setdefault("legal", np.broadcast_to(True, (max(rows, 0), meta["agents"], 1)))
+    if found := _shape_problems(stored, meta):
+        return {}, found
+    arrays = {}
+    for name, thing in stored.items():
+        try:
+            arrays[name] = np.array(thing)
+        except DAMAGE as e:  # the other arrays are still worth reading
+            found.append(f"{thing.name[1:]}: cannot be read ({_line(e)})")
+    return arrays, found
+
+
+def _things(f: h5py.File) -> list[tuple[str, Any]]:
+    """(path, group, array or other) of all that is in the root and in its groups; None for a link, which might lead out of the file."""
+
+    def follow(group: h5py.Group, name: str) -> Any:
+        return group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
+
+    out = []
+    for name in f:
+        thing = follow(f, name)
+        inside = [(f"{name}/{key}", follow(thing, key)) for key in thing] if isinstance(thing, h5py.Group) else [(name, thing)]
+        out += inside
+    return out
+
+
+def _attributes(f: h5py.File) -> dict[str, Any]:
+    return {key: value.item() if isinstance(value, np.generic) else value for key, value in f.attrs.items()}
+
+
+def _action_dtype(kind: str, width: int) -> str:
+    return "<f4" if kind == "box" else "|i1" if width <= 127 else "<i2"
+
+
+def _meta_problems(meta: dict[str, Any], task: Task | None) -> list[str]:
+    if meta.get("format") != FORMAT:
+        return [f"attribute format: {meta.get('format')!r}, not {FORMAT!r}: another program's file"]
+    if meta.get("format_version") != VERSION:
+        return [f"attribute format_version: {meta.get('format_version')!r}, this program reads {VERSION}"]
+    found = [
+        f"attribute {k}: {'missing' if k not in meta else repr(meta[k])}, not of type {t.__name__}"
+        for k, t in (CARD | PROVENANCE).items()
+        if type(meta.get(k)) is not t
+    ]
+    found += [f"attribute {k}: neither text nor a number" for k, v in meta.items() if type(v) not in (str, int, float, bool)]
+    if not found:
+        found += [f"attribute {k}: {meta[k]}, should be at least 1" for k in ("agents", "obs", "actions", "limit") if meta[k] < 1]
+    if not found and meta["action_kind"] not in ("discrete", "box"):
+        found.append(f"attribute action_kind: {meta['action_kind']!r}, neither 'discrete' nor 'box'")
+    if task and not found:
+        here = card(task)
+        found += [f"attribute {k}: {meta[k]!r} in the data, {here[k]!r} in task {task.name}" for k in SIZES if meta[k] != here[k]]
+    return found
+
+
+def _shape_problems(x: dict[str, Any], meta: dict[str, Any]) -> list[str]:
+    """`x`: name -> anything with a shape and a dtype."""
+    t, e = math.prod(x["rewards"].shape), math.prod(x["offset"].shape) - 1
+    n, width, box = meta["agents"], meta["actions"], meta["action_kind"] == "box"
+    logp = x["behaviour_logp"].shape[-1:] == (0,)
+    expected = {
+        "obs": ((t + e, n, meta["obs"]), "<f4"),
+        "state": ((t + e, meta["state"]), "<f4"),
+        "legal": ((t + e, n, 1 if box else width), "|b1"),
+        "actions": ((t, n, width) if box else (t, n), _action_dtype(meta["action_kind"], width)),
+        "rewards": ((t,), "<f4"),
+        "terminated": ((t,), "|b1"),
+        "truncated": ((t,), "|b1"),
+        "behaviour_logp": ((t, 0 if logp else n), "<f4"),
+        "offset": ((e + 1,), "<i8"),
+        "won": ((e,), "|i1"),
+        "seed": ((e,), "<i8"),
+        "return": ((e,), "<f4"),
+    }
+    found = [f"{'episodes' if e < 1 else 'steps'}: there are none"] * (e < 1 or t < 1)
+    for name, thing in x.items():
+        shape, dtype = expected[name]
+        place = PATHS.get(name, RETURN)
+        if thing.dtype != np.dtype(dtype):
+            found.append(f"{place}: type {thing.dtype}, should be {np.dtype(dtype)}")
+        if tuple(thing.shape) != shape:
+            found.append(f"{place}: shape {tuple(thing.shape)}, should be {shape} for {t} steps of {e} episodes of {n} agents")
+    return found
+
+
+def _offset_problems(d: Dataset) -> list[str]:
+    place = PATHS["offset"]
+    if d.offset[0] != 0 or d.offset[-1] != d.steps:
+        return [f"{place}: runs from {d.offset[0]} to {d.offset[-1]}, should from 0 to {d.steps}, the number of steps"]
+    return [
+        f"{place}: episode {e} has {n} steps, should have 1 .. {d.meta['limit']}"
+        for e, n in enumerate(d.lengths)
+        if not 1 <= n <= d.meta["limit"]
+    ]
+
+
+def _value_problems(d: Dataset) -> Iterator[str]:
+    box, last = d.meta["action_kind"] == "box", np.zeros(d.steps, bool)
+    last[d.offset[1:] - 1] = True
+    of_step = np.repeat(np.arange(d.episodes), d.lengths)
+    of_row = np.repeat(np.arange(d.episodes), d.lengths + 1)
+    now = np.arange(d.steps) + of_step  # rows of observation
+
+    def bad(name: str, wrong: np.ndarray, what: str) -> Iterator[str]:
+        """`wrong` [steps, rows or episodes, ...]"""
+        wrong = wrong.reshape(len(wrong), -1).any(1)
+        if wrong.any():
+            i = int(wrong.argmax())
+            episode = i if len(wrong) == d.episodes else (of_step if len(wrong) == d.steps else of_row)[i]
+            place = "" if len(wrong) == d.episodes else f"{'step' if len(wrong) == d.steps else 'row'} {i} of the file, in "
+            yield f"{PATHS[name]}: {what}, {wrong.sum()} times, first at {place}episode {episode}"
+
+    for name in ("obs", "state", "rewards", "behaviour_logp") + ("actions",) * box:
+        yield from bad(name, ~np.isfinite(getattr(d, name)), "NaN or infinity")
+    yield from bad("legal", ~d.legal.any(-1), "an agent without any legal action")
+    if box:
+        yield from bad("actions", np.abs(d.actions) > 1, "outside [-1, 1]")
+    else:
+        outside = (d.actions < 0) | (d.actions >= d.meta["actions"])
+        yield from bad("actions", outside, f"not one of the actions 0 .. {d.meta['actions'] - 1}")
+        inside = np.where(outside, 0, d.actions).astype(np.int64)
+        yield from bad(
+            "actions", ~outside & ~np.take_along_axis(d.legal[now], inside[..., None], -1)[..., 0], "an action that is not legal"
+        )
+    yield from bad("terminated", (d.terminated | d.truncated) & ~last, "an end in the middle of an episode")
+    yield from bad("terminated", (d.terminated == d.truncated) & last, "an episode's last step is not either terminated or truncated")
+    yield from bad("won", ~np.isin(d.won, (-1, 0, 1)), "not -1, 0 or 1")
+
+
+def _meta_sha256(meta: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+
+
+def _close(a: Any, b: float) -> bool:
+    return type(a) is type(b) and math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def _first(found: list[str]) -> str:
+    return found[0] + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
+
+
+def _line(e: BaseException) -> str:
+    return " ".join(str(e).split())[:160]

@@ -1,0 +1,113 @@
+"""Datasets of the games, made by playing them. The same content on every machine: raw Philox words, taken modulo small numbers.
+
+XOR and Bridge follow the recordings that come with AlberDICE (github.com/dematsunaga/alberdice at 4d69f0e), which are not
+redistributed here: the same numbers of episodes, the same supports, and on Bridge the policies that explain the recorded actions.
+M-NE follows InSPO (arXiv:2412.07639). To use the recordings themselves: `python -m datasets convert pymarl`.
+"""
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+
+from core.types import Task
+from datasets.format import Dataset, pack
+
+SUPPORTS = {  # joint actions of XOR; A is 0, B is 1
+    "ab": [(0, 1)],
+    "ab_ba": [(0, 1), (1, 0)],
+    "aa_ab_ba": [(0, 0), (0, 1), (1, 0)],
+    "all": [(0, 0), (0, 1), (1, 0), (1, 1)],
+}
+POOR = 92  # per cent of the joint actions of M-NE's imbalanced data that are the poorest equilibrium
+
+# Bridge, the agents going left: agent 0 backs out, steps aside (left, up or down, equally often) and returns behind agent 1.
+STAY, UP, DOWN, RIGHT, LEFT = range(5)
+LETTERS = dict(zip("SUDRL", range(5), strict=True))
+ASIDE = [("LLRR", "LLUL")] * 2 + [("LUDR", "LLLU")] * 2 + [("LDUR", "LLLU"), ("LDUR", "LLUL")]
+ACROSS = ["RRRD", "RRDR"]
+AT_HOME = [STAY, UP, LEFT]  # what keeps agent 1 in its corner
+MIRROR = np.array([STAY, DOWN, UP, LEFT, RIGHT])  # the board turned by 180 degrees is the board with the agents exchanged
+
+
+class Stream:
+    """Integers that depend on the name alone. A bit generator's raw words never change with numpy's version; distributions may."""
+
+    def __init__(self, name: str):
+        self.bits = np.random.Philox(key=int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little"))
+
+    def integers(self, n: int, size: tuple[int, ...]) -> np.ndarray:
+        """Uniform on 0 .. n - 1, up to a bias of n / 2**64."""
+        return (self.bits.random_raw(size) % np.uint64(n)).astype(np.int64)
+
+
+def xor(task: Task, episodes: int = 100) -> Dataset:
+    """Joint actions i.i.d. uniform over the support that the quality names."""
+    support = np.array(SUPPORTS[task.quality])
+    actions = support[Stream(task.name).integers(len(support), (task.spec.limit, episodes))]
+    return play(task, actions, f"uniform over the joint actions {task.quality.upper().replace('_', ', ')}")
+
+
+def mne(task: Task, episodes: int = 100) -> Dataset:
+    """Balanced: i.i.d. uniform over all joint actions. Imbalanced: mostly the poorest equilibrium, all others equally often."""
+    payoff, stream, size = task.make(1).payoff, Stream(task.name), (task.spec.limit, episodes)
+    if task.quality == "balanced":
+        joint, behaviour = stream.integers(payoff.size, size), "uniform over all joint actions"
+    else:
+        equilibria = np.arange(len(payoff)) * sum(len(payoff) ** i for i in range(payoff.ndim))  # everybody plays a, as a flat index
+        poorest = equilibria[payoff.flat[equilibria].argmin()]
+        other = stream.integers(payoff.size - 1, size)
+        joint = np.where(stream.integers(100, size) < POOR, poorest, other + (other >= poorest))
+        behaviour = f"{POOR} % the poorest equilibrium, otherwise uniform over the other joint actions"
+    return play(task, np.stack(np.unravel_index(joint, payoff.shape), -1), behaviour)
+
+
+def bridge(task: Task, episodes: int = 500) -> Dataset:
+    """Optimal: both ways to let one another pass. Mix: as many uniformly random episodes, then the very same optimal ones."""
+    optimal = passing("bridge-optimal", episodes, task.spec.limit)
+    if task.quality == "optimal":
+        return play(task, optimal, "one agent, either, backs out and lets the other pass")
+    random = Stream("bridge-random").integers(task.spec.space.width, optimal.shape)
+    return play(task, np.concatenate([random, optimal], 1), "first half uniformly random, second half that of bridge-optimal")
+
+
+def passing(name: str, episodes: int, limit: int) -> np.ndarray:
+    """Joint actions [limit, episodes, 2] that end an episode of Bridge after 8 steps, optimally or nearly so."""
+    stream = Stream(name)
+    aside = np.array([[[LETTERS[x] for x in plan] for plan in pair] for pair in ASIDE])[stream.integers(len(ASIDE), (episodes,))]
+    across = np.array([[LETTERS[x] for x in plan] for plan in ACROSS])[stream.integers(len(ACROSS), (episodes,))]
+    idle = np.array(AT_HOME)[stream.integers(len(AT_HOME), (episodes, across.shape[1]))]
+    left = np.concatenate([aside, np.stack([across, idle], 1)], 2)  # [episodes, 2, 8]
+    actions = np.where(stream.integers(2, (episodes, 1, 1)) == 0, left, MIRROR[left[:, ::-1]]).transpose(2, 0, 1)
+    return np.concatenate([actions, np.zeros((limit - len(actions), episodes, 2), np.int64)])
+
+
+def play(task: Task, actions: np.ndarray, behaviour: str) -> Dataset:
+    """Record the episodes that the joint actions [limit, E, N] make; those behind an episode's end count for nothing."""
+    episodes = actions.shape[1]
+    env, seeds = task.make(episodes), np.arange(episodes)
+    seen, rewards, over = [env.reset(seeds)], [], [np.zeros(episodes, bool)]
+    for act in actions:
+        step = env.step(act)
+        seen.append(step.seen)
+        rewards.append(step.reward)
+        over.append(step.terminated | step.truncated)
+    env.close()
+    obs, state, legal = (np.stack(x, 1) for x in zip(*seen, strict=True))
+    return pack(
+        task,
+        lengths=(~np.array(over)).sum(0),
+        obs=obs,
+        state=state,
+        legal=legal,
+        actions=actions.swapaxes(0, 1),
+        rewards=np.stack(rewards, 1),
+        terminated=step.terminated,
+        won=np.full(episodes, -1),
+        seed=seeds,
+        source="built",
+        behaviour=behaviour,
+    )
+
+
+BUILDERS: dict[str, Callable[[Task], Dataset]] = {"xor": xor, "mne": mne, "bridge": bridge}  # by Task.family
