@@ -41,7 +41,7 @@ def curves(frame: pd.DataFrame, metric: str) -> Figure:
         if len(mine):
             panel.axhline(mine.data_mean.iloc[0], zorder=1, **DATA)
             panel.axhline(mine.best.iloc[0], zorder=1, **BEST)
-        panel.xaxis.set_major_locator(MaxNLocator(3))
+        panel.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2.5, 5, 10]))
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.yaxis.set_major_locator(MaxNLocator(4))
     for panel in list(panels):
@@ -66,7 +66,7 @@ def _curve(panel: Axes, runs: pd.DataFrame, algo: str) -> None:
     _, colour, marker = style.algorithm(algo)
     values = runs.pivot(index="step", columns="seed", values="value")
     low, high = stats.interval([values.to_numpy()], np.mean, stats.rng())  # resamples whole runs, not points
-    panel.plot(values.index, values.mean(axis=1), color=colour, marker=marker, markevery=0.25, zorder=3)
+    panel.plot(values.index, values.mean(axis=1), color=colour, marker=marker, markevery=max(1, len(values) // 4), zorder=3)
     panel.fill_between(values.index, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)
 
 
@@ -95,6 +95,7 @@ def aggregate(frame: pd.DataFrame, metric: str) -> Figure:
         panel.plot(row.value, place, color=colour, marker=marker, markersize=4.5)
     panel.set_yticks(range(len(algos)), [style.algorithm(algo)[0] for algo in algos])
     panel.set_ylim(-0.6, len(algos) - 0.4)
+    panel.set_xlim(min(0, panel.dataLim.x0) - 2, max(100, panel.dataLim.x1) + 2)
     panel.tick_params(axis="y", length=0)
     panel.grid(axis="x", linewidth=0.4, color="0.85")
     panel.set_axisbelow(True)
@@ -106,6 +107,7 @@ def save(figure: Figure, path: Path) -> None:
     """`path`.pdf and .png, without a date or a version in them: the same rows give the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    figure.set_layout_engine("none")  # keeps the layout, saves the second computation of it
     figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
 
 

@@ -26,9 +26,9 @@ class Run(NamedTuple):
 
 
 def read(out: str | Path, overrides: bool = False) -> pd.DataFrame:
-    """All rows under `<out>/runs`: the columns of the CSV files, and from the JSON beside each of them `overrides` ("" or "alpha=0.1, beta=0"),
-    `data` (sha256), `data_mean`, `random` and `best` (reference returns), `per_step`, `episodes` (of a final evaluation), `file`.
-    Runs with overrides (`--set`) are left out unless asked for; what is left may be empty.
+    """All rows under `<out>/runs`: the columns of the CSV files, and from the JSON beside each of them `overrides` ("" or
+    "alpha=0.1, beta=0"), `data` (sha256), `data_mean`, `random` and `best` (reference returns), `per_step`, `episodes` (of a final
+    evaluation), `file`. Runs with overrides (`--set`) are left out unless asked for; what is left may be empty.
 
     UserError: no runs at all, a malformed or incomplete file, runs that cannot be compared, an observation that exists twice.
     """
@@ -58,7 +58,9 @@ def require(frame: pd.DataFrame, metric: str, shown: int = 6) -> None:
     if missing:
         cells = [f"{algo} on {task} ({'all' if len(seeds) == every else ', '.join(map(str, seeds))})" for algo, task, seeds in missing]
         rest = f" and {len(cells) - shown} more" if len(cells) > shown else ""
-        raise UserError(f'{metric} is missing for {"; ".join(cells[:shown])}{rest} (seeds in brackets); run them, or print "--" with --draft')
+        raise UserError(
+            f'{metric} is missing for {"; ".join(cells[:shown])}{rest} (seeds in brackets); run them, or print "--" with --draft'
+        )
 
 
 def references(frame: pd.DataFrame) -> dict[str, tuple[float, float]]:
@@ -128,7 +130,9 @@ def _refuse_mixtures(runs: list[Run]) -> None:
             for field in sorted(mine.keys() | theirs.keys()):
                 a, b = theirs.get(field), mine.get(field)
                 if a != b:
-                    raise UserError(f"runs of {whose} differ in {field}: {a} in {other.file}, {b} in {run.file}; move one kind out of runs/")
+                    raise UserError(
+                        f"runs of {whose} differ in {field}: {a} in {other.file}, {b} in {run.file}; move one kind out of runs/"
+                    )
 
 
 def _refuse_repetitions(frame: pd.DataFrame) -> None:

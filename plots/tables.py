@@ -14,8 +14,8 @@ import pandas as pd
 from plots import command, rows, stats, style
 
 PROTOCOLS = {"last": "last checkpoint", "best": "best checkpoint of each run, chosen by playing"}
-AGGREGATE = "IQM, normalised"
-MISSING = "--"
+AGGREGATE, INTERVAL = "IQM, normalised", "95 % interval"
+MISSING, CLOSE, MINUS = "--", " †", "\N{MINUS SIGN}"
 
 
 class Cell(NamedTuple):
@@ -33,18 +33,17 @@ class Table(NamedTuple):
     notes: list[str]
 
 
-def number(x: float) -> str:
-    """Two decimals, one for hundreds, none beyond; never a negative zero."""
-    digits = 2 if abs(x) < 100 else 1 if abs(x) < 1000 else 0
-    return f"{round(x, digits) + 0.0:.{digits}f}"
+def number(x: float, digits: int = 2) -> str:
+    """As many decimals, fewer beyond 100 and none beyond 1000; never a negative zero."""
+    digits = min(digits, max(0, 4 - len(str(int(abs(x))))))
+    return f"{round(x, digits) + 0.0:.{digits}f}".replace("-", MINUS)
 
 
-def _cell(row, usual: int = 0) -> Cell:
-    """A row of stats.cells (mean ± std) or, lacking a std, of stats.aggregate (value [low, high]). One run has no spread to show;
-    a number of runs other than the `usual` one is shown."""
-    spread = f" ± {number(row.std)}" if "std" in row._fields else f" [{number(row.low)}, {number(row.high)}]"
-    text = number(row.value) + ("" if pd.isna(row.low) else spread) + (" †" if row.close else "")
-    return Cell(text + (f" (n = {row.n})" if usual and row.n != usual else ""), row.best)
+def _score(row, usual: int) -> Cell:
+    """A row of stats.cells. One run has no spread; a number of runs other than the `usual` one is shown."""
+    spread = "" if row.n == 1 else f" ± {number(row.std)}"
+    runs = "" if row.n == usual else f" (n = {row.n})"
+    return Cell(number(row.value) + spread + runs + CLOSE * row.close, row.best)
 
 
 def main(frame: pd.DataFrame, metric: str, protocol: str, draft: bool = False) -> tuple[Table, pd.DataFrame]:
@@ -56,8 +55,10 @@ def main(frame: pd.DataFrame, metric: str, protocol: str, draft: bool = False) -
     scores = stats.final(frame, metric, protocol)
     cells, total = stats.cells(scores), stats.aggregate(scores, references)
     usual = int(cells.n.max()) if len(cells) else 0
-    shown = {(row.task, row.algo): _cell(row, usual) for row in cells.itertuples()}
-    shown |= {(AGGREGATE, row.algo): _cell(row) for row in total.itertuples()}
+    shown = {(row.task, row.algo): _score(row, usual) for row in cells.itertuples()}
+    for row in total.itertuples():
+        shown[AGGREGATE, row.algo] = Cell(number(row.value, 1) + CLOSE * row.close, row.best)
+        shown[INTERVAL, row.algo] = Cell(MISSING if pd.isna(row.low) else f"[{number(row.low, 1)}, {number(row.high, 1)}]")
 
     def line(name: str, *extra: Cell) -> list[Cell]:
         return [Cell(name), *extra, *(shown.get((name, algo), Cell(MISSING)) for algo in algos)]
@@ -67,10 +68,10 @@ def main(frame: pd.DataFrame, metric: str, protocol: str, draft: bool = False) -
     header = ["task", "dataset", "best known", *(style.algorithm(algo)[0] for algo in algos)]
     notes = [
         f"{AGGREGATE}: interquartile mean over runs and tasks of the return scaled to 0 (uniformly random) .. 100 (best known), "
-        "with its 95 % stratified bootstrap interval.",
-        *_notes(frame),
+        "with its stratified bootstrap interval.",
+        *_notes(frame, protocol),
     ]
-    foot = [line(AGGREGATE, Cell(""), Cell("100.00"))]
+    foot = [line(AGGREGATE, Cell(""), Cell("100")), line(INTERVAL, Cell(""), Cell(""))]
     table = Table(f"main-{metric}", _caption(frame, metric, protocol, usual), header, [body, foot], notes)
     return table, pd.concat([cells, total.assign(task=AGGREGATE)]).assign(metric=metric, protocol=protocol)
 
@@ -85,7 +86,7 @@ def ablation(frame: pd.DataFrame, metric: str, protocol: str) -> tuple[Table, pd
     for algo in style.order(frame.algo):
         mine = frame[frame.algo == algo]
         cells = stats.cells(stats.final(mine.assign(algo=mine.overrides), metric, protocol)).rename(columns={"algo": "overrides"})
-        shown = {(row.overrides, row.task): _cell(row, usual) for row in cells.itertuples()}
+        shown = {(row.overrides, row.task): _score(row, usual) for row in cells.itertuples()}
         variants = ["", *sorted(set(mine.overrides) - {""})]
         names = [Cell(style.algorithm(algo)[0]), *[Cell("")] * (len(variants) - 1)]
         blocks.append(
@@ -96,7 +97,7 @@ def ablation(frame: pd.DataFrame, metric: str, protocol: str) -> tuple[Table, pd
         )
         numbers.append(cells.assign(algo=algo))
     caption = "What each part is worth. " + _caption(frame, metric, protocol, usual)
-    table = Table(f"ablation-{metric}", caption, ["method", "change", *tasks], blocks, _notes(frame))
+    table = Table(f"ablation-{metric}", caption, ["method", "change", *tasks], blocks, _notes(frame, protocol))
     return table, pd.concat(numbers).assign(metric=metric, protocol=protocol)
 
 
@@ -104,16 +105,18 @@ def _caption(frame: pd.DataFrame, metric: str, protocol: str, n: int) -> str:
     episodes = " or ".join(map(str, sorted(frame.episodes.unique())))
     return (
         f"Return of {style.METRICS[metric]} ({metric}), {PROTOCOLS[protocol]}, {episodes} episodes in the final evaluation: "
-        f"mean ± standard deviation over n = {n} seeds. Bold: highest mean of its comparison; †: its 95 % bootstrap interval overlaps with the best one's."
+        f"mean ± standard deviation over n = {n} seeds. Bold: highest mean of its comparison; "
+        "†: its 95 % bootstrap interval overlaps with the best one's."
     )
 
 
-def _notes(frame: pd.DataFrame) -> list[str]:
+def _notes(frame: pd.DataFrame, protocol: str) -> list[str]:
     per_step = style.order(frame.task[frame.per_step.astype(bool)])
     data = dict(zip(frame.task, frame.data))
     return [
         *([f"Mean reward per step instead of the sum over an episode: {', '.join(per_step)}."] if per_step else []),
         f"Data (sha256): {', '.join(f'{task} {data[task][:8]}' for task in style.order(data))}.",
+        f"Made by: python -m plots.tables --protocol {protocol}",
     ]
 
 
@@ -121,7 +124,8 @@ def markdown(table: Table) -> str:
     """Pipe table, caption above, notes below."""
 
     def line(cells: list[Cell]) -> str:
-        texts = (f"**{text}**" if bold else text for text, bold in ((cell.text.replace("|", "\\|"), cell.bold) for cell in cells))
+        texts = [cell.text.replace("|", "\\|") for cell in cells]
+        texts = [f"**{text}**" if cell.bold else text for text, cell in zip(texts, cells)]
         return f"| {' | '.join(texts)} |"
 
     left = 2 if table.header[1] == "change" else 1
@@ -131,7 +135,8 @@ def markdown(table: Table) -> str:
 
 
 LATEX = str.maketrans(
-    {c: f"\\{c}" for c in "_%&#${}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$^\dagger$"}
+    {c: f"\\{c}" for c in "_%&#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$^\dagger$", MINUS: "$-$"}
 )
 
 
@@ -139,7 +144,9 @@ def latex(table: Table) -> str:
     """A float for \\input; needs booktabs and graphicx (a table wider than the text is scaled down to it)."""
 
     def line(cells: list[Cell]) -> str:
-        texts = (rf"\textbf{{{text}}}" if bold else text for text, bold in ((cell.text.translate(LATEX), cell.bold) for cell in cells))
+        # marks hang into the gap between columns, so that the numbers stay aligned
+        texts = [cell.text.removesuffix(CLOSE).translate(LATEX) + r"\rlap{$^\dagger$}" * cell.text.endswith(CLOSE) for cell in cells]
+        texts = [rf"\textbf{{{text}}}" if cell.bold else text for text, cell in zip(texts, cells)]
         return " & ".join(texts) + r" \\"
 
     left = 2 if table.header[1] == "change" else 1
@@ -150,6 +157,7 @@ def latex(table: Table) -> str:
             r"\centering\small",
             rf"\caption{{{table.caption.translate(LATEX)}}}",
             rf"\label{{tab:{table.label}}}",
+            r"\smallskip\setlength{\tabcolsep}{5pt}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(table.header) - left)}}}",
             r"\toprule",
@@ -158,7 +166,8 @@ def latex(table: Table) -> str:
             body,
             r"\bottomrule",
             r"\end{tabular}}",
-            *(rf"\par\footnotesize\raggedright {note.translate(LATEX)}" for note in table.notes),
+            r"\par\smallskip\footnotesize\raggedright",
+            *(note.translate(LATEX).replace("--", "-{}-") + r"\par" for note in table.notes),
             r"\end{table}",
             "",
         ]
