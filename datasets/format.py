@@ -5,14 +5,14 @@
     /episodes  E rows (offset: E + 1)             offset return won seed
 
 An episode of n steps has n + 1 rows in /obs: step t of episode e sees row t + e and leads to row t + e + 1. The root's attributes
-are `Dataset.meta`. A file is checked completely before any of it is used; it may come from anywhere, so nothing is unpickled, nothing
-outside the file is read, and no size is believed before the bytes for it are known to be there.
+are `Dataset.meta`. In front of it all is HDF5's user block, with a checksum of everything behind it.
+A file is checked completely before any of it is used. It may come from anywhere: nothing is unpickled, nothing outside the file is read,
+and no size is believed before the bytes for it are known to be there.
 """
 
 import errno
 import hashlib
 import io
-import json
 import math
 import os
 import secrets
@@ -32,6 +32,7 @@ from core.types import Task
 
 FORMAT, VERSION = "offline-marl", 1
 CHUNK = 256 * 1024  # bytes: one read of a disk or of a network file system
+SEAL = 512  # bytes of the user block, the least that HDF5 allows
 DEFLATE_RATIO = 1032  # no deflate stream shrinks its data further than this
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -130,12 +131,14 @@ def pack(
     space, actions = task.spec.space, actions[step]
     if space.kind == "discrete" and actions.size and (actions.min() < 0 or actions.max() >= space.width):
         raise UserError(f"actions {actions.min()} .. {actions.max()} in the data; {task.name} has actions 0 .. {space.width - 1}")
+    with np.errstate(over="ignore"):  # what no float32 can hold becomes infinite, and `problems` says where
+        obs, state, rewards = (x.astype("<f4") for x in (obs[row], state[row], rewards[step]))
     return Dataset(
-        obs=obs[row].astype("<f4"),
-        state=state[row].astype("<f4"),
+        obs=obs,
+        state=state,
         legal=legal[row].astype(bool),
         actions=actions.astype(_action_dtype(space.kind, space.width)),
-        rewards=rewards[step].astype("<f4"),
+        rewards=rewards,
         terminated=(last & terminated[:, None])[step],
         truncated=(last & ~terminated[:, None])[step],
         behaviour_logp=np.zeros((step.sum(), 0), "<f4"),
@@ -193,20 +196,21 @@ def save(d: Dataset, path: str | Path) -> None:
     if found := problems(d):
         raise UserError(f"{path} is not written: {_first(found)}")
     meta = d.meta | statistics(d) | {"content_sha256": content_sha256(d)}
-    meta["meta_sha256"] = _meta_sha256(meta)
     image = io.BytesIO()  # built in memory, because libhdf5 cannot be trusted to clean up on a full disk
-    with h5py.File(image, "w", libver=("v110", "v110")) as f:  # from 1.10 on the file's own structure carries checksums
+    with h5py.File(image, "w", userblock_size=SEAL, libver=("v110", "v110")) as f:  # from 1.10 on with checksums of the structure
         f.attrs.update(meta)
         for name, x in _arrays(d).items():
             rows = max(1, min(len(x), CHUNK // max(1, x[:1].nbytes)))
             packed = {"chunks": (rows, *x.shape[1:]), "compression": "gzip", "compression_opts": 1} if x.size else {}
             f.create_dataset(name, data=x, track_times=False, **packed)
 
+    content = image.getbuffer()
+    content[:SEAL] = _seal(hashlib.sha256(content[SEAL:]))
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     with writing(path):
         try:
             with open(part, "xb") as f:
-                f.write(image.getbuffer())
+                f.write(content)
                 f.flush()
                 os.fsync(f.fileno())
             os.replace(part, path)
@@ -259,7 +263,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def _arrays(d: Dataset) -> dict[str, np.ndarray]:
     """What is stored: path -> array."""
-    neutral = {"legal": d.meta["action_kind"] == "box", "behaviour_logp": d.behaviour_logp.shape[1] == 0}
+    neutral = {"legal": d.meta["action_kind"] == "continuous", "behaviour_logp": d.behaviour_logp.shape[1] == 0}
     return {PATHS[name]: getattr(d, name) for name in PATHS if not neutral.get(name)} | {RETURN: d.returns.astype("<f4")}
 
 
@@ -267,29 +271,31 @@ def _read(path: Path, task: Task | None) -> tuple[Dataset | None, list[str]]:
     """The dataset (None if it cannot even be read) and all its faults."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; `python -m datasets list` shows what there is")
+    changed = []
     try:
+        with open(path, "rb") as f:
+            if f.read(SEAL) != _seal(hashlib.file_digest(f, "sha256")):
+                changed = ["checksum: the bytes are not those that were written"]
         with h5py.File(path, "r", locking=False) as f:
             meta = _attributes(f)
             if found := _meta_problems(meta, task):
-                return None, found
+                return None, found + changed
             arrays, found = _read_arrays(f, meta)
     except DAMAGE as e:
         return None, [f"cut short, damaged, or not an HDF5 file ({type(e).__name__}: {_line(e)})"]
     if found:
-        return None, found
+        return None, found + changed
 
     returns = arrays.pop("return")
     d = Dataset(**arrays, meta=meta)
     if found := problems(d):
-        return d, found
+        return d, found + changed
     if (wrong := returns != d.returns.astype("<f4")).any():
         found.append(f"{RETURN}: not the sum of the rewards in episode {wrong.argmax()}")
     found += [f"attribute {k}: {meta.get(k)}, the data say {v}" for k, v in statistics(d).items() if not _close(meta.get(k), v)]
     if meta.get("content_sha256") != (content := content_sha256(d)):
         found.append(f"attribute content_sha256: {meta.get('content_sha256')}, the data say {content}: one of them was changed")
-    if meta.pop("meta_sha256", None) != _meta_sha256(meta):
-        found.append("attribute meta_sha256: does not fit the attributes: one of them was changed")
-    return d, found
+    return d, found + changed
 
 
 def _read_arrays(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -297,14 +303,14 @@ def _read_arrays(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, np.ndarr
     stored, found = {}, []
     for path, thing in _things(f):
         if path not in NAMES:
-            found.append(f"{path}: unknown to format version {VERSION}")
+            found.append(f"{_line(path)}: unknown to format version {VERSION}")
         elif thing is None or not isinstance(thing, h5py.Dataset) or thing.is_virtual or thing.external:
             found.append(f"{path}: not an array stored in this file")
         elif thing.id.get_storage_size() * (DEFLATE_RATIO if thing.compression else 1) < thing.nbytes:
             found.append(f"{path}: declares {thing.nbytes} bytes, but only {thing.id.get_storage_size()} are stored")
         else:
             stored[NAMES[path]] = thing
-    optional = {"behaviour_logp"} | ({"legal"} if meta["action_kind"] == "box" else set())
+    optional = {"behaviour_logp"} | ({"legal"} if meta["action_kind"] == "continuous" else set())
     found = [f"{path}: missing" for path, name in NAMES.items() if name not in optional and path not in {p for p, _ in _things(f)}] + found
     if found:
         return {}, found
@@ -342,7 +348,7 @@ def _attributes(f: h5py.File) -> dict[str, Any]:
 
 
 def _action_dtype(kind: str, width: int) -> str:
-    return "<f4" if kind == "box" else "|i1" if width <= 127 else "<i2"
+    return "<f4" if kind == "continuous" else "|i1" if width <= 127 else "<i2"
 
 
 def _meta_problems(meta: dict[str, Any], task: Task | None) -> list[str]:
@@ -355,11 +361,11 @@ def _meta_problems(meta: dict[str, Any], task: Task | None) -> list[str]:
         for k, t in (CARD | PROVENANCE).items()
         if type(meta.get(k)) is not t
     ]
-    found += [f"attribute {k}: neither text nor a number" for k, v in meta.items() if type(v) not in (str, int, float, bool)]
+    found += [f"attribute {_line(k)}: neither a line of text nor a number" for k, v in meta.items() if not _plain(k) or not _plain(v)]
     if not found:
         found += [f"attribute {k}: {meta[k]}, should be at least 1" for k in ("agents", "obs", "actions", "limit") if meta[k] < 1]
-    if not found and meta["action_kind"] not in ("discrete", "box"):
-        found.append(f"attribute action_kind: {meta['action_kind']!r}, neither 'discrete' nor 'box'")
+    if not found and meta["action_kind"] not in ("discrete", "continuous"):
+        found.append(f"attribute action_kind: {meta['action_kind']!r}, neither 'discrete' nor 'continuous'")
     if task and not found:
         here = card(task)
         found += [f"attribute {k}: {meta[k]!r} in the data, {here[k]!r} in task {task.name}" for k in SIZES if meta[k] != here[k]]
@@ -369,7 +375,7 @@ def _meta_problems(meta: dict[str, Any], task: Task | None) -> list[str]:
 def _shape_problems(x: dict[str, Any], meta: dict[str, Any]) -> list[str]:
     """`x`: name -> anything with a shape and a dtype."""
     t, e = math.prod(x["rewards"].shape), math.prod(x["offset"].shape) - 1
-    n, width, box = meta["agents"], meta["actions"], meta["action_kind"] == "box"
+    n, width, box = meta["agents"], meta["actions"], meta["action_kind"] == "continuous"
     logp = x["behaviour_logp"].shape[-1:] == (0,)
     expected = {
         "obs": ((t + e, n, meta["obs"]), "<f4"),
@@ -408,7 +414,7 @@ def _offset_problems(d: Dataset) -> list[str]:
 
 
 def _value_problems(d: Dataset) -> Iterator[str]:
-    box, last = d.meta["action_kind"] == "box", np.zeros(d.steps, bool)
+    box, last = d.meta["action_kind"] == "continuous", np.zeros(d.steps, bool)
     last[d.offset[1:] - 1] = True
     of_step = np.repeat(np.arange(d.episodes), d.lengths)
     of_row = np.repeat(np.arange(d.episodes), d.lengths + 1)
@@ -440,8 +446,13 @@ def _value_problems(d: Dataset) -> Iterator[str]:
     yield from bad("won", ~np.isin(d.won, (-1, 0, 1)), "not -1, 0 or 1")
 
 
-def _meta_sha256(meta: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+def _seal(digest: Any) -> bytes:
+    """The user block: `digest` is a hashlib object over the rest of the file."""
+    return f"{FORMAT} {VERSION} sha256 {digest.hexdigest()}\n".encode().ljust(SEAL, b"\0")
+
+
+def _plain(x: Any) -> bool:
+    return x.isprintable() if type(x) is str else type(x) in (int, float, bool)
 
 
 def _close(a: Any, b: float) -> bool:
@@ -452,5 +463,6 @@ def _first(found: list[str]) -> str:
     return found[0] + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
 
 
-def _line(e: BaseException) -> str:
-    return " ".join(str(e).split())[:160]
+def _line(text: Any) -> str:
+    """One printable line of whatever a damaged file or a library says."""
+    return " ".join(str(text).encode("ascii", "backslashreplace").decode().split())[:160]
