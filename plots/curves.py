@@ -6,6 +6,7 @@ Writes `<out>/figures/curves-<metric>.*` and `aggregate-<metric>.*` from the run
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -31,7 +32,7 @@ def curves(frame: pd.DataFrame, metric: str) -> Figure:
     lines = -(-len(tasks) // columns)
     width = style.WIDE if columns > 2 else style.NARROW
     figure = Figure(figsize=(width, 1.35 * lines + 0.6), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).flat
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
     frame = frame[frame.metric == metric]
     for panel, task in zip(panels, tasks):
         mine = frame[frame.task == task]
@@ -44,9 +45,9 @@ def curves(frame: pd.DataFrame, metric: str) -> Figure:
         panel.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2.5, 5, 10]))
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.yaxis.set_major_locator(MaxNLocator(4))
-    for panel in list(panels):
+    for panel in panels[len(tasks) :]:
         panel.set_axis_off()
-    _share_limits(figure.axes, tasks)
+    _share_limits(panels, tasks)
     figure.supxlabel("updates", fontsize=7.5)
     figure.supylabel(f"return, {style.METRICS[metric]}", fontsize=7.5)
     handles = [_handle(algo) for algo in algos] + [Line2D([], [], label="dataset mean", **DATA), Line2D([], [], label="best known", **BEST)]
@@ -70,7 +71,7 @@ def _curve(panel: Axes, runs: pd.DataFrame, algo: str) -> None:
     panel.fill_between(values.index, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)
 
 
-def _share_limits(panels: list[Axes], tasks: list[str]) -> None:
+def _share_limits(panels: Iterable[Axes], tasks: list[str]) -> None:
     """What was drawn, with the reference lines, and 6 % of air."""
     groups: dict[str, list[Axes]] = {}
     for panel, task in zip(panels, tasks):
@@ -99,7 +100,7 @@ def aggregate(frame: pd.DataFrame, metric: str) -> Figure:
     panel.tick_params(axis="y", length=0)
     panel.grid(axis="x", linewidth=0.4, color="0.85")
     panel.set_axisbelow(True)
-    panel.set_xlabel(f"normalised return (IQM, 95 % interval), {style.METRICS[metric]}")
+    panel.set_xlabel(f"IQM of normalised return, {style.METRICS[metric]}")
     return figure
 
 

@@ -33,15 +33,15 @@ class Table(NamedTuple):
     notes: list[str]
 
 
-def number(x: float, digits: int = 2) -> str:
-    """As many decimals, fewer beyond 100 and none beyond 1000; never a negative zero."""
-    digits = min(digits, max(0, 4 - len(str(int(abs(x))))))
+def number(x: float, digits: int = 2, like: float | None = None) -> str:
+    """As many decimals, fewer where `like` (default x) is beyond 100 and none beyond 1000; never a negative zero."""
+    digits = min(digits, max(0, 4 - len(str(int(abs(x if like is None else like))))))
     return f"{round(x, digits) + 0.0:.{digits}f}".replace("-", MINUS)
 
 
 def _score(row, usual: int) -> Cell:
     """A row of stats.cells. One run has no spread; a number of runs other than the `usual` one is shown."""
-    spread = "" if row.n == 1 else f" ± {number(row.std)}"
+    spread = "" if row.n == 1 else f" ± {number(row.std, like=row.value)}"
     runs = "" if row.n == usual else f" (n = {row.n})"
     return Cell(number(row.value) + spread + runs + CLOSE * row.close, row.best)
 

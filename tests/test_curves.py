@@ -22,6 +22,7 @@ def test_same_rows_give_the_same_bytes_and_overrides_change_nothing(tmp_path):
         write(tmp_path, "inspo", "xor-ab", overrides={"beta": 0.0}, key="o")
     assert pictures[0] == pictures[1]
     assert set(pictures[0]) == {"curves-return.pdf", "curves-return.png", "aggregate-return.pdf", "aggregate-return.png"}
+    assert not any(b"Date" in content for content in pictures[0].values())
     picture = matplotlib.image.imread(tmp_path / "figures" / "curves-return.png")
     assert picture[..., :3].std() > 0.01
 
@@ -56,7 +57,9 @@ def test_thin_data_is_drawn_quietly(tmp_path, shape):
     if shape == "constant":
         frame["value"] = 1.0
     for name, draw in (("curves", curves.curves), ("aggregate", curves.aggregate)):
-        curves.save(draw(frame, "return"), tmp_path / name)
+        figure = draw(frame, "return")
+        curves.save(figure, tmp_path / name)
+        assert sum(panel.axison for panel in figure.axes) == (len(tasks) if name == "curves" else 1)
 
 
 def test_holes_and_runs_with_overrides_alone_are_refused(tmp_path, capsys):

@@ -103,6 +103,11 @@ def test_aggregate_by_hand():
     assert table.n.tolist() == [4]
 
 
+def test_aggregate_resamples_each_task_on_its_own():
+    table = stats.aggregate(series(a__t=[0] * 5, a__u=[1] * 5), {"t": (0, 1), "u": (0, 1)})
+    assert table[["value", "low", "high"]].values.tolist() == [[50, 50, 50]]
+
+
 def test_another_algorithm_changes_no_score():
     rng = np.random.default_rng(3)
     cells = {f"{algo}__{task}": rng.random(5) for algo in "ab" for task in "tu"}

@@ -28,6 +28,7 @@ def files(out):
 def test_number():
     shown = [tables.number(x) for x in (0, -0.001, -0.4, 99.994, 123.456, 3456.78, 0.125)]
     assert shown == ["0.00", "0.00", "\N{MINUS SIGN}0.40", "99.99", "123.5", "3457", "0.12"]
+    assert tables.number(282.71, like=2522.0) == "283"
 
 
 def test_main_table_holds_what_the_rows_say(tmp_path):
