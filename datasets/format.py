@@ -198,7 +198,7 @@ def save(d: Dataset, path: str | Path) -> None:
     meta = d.meta | statistics(d) | {"content_sha256": content_sha256(d)}
     image = io.BytesIO()  # built in memory, because libhdf5 cannot be trusted to clean up on a full disk
     with h5py.File(image, "w", userblock_size=SEAL, libver=("v110", "v110")) as f:  # from 1.10 on with checksums of the structure
-        f.attrs.update(meta)
+        f.attrs.update(sorted(meta.items()))
         for name, x in _arrays(d).items():
             rows = max(1, min(len(x), CHUNK // max(1, x[:1].nbytes)))
             packed = {"chunks": (rows, *x.shape[1:]), "compression": "gzip", "compression_opts": 1} if x.size else {}

@@ -33,15 +33,13 @@ def curves(frame: pd.DataFrame, metric: str) -> Figure:
     width = style.WIDE if columns > 2 else style.NARROW
     figure = Figure(figsize=(width, 1.35 * lines + 0.6), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
-    frame = frame[frame.metric == metric]
     for panel, task in zip(panels, tasks):
         mine = frame[frame.task == task]
         for algo in algos:
-            _curve(panel, mine[mine.algo == algo], algo)
+            _curve(panel, mine[(mine.algo == algo) & (mine.metric == metric)], algo)
         panel.set_title(task, pad=3)
-        if len(mine):
-            panel.axhline(mine.data_mean.iloc[0], zorder=1, **DATA)
-            panel.axhline(mine.best.iloc[0], zorder=1, **BEST)
+        panel.axhline(mine.data_mean.iloc[0], zorder=1, **DATA)
+        panel.axhline(mine.best.iloc[0], zorder=1, **BEST)
         panel.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2.5, 5, 10]))
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.yaxis.set_major_locator(MaxNLocator(4))

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap, trim_mean
 
-PROTOCOLS = ("last", "best")
 RESAMPLES = 4999
 
 

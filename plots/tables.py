@@ -195,7 +195,8 @@ def run(argv: list[str] | None = None) -> int:
     args = options.parse_args(argv)
 
     def work():
-        frame, everything = rows.read(args.out), rows.read(args.out, overrides=True)
+        everything = rows.read(args.out, overrides=True)
+        frame = everything[everything.overrides == ""]
         mains = [main(frame, metric, args.protocol, args.draft) for metric in args.metric if len(frame)]
         changes = [ablation(everything, metric, args.protocol) for metric in args.metric if (everything.overrides != "").any()]
         folder = Path(args.out, "tables")
