@@ -53,11 +53,12 @@ LIMIT_IS_FLAGGED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def pymarl(source: str | Path, task: Task, limit: int | None = None) -> Dataset:
     """A recording (.npz, .h5, or a folder of .npy) as the data of `task`, its episodes cut to `limit` steps. Anything amiss: UserError."""
-    source, limit, spec = Path(source), limit or task.spec.limit, task.spec
+    source, spec = Path(source), task.spec
+    limit = spec.limit if limit is None else limit
     if spec.space.kind != "discrete":
         raise UserError(f"{source}: PyMARL recordings have discrete actions, {task.name} has continuous ones")
-    if limit > spec.limit:
-        raise UserError(f"limit {limit}: {task.name} has at most {spec.limit} steps")
+    if not 1 <= limit <= spec.limit:
+        raise UserError(f"limit {limit}: episodes of {task.name} have 1 .. {spec.limit} steps")
     x = _read(source)
     _check(source, x, task)
 
@@ -75,7 +76,6 @@ def pymarl(source: str | Path, task: Task, limit: int | None = None) -> Dataset:
         final = x["state"][np.arange(len(recorded)), recorded]
         over &= (recorded < room) | LIMIT_IS_FLAGGED[task.family](final)
 
-    actions = x["actions"][:, :room, :, 0]
     lengths = np.minimum(recorded, limit)
     cut = int((recorded > limit).sum())
     return pack(
@@ -84,7 +84,7 @@ def pymarl(source: str | Path, task: Task, limit: int | None = None) -> Dataset:
         obs=x["obs"],
         state=x["state"],
         legal=x["avail_actions"] != 0,
-        actions=actions,
+        actions=x["actions"][:, :room, :, 0],
         rewards=x["reward"][:, :room, 0],
         terminated=over & (recorded <= limit),
         won=np.full(len(lengths), -1),
@@ -136,7 +136,7 @@ def _check(source: Path, x: dict[str, np.ndarray], task: Task) -> None:
 def _refuse(source: Path, wrong: np.ndarray, what: str) -> None:
     """`wrong` [E]"""
     if wrong.any():
-        raise UserError(f"{source}: {what} in episode {wrong.argmax()}" + f" and {wrong.sum() - 1} more" * (wrong.sum() > 1))
+        raise UserError(f"{source}: {what} in episode {wrong.argmax()}, {wrong.sum()} of {len(wrong)} episodes are like that")
 
 
 def _sha256(source: Path) -> str:

@@ -24,8 +24,8 @@ recorded = pytest.mark.skipif(not RECORDINGS.exists(), reason="the recordings of
 def test_shapes_are_those_of_the_task(name):
     spec, lanes = TASKS[name].spec, 3
     env = TASKS[name].make(lanes)
-    step = env.step(np.zeros((lanes, spec.agents), np.int64)) if env.reset(range(lanes)) else None
-    for seen in (env.reset(range(lanes)), step.seen):
+    first, step = env.reset(range(lanes)), env.step(np.zeros((lanes, spec.agents), np.int64))
+    for seen in (first, step.seen):
         assert seen.obs.shape == (lanes, spec.agents, spec.obs)
         assert seen.obs.dtype == np.float32
         assert seen.state.shape == (lanes, spec.state)
