@@ -300,8 +300,10 @@ def _read(path: Path, task: Task | None) -> tuple[Dataset | None, list[str]]:
 
 def _read_arrays(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Name -> array, once the file is known to hold all that it declares."""
-    stored, found = {}, []
-    for path, thing in _things(f):
+    things, stored = _things(f), {}
+    optional = {"behaviour_logp"} | ({"legal"} if meta["action_kind"] == "continuous" else set())
+    found = [f"{path}: missing" for path, name in NAMES.items() if name not in optional and path not in things]
+    for path, thing in things.items():
         if path not in NAMES:
             found.append(f"{_line(path)}: unknown to format version {VERSION}")
         elif thing is None or not isinstance(thing, h5py.Dataset) or thing.is_virtual or thing.external:
@@ -310,8 +312,6 @@ def _read_arrays(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, np.ndarr
             found.append(f"{path}: declares {thing.nbytes} bytes, but only {thing.id.get_storage_size()} are stored")
         else:
             stored[NAMES[path]] = thing
-    optional = {"behaviour_logp"} | ({"legal"} if meta["action_kind"] == "continuous" else set())
-    found = [f"{path}: missing" for path, name in NAMES.items() if name not in optional and path not in {p for p, _ in _things(f)}] + found
     if found:
         return {}, found
 
@@ -329,17 +329,16 @@ def _read_arrays(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, np.ndarr
     return arrays, found
 
 
-def _things(f: h5py.File) -> list[tuple[str, Any]]:
-    """(path, group, array or other) of all that is in the root and in its groups; None for a link, which might lead out of the file."""
+def _things(f: h5py.File) -> dict[str, Any]:
+    """Path -> group, array or other, of all that is in the root and in its groups; None for a link, which might lead out of the file."""
 
     def follow(group: h5py.Group, name: str) -> Any:
         return group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
 
-    out = []
+    out = {}
     for name in f:
         thing = follow(f, name)
-        inside = [(f"{name}/{key}", follow(thing, key)) for key in thing] if isinstance(thing, h5py.Group) else [(name, thing)]
-        out += inside
+        out |= {f"{name}/{key}": follow(thing, key) for key in thing} if isinstance(thing, h5py.Group) else {name: thing}
     return out
 
 
