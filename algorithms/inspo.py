@@ -1,0 +1,233 @@
+"""InSPO: in-sample sequential policy optimisation (Liu et al., AAAI 2025, arXiv 2412.07639).
+
+What the paper's abstract states: a maximum-entropy behaviour-regularised Markov game with reverse KL; agents updated one by one,
+each given its teammates' newest policies; a closed-form in-sample update; local Q-functions learned with importance resampling;
+monotonic improvement; convergence to a quantal response equilibrium. The authors have published no code, and their method section
+was not at hand: equations (1) and (2) are the abstract's framework, (3) to (7) and the networks are this project's derivation from it.
+
+Cooperative game, joint behaviour mu(a|s), which need not factorise; policies pi(a|s) = prod_i pi^i(a^i|o^i); -i = all but i.
+
+    J(pi)    = E_pi sum_t g^t [ r - alpha log(pi/mu)(a|s) - beta log pi(a|s) ]                                          (1)
+    Q        = r + g E V(s'),    V(s) = E_pi[ Q - alpha log(pi/mu) - beta log pi ]                                      (2)
+    KL(pi || mu) = KL(pi^i || mu^i) + E_{a^i ~ pi^i} K^i(s, a^i),    K^i(s, a^i) = KL( pi^{-i}(.|s) || mu(.|s, a^i) )   (3)
+    Q^i(s, a^i)  = E_{a^{-i} ~ pi^{-i}} Q(s, a)                                                                         (4)
+    pi^i*(a^i|s) ~ mu^i(a^i|s)^{alpha/(alpha+beta)} exp( (Q^i - alpha K^i)(s, a^i) / (alpha+beta) )                     (5)
+    w  = exp( (Q^i - alpha K^i - beta log mu^i - B(s)) / (alpha+beta) ),    B = E_{pi^i} of the first three terms,
+    L(pi^i) = - E_D[ min(w, cap) log pi^i(a^i|o^i) ]                                                                    (6)
+    rho^i = min( rho_max, prod_{j != i} pi^j(a^j|o^j) / mu(a^{-i}|s, a^i) )                                             (7)
+    L(Q^i) = E_{D resampled ~ rho^i} ( r + g (1 - terminal) V^i(s') - Q^i(s, a^i) )^2,   V^i as (2) with (3), (4)
+
+K^i makes an action that clashes with the teammates' current policies, as far as the data know, costly: without it the two optima of
+XOR data {(A,B), (B,A)} stay tied. -beta log mu^i makes actions explored that the data hold rarely. The regularised objective (1)
+never decreases at any agent's turn when (5) is solved exactly; `algorithms/_exact_inspo.py` is that tabular method.
+
+Choices of this implementation (no published text to deviate from):
+ 1. mu is one masked autoregressive model: agent j's head given the state and the actions of any set of agents, trained on uniformly
+    random orders. The chain i, i+1, ..., i-1 gives mu^i and mu(a^{-i}|s, a^i) in one pass.
+ 2. K^i sums the conditional KLs along that chain. Each is exact for discrete actions; the predecessors in it are `samples` draws from
+    pi^{-i}, of which two agents need none. Only mu is asked about them, never Q: the method stays in-sample.
+ 3. Q^i sees the state; two critics per agent, the smaller target counts; Polyak targets. Policies see their own observation.
+ 4. Resampling: systematic, within the minibatch.
+ 5. alpha and beta move linearly to `alpha_end` and `beta_end` times their value over the first `anneal` of the updates;
+    target_kl > 0 also tunes alpha by dual descent until KL(pi || mu) meets it.
+ 6. For the first `warmup` of the updates w = 1: policies start as clones of the data (alpha = infinity).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from core.errors import UserError
+from core.learner import Algorithm, Common, mean
+from core.nets import AgentNet, Critic, at
+from core.registry import ALGORITHMS
+
+
+class Local(NamedTuple):
+    """Agent i's actions in every row of a batch: K candidates of which (p * x).sum(-1) is the mean under pi^i, then the data's."""
+
+    a: Tensor  # [B, L+1, K+1] or [B, L+1, K+1, D]
+    p: Tensor  # [B, L+1, K]
+    log_pi: Tensor  # [B, L+1, K] log pi^i
+    log_mu: Tensor  # [B, L+1, K+1] log mu^i
+    k: Tensor  # [B, L+1, K+1] K^i of (3)
+
+
+class Temperature(nn.Module):
+    """What dual descent adds to log alpha."""
+
+    def __init__(self):
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(1))
+
+    def forward(self):
+        return self.offset[0]
+
+
+@ALGORITHMS.register("inspo")
+class InSPO(Algorithm):
+    paper = "InSPO (Liu et al. 2025, AAAI, arXiv 2412.07639)"
+
+    @dataclass(frozen=True)
+    class Config(Common):
+        gamma: float = 0.99  # discount
+        tau: float = 0.005  # Polyak rate of the target critics
+        alpha: float = 0.1  # weight of the reverse KL to the behaviour policy
+        alpha_end: float = 1.0  # share of alpha left after annealing
+        beta: float = 0.0  # weight of the entropy
+        beta_end: float = 1.0  # share of beta left after annealing
+        anneal: float = 0.5  # share of the updates over which alpha and beta move
+        target_kl: float = 0.0  # KL(pi || mu) that alpha is tuned to meet; 0: alpha is not tuned
+        warmup: float = 0.1  # share of the updates in which policies clone the data
+        weight_max: float = 100.0  # cap of the weights w
+        rho_max: float = 100.0  # cap of the ratios rho
+        samples: int = 4  # draws of the teammates' actions (and of own ones where actions are continuous)
+        sequential: bool = True  # agents in turn; false: all at once, against the teammates' old policies
+        resample: bool = True  # critics on data resampled by rho; false: on the data as they are
+        behavior: Literal["autoregressive", "factored"] = "autoregressive"  # mu(a^j|s, a^i, ...) or mu(a^j|s)
+
+        def __post_init__(self):
+            super().__post_init__()
+            if min(self.alpha, self.alpha_end, self.beta, self.beta_end, self.target_kl) < 0:
+                raise UserError("alpha, alpha_end, beta, beta_end and target_kl must not be negative")
+            if min(self.alpha + self.beta, self.alpha * self.alpha_end + self.beta * self.beta_end) <= 0:
+                raise UserError("alpha + beta must stay above 0 (after annealing: alpha * alpha_end + beta * beta_end)")
+            if not (0 <= self.gamma <= 1 and 0 < self.tau <= 1 and 0 <= self.warmup <= 1 and 0 < self.anneal <= 1):
+                raise UserError("gamma and warmup must lie in [0, 1], tau and anneal in (0, 1]")
+            if self.samples < 1 or min(self.weight_max, self.rho_max) < 1:
+                raise UserError("samples, weight_max and rho_max must be at least 1")
+
+    def nets(self):
+        c, n, a = self.cfg, self.spec, self.space
+        known = n.agents * (a.width + 1)  # every agent's action where known, and whether it is known
+        return dict(
+            pi=AgentNet(n.agents, n.obs, c.hidden, a.head, c.share, c.memory),
+            mu=AgentNet(n.agents, n.state + known, c.hidden, a.head, share=True),
+            q1=Critic(a, n.agents, n.state, c.hidden, c.share),
+            q2=Critic(a, n.agents, n.state, c.hidden, c.share),
+            alpha=Temperature(),
+        )
+
+    @property
+    def turns(self):
+        return self.spec.agents if self.cfg.sequential else 1
+
+    def noise(self):
+        c, n, a = self.cfg, self.spec.agents, self.space
+        return dict(
+            order=(c.batch, c.window, n),
+            team=(c.samples if n > 2 else 1, c.batch, c.window + 1, n, *a.draw),  # choice 2
+            own=(c.batch, c.window + 1, n, *a.draws(c.samples)),
+            resample=(),
+        )
+
+    # behaviour model ---------------------------------------------------------------------------------------------------
+
+    def mu(self, f, state, act, rank):
+        """Heads of mu(a^j | s, all a^k of lower rank than j): state [..., S], act [..., N] or [..., N, D], rank [..., N]."""
+        known = (rank[..., None, :] < rank[..., :, None]).to(state.dtype)  # [..., j, k]
+        if self.cfg.behavior == "factored":
+            known = torch.zeros_like(known)
+        given = (self.space.encode(act)[..., None, :, :] * known[..., None]).flatten(-2)
+        lead = given.shape[:-1]
+        return f.mu(torch.cat([state[..., None, :].expand(*lead, -1), given, known.expand(*lead, -1)], -1))
+
+    def chain(self, i, like):
+        """Ranks of the order i, i+1, ..., i-1."""
+        return (torch.arange(self.spec.agents, device=like.device) - i) % self.spec.agents
+
+    def behavior_loss(self, on, tg, b, rank):  # - sum_j log mu(a^j | s, a^{lower rank})
+        heads = self.mu(on, b.now.state, b.now.act, rank)
+        return -mean(b.mask[..., None], self.space.log_prob(heads, b.now.act, b.now.legal))
+
+    # one agent's turn --------------------------------------------------------------------------------------------------
+
+    def local(self, f, b, i, pi, u) -> Local:
+        """The terms of (2), (5) and (6) that do not depend on Q. pi: heads of all agents' policies [B, L+1, N, head]."""
+        space, flat = self.space, len(self.space.draw)  # an action has no axis of its own, or one
+        mine = (torch.arange(self.spec.agents, device=b.obs.device) == i).view(-1, *[1] * flat)
+        legal, h, act = at(b.legal, 2, i), at(pi, 2, i), at(b.act, 2, i)
+        a, p = space.support(h, legal, at(u["own"], 2, i))
+        log_pi = space.log_prob(h[..., None, :], a, legal[..., None, :])
+        a = torch.cat([a, act.unsqueeze(2)], 2)
+        team = space.sample(pi, b.legal, u["team"])  # [M, B, L+1, N]
+        joint = torch.where(mine, a.movedim(2, 0)[:, None].unsqueeze(4), team)  # [K+1, M, B, L+1, N]
+        mu = self.mu(f, b.state, joint, self.chain(i, b.obs))
+        log_mu = at(space.log_prob(mu[:, 0], joint[:, 0], b.legal), 3, i)
+
+        def ratio(c):  # log pi^j - log mu^j
+            ok = b.legal[..., None, :]
+            return space.log_prob(pi[..., None, :], c, ok) - space.log_prob(mu[..., None, :], c, ok)
+
+        kl = space.expect(ratio, pi, b.legal, u["own"])  # [K+1, M, B, L+1, N]
+        k = torch.where(mine.view(-1), 0.0, kl).sum(-1).mean(1)
+        return Local(a, p, log_pi, log_mu.movedim(0, -1), k.movedim(0, -1))
+
+    def q(self, f, b, i, a):  # Q^i(s, a^i), the smaller critic
+        return torch.minimum(f.q1(b.state, a, i), f.q2(b.state, a, i))
+
+    def target(self, tg, b, i, x, alpha, beta, others):  # (7): r + g (1 - terminal) V^i(s'), V^i of (2)
+        a = x.a[:, :, :-1]
+        each = self.q(tg, b, i, a) - alpha * (x.k[..., :-1] + x.log_pi - x.log_mu[..., :-1]) - beta * x.log_pi
+        v = (x.p * each).sum(-1) + beta * others
+        return b.rew + self.cfg.gamma * (1 - b.done) * v[:, 1:]
+
+    def ratios(self, f, b, i, pi):  # log rho^i of (7), [B, L]
+        mu = self.mu(f, b.now.state, b.now.act, self.chain(i, b.obs))
+        mine = torch.arange(self.spec.agents, device=b.obs.device) == i
+        log_p = [self.space.log_prob(h, b.now.act, b.now.legal) for h in (pi[:, :-1], mu)]
+        return torch.where(mine, 0.0, log_p[0] - log_p[1]).sum(-1).clamp(max=math.log(self.cfg.rho_max))
+
+    def resampled(self, log_rho, mask, u):  # how often each row is drawn, systematic resampling: [B, L], sums to B L
+        rho = torch.where(mask > 0, log_rho, -torch.inf).flatten().softmax(-1)
+        edges = (rho.cumsum(-1) * len(rho) + 1 - u).floor()
+        return edges.diff(prepend=torch.zeros_like(edges[:1])).view(mask.shape)
+
+    def critic_loss(self, on, tg, b, i, y, count):  # (7)
+        a = at(b.now.act, 2, i).unsqueeze(2)
+        return sum(mean(count, (q(b.now.state, a, i)[..., 0] - y) ** 2) for q in (on.q1, on.q2))
+
+    def weights(self, f, b, i, x, alpha, beta):  # w of (6), [B, L]
+        value = self.q(f, b, i, x.a) - alpha * x.k - beta * x.log_mu
+        advantage = value[..., -1] - (x.p * value[..., :-1]).sum(-1)
+        return (advantage[:, :-1] / (alpha + beta)).clamp(max=math.log(self.cfg.weight_max)).exp()
+
+    def policy_loss(self, on, tg, b, i, w):  # (6)
+        h = on.pi(at(b.obs, 2, i), i)[:, :-1]
+        log_pi = self.space.log_prob(h, at(b.now.act, 2, i), at(b.now.legal, 2, i))
+        return -mean(b.mask, w * log_pi)
+
+    def temperature_loss(self, on, tg, kl):  # its gradient is target - KL: alpha rises while the KL is too large
+        return on.alpha() * (self.cfg.target_kl - kl)
+
+    def update(self, s, b, d):
+        c, space = self.cfg, self.space
+        tg = self.targets(s)
+        done = s.step / (c.steps * self.turns)
+        moved = (done / c.anneal).clamp(max=1)
+        alpha = c.alpha * (1 + (c.alpha_end - 1) * moved) * self.online(s).alpha().exp()
+        beta = c.beta * (1 + (c.beta_end - 1) * moved)
+
+        s, bc = self.descend(s, "mu", self.behavior_loss, b, d.u["order"])
+        pi = self.online(s).pi(b.obs)
+        entropy = -space.expect(
+            lambda a: space.log_prob(pi[..., None, :], a, b.legal[..., None, :]), pi, b.legal, d.u["own"]
+        )
+        for i in [d.agent] if c.sequential else range(self.spec.agents):
+            x = self.local(self.online(s), b, i, pi, d.u)
+            y = self.target(tg, b, i, x, alpha, beta, entropy.sum(-1) - at(entropy, 2, i))
+            count = self.resampled(self.ratios(self.online(s), b, i, pi), b.mask, d.u["resample"]) if c.resample else b.mask
+            s, q = self.descend(s, "q1 q2", self.critic_loss, b, i, y, count, only=i)
+            w = torch.where(done < c.warmup, 1.0, self.weights(self.online(s), b, i, x, alpha, beta))
+            s, p = self.descend(s, "pi", self.policy_loss, b, i, w, only=i)
+            s = self.follow(s, "q1 q2", only=i)
+        kl = mean(b.mask, (x.p * (x.k[..., :-1] + x.log_pi - x.log_mu[..., :-1])).sum(-1)[:, :-1])
+        if c.target_kl > 0:
+            s, _ = self.descend(s, "alpha", self.temperature_loss, kl)
+        return s, dict(loss_behavior=bc, loss_critic=q, loss_policy=p, kl=kl)
+
+    def heads(self, f, obs, memory):
+        return f.pi(obs, memory=memory)

@@ -1,0 +1,79 @@
+"""S policies play the same E episodes: lane e plays episode seed e, exactly once, so that short episodes are not counted more often."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.func import vmap
+from torch.utils._pytree import tree_map
+
+from core.learner import Algorithm, Nets
+from core.types import State, Task
+from datasets.windows import OPEN
+from envs.api import VecEnv
+
+Rows = dict[str, np.ndarray]  # metric -> value of every policy and episode [S, E]
+
+
+class Evaluator:
+    """Plays episodes of a task with the policies of a packed state. Environments are made once per number of lanes."""
+
+    def __init__(self, algorithm: Algorithm, task: Task, seeds: tuple[int, ...], device: str = "cpu"):
+        self.algorithm, self.task, self.seeds, self.device = algorithm, task, seeds, device
+        self.envs: dict[int, VecEnv] = {}
+
+    def __call__(self, s: State, episodes: int) -> dict[str, np.ndarray]:
+        """Means over episodes per seed [S]: `return` and `length` (and `win_rate`) of the greedy policies, `return_sampled` of the
+        stochastic ones. The uniforms of the latter depend on the seed, the updates done and the lane alone."""
+        greedy = self.play(s, episodes, sampled=False)
+        sampled = self.play(s, episodes, sampled=True)
+        return {**{k: v.mean(1) for k, v in greedy.items()}, "return_sampled": sampled["return"].mean(1)}
+
+    def play(self, s: State, episodes: int, sampled: bool) -> Rows:
+        """One episode per policy and lane, values [S, E]."""
+        algorithm, seeds = self.algorithm, len(self.seeds)
+        lanes = seeds * episodes
+        env = self.envs.get(lanes) or self.envs.setdefault(lanes, self.task.make(lanes))
+        act = over_seeds(algorithm.act_sampled if sampled else algorithm.act, algorithm, seeds)
+        noise = [np.random.Generator(np.random.Philox(key=seed, counter=[0, int(s.step[0]), 2, 0])) for seed in self.seeds]
+        shape = (episodes, self.task.spec.agents, *self.task.spec.space.draw)
+
+        seen = env.reset(list(range(episodes)) * seeds)
+        memory = algorithm.memory(seeds, episodes).to(self.device)
+        total, length, over = np.zeros(lanes), np.zeros(lanes, np.int64), np.zeros(lanes, bool)
+        won = None
+        with torch.no_grad():
+            while not over.all():
+                inputs = [self.put(seen.obs, episodes), self.put(seen.legal, episodes), memory]
+                if sampled:
+                    u = np.stack([rng.random(shape).clip(*OPEN) for rng in noise])
+                    inputs.append(self.put(u.reshape(lanes, *shape[1:]), episodes))
+                action, memory = act(s.params, *inputs)
+                seen, reward, terminated, truncated, info = env.step(action.flatten(0, 1).cpu().numpy())
+                total += np.where(over, 0.0, reward)
+                length += ~over
+                over = terminated | truncated
+                won = info.get("won", won)
+        rows = {"return": self.task.scale(total, length), "length": length.astype(float)}
+        if won is not None:
+            rows["win_rate"] = np.asarray(won, float)
+        return {k: v.reshape(seeds, episodes) for k, v in rows.items()}
+
+    def put(self, x: np.ndarray, episodes: int) -> torch.Tensor:
+        x = torch.as_tensor(x, device=self.device).reshape(len(self.seeds), episodes, *x.shape[1:])
+        return x.to(torch.get_default_dtype()) if x.is_floating_point() else x
+
+    def close(self) -> None:
+        for env in self.envs.values():
+            env.close()
+
+
+def over_seeds(act: Callable, algorithm: Algorithm, seeds: int) -> Callable:
+    """An act function of one policy as one of S stacked policies."""
+
+    def one(params, *inputs):
+        return act(Nets(algorithm.modules, params), *inputs)
+
+    if seeds > 1:
+        return vmap(one)
+    return lambda *args: tree_map(lambda x: x[None], one(*tree_map(lambda x: x[0], args)))

@@ -1,0 +1,218 @@
+"""What every method shares: a configuration, networks by name, one gradient step, and the batching over seeds from outside.
+
+An algorithm is a pure function of one run, `update(state, batch, draw) -> state, logs`; `pack` turns it into a function of S runs.
+"""
+
+import dataclasses
+import math
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+from torch.utils._pytree import tree_map
+
+from core.errors import UserError
+from core.nets import Memory, flatten, unflatten
+from core.optim import Adam
+from core.registry import suggest
+from core.types import Batch, Draw, Spec, State
+
+
+@dataclass(frozen=True)
+class Common:
+    """The settings that every method has."""
+
+    lr: float = 1e-3  # learning rate
+    hidden: int = 64  # width of the hidden layers
+    batch: int = 128  # windows per update
+    window: int = 1  # steps per window
+    memory: Memory = "mlp"  # policies without or with a memory of the episode
+    share: bool = False  # one policy network told who it is, instead of one per agent
+    clip: float = 10.0  # largest norm of a gradient
+    steps: int = 2000  # updates
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{field.name}={value}: not a finite number")
+        for name in ("lr", "hidden", "batch", "window", "clip", "steps"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"{name}={getattr(self, name)}: must be above 0")
+
+    @classmethod
+    def parse(cls, assignments: Sequence[str]) -> dict[str, Any]:
+        """`field=value` texts -> values of the fields' types; UserError for unknown fields and for values of another type."""
+        kinds = typing.get_type_hints(cls)
+        kinds = {f.name: kinds[f.name] for f in dataclasses.fields(cls)}
+        values = {}
+        for text in assignments:
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise UserError(f"--set {text}: write field=value")
+            if name not in kinds:
+                raise UserError(f"--set {text}: {cls.__qualname__} has no field {name!r}; {suggest(name, kinds)}")
+            values[name] = coerce(name, kinds[name], value)
+        return values
+
+
+def coerce(name: str, kind: Any, text: str) -> Any:
+    """A text as a value of the type `kind`: int, float, bool or a Literal of names."""
+    if choices := typing.get_args(kind):
+        if text not in choices:
+            raise UserError(f"{name}={text}: must be one of {', '.join(choices)}")
+        return text
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise UserError(f"{name}={text}: must be true or false")
+        return text.lower() == "true"
+    try:
+        number = float(text)
+        if kind is int and number != int(number):
+            raise ValueError
+        return kind(number)
+    except (ValueError, OverflowError):
+        raise UserError(f"{name}={text}: must be {'a whole number' if kind is int else 'a number'}") from None
+
+
+class Nets:
+    """Networks as functions of given parameters: `nets.pi(x)` reads like a module call."""
+
+    def __init__(self, modules: dict[str, nn.Module], params: dict[str, Tensor]):
+        self._modules, self._params = modules, params
+
+    def __getattr__(self, name: str) -> Callable:
+        module = self._modules[name]
+        params = unflatten(module, self._params[name])
+        return lambda *args, **kwargs: functional_call(module, params, args, kwargs)
+
+
+def mean(mask: Tensor, x: Tensor) -> Tensor:
+    """Mean of x over the entries where mask is 1; mask broadcasts against x. The only reduction of a loss over its batch."""
+    mask = mask.expand(x.shape)
+    return (mask * x).sum() / mask.sum().clamp(min=1)
+
+
+class Algorithm(ABC):
+    """A method: final subclasses give `nets`, `update` and `heads`. `paper` is its citation, `PAPER` its settings per task (globs)."""
+
+    Config: ClassVar[type[Common]] = Common
+    PAPER: ClassVar[dict[str, dict[str, Any]]] = {}
+    paper: ClassVar[str]
+
+    def __init__(self, cfg: Common, spec: Spec):
+        self.cfg, self.spec, self.space = cfg, spec, spec.space
+        with torch.device("meta"):  # shapes only: every call is given its parameters
+            self.modules = self.nets()
+        self.optimiser = Adam(cfg.lr)
+
+    @abstractmethod
+    def nets(self) -> dict[str, nn.Module]:
+        """The networks of one run, by name."""
+
+    @abstractmethod
+    def update(self, s: State, b: Batch, d: Draw) -> tuple[State, dict[str, Tensor]]:
+        """One update (or one turn of it) of one run: the next state, and scalars to log."""
+
+    @abstractmethod
+    def heads(self, f: Nets, obs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """What the agents act on: obs [E, N, O], memory [E, N, H] -> heads [E, N, head], next memory. The state is not to be seen."""
+
+    @property
+    def turns(self) -> int:
+        """Calls of `update` that make one update, each with a batch of its own; methods that move agent after agent have N."""
+        return 1
+
+    def noise(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the uniforms that a call of `update` takes."""
+        return {}
+
+    # acting ------------------------------------------------------------------------------------------------------------
+
+    def memory(self, *lead: int) -> Tensor:
+        """The empty memory [*lead, N, H] at an episode's start; H is 0 for feed-forward policies."""
+        return torch.zeros(*lead, self.spec.agents, self.cfg.hidden if self.cfg.memory == "gru" else 0)
+
+    def act(self, f: Nets, obs: Tensor, legal: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Greedy actions [E, N] or [E, N, D], next memory."""
+        h, memory = self.heads(f, obs, memory)
+        return self.space.mode(h, legal), memory
+
+    def act_sampled(self, f: Nets, obs: Tensor, legal: Tensor, memory: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions of the stochastic policies at the uniforms u [E, N] or [E, N, D], next memory."""
+        h, memory = self.heads(f, obs, memory)
+        return self.space.sample(h, legal, u), memory
+
+    # learning ----------------------------------------------------------------------------------------------------------
+
+    def init(self, seeds: Sequence[int]) -> State:
+        """Fresh runs, each initialised under its own seed, stacked [S, ...]."""
+        runs = []
+        for seed in seeds:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                nets = self.nets()
+            params = {name: flatten(net) for name, net in nets.items()}
+            slots = {name: self.optimiser.slot(p) for name, p in params.items()}
+            runs.append(State(params, tree_map(torch.clone, params), slots, torch.zeros((), dtype=torch.int64)))
+        return tree_map(lambda *leaves: torch.stack(leaves), *runs)
+
+    def pack(self, seeds: int) -> Callable[[State, Batch, Draw], tuple[State, dict[str, Tensor]]]:
+        """`update` for S stacked runs, counting its calls; for one run without the cost of batching it."""
+
+        def counted(s, b, d):
+            s, logs = self.update(s, b, d)
+            return s._replace(step=s.step + 1), logs
+
+        def alone(s, b, d):
+            return tree_map(lambda x: x[None], counted(*tree_map(lambda x: x[0], (s, b, d))))
+
+        return vmap(counted) if seeds > 1 else alone
+
+    def online(self, s: State) -> Nets:
+        """The networks as they are."""
+        return Nets(self.modules, s.params)
+
+    def targets(self, s: State) -> Nets:
+        """Their slowly following copies."""
+        return Nets(self.modules, s.target)
+
+    def descend(self, s: State, names: str, loss: Callable[..., Tensor], *args, only: Tensor | int | None = None):
+        """One optimiser step of the named networks on `loss(on, tg, *args)`, gradient clipped over all of them: next state, loss.
+
+        `on` and `tg` are the online and the target networks; only the named online ones carry a gradient. `only`: of networks
+        with weights per agent, move this agent's alone.
+        """
+        moving = {name: s.params[name] for name in names.split()}
+
+        def of(params):
+            return loss(Nets(self.modules, {**s.params, **params}), self.targets(s), *args)
+
+        grads, value = grad_and_value(of)(moving)
+        norm = sum((g**2).sum() for g in grads.values()).sqrt()
+        scale = (self.cfg.clip / (norm + 1e-6)).clamp(max=1.0)
+        params, slots = dict(s.params), dict(s.slots)
+        for name, p in moving.items():
+            new = self.optimiser.step(p, scale * grads[name], s.slots[name])
+            params[name], slots[name] = tree_map(partial(keep, only), new, (p, s.slots[name]))
+        return s._replace(params=params, slots=slots), value
+
+    def follow(self, s: State, names: str, only: Tensor | int | None = None) -> State:
+        """Polyak averaging of the named networks' targets: theta' <- theta' + tau (theta - theta')."""
+        target = dict(s.target)
+        for name in names.split():
+            target[name] = keep(only, target[name].lerp(s.params[name], self.cfg.tau), target[name])
+        return s._replace(target=target)
+
+
+def keep(only: Tensor | int | None, new: Tensor, old: Tensor) -> Tensor:
+    """The `new` row of agent `only` and the `old` rows of the others; all rows are new without `only` or with shared weights."""
+    if only is None or new.shape[0] == 1:
+        return new
+    return torch.where((torch.arange(new.shape[0], device=new.device) == only)[:, None], new, old)

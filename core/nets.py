@@ -1,0 +1,160 @@
+"""Networks: one per agent with stacked weights, or one shared and told who it is; feed-forward or with a memory.
+
+Every agent network is linear - ReLU - (linear - ReLU, or a GRU cell) - linear, default initialisation U(+-1/sqrt(fan_in)).
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.spaces import Box, Discrete
+from core.types import Spec
+
+Memory = Literal["mlp", "gru"]
+
+
+def flatten(net: nn.Module) -> Tensor:
+    """All parameters of a network as one matrix: a row per agent where weights are stacked, else one row.
+
+    One tensor per network keeps an update a short list of large operations, and makes "agent i's weights" a row.
+    """
+    rows = max((getattr(m, "stack", 0) for m in net.modules()), default=0) or 1
+    return torch.cat([p.detach().reshape(rows, -1) for p in net.parameters()], 1)
+
+
+def unflatten(net: nn.Module, flat: Tensor) -> dict[str, Tensor]:
+    """The parameters that `flatten` put into a matrix [rows, P], by name and in their shapes."""
+    named = dict(net.named_parameters())
+    parts = flat.split([p.numel() // flat.shape[0] for p in named.values()], 1)
+    return {name: part.reshape(p.shape) for (name, p), part in zip(named.items(), parts)}
+
+
+def at(x: Tensor, dim: int, i: int | Tensor) -> Tensor:
+    """x[..., i, ...] at `dim`, where i may differ between the runs of a pack."""
+    if isinstance(i, int):
+        return x.select(dim, i)
+    shape = list(x.shape)
+    shape[dim] = 1
+    return x.gather(dim, i.expand(shape)).squeeze(dim)
+
+
+class Linear(nn.Module):
+    """x W + b, for one network or for `stack` of them at once: [..., stack, inputs] -> [..., stack, outputs]."""
+
+    def __init__(self, inputs: int, outputs: int, stack: int = 0):
+        super().__init__()
+        self.stack = stack
+        bound, lead = max(inputs, 1) ** -0.5, (stack,) if stack else ()
+        self.weight = nn.Parameter(torch.empty(*lead, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(*lead, outputs).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor, agent: int | Tensor | None = None) -> Tensor:
+        """With `agent`, x [..., inputs] goes through that agent's weights alone."""
+        if not self.stack:
+            return x @ self.weight + self.bias
+        if agent is None:
+            return torch.einsum("...ni,nio->...no", x, self.weight) + self.bias
+        return x @ at(self.weight, 0, agent) + at(self.bias, 0, agent)
+
+
+class GRUCell(nn.Module):
+    """h' = (1 - z) n + z h,  r, z = sigmoid(x W + h U),  n = tanh(x W_n + r (h U_n))  (torch.nn.GRU has no rule for vmap)."""
+
+    def __init__(self, width: int, stack: int = 0):
+        super().__init__()
+        self.x, self.h = Linear(width, 3 * width, stack), Linear(width, 3 * width, stack)
+
+    def forward(self, x: Tensor, h: Tensor, agent: int | Tensor | None = None) -> Tensor:
+        (xr, xz, xn), (hr, hz, hn) = self.x(x, agent).chunk(3, -1), self.h(h, agent).chunk(3, -1)
+        r, z = torch.sigmoid(xr + hr), torch.sigmoid(xz + hz)
+        return (1 - z) * torch.tanh(xn + r * hn) + z * h
+
+
+class AgentNet(nn.Module):
+    """N networks of one shape. `share`: one set of weights and an id per agent (a one-hot input) instead of N sets.
+
+    forward(x): x [B, L, N, inputs] -> [B, L, N, outputs]; a recurrent network runs over L from an empty memory.
+    forward(x, agent): the same for one agent's rows [B, L, inputs].
+    forward(x, memory=h): one step, x [..., N, inputs], h [..., N, H] -> outputs, next h.
+    """
+
+    def __init__(self, agents: int, inputs: int, hidden: int, outputs: int, share: bool, memory: Memory = "mlp"):
+        super().__init__()
+        stack = 0 if share else agents
+        self.recurrent = memory == "gru"
+        self.first = Linear(inputs, hidden, stack)
+        self.who = nn.Parameter(torch.empty(agents, hidden).uniform_(-1, 1) * max(inputs, 1) ** -0.5) if share else None
+        self.second = GRUCell(hidden, stack) if self.recurrent else Linear(hidden, hidden, stack)
+        self.last = Linear(hidden, outputs, stack)
+
+    def forward(self, x: Tensor, agent: int | Tensor | None = None, memory: Tensor | None = None):
+        x = self.first(x, agent)
+        if self.who is not None:  # the rows of the first layer's weights that a one-hot id would select
+            x = x + (self.who if agent is None else at(self.who, 0, agent))
+        x = F.relu(x)
+        if memory is not None:
+            memory = self.second(x, memory) if self.recurrent else memory
+            return self.last(memory if self.recurrent else F.relu(self.second(x))), memory
+        if not self.recurrent:
+            return self.last(F.relu(self.second(x, agent)), agent)
+        h, rows = torch.zeros_like(x[:, 0]), []
+        for t in range(x.shape[1]):
+            h = self.second(x[:, t], h, agent)
+            rows.append(h)
+        return self.last(torch.stack(rows, 1), agent)
+
+
+class Critic(nn.Module):
+    """Q_i(x, a_i) at K candidate actions: x [..., N, inputs], a [..., N, K] or [..., N, K, D] -> [..., N, K].
+
+    With `agent`, for one agent: x [..., inputs], a [..., K] or [..., K, D] -> [..., K]. Discrete actions are outputs, so that all
+    of them cost one pass; continuous ones are inputs.
+    """
+
+    def __init__(self, space: Discrete | Box, agents: int, inputs: int, hidden: int, share: bool):
+        super().__init__()
+        self.discrete = isinstance(space, Discrete)
+        inputs, outputs = (inputs, space.n) if self.discrete else (inputs + space.d, 1)
+        self.net = AgentNet(agents, inputs, hidden, outputs, share)
+
+    def forward(self, x: Tensor, a: Tensor, agent: int | Tensor | None = None) -> Tensor:
+        if self.discrete:
+            return self.net(x, agent).gather(-1, a)
+        x = torch.cat([x[..., None, :].expand(*a.shape[:-1], -1), a], -1)
+        if agent is not None:
+            return self.net(x, agent)[..., 0]
+        return self.net(x.transpose(-2, -3))[..., 0].transpose(-1, -2)
+
+
+class Mixer(nn.Module):
+    """Q_tot = sum_i w_i(s) Q_i + b(s), w >= 0: the linear mixer of ICQ (Yang et al. 2021) and OMIGA (Wang et al. 2023)."""
+
+    def __init__(self, spec: Spec, hidden: int):
+        super().__init__()
+        self.agents = spec.agents
+        self.body, self.head = Linear(spec.state, hidden), Linear(hidden, spec.agents + 1)
+
+    def forward(self, q: Tensor, state: Tensor) -> Tensor:
+        """q [..., N], state [..., S] -> [...]."""
+        out = self.head(F.relu(self.body(state)))
+        return (out[..., : self.agents].abs() * q).sum(-1) + out[..., self.agents]
+
+
+class QMixer(nn.Module):
+    """Q_tot = ELU(Q W1(s) + b1(s)) W2(s) + b2(s), W1, W2 >= 0: the monotone mixer of QMIX (Rashid et al. 2018)."""
+
+    def __init__(self, spec: Spec, hidden: int, embed: int = 32):
+        super().__init__()
+        self.agents, self.embed = spec.agents, embed
+        self.w1a, self.w1b = Linear(spec.state, hidden), Linear(hidden, spec.agents * embed)
+        self.w2a, self.w2b = Linear(spec.state, hidden), Linear(hidden, embed)
+        self.b1, self.b2a, self.b2b = Linear(spec.state, embed), Linear(spec.state, embed), Linear(embed, 1)
+
+    def forward(self, q: Tensor, state: Tensor) -> Tensor:
+        """q [..., N], state [..., S] -> [...]."""
+        w1 = self.w1b(F.relu(self.w1a(state))).abs().unflatten(-1, (self.agents, self.embed))
+        w2 = self.w2b(F.relu(self.w2a(state))).abs()
+        mixed = F.elu((q[..., None] * w1).sum(-2) + self.b1(state))
+        return (mixed * w2).sum(-1) + self.b2b(F.relu(self.b2a(state)))[..., 0]
