@@ -167,7 +167,7 @@ class InSPO(Algorithm):
         return Local(a, p, log_pi, log_mu.movedim(0, -1), k.movedim(0, -1))
 
     def q(self, f, b, i, a):  # Q^i(s, a^i), the smaller critic
-        return torch.minimum(f.q1(b.state, a, i), f.q2(b.state, a, i))
+        return torch.minimum(f.q1(b.state, a, agent=i), f.q2(b.state, a, agent=i))
 
     def target(self, tg, b, i, x, alpha, beta, others):  # (7): r + g (1 - terminal) V^i(s'), V^i of (2)
         a = x.a[:, :, :-1]
@@ -188,7 +188,7 @@ class InSPO(Algorithm):
 
     def critic_loss(self, on, tg, b, i, y, count):  # (7)
         a = at(b.now.act, 2, i).unsqueeze(2)
-        return sum(mean(count, (q(b.now.state, a, i)[..., 0] - y) ** 2) for q in (on.q1, on.q2))
+        return sum(mean(count, (q(b.now.state, a, agent=i)[..., 0] - y) ** 2) for q in (on.q1, on.q2))
 
     def weights(self, f, b, i, x, alpha, beta):  # w of (6), [B, L]
         value = self.q(f, b, i, x.a) - alpha * x.k - beta * x.log_mu
@@ -196,7 +196,7 @@ class InSPO(Algorithm):
         return (advantage[:, :-1] / (alpha + beta)).clamp(max=math.log(self.cfg.weight_max)).exp()
 
     def policy_loss(self, on, tg, b, i, w):  # (6)
-        h = on.pi(at(b.obs, 2, i), i)[:, :-1]
+        h = on.pi(at(b.obs, 2, i), agent=i)[:, :-1]
         log_pi = self.space.log_prob(h, at(b.now.act, 2, i), at(b.now.legal, 2, i))
         return -mean(b.mask, w * log_pi)
 
@@ -213,9 +213,7 @@ class InSPO(Algorithm):
 
         s, bc = self.descend(s, "mu", self.behavior_loss, b, d.u["order"])
         pi = self.online(s).pi(b.obs)
-        entropy = -space.expect(
-            lambda a: space.log_prob(pi[..., None, :], a, b.legal[..., None, :]), pi, b.legal, d.u["own"]
-        )
+        entropy = -space.expect(lambda a: space.log_prob(pi[..., None, :], a, b.legal[..., None, :]), pi, b.legal, d.u["own"])
         for i in [d.agent] if c.sequential else range(self.spec.agents):
             x = self.local(self.online(s), b, i, pi, d.u)
             y = self.target(tg, b, i, x, alpha, beta, entropy.sum(-1) - at(entropy, 2, i))

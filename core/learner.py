@@ -82,15 +82,20 @@ def coerce(name: str, kind: Any, text: str) -> Any:
 
 
 class Nets:
-    """Networks as functions of given parameters: `nets.pi(x)` reads like a module call."""
+    """Networks as functions of given parameters: `nets.pi(x)` and `nets.pi(x, agent=i)` read like module calls."""
 
     def __init__(self, modules: dict[str, nn.Module], params: dict[str, Tensor]):
         self._modules, self._params = modules, params
 
     def __getattr__(self, name: str) -> Callable:
-        module = self._modules[name]
-        params = unflatten(module, self._params[name])
-        return lambda *args, **kwargs: functional_call(module, params, args, kwargs)
+        module, flat = self._modules[name], self._params[name]
+
+        def call(*args, agent=None, **kwargs):
+            if agent is not None:
+                kwargs["agent"] = agent
+            return functional_call(module, unflatten(module, flat, agent), args, kwargs)
+
+        return call
 
 
 def mean(mask: Tensor, x: Tensor) -> Tensor:

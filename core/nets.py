@@ -24,11 +24,14 @@ def flatten(net: nn.Module) -> Tensor:
     return torch.cat([p.detach().reshape(rows, -1) for p in net.parameters()], 1)
 
 
-def unflatten(net: nn.Module, flat: Tensor) -> dict[str, Tensor]:
-    """The parameters that `flatten` put into a matrix [rows, P], by name and in their shapes."""
+def unflatten(net: nn.Module, flat: Tensor, agent: int | Tensor | None = None) -> dict[str, Tensor]:
+    """The parameters that `flatten` put into a matrix [rows, P], by name and in their shapes; with `agent` only its row, if it has
+    one, in the shapes of a network of one agent."""
     named = dict(net.named_parameters())
-    parts = flat.split([p.numel() // flat.shape[0] for p in named.values()], 1)
-    return {name: part.reshape(p.shape) for (name, p), part in zip(named.items(), parts)}
+    one = agent is not None and len(flat) > 1
+    row = at(flat, 0, agent)[None] if one else flat
+    parts = row.split([p.numel() // len(flat) for p in named.values()], 1)
+    return {name: part.reshape(p.shape[1:] if one else p.shape) for (name, p), part in zip(named.items(), parts)}
 
 
 def at(x: Tensor, dim: int, i: int | Tensor) -> Tensor:
@@ -50,13 +53,10 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(*lead, inputs, outputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(*lead, outputs).uniform_(-bound, bound))
 
-    def forward(self, x: Tensor, agent: int | Tensor | None = None) -> Tensor:
-        """With `agent`, x [..., inputs] goes through that agent's weights alone."""
-        if not self.stack:
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight.ndim == 2:  # one network, or one agent's row of a stack
             return x @ self.weight + self.bias
-        if agent is None:
-            return torch.einsum("...ni,nio->...no", x, self.weight) + self.bias
-        return x @ at(self.weight, 0, agent) + at(self.bias, 0, agent)
+        return torch.einsum("...ni,nio->...no", x, self.weight) + self.bias
 
 
 class GRUCell(nn.Module):
@@ -66,8 +66,8 @@ class GRUCell(nn.Module):
         super().__init__()
         self.x, self.h = Linear(width, 3 * width, stack), Linear(width, 3 * width, stack)
 
-    def forward(self, x: Tensor, h: Tensor, agent: int | Tensor | None = None) -> Tensor:
-        (xr, xz, xn), (hr, hz, hn) = self.x(x, agent).chunk(3, -1), self.h(h, agent).chunk(3, -1)
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        (xr, xz, xn), (hr, hz, hn) = self.x(x).chunk(3, -1), self.h(h).chunk(3, -1)
         r, z = torch.sigmoid(xr + hr), torch.sigmoid(xz + hz)
         return (1 - z) * torch.tanh(xn + r * hn) + z * h
 
@@ -76,7 +76,7 @@ class AgentNet(nn.Module):
     """N networks of one shape. `share`: one set of weights and an id per agent (a one-hot input) instead of N sets.
 
     forward(x): x [B, L, N, inputs] -> [B, L, N, outputs]; a recurrent network runs over L from an empty memory.
-    forward(x, agent): the same for one agent's rows [B, L, inputs].
+    forward(x, agent=i): the same for one agent, x [B, L, inputs] (with weights per agent: given that agent's row, see unflatten).
     forward(x, memory=h): one step, x [..., N, inputs], h [..., N, H] -> outputs, next h.
     """
 
@@ -90,7 +90,7 @@ class AgentNet(nn.Module):
         self.last = Linear(hidden, outputs, stack)
 
     def forward(self, x: Tensor, agent: int | Tensor | None = None, memory: Tensor | None = None):
-        x = self.first(x, agent)
+        x = self.first(x)
         if self.who is not None:  # the rows of the first layer's weights that a one-hot id would select
             x = x + (self.who if agent is None else at(self.who, 0, agent))
         x = F.relu(x)
@@ -98,12 +98,12 @@ class AgentNet(nn.Module):
             memory = self.second(x, memory) if self.recurrent else memory
             return self.last(memory if self.recurrent else F.relu(self.second(x))), memory
         if not self.recurrent:
-            return self.last(F.relu(self.second(x, agent)), agent)
+            return self.last(F.relu(self.second(x)))
         h, rows = torch.zeros_like(x[:, 0]), []
         for t in range(x.shape[1]):
-            h = self.second(x[:, t], h, agent)
+            h = self.second(x[:, t], h)
             rows.append(h)
-        return self.last(torch.stack(rows, 1), agent)
+        return self.last(torch.stack(rows, 1))
 
 
 class Critic(nn.Module):

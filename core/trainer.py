@@ -1,0 +1,121 @@
+"""One cell's training: draw, update, now and then evaluate; rows out. Killed and started again, it gives the same rows."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch._dynamo.exc import TorchDynamoException
+from torch._inductor.exc import InductorError
+from torch._inductor.runtime.cache_dir_utils import cache_dir
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from core.evaluate import Evaluator
+from core.files import whole
+from core.learner import Algorithm
+from core.types import State, Task
+from datasets.format import Dataset
+from datasets.windows import Sampler
+
+POINTS = 20  # evaluations after the first, at step 0
+EPISODES, FINAL = 32, 320  # episodes of an evaluation, and of the last one
+TRACE_FROM, COMPILE_FROM = 100, 4000  # calls of `update` from which it pays to trace it (2 s), and to compile it (about 80 s)
+LOOK = 100  # calls between looks at the losses
+SAVE = 20.0  # seconds between checkpoints
+
+Row = tuple[int, int, str, float]  # seed, step, metric, value
+Progress = Callable[[int, float | None], None]  # updates done, last mean return
+
+
+class Diverged(Exception):
+    """A loss that is not a number: the run stops, with the step and the losses."""
+
+
+def train(
+    algorithm: Algorithm, task: Task, data: Dataset, seeds: tuple[int, ...], device: str, checkpoint: Path, progress: Progress
+) -> list[Row]:
+    """Rows of all seeds, trained as one batch; `checkpoint` is written on the way and read if it is there."""
+    torch.set_num_threads(1)  # the same sums on every machine, and one cell per core
+    cfg, turns = algorithm.cfg, algorithm.turns
+    sampler = Sampler(data, task.spec, cfg.batch, cfg.window, turns, algorithm.noise(), seeds, device)
+    evaluate = Evaluator(algorithm, task, seeds, device)
+    run = Run(tree_map(lambda x: x.to(device), algorithm.init(seeds)), [], {}, 0)
+    if checkpoint.exists():
+        run = run.load(checkpoint, device)
+    points = sorted({round(k * cfg.steps / POINTS) for k in range(POINTS + 1)})
+    step, saved = None, time.monotonic()
+    for point in points:
+        while run.done < point * turns:
+            end = min(run.done + LOOK, point * turns)
+            if step is None:
+                step = prepared(algorithm.pack(len(seeds)), (run.state, *sampler.draw(run.done)), cfg.steps * turns)
+            run = learn(run, step, sampler, end, turns)
+            progress(run.done // turns, None)
+            if time.monotonic() - saved > SAVE:
+                run.save(checkpoint)
+                saved = time.monotonic()
+        if not any(row[1] == point for row in run.rows):
+            scores = evaluate(run.state, FINAL if point == cfg.steps else EPISODES)
+            means = {name: total / run.counted for name, total in run.sums.items()}
+            rows = [(seed, point, metric, float(value[k])) for k, seed in enumerate(seeds) for metric, value in {**scores, **means}.items()]
+            run = Run(run.state, run.rows + rows, {}, run.done)
+            progress(point, float(scores["return"].mean()))
+    evaluate.close()
+    return run.rows
+
+
+class Run:
+    """Where a training stands: the state, the rows so far, the sums of what was logged since the last row, the calls done."""
+
+    def __init__(self, state: State, rows: list[Row], sums: dict[str, torch.Tensor], done: int, counted: int = 0):
+        self.state, self.rows, self.sums, self.done, self.counted = state, rows, sums, done, counted
+
+    def save(self, path: Path) -> None:
+        leaves, _ = tree_flatten(self.state)
+        with whole(path) as part:
+            torch.save([leaves, self.rows, self.sums, self.done, self.counted], part)
+
+    def load(self, path: Path, device: str) -> "Run":
+        """The saved run, in the structure of this one."""
+        leaves, *rest = torch.load(path, weights_only=True, map_location=device)
+        return Run(tree_unflatten(leaves, tree_flatten(self.state)[1]), *rest)
+
+
+def learn(run: Run, step: Callable, sampler: Sampler, end: int, turns: int) -> Run:
+    """Calls of `step` up to number `end`. Losses are looked at together, so that a device need not wait for each."""
+    state, seen = run.state, []
+    with torch.no_grad():
+        for call in range(run.done, end):
+            state, logs = step(state, *sampler.draw(call))
+            seen.append(logs)
+    logs = {name: torch.stack([x[name] for x in seen]).double().cpu() for name in seen[0]}  # [calls, S]
+    finite = torch.stack([x.isfinite().all(1) for x in logs.values()]).all(0)
+    if not finite.all():
+        k = int(finite.int().argmin())
+        losses = ", ".join(f"{name} {[float(f'{v:.4g}') for v in x[k]]}" for name, x in logs.items())
+        raise Diverged(f"step {(run.done + k) // turns}: not a finite number among {losses}")
+    sums = {name: run.sums.get(name, 0) + x.sum(0) for name, x in logs.items()}
+    return Run(state, run.rows, sums, end, run.counted + end - run.done)
+
+
+def prepared(step: Callable, example: tuple[Any, ...], calls: int) -> Callable:
+    """`step` as fast as so many calls repay: as it is, traced to a flat list of operations, or compiled if there is a compiler."""
+    if calls < TRACE_FROM:
+        return step
+    with torch.no_grad():
+        traced = make_fx(step)(*example)
+        if calls < COMPILE_FROM:
+            return traced
+        try:
+            lock = Path(cache_dir()) / "compiling.lock"
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(lock):  # cells of one shape compile once: the next finds it in the cache
+                compiled = torch.compile(traced, fullgraph=True, dynamic=False)
+                compiled(*example)
+            return compiled
+        except (TorchDynamoException, InductorError) as error:
+            print(f"note: no compiled training here ({str(error).strip().splitlines()[0][:120]}); going on without, slower")
+            return traced
