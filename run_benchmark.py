@@ -8,7 +8,7 @@ import torch
 
 from core.cell import Cell, plan, timings
 from core.errors import UserError
-from core.files import whole
+from core.files import writing
 from core.registry import ALGORITHMS, TASKS
 from core.sweep import sweep
 from datasets.store import state
@@ -100,9 +100,11 @@ def check(device: str) -> None:
 
 def writable(out: Path) -> None:
     """UserError if nothing can be written to the folder: said before hours of work, not after."""
-    with whole(out / "runs" / ".writable"):
-        pass
-    (out / "runs" / ".writable").unlink(missing_ok=True)
+    probe = out / "runs" / ".writable"
+    with writing(probe):
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
 
 
 def main(argv: list[str] | None = None) -> int:

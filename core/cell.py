@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from core import trainer
 from core.errors import UserError
-from core.files import whole
+from core.files import whole, writing
 from core.learner import Common
 from core.registry import ALGORITHMS, TASKS
 from datasets.format import load
@@ -83,18 +83,20 @@ class Cell:
 
         The CSV appears when it is complete; the JSON beside it first, so that there is no CSV without one.
         """
+        path = self.path.with_name(f".{self.task}-{self.family}.lock")
+        lock = FileLock(path)  # released by the system when its holder dies
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path.parent / f".{self.task}-{self.family}.lock")
-            with lock.acquire(blocking=wait):
-                cell = self.missing()
-                if cell:
-                    cell._fill(device, progress)
-            return True
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock.acquire(blocking=wait)
         except Timeout:
             return False
-        except OSError as error:
-            raise UserError(f"cannot write to {self.path.parent}: {error.strerror or error}") from error
+        try:
+            if cell := self.missing():
+                cell._fill(device, progress)
+        finally:
+            lock.release()
+        return True
 
     def _fill(self, device: str, progress: trainer.Progress) -> None:
         task, started = TASKS[self.task], time.time()

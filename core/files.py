@@ -9,35 +9,32 @@ from pathlib import Path
 
 from core.errors import UserError
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the operating system refuses inside is a UserError about `path`."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno in FULL:
+            raise UserError(f"no space left on the disk of {path.parent} for {path.name}: make room there and run the same again") from e
+        raise UserError(f"cannot write {path}: {e.strerror or e}; check that the folder exists and is yours to write") from e
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to: moved there when the block ends well, removed when it does not.
-
-    A folder that cannot be written and a full disk raise UserError.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    """A temporary path beside `path` to write to: moved there when the block ends well, removed when it does not."""
+    with writing(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".part{path.suffix}", dir=path.parent)
         os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(explain(error, path)) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def explain(error: OSError, path: Path) -> str:
-    """What went wrong with a file, and the way out, in one line."""
-    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-        return f"no space left to write {path}: free some, or choose another folder"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-        return f"cannot write {path}: {error.strerror}; choose a folder that you may write to"
-    return f"cannot write {path}: {error.strerror or error}"
+        part = Path(name)
+        try:
+            yield part
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            part.chmod(0o644)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)

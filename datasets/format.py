@@ -10,14 +10,10 @@ A file is checked completely before any of it is used. It may come from anywhere
 and no size is believed before the bytes for it are known to be there.
 """
 
-import errno
 import hashlib
 import io
 import math
-import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -28,13 +24,13 @@ import h5py
 import numpy as np
 
 from core.errors import UserError
+from core.files import whole
 from core.types import Task
 
 FORMAT, VERSION = "offline-marl", 1
 CHUNK = 256 * 1024  # bytes: one read of a disk or of a network file system
 SEAL = 512  # bytes of the user block, the least that HDF5 allows
 DEFLATE_RATIO = 1032  # no deflate stream shrinks its data further than this
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 PATHS = {
     "obs": "obs/obs",
@@ -206,16 +202,8 @@ def save(d: Dataset, path: str | Path) -> None:
 
     content = image.getbuffer()
     content[:SEAL] = _seal(hashlib.sha256(content[SEAL:]))
-    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    with writing(path):
-        try:
-            with open(part, "xb") as f:
-                f.write(content)
-                f.flush()
-                os.fsync(f.fileno())
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+    with whole(path) as part:
+        part.write_bytes(content)
 
 
 def load(path: str | Path, task: Task | None = None) -> Dataset:
@@ -248,17 +236,6 @@ def problems(d: Dataset, task: Task | None = None) -> list[str]:
         or _offset_problems(d)
         or list(_value_problems(d))
     )
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """What the operating system refuses inside is a UserError about `path`."""
-    try:
-        yield
-    except OSError as e:
-        if e.errno in FULL:
-            raise UserError(f"no space left on the disk of {path.parent} for {path.name}: make room there and run the same again") from e
-        raise UserError(f"cannot write {path}: {e.strerror or e}; check that the folder exists and is yours to write") from e
 
 
 def _arrays(d: Dataset) -> dict[str, np.ndarray]:

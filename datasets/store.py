@@ -8,8 +8,9 @@ from typing import Any
 from filelock import FileLock
 
 from core.errors import UserError
+from core.files import whole, writing
 from core.types import Task
-from datasets.format import Dataset, content_sha256, peek, save, statistics, writing
+from datasets.format import Dataset, content_sha256, peek, save, statistics
 from datasets.generate import BUILDERS
 
 DATA = Path(__file__).parent / "data"
@@ -50,8 +51,8 @@ def build(task: Task) -> Dataset:
 def publish(tasks: list[Task]) -> None:
     """Put what is built here now for these tasks into the manifest."""
     entries = manifest() | {task.name: _entry(_builder(task)(task)) for task in tasks}
-    with writing(MANIFEST):
-        MANIFEST.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
+    with whole(MANIFEST) as part:
+        part.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
 
 
 def manifest() -> dict[str, dict[str, Any]]:

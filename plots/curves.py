@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from core.errors import UserError
+from core.files import whole
 from plots import command, rows, stats, style
 
 COLUMNS = 4
@@ -105,9 +106,11 @@ def aggregate(frame: pd.DataFrame, metric: str) -> Figure:
 def save(figure: Figure, path: Path) -> None:
     """`path`.pdf and .png, without a date or a version in them: the same rows give the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    with whole(path.with_suffix(".pdf")) as part:
+        figure.savefig(part, metadata={"CreationDate": None, "Producer": None, "Creator": None})
     figure.set_layout_engine("none")  # keeps the layout, saves the second computation of it
-    figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
+    with whole(path.with_suffix(".png")) as part:
+        figure.savefig(part, metadata={"Software": None})
 
 
 def run(argv: list[str] | None = None) -> int:

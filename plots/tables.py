@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from core.files import whole
 from plots import command, rows, stats, style
 
 PROTOCOLS = {"last": "last checkpoint", "best": "best checkpoint of each run, chosen by playing"}
@@ -185,7 +186,8 @@ def write(folder: Path, name: str, tables: list[tuple[Table, pd.DataFrame]]) -> 
     text = "\n".join(markdown(table) for table, _ in tables)
     texts = text, "\n".join(latex(table) for table, _ in tables), pd.concat([numbers for _, numbers in tables]).to_csv(index=False)
     for path, content in zip(paths, texts):
-        path.write_text(content, encoding="utf-8")
+        with whole(path) as part:
+            part.write_text(content, encoding="utf-8")
     return text
 
 
