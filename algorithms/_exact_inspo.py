@@ -4,10 +4,10 @@ A game has S states and N agents with A_1 .. A_N actions; mu is any joint distri
 [S, A_i]. A one-step game is the case S = 1, g = 0. Everything is float64 and deterministic: orders and schedules are arguments.
 
 Where the data hold nothing, mu(a|s) = 0, and the true logarithm is minus infinity. Here it is NEVER, a finite number so large that
- 1. for alpha > 0 an action with mu^i(a^i|s) = 0 gets probability exactly 0, and so does one to which the teammates' policies answer
-    outside the data (K^i infinite) as long as another is left: the step is in-sample, payoffs where mu = 0 never matter;
+ 1. for alpha > 0 an action with mu^i(a^i|s) = 0 gets probability exactly 0, and so does one that clashes with the teammates (K^i is
+    of the size of NEVER) while another does not: the step is in-sample, payoffs where mu = 0 do not matter;
  2. where every action makes the team leave the data, those that leave it least often are taken: the limit of mu + epsilon;
- 3. J is of the size of NEVER as long as pi leaves the data, and from there on finite.
+ 3. J is of the size of NEVER times the probability that pi leaves the data, which steps bring down to about 1 / |NEVER| or 0.
 K^i of an action with mu^i = 0 is not defined, and not needed. alpha = 0 asks nothing of the data: 0^0 = 1 in (5).
 """
 

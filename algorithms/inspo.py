@@ -28,8 +28,8 @@ Choices of this implementation (no published text to deviate from):
     pi^{-i}, of which two agents need none. Only mu is asked about them, never Q: the method stays in-sample.
  3. Q^i sees the state; two critics per agent, the smaller target counts; Polyak targets. Policies see their own observation.
  4. Resampling: systematic, within the minibatch.
- 5. alpha and beta move linearly to `alpha_end` and `beta_end` times their value over the first `anneal` of the updates;
-    target_kl > 0 also tunes alpha by dual descent until KL(pi || mu) meets it.
+ 5. alpha and beta are held, then move linearly to `alpha_end` and `beta_end` times their value; target_kl > 0 also tunes alpha by
+    dual descent until KL(pi || mu) meets it.
  6. For the first `warmup` of the updates w = 1: policies start as clones of the data (alpha = infinity).
 """
 
@@ -79,7 +79,8 @@ class InSPO(Algorithm):
         alpha_end: float = 1.0  # share of alpha left after annealing
         beta: float = 0.0  # weight of the entropy
         beta_end: float = 1.0  # share of beta left after annealing
-        anneal: float = 0.5  # share of the updates over which alpha and beta move
+        hold: float = 0.4  # share of the updates before alpha and beta move
+        anneal: float = 0.3  # share of the updates over which they move
         target_kl: float = 0.0  # KL(pi || mu) that alpha is tuned to meet; 0: alpha is not tuned
         warmup: float = 0.1  # share of the updates in which policies clone the data
         weight_max: float = 100.0  # cap of the weights w
@@ -95,8 +96,10 @@ class InSPO(Algorithm):
                 raise UserError("alpha, alpha_end, beta, beta_end and target_kl must not be negative")
             if min(self.alpha + self.beta, self.alpha * self.alpha_end + self.beta * self.beta_end) <= 0:
                 raise UserError("alpha + beta must stay above 0 (after annealing: alpha * alpha_end + beta * beta_end)")
-            if not (0 <= self.gamma <= 1 and 0 < self.tau <= 1 and 0 <= self.warmup <= 1 and 0 < self.anneal <= 1):
-                raise UserError("gamma and warmup must lie in [0, 1], tau and anneal in (0, 1]")
+            if not (0 <= min(self.gamma, self.warmup, self.hold) and max(self.gamma, self.warmup, self.hold) <= 1):
+                raise UserError("gamma, warmup and hold must lie in [0, 1]")
+            if not (0 < self.tau <= 1 and 0 < self.anneal <= 1):
+                raise UserError("tau and anneal must lie in (0, 1]")
             if self.samples < 1 or min(self.weight_max, self.rho_max) < 1:
                 raise UserError("samples, weight_max and rho_max must be at least 1")
 
@@ -207,7 +210,7 @@ class InSPO(Algorithm):
         c, space = self.cfg, self.space
         tg = self.targets(s)
         done = s.step / (c.steps * self.turns)
-        moved = (done / c.anneal).clamp(max=1)
+        moved = ((done - c.hold) / c.anneal).clamp(0, 1)
         alpha = c.alpha * (1 + (c.alpha_end - 1) * moved) * self.online(s).alpha().exp()
         beta = c.beta * (1 + (c.beta_end - 1) * moved)
 

@@ -1,0 +1,56 @@
+# Two commands on a fresh machine: `make demo` shows the benchmark at work, `make test` passes its tests.
+# Everything they need is made here: a virtual environment in .venv with pinned packages.
+PYTHON ?= python3
+PY := .venv/bin/python
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
+
+GAMES := --env 'xor-*' 'mne-*' 'bridge-*'
+RUN := $(PY) run_benchmark.py --workers $(WORKERS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data demo reproduce ablations tables test test-slow bench
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; name one with PYTHON=python3.12"; exit 1; }
+	@echo "installing the pinned packages into .venv (a few minutes, once)"
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -r constraints.txt
+	@touch .venv/ready
+
+setup: .venv/ready ## the virtual environment with all packages
+
+data: setup ## build the datasets (also done on first use)
+	$(PY) -m datasets build
+
+demo: setup ## InSPO and BC on XOR, M-NE and Bridge, 5 seeds: table and figures in results/ (5 minutes)
+	$(RUN) --algo inspo bc $(GAMES) --seeds 5
+	@$(MAKE) --no-print-directory tables
+
+reproduce: setup ## the full tables of everything registered, 10 seeds; may be stopped and started again
+	$(RUN) --seeds 10
+	@$(MAKE) --no-print-directory tables
+
+tables: setup ## tables and figures from the CSV files alone
+	$(PY) -m plots.tables
+	$(PY) -m plots.curves
+
+ablations: setup ## what each part of InSPO is worth, 10 seeds; its rows go into results/tables/ablation.md
+	$(RUN) --algo inspo $(GAMES) --seeds 10
+	$(RUN) --algo inspo $(GAMES) --seeds 10 --set sequential=false
+	$(RUN) --algo inspo $(GAMES) --seeds 10 --set beta=0
+	$(RUN) --algo inspo $(GAMES) --seeds 10 --set behavior=factored
+	$(RUN) --algo inspo $(GAMES) --seeds 10 --set resample=false
+	@$(MAKE) --no-print-directory tables
+
+test: setup ## the tests (on two cores some minutes)
+	$(PY) -m ruff check .
+	$(PY) -m pytest
+
+test-slow: setup ## the tests that take long: every method compiled
+	$(PY) -m pytest -m slow
+
+bench: setup ## how fast it is: results/bench.csv
+	$(PY) -m core.bench
