@@ -243,7 +243,7 @@ def imbalanced(agents):
     return exact.one_step(payoff, mu)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("agents", "mixture"), [(2, 0.82), (3, 0.39)])
 def test_entropy_leaves_a_poor_equilibrium_and_annealing_ends_at_the_best(agents, mixture, seed):
     g, rng, steps = imbalanced(agents), np.random.default_rng(seed), 60
@@ -385,7 +385,7 @@ class Deep:
 
 def deep(agents):
     """Two agents need no samples; of three, the last in a chain is averaged over a grid of quantiles of the one before it."""
-    return Deep(agents, *[] if agents == 2 else [4000]), 1e-10 if agents == 2 else 5e-3
+    return Deep(agents, *[] if agents == 2 else [2000]), 1e-10 if agents == 2 else 5e-3
 
 
 @pytest.mark.usefixtures("float64")
@@ -434,7 +434,7 @@ def test_resampling_draws_in_proportion_to_rho():
     rng = np.random.default_rng(0)
     log_rho, mask = torch.as_tensor(rng.normal(0, 1, (B, L))), torch.ones(B, L)
     mask[1, 1] = mask[3, 0] = 0
-    draws = 4000
+    draws = 1000
     counts = [d.algo.resampled(log_rho, mask, torch.tensor((k + 0.5) / draws)) for k in range(draws)]
     assert {c.sum().item() for c in counts} == {B * L}
     rho = log_rho.exp() * mask
@@ -448,7 +448,8 @@ def test_resampling_draws_in_proportion_to_rho():
 def test_a_turn_puts_the_pieces_together(i):
     """The logged losses of one turn, from the tables of the networks before and after it."""
     d = Deep(2, alpha=2 * ALPHA, alpha_end=0.5, beta=4 * BETA, beta_end=0.25, steps=100)
-    before = d.state._replace(step=torch.tensor(2 * 100 - i))  # at the end of the annealing
+    start = d.state._replace(step=torch.tensor(2 * 100))  # at the end of the annealing
+    before, _ = d.algo.update(start, d.b, Draw(d.u, torch.tensor(1 - i)))  # the other agent's momentum must not move it again
     after, logs = d.algo.update(before, d.b, Draw(d.u, torch.tensor(i)))
     mixed = {**before.params, "mu": after.params["mu"]}  # the behaviour model moves first, then the critics, then the policy
     pi, mask = d.pi(before.params), d.b.mask.numpy()
