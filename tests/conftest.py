@@ -1,0 +1,15 @@
+"""Fixtures for every file."""
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def double():
+    """Float64 and one thread, so that "the same" can mean 1e-10 or bit for bit; both are put back afterwards."""
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    yield
+    torch.set_default_dtype(dtype)
+    torch.set_num_threads(threads)
