@@ -85,12 +85,12 @@ class Cell:
         """
         path = self.path.with_name(f".{self.task}-{self.family}.lock")
         lock = FileLock(path)  # released by the system when its holder dies
-        try:
-            with writing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
                 lock.acquire(blocking=wait)
-        except Timeout:
-            return False
+            except Timeout:  # an OSError as well, which `writing` must not see
+                return False
         try:
             if cell := self.missing():
                 cell._fill(device, progress)
