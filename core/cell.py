@@ -72,7 +72,7 @@ class Cell:
         """The cell of the seeds that no finished file holds; None when there are none."""
         done = set()
         for path in self.path.parent.glob(f"{self.task}-*.json"):
-            about = json.loads(path.read_text())
+            about = described(path)
             if about["family"] == self.family and path.with_suffix(".csv").exists():
                 done |= set(about["seeds"])
         left = tuple(seed for seed in self.seeds if seed not in done)
@@ -104,6 +104,8 @@ class Cell:
         if data.meta["content_sha256"] != self.data:
             raise UserError(f"the dataset of {self.task} changed since this run was planned; start again")
         algorithm = ALGORITHMS[self.algo](self.config, task.spec)
+        for part in self.path.parent.glob(f".*{self.path.stem}.*.part*"):  # of processes that were killed: we hold the lock
+            part.unlink(missing_ok=True)
         checkpoint = self.path.with_name(f".{self.path.stem}.checkpoint")
         rows = trainer.train(algorithm, task, data, self.seeds, device, checkpoint, progress)
         about = {
@@ -163,11 +165,22 @@ def content(task: str) -> str:
 def timings(out: Path) -> dict[tuple[str, str], float]:
     """Seconds per update of the finished runs in a results folder, the slowest of each (algorithm, task)."""
     seconds: dict[tuple[str, str], float] = {}
-    for path in out.glob("runs/*/*.json"):
-        about = json.loads(path.read_text())
+    for path in out.glob("runs/*/[!.]*.json"):  # files that begin with a dot are unfinished
+        about = described(path)
         cell = about["algo"], about["task"]
         seconds[cell] = max(seconds.get(cell, 0.0), about["wall_seconds"] / about["config"]["steps"])
     return seconds
+
+
+def described(path: Path) -> dict[str, Any]:
+    """What the JSON of a finished run says; UserError if it is damaged."""
+    try:
+        about = json.loads(path.read_text())
+        if not {"algo", "task", "seeds", "family", "config", "wall_seconds"} <= about.keys():
+            raise ValueError
+        return about
+    except (ValueError, AttributeError):
+        raise UserError(f"{path} is damaged; delete it and the CSV beside it and run it again") from None
 
 
 def digest(*parts: Any) -> str:
