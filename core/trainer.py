@@ -1,8 +1,11 @@
 """One cell's training: draw, update, now and then evaluate; rows out. Killed and started again, it gives the same rows."""
 
+import hashlib
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -25,6 +28,8 @@ EPISODES, FINAL = 32, 320  # episodes of an evaluation, and of the last one
 TRACE_FROM, COMPILE_FROM = 100, 4000  # calls of `update` from which it pays to trace it (2 s), and to compile it (about 80 s)
 LOOK = 100  # calls between looks at the losses
 SAVE = 20.0  # seconds between checkpoints
+DIGEST = 32  # bytes of the checksum in front of a checkpoint
+DAMAGE = (ValueError, TypeError, AttributeError, LookupError, RuntimeError, EOFError, UnpicklingError)  # what torch raises over it
 
 Row = tuple[int, int, str, float]  # seed, step, metric, value
 Progress = Callable[[int, float | None], None]  # updates done, last mean return
@@ -75,13 +80,26 @@ class Run:
 
     def save(self, path: Path) -> None:
         leaves, _ = tree_flatten(self.state)
+        image = io.BytesIO()  # in memory: torch hides a full disk in a RuntimeError
+        torch.save([leaves, self.rows, self.sums, self.done, self.counted], image)
         with whole(path) as part:
-            torch.save([leaves, self.rows, self.sums, self.done, self.counted], part)
+            part.write_bytes(hashlib.sha256(image.getbuffer()).digest() + image.getbuffer())
 
     def load(self, path: Path, device: str) -> "Run":
-        """The saved run, in the structure of this one."""
-        leaves, *rest = torch.load(path, weights_only=True, map_location=device)
-        return Run(tree_unflatten(leaves, tree_flatten(self.state)[1]), *rest)
+        """The saved run, in the structure of this one; this one, with a note, if the file is damaged."""
+        content = path.read_bytes()
+        try:
+            if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:  # torch does not see changed bytes
+                raise ValueError("wrong checksum")
+            leaves, *rest = torch.load(io.BytesIO(content[DIGEST:]), weights_only=True, map_location="cpu")
+            mine, structure = tree_flatten(self.state)
+            if [x.shape for x in leaves] != [x.shape for x in mine]:
+                raise ValueError("made by other code")
+            return Run(tree_unflatten([x.to(device) for x in leaves], structure), *rest)  # the rest stays where it was made
+        except DAMAGE as error:
+            why = (str(error).strip() or type(error).__name__).splitlines()[0][:80]
+            print(f"note: {path} cannot be used ({why}); training starts from the beginning")
+            return self
 
 
 def learn(run: Run, step: Callable, sampler: Sampler, end: int, turns: int) -> Run:
