@@ -6,6 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import NamedTuple
 
@@ -32,6 +33,9 @@ def sweep(cells: Sequence[Cell], workers: int, device: str) -> dict[Cell, str]:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["core.sweep"])
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited by all that is started: Ctrl-C is for this process alone
+    forkserver.ensure_running()
+    signal.signal(signal.SIGINT, before)
     failed, waiting, later = {}, list(cells), []
     running: dict[Connection, Worker] = {}
     done = dict.fromkeys(cells, 0)
@@ -60,7 +64,7 @@ def sweep(cells: Sequence[Cell], workers: int, device: str) -> dict[Cell, str]:
                 worker = running[news]
                 try:
                     kind, value = news.recv()
-                except EOFError:  # the worker is gone without a word
+                except (EOFError, OSError):  # the worker is gone, without a word or in the middle of one
                     worker.process.join()
                     code = worker.process.exitcode
                     kind, value = "failed", f"its process ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
@@ -90,7 +94,6 @@ def sweep(cells: Sequence[Cell], workers: int, device: str) -> dict[Cell, str]:
 
 def work(cell: Cell, device: str, news: Connection, patient: bool) -> None:
     """In the worker: fill the registries, then the cell, and say how it ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
     ALGORITHMS.discover(), TASKS.discover()
     last = time.monotonic()
 
@@ -104,5 +107,7 @@ def work(cell: Cell, device: str, news: Connection, patient: bool) -> None:
         news.send(("done", None) if cell.run(device, progress, wait=patient) else (BUSY, None))
     except (UserError, Diverged) as error:
         news.send(("failed", str(error)))
+    except BrokenPipeError:  # the parent is gone: nobody is left to tell
+        return
     except Exception:
         news.send(("failed", traceback.format_exc()))
