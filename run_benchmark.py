@@ -12,7 +12,6 @@ from core.files import writing
 from core.registry import ALGORITHMS, TASKS
 from core.sweep import sweep
 from datasets.store import state
-from plots import tables
 
 REFERENCE = Path(__file__).parent / "results" / "reference"
 EXAMPLES = """examples:
@@ -136,6 +135,8 @@ def main(argv: list[str] | None = None) -> int:
     if failed:
         print(f"{len(failed)} of {len(todo)} cells failed; the same command tries them again", file=sys.stderr)
     if args.draft:
+        from plots import tables  # here, because every worker imports this file, and this takes a second and more
+
         tables.run(["--out", str(args.out), "--draft"])
     return 1 if failed else 0
 
