@@ -96,12 +96,18 @@ class InSPO(Algorithm):
                 raise UserError("alpha, alpha_end, beta, beta_end and target_kl must not be negative")
             if min(self.alpha + self.beta, self.alpha * self.alpha_end + self.beta * self.beta_end) <= 0:
                 raise UserError("alpha + beta must stay above 0 (after annealing: alpha * alpha_end + beta * beta_end)")
-            if not (0 <= min(self.gamma, self.warmup, self.hold) and max(self.gamma, self.warmup, self.hold) <= 1):
+            if not (min(self.gamma, self.warmup, self.hold) >= 0 and max(self.gamma, self.warmup, self.hold) <= 1):
                 raise UserError("gamma, warmup and hold must lie in [0, 1]")
             if not (0 < self.tau <= 1 and 0 < self.anneal <= 1):
                 raise UserError("tau and anneal must lie in (0, 1]")
             if self.samples < 1 or min(self.weight_max, self.rho_max) < 1:
                 raise UserError("samples, weight_max and rho_max must be at least 1")
+
+    PAPER = {  # this project's, as the paper's are not known; gamma = 0 where actions do not change the state
+        "xor-*": dict(gamma=0.0, batch=64, steps=400),
+        "mne*": dict(gamma=0.0, lr=3e-3, steps=800, beta=5.0, beta_end=0.0),
+        "bridge-*": dict(lr=3e-3, batch=32, tau=0.02, steps=4000),
+    }
 
     def nets(self):
         c, n, a = self.cfg, self.spec, self.space
@@ -184,7 +190,7 @@ class InSPO(Algorithm):
         log_p = [self.space.log_prob(h, b.now.act, b.now.legal) for h in (pi[:, :-1], mu)]
         return torch.where(mine, 0.0, log_p[0] - log_p[1]).sum(-1).clamp(max=math.log(self.cfg.rho_max))
 
-    def resampled(self, log_rho, mask, u):  # how often each row is drawn, systematic resampling: [B, L], sums to B L
+    def resampled(self, log_rho, mask, u):  # how often each row is drawn, systematic resampling: [B, L], sums to B L (but for rounding)
         rho = torch.where(mask > 0, log_rho, -torch.inf).flatten().softmax(-1)
         edges = (rho.cumsum(-1) * len(rho) + 1 - u).floor()
         return edges.diff(prepend=torch.zeros_like(edges[:1])).view(mask.shape)

@@ -9,17 +9,19 @@ from torch.utils._pytree import tree_map
 
 from core.learner import Algorithm, Nets
 from core.types import State, Task
+from datasets.scale import Scale
 from datasets.windows import OPEN
 from envs.api import VecEnv
 
+AS_IS = Scale()
 Rows = dict[str, np.ndarray]  # metric -> value of every policy and episode [S, E]
 
 
 class Evaluator:
     """Plays episodes of a task with the policies of a packed state. Environments are made once per number of lanes."""
 
-    def __init__(self, algorithm: Algorithm, task: Task, seeds: tuple[int, ...], device: str = "cpu"):
-        self.algorithm, self.task, self.seeds, self.device = algorithm, task, seeds, device
+    def __init__(self, algorithm: Algorithm, task: Task, seeds: tuple[int, ...], device: str = "cpu", scale: Scale = AS_IS):
+        self.algorithm, self.task, self.seeds, self.device, self.scale = algorithm, task, seeds, device, scale
         self.envs: dict[int, VecEnv] = {}
 
     def __call__(self, s: State, episodes: int) -> dict[str, np.ndarray]:
@@ -44,7 +46,7 @@ class Evaluator:
         won = None
         with torch.no_grad():
             while not over.all():
-                inputs = [self.put(seen.obs, episodes), self.put(seen.legal, episodes), memory]
+                inputs = [self.put(self.scale(seen.obs), episodes), self.put(seen.legal, episodes), memory]
                 if sampled:
                     u = np.stack([rng.random(shape).clip(*OPEN) for rng in noise])
                     inputs.append(self.put(u.reshape(lanes, *shape[1:]), episodes))

@@ -21,6 +21,7 @@ from core.files import whole
 from core.learner import Algorithm
 from core.types import State, Task
 from datasets.format import Dataset
+from datasets.scale import standardised
 from datasets.windows import Sampler
 
 POINTS = 20  # evaluations after the first, at step 0
@@ -45,8 +46,9 @@ def train(
     """Rows of all seeds, trained as one batch; `checkpoint` is written on the way and read if it is there."""
     torch.set_num_threads(1)  # the same sums on every machine, and one cell per core
     cfg, turns = algorithm.cfg, algorithm.turns
+    data, scale = standardised(data)
     sampler = Sampler(data, task.spec, cfg.batch, cfg.window, turns, algorithm.noise(), seeds, device)
-    evaluate = Evaluator(algorithm, task, seeds, device)
+    evaluate = Evaluator(algorithm, task, seeds, device, scale)
     run = Run(tree_map(lambda x: x.to(device), algorithm.init(seeds)), [], {}, 0)
     if checkpoint.exists():
         run = run.load(checkpoint, device)
