@@ -137,8 +137,8 @@ def noise_state():
 @pytest.mark.parametrize("seeds", [(5,), (5, 6)], ids=["alone", "packed"])
 def test_an_update_is_a_function_of_its_inputs(algo, kind, memory, share, seeds, double):
     lab = Lab(algo, kind, seeds, memory=memory, share=share)
-    s, before = lab.init(), noise_state()
-    draws = lab.draws()
+    before = noise_state()
+    s, draws = lab.init(), lab.draws()
     given = copy((s, draws))
     once = lab.train(s, draws)
     assert same(given, (s, draws)), "an input was changed"
@@ -249,14 +249,13 @@ def test_only_moves_one_agents_rows(algo, kind, only, double):
         return sum(((p - 1) ** 2).sum() for p in on._params.values())
 
     after, _ = a.descend(s, names, loss, only=only)
-    stacked = [name for name, p in s.params.items() if len(p) > 1]
-    assert stacked
-    for name in names.split():
-        for old, new in zip(
-            *map(lambda tree: tree_flatten(tree)[0], ((s.params[name], s.slots[name]), (after.params[name], after.slots[name])))
-        ):
-            moved = (new != old).any(-1)
-            assert moved.tolist() == ([False, False, True] if len(old) > 1 else [True])
+    changes = [((s.params[name], s.slots[name]), (after.params[name], after.slots[name])) for name in s.params]
+    if hasattr(lab.cfg, "tau"):
+        changes.append((s.target, a.follow(after, names, only=only).target))
+    old, new = (tree_flatten(tree)[0] for tree in zip(*changes))
+    assert any(len(x) > 1 for x in old)
+    for x, y in zip(old, new):
+        assert (x != y).any(-1).tolist() == ([False, False, True] if len(x) > 1 else [True])
 
 
 # --- continuing

@@ -54,13 +54,14 @@ class Uneven:
 
 
 class Matching(Uneven):
-    """Pays agent by agent for the action (t + seed) % 3; every lane has 12 steps."""
+    """Pays agent by agent for the action (t + seed) % 3, and shows the seed only at the start; every lane has 12 steps."""
 
     def step(self, act):
         right = (act == ((self.t + self.seeds) % ACTIONS)[:, None]).mean(1)
         self.t += 1
         over = np.full(self.lanes, self.t >= LIMIT)
-        return Step(self.seen(), right, np.zeros(self.lanes, bool), over, {})
+        seen = self.seen()
+        return Step(seen._replace(obs=np.zeros_like(seen.obs)), right, np.zeros(self.lanes, bool), over, {})
 
 
 def task(env=Uneven, **fields) -> Task:
