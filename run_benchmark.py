@@ -92,7 +92,7 @@ def estimate(cells: list[Cell], workers: int) -> str:
 def check(device: str) -> None:
     """UserError if torch cannot use the device."""
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from None
 
@@ -120,7 +120,8 @@ def main(argv: list[str] | None = None) -> int:
         todo = [left for cell in cells if (left := cell.missing())]
         print(f"{len(cells)} cells asked for, {len(cells) - len(todo)} finished in {args.out}, {len(todo)} to do")
         if args.dry_run:
-            print(*(f"  {cell}" for cell in todo), *([estimate(todo, args.workers)] if todo else []), sep="\n")
+            if todo:
+                print(*(f"  {cell}" for cell in todo), estimate(todo, args.workers), sep="\n")
             return 0
         writable(args.out)
         failed = sweep(todo, min(args.workers, max(len(todo), 1)), args.device)
