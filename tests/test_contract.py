@@ -251,7 +251,8 @@ def test_only_moves_one_agents_rows(algo, kind, only, double):
     after, _ = a.descend(s, names, loss, only=only)
     changes = [((s.params[name], s.slots[name]), (after.params[name], after.slots[name])) for name in s.params]
     if hasattr(lab.cfg, "tau"):
-        changes.append((s.target, a.follow(after, names, only=only).target))
+        away = after._replace(params=tree_map(lambda x: x + 1, s.params))
+        changes.append((s.target, a.follow(away, names, only=only).target))
     old, new = (tree_flatten(tree)[0] for tree in zip(*changes))
     assert any(len(x) > 1 for x in old)
     for x, y in zip(old, new):
