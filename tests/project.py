@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("algorithms", "core", "datasets", "envs", "plots", "tests")
-SMALL = "--set steps=40 hidden=8 batch=8".split()
+SMALL = ["--set", "steps=40", "hidden=8", "batch=8"]
 PATIENCE = 120  # seconds for what takes a few on an idle machine
 
 # Appended to the copy's core/trainer.py: few evaluations, a checkpoint after every few updates, and a list of what was trained.
@@ -32,8 +32,9 @@ def train(algorithm, task, data, seeds, device, checkpoint, progress):
 
 # Forks command lines off a process that has the slow imports behind it, and says how they ended.
 FORKS = """
-import json, os, runpy, signal, sys
-import core.sweep, plots.curves, plots.tables
+import atexit, gc, json, os, runpy, sys, traceback
+import core.sweep, h5py, matplotlib.figure, plots.rows, plots.stats, plots.style
+gc.freeze()  # forks share these pages until they end
 for line in sys.stdin:
     job = json.loads(line)
     if "wait" in job:
@@ -47,8 +48,17 @@ for line in sys.stdin:
             os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), fd)
         sys.argv = [job["program"], *job["argv"]]
         run = runpy.run_path if job["program"].endswith(".py") else runpy.run_module
-        run(job["program"], run_name="__main__")
-        sys.exit()
+        code = 0
+        try:
+            run(job["program"], run_name="__main__")
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        atexit._run_exitfuncs()
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)  # taking the interpreter down would copy all pages: two seconds
 """
 
 
@@ -124,6 +134,9 @@ class Project:
                 shutil.copy(path, self.root)
         with (self.root / "core" / "trainer.py").open("a") as file:
             file.write(CHANGES)
+        learner = self.root / "core" / "learner.py"
+        assert learner.read_text().count("steps: int = 2000") == 1
+        learner.write_text(learner.read_text().replace("steps: int = 2000", "steps: int = 80"))  # for runs without --set
         self.forks = Forks(self.root)
 
     def fresh(self) -> Path:
