@@ -5,6 +5,7 @@ PY := .venv/bin/python
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
 
 GAMES := --env 'xor-*' 'mne-*' 'bridge-*'
+PARTS := --env xor-ab_ba xor-aa_ab_ba 'mne-*' bridge-mix
 RUN := $(PY) run_benchmark.py --workers $(WORKERS)
 
 .DEFAULT_GOAL := help
@@ -37,13 +38,13 @@ tables: setup ## tables and figures from the CSV files alone
 	$(PY) -m plots.tables
 	$(PY) -m plots.curves
 
-ablations: setup ## what each part of InSPO is worth, 10 seeds; its rows go into results/tables/ablation.md
-	$(RUN) --algo inspo $(GAMES) --seeds 10
-	$(RUN) --algo inspo $(GAMES) --seeds 10 --set sequential=false
-	$(RUN) --algo inspo $(GAMES) --seeds 10 --set beta=0
-	$(RUN) --algo inspo $(GAMES) --seeds 10 --set behavior=factored
-	$(RUN) --algo inspo $(GAMES) --seeds 10 --set resample=false
-	@$(MAKE) --no-print-directory tables
+ablations: setup ## what each part of InSPO is worth, 10 seeds: results/tables/ablation.md
+	$(RUN) --algo inspo $(PARTS) --seeds 10
+	$(RUN) --algo inspo $(PARTS) --seeds 10 --set sequential=false
+	$(RUN) --algo inspo $(PARTS) --seeds 10 --set behavior=factored
+	$(RUN) --algo inspo $(PARTS) --seeds 10 --set resample=false
+	$(RUN) --algo inspo --env 'mne-*' --seeds 10 --set beta=0
+	$(PY) -m plots.tables
 
 test: setup ## the tests (on two cores some minutes)
 	$(PY) -m ruff check .

@@ -16,6 +16,11 @@ from core.registry import ALGORITHMS
 @ALGORITHMS.register("bc")
 class BC(Algorithm):
     paper = "Behaviour cloning (Pomerleau 1991)"
+    PAPER = {  # as many updates of as many rows as InSPO gets
+        "xor-*": dict(batch=64, steps=400),
+        "mne*": dict(steps=800),
+        "bridge-*": dict(batch=32, steps=4000),
+    }
 
     def nets(self):
         c, n = self.cfg, self.spec
