@@ -5,7 +5,7 @@ PY := .venv/bin/python
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
 
 GAMES := --env 'xor-*' 'mne-*' 'bridge-*'
-PARTS := --env xor-ab_ba xor-aa_ab_ba 'mne-*' bridge-mix
+PARTS := --env xor-ab_ba xor-aa_ab_ba mne-imbalanced bridge-mix
 RUN := $(PY) run_benchmark.py --workers $(WORKERS)
 
 .DEFAULT_GOAL := help
@@ -43,7 +43,7 @@ ablations: setup ## what each part of InSPO is worth, 10 seeds: results/tables/a
 	$(RUN) --algo inspo $(PARTS) --seeds 10 --set sequential=false
 	$(RUN) --algo inspo $(PARTS) --seeds 10 --set behavior=factored
 	$(RUN) --algo inspo $(PARTS) --seeds 10 --set resample=false
-	$(RUN) --algo inspo --env 'mne-*' --seeds 10 --set beta=0
+	$(RUN) --algo inspo --env mne-imbalanced --seeds 10 --set beta=0
 	$(PY) -m plots.tables
 
 test: setup ## the tests (on two cores some minutes)

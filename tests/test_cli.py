@@ -16,7 +16,7 @@ import torch
 
 from tests.project import ROOT, Ended, Project, leftovers, project_in, results, trained
 
-SMALL = ["--set", "steps=40", "hidden=8", "batch=8"]
+SMALL = ["--set", "steps=20", "hidden=8", "batch=8"]
 SWEEP = ["--algo", "bc", "inspo", "--env", "xor-ab*", "bridge-optimal", *SMALL, "--workers", "2"]
 CELLS = [f"{algo} {task}" for algo in ("bc", "inspo") for task in ("bridge-optimal", "xor-ab", "xor-ab_ba")]
 ROOTED = os.geteuid() == 0 and shutil.which("mount") is not None
@@ -66,10 +66,10 @@ def test_csv_and_json_hold_what_is_promised(swept):
         assert {row["task"] for row in rows} == {about["task"]}
         assert {"return", "return_sampled", "length", "loss_policy"} <= {row["metric"] for row in rows}
         for metric in ("return", "return_sampled"):
-            assert [int(row["step"]) for row in rows if row["metric"] == metric and row["seed"] == "1"] == [0, 10, 20, 30, 40]
+            assert [int(row["step"]) for row in rows if row["metric"] == metric and row["seed"] == "1"] == [0, 5, 10, 15, 20]
         assert np.isfinite([float(row["value"]) for row in rows]).all()
         assert Path(name).stem.startswith(about["task"] + "-")
-        assert about["overrides"] == {"steps": 40, "hidden": 8, "batch": 8}
+        assert about["overrides"] == {"steps": 20, "hidden": 8, "batch": 8}
         assert about["config"].items() >= about["overrides"].items()
         assert (about["seeds"], len(about["data"]["sha256"])) == ([0, 1], 64)
         assert {"revision", "dirty"} <= about["code"].keys()
@@ -112,7 +112,7 @@ def test_tables_and_curves(project, swept, tmp_path):
     shutil.copytree(swept, out)
     tables = project.run("--out", out, program="plots.tables")
     assert tables.code == 0, tables
-    assert "batch=8, hidden=8, steps=40" in tables.out
+    assert "batch=8, hidden=8, steps=20" in tables.out
     assert {path.name for path in (out / "tables").iterdir()} == {"ablation.md", "ablation.tex", "ablation.csv"}
     curves = project.run("--out", out, program="plots.curves")
     assert curves.code == 2
@@ -140,7 +140,7 @@ def test_list(project):
 def test_dry_run_writes_nothing(project, swept, tmp_path):
     said = project.run(*SWEEP, "--seeds", "3", "--out", swept, "--dry-run")
     assert (said.code, said.err) == (0, "")
-    assert "  inspo on xor-ab_ba, seeds 2, hidden=8, batch=8, steps=40" in said.out.splitlines()
+    assert "  inspo on xor-ab_ba, seeds 2, hidden=8, batch=8, steps=20" in said.out.splitlines()
     assert "judged by finished runs" in said.out
     nothing = project.run(*SWEEP, "--seeds", "2", "--out", swept, "--dry-run")
     assert (nothing.code, len(nothing.out.splitlines())) == (0, 1)
@@ -204,7 +204,7 @@ MISTAKES = {
     "unknown task": (["--env", "xor-abb"], ["xor-abb", "did you mean xor-ab"]),
     "algorithm glob": (["--algo", "z*"], ["z*", "there are: bc, inspo"]),
     "task glob": (["--env", "bridge-optimal", "chess-*"], ["chess-*", "there are:"]),
-    "unknown field": (["--set", "stesp=40"], ["stesp", "did you mean steps?"]),
+    "unknown field": (["--set", "stesp=20"], ["stesp", "did you mean steps?"]),
     "field of another method": (["--set", "beta=0"], ["beta"]),
     "no value": (["--set", "steps"], ["field=value"]),
     "no number": (["--set", "steps=abc"], ["steps=abc", "whole number"]),
