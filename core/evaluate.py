@@ -26,7 +26,7 @@ class Evaluator:
 
     def __call__(self, s: State, episodes: int) -> dict[str, np.ndarray]:
         """Means over episodes per seed [S]: `return` and `length` (and `win_rate`) of the greedy policies, `return_sampled` of the
-        stochastic ones. The uniforms of the latter depend on the seed, the updates done and the lane alone."""
+        stochastic ones, whose uniforms follow from the seed, the updates done and the number of episodes."""
         greedy = self.play(s, episodes, sampled=False)
         sampled = self.play(s, episodes, sampled=True)
         return {**{k: v.mean(1) for k, v in greedy.items()}, "return_sampled": sampled["return"].mean(1)}
