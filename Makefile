@@ -5,7 +5,7 @@ PY := .venv/bin/python
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
 
 GAMES := --env 'xor-*' 'mne-*' 'bridge-*'
-PARTS := --env xor-ab_ba xor-aa_ab_ba mne-imbalanced bridge-mix
+PARTS := --env xor-ab_ba mne-imbalanced bridge-mix
 RUN := $(PY) run_benchmark.py --workers $(WORKERS)
 
 .DEFAULT_GOAL := help

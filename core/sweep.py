@@ -6,7 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import NamedTuple
 
@@ -33,9 +33,10 @@ def sweep(cells: Sequence[Cell], workers: int, device: str) -> dict[Cell, str]:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["core.sweep"])
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited by all that is started: Ctrl-C is for this process alone
+    resource_tracker.ensure_running()  # it unblocks signals when it starts
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # inherited by the server and its workers: this process stops them
     forkserver.ensure_running()
-    signal.signal(signal.SIGINT, before)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     failed, waiting, later = {}, list(cells), []
     running: dict[Connection, Worker] = {}
     done = dict.fromkeys(cells, 0)

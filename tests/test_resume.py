@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -146,7 +145,6 @@ def test_ctrl_c_is_one_line(start, project, moment):
         running.until(lambda: checkpoints(out))
     else:
         running.until(lambda: len(running.group()) > 2)  # the command, the tracker of resources, the server of workers
-        time.sleep(0.2)  # Ctrl-C has no effect in the millisecond in which the server is started
     running.signal(signal.SIGINT)
     ended = running.ended()
     assert ended.code == 130
