@@ -17,7 +17,7 @@ from core.registry import ALGORITHMS
 class BC(Algorithm):
     paper = "Behaviour cloning (Pomerleau 1991)"
     PAPER = {  # as many updates of as many rows as InSPO gets
-        "xor-*": dict(batch=64, steps=400),
+        "xor-*": dict(batch=64, steps=500),
         "mne*": dict(steps=800),
         "bridge-*": dict(batch=32, steps=4000),
     }
