@@ -16,9 +16,10 @@ from tests.project import Project, leftovers, project_in, results, stop, trained
 if not Path("/proc/self/stat").exists():
     pytest.skip("processes are looked up in /proc", allow_module_level=True)
 
+# Settings that no method has of its own.
 # bc is traced, its updates are quick; inspo has two turns per update, and its updates are slow. Checkpoints are many.
 SMALL = ["--env", "bridge-optimal", "--seeds", "2", "--set", "hidden=8", "batch=8"]
-BC, INSPO = ["--algo", "bc", *SMALL, "steps=400"], ["--algo", "inspo", *SMALL, "steps=40"]
+BC, INSPO = ["--algo", "bc", *SMALL, "steps=404"], ["--algo", "inspo", *SMALL, "steps=40"]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_killed_three_times_it_ends_as_if_nothing_had_happened(project, start, u
 
 def test_a_worker_that_dies_takes_its_own_cell_with_it(start, project):
     out = project.fresh()
-    command = ["--algo", "bc", "--env", "bridge-optimal", "xor-ab", "--seeds", "2", "--set", "steps=400", "batch=8", "--out", out]
+    command = ["--algo", "bc", "--env", "bridge-optimal", "xor-ab", "--seeds", "2", "--set", "steps=404", "batch=8", "--out", out]
     running = start(*command)
     running.until(lambda: checkpoints(out))
     (worker,) = running.workers()
@@ -114,7 +115,7 @@ def test_a_worker_that_dies_takes_its_own_cell_with_it(start, project):
     assert ended.code == 1
     lines = ended.err.splitlines()
     assert [line for line in lines if line.startswith("FAILED bc on bridge-optimal") and "SIGKILL" in line]
-    assert "done   2/2 bc on xor-ab, seeds 0-1, batch=8, steps=400" in lines
+    assert "done   2/2 bc on xor-ab, seeds 0-1, batch=8, steps=404" in lines
     assert "1 of 2 cells failed; the same command tries them again" in lines
     assert [name.partition("-")[0] for name in results(out)] == ["runs/bc/xor"]
 
@@ -125,7 +126,7 @@ def test_a_worker_that_dies_takes_its_own_cell_with_it(start, project):
 
 def test_two_sweeps_at_once_share_the_work(start, project):
     out = project.fresh()
-    command = ["--algo", "bc", "--env", "bridge-optimal", "xor-ab", "--seeds", "2", "--set", "steps=400", "batch=8", "--out", out]
+    command = ["--algo", "bc", "--env", "bridge-optimal", "xor-ab", "--seeds", "2", "--set", "steps=404", "batch=8", "--out", out]
     both = [start(*command) for _ in range(2)]
     for ended in [running.ended() for running in both]:
         assert ended.code == 0, ended
