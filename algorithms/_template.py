@@ -33,7 +33,7 @@ class Template(Algorithm):
         return {}
 
     def policy_loss(self, on, tg, b):  # (1); `on` and `tg` are the online and the target networks, b a core.types.Batch
-        w = (b.rew / self.cfg.alpha).exp()
+        w = (b.mask * b.rew / self.cfg.alpha).exp()  # padding is not data: it must not count, nor overflow
         log_pi = self.space.log_prob(on.pi(b.obs)[:, :-1], b.now.act, b.now.legal).sum(-1)
         return -mean(b.mask, w / mean(b.mask, w) * log_pi)
 

@@ -10,9 +10,6 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from torch._dynamo.exc import TorchDynamoException
-from torch._inductor.exc import InductorError
-from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
@@ -129,6 +126,10 @@ def prepared(step: Callable, example: tuple[Any, ...], calls: int) -> Callable:
         traced = make_fx(step)(*example)
         if calls < COMPILE_FROM:
             return traced
+        from torch._dynamo.exc import TorchDynamoException  # imports that take seconds, which only those who compile should wait for
+        from torch._inductor.exc import InductorError
+        from torch._inductor.runtime.cache_dir_utils import cache_dir
+
         try:
             lock = Path(cache_dir()) / "compiling.lock"
             lock.parent.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ def read(out: str | Path, overrides: bool = False) -> pd.DataFrame:
 
     UserError: no runs at all, a malformed or incomplete file, runs that cannot be compared, an observation that exists twice.
     """
-    files = sorted(Path(out, "runs").glob("*/*.csv"))
+    files = sorted(Path(out, "runs").glob("*/[!.]*.csv"))
     if not files:
         raise UserError(f"no runs in {Path(out, 'runs')}; make some with: python run_benchmark.py --out {out}")
     runs = [_about(file) for file in files]

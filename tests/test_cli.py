@@ -174,7 +174,6 @@ def test_a_new_baseline_is_one_file(project, tmp_path):
     assert "| MINE |" in (tmp_path / "tables" / "ablation.md").read_text()
 
 
-@pytest.mark.xfail(reason="its weights exp(r / alpha) overflow where rewards are padding", strict=True)
 @pytest.mark.usefixtures("mine")
 def test_a_new_baseline_meets_the_contract(project):
     command = [sys.executable, "-m", "pytest", "tests/test_contract.py", "-k", "mine and own-mlp-discrete"]
