@@ -26,7 +26,7 @@ setup: .venv/ready ## the virtual environment with all packages
 data: setup ## build the datasets (also done on first use)
 	$(PY) -m datasets build
 
-demo: setup ## InSPO and BC on XOR, M-NE and Bridge, 5 seeds: table and figures in results/ (5 minutes)
+demo: setup ## InSPO and BC on XOR, M-NE and Bridge, 5 seeds: table and figures in results/
 	$(RUN) --algo inspo bc $(GAMES) --seeds 5
 	@$(MAKE) --no-print-directory tables
 

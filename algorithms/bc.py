@@ -16,7 +16,7 @@ from core.registry import ALGORITHMS
 @ALGORITHMS.register("bc")
 class BC(Algorithm):
     paper = "Behaviour cloning (Pomerleau 1991)"
-    PAPER = {  # as many updates of as many rows as InSPO gets
+    PAPER = {  # rows per update as InSPO, and updates until nothing changes any more
         "xor-*": dict(batch=64, steps=500),
         "mne*": dict(steps=800),
         "bridge-*": dict(batch=32, steps=4000),

@@ -104,7 +104,7 @@ class InSPO(Algorithm):
                 raise UserError("samples, weight_max and rho_max must be at least 1")
 
     PAPER = {  # this project's, as the paper's are not known; gamma = 0 where actions do not change the state
-        "xor-*": dict(gamma=0.0, lr=2e-3, hidden=128, batch=64, steps=500),
+        "xor-*": dict(gamma=0.0, lr=1e-3, batch=64, steps=700),
         "mne*": dict(gamma=0.0, lr=3e-3, steps=800, beta=5.0, beta_end=0.0),
         "bridge-*": dict(lr=3e-3, batch=32, tau=0.02, alpha_end=0.3, steps=4000),
     }

@@ -1,0 +1,35 @@
+"""What the documents say is what the files hold."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+
+
+def test_the_readme_shows_a_whole_baseline():
+    assert (ROOT / "algorithms" / "bc.py").read_text().strip() in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_shows_the_tables_of_the_reference_runs():
+    readme = (ROOT / "README.md").read_text()
+    for name in ("main", "ablation"):
+        table = (ROOT / "results" / "reference" / "tables" / f"{name}.md").read_text()
+        rows = [line for line in table.splitlines() if line.startswith("|")]
+        assert rows
+        assert all(row in readme for row in rows)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_dependency_is_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert {*project["dependencies"], *project["optional-dependencies"]["test"]} <= pinned
