@@ -79,7 +79,7 @@ def estimate(cells: list[Cell], workers: int) -> str:
     known = timings(REFERENCE) | timings(cells[0].out)
     seconds, strange = 0.0, []
     for cell in cells:
-        rates = [rate for (algo, task), rate in known.items() if algo == cell.algo and task in (cell.task, *TASKS)]
+        rates = [rate for (algo, task), rate in known.items() if algo == cell.algo and task in TASKS]
         rate = known.get((cell.algo, cell.task), max(rates, default=None))
         if rate is None:
             strange.append(cell.algo)
