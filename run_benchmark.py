@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -99,11 +100,11 @@ def check(device: str) -> None:
 
 def writable(out: Path) -> None:
     """UserError if nothing can be written to the folder: said before hours of work, not after."""
-    probe = out / "runs" / ".writable"
-    with writing(probe):
-        probe.parent.mkdir(parents=True, exist_ok=True)
-        probe.write_text("")
-        probe.unlink()
+    folder = out / "runs"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # a name of its own: several sweeps may ask at once
+            pass
 
 
 def main(argv: list[str] | None = None) -> int:
