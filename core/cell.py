@@ -115,7 +115,10 @@ class Cell:
             "config": dataclasses.asdict(self.config),
             "overrides": self.overrides,
             "protocol": PROTOCOL,
-            "data": {"sha256": self.data, **{k: data.meta[k] for k in ("source", "episodes", "steps", "return_mean", "return_std")}},
+            "data": {
+                "sha256": self.data,
+                **{k: data.meta[k] for k in ("source", "episodes", "steps", "return_mean", "return_std", "win_rate")},
+            },
             "backend": task.backend,
             "reference": list(task.reference),
             "per_step": task.per_step,
