@@ -25,7 +25,8 @@ class Smac:
         self.code = np.full(lanes, OPEN)
         self.last = np.full((lanes, self.map.n), NOT_YET)
         self.legal = np.zeros((lanes, self.map.n, self.map.actions), bool)
-        self.t = 0
+        self.t, self.limit = 0, self.map.limit
+        self.shapes = (lanes, self.map.n, self.map.obs), (lanes, self.map.state)
 
     def reset(self, seeds: Sequence[int]) -> Seen:
         self.battles.spawn(seeds)
@@ -43,7 +44,7 @@ class Smac:
     @property
     def live(self) -> np.ndarray:
         """[E] bool: the episode is not over."""
-        return (self.code == OPEN) & (self.t < self.map.limit)
+        return (self.code == OPEN) & (self.t < self.limit)
 
     def play(self, act: np.ndarray, shown: np.ndarray, live: np.ndarray) -> Step:
         """A step of the battles that are live [E], without a look at what is legal; the state shows `shown` as the last actions [E, n]."""
@@ -54,15 +55,14 @@ class Smac:
         judge(self.before, self.battles.frame, self.counted, live, self.scene, self.terms, reward, self.code)
         self.t += 1
         terminated = self.code != OPEN
-        truncated = ~terminated if self.t >= self.map.limit else np.zeros(self.lanes, bool)
+        truncated = ~terminated if self.t >= self.limit else np.zeros(self.lanes, bool)
         return Step(self._seen(), reward, terminated, truncated, {"won": self.code == WON})
 
     def close(self) -> None:
         pass
 
     def _seen(self) -> Seen:
-        obs = np.empty((self.lanes, self.map.n, self.map.obs), np.float32)
-        state = np.empty((self.lanes, self.map.state), np.float32)
+        obs, state = (np.empty(shape, np.float32) for shape in self.shapes)
         look(self.battles.frame, self.last, self.scene, obs, state, self.legal)
         return Seen(obs, state, self.legal.copy())
 
