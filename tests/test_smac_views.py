@@ -1,5 +1,6 @@
 """What SMAC shows and pays: against recordings of SMAC's own code, its text in plain Python on every map, and the edges of its rules."""
 
+import hashlib
 import math
 import os
 import subprocess
@@ -191,24 +192,23 @@ def test_a_frame_alone_and_among_others(name):
             assert (a[k] == b[0]).all()
 
 
-BITS = """
-import hashlib, sys
-sys.path.insert(0, "tests")
-from test_smac_views import observe, reward, some_frames
-h = hashlib.sha256()
-for name in ("3m", "MMM", "2s3z", "corridor"):
-    (a, b, last), (c, d, _) = some_frames(name, 50), some_frames(name, 50, seed=1)
-    for x in (*observe(name, a, b, last), *reward(name, a, b, c, d)):
-        h.update(x.tobytes())
-print(h.hexdigest())
-"""
+def digest() -> str:
+    """Of everything the views say of some frames."""
+    h = hashlib.sha256()
+    for name in ("3m", "MMM", "2s3z", "corridor"):
+        (a, b, last), (c, d, _) = some_frames(name, 50), some_frames(name, 50, seed=1)
+        for x in (*observe(name, a, b, last), *reward(name, a, b, c, d)):
+            h.update(x.tobytes())
+    return h.hexdigest()
 
 
 def test_the_same_bits_on_every_processor():
-    def digest(**env):
-        return subprocess.run([sys.executable, "-c", BITS], env={**os.environ, **env}, capture_output=True, text=True, check=True).stdout
-
-    assert digest(PYTHONPATH=".") == digest(PYTHONPATH=".", NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
+    """Compiled for this processor, and for the plainest one."""
+    command = "from tests.test_smac_views import digest; print(digest())"
+    env = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    root = Path(__file__).parents[1]
+    out = subprocess.run([sys.executable, "-c", command], cwd=root, env=env, capture_output=True, text=True, check=True).stdout
+    assert out.strip() == digest()
 
 
 # --- edges of what is seen and allowed
