@@ -31,7 +31,7 @@ RATE, ENTROPY, NORM = 5e-4, 0.01, 10.0
 EPOCHS, PARTS = 5, 4  # passes over a batch, updates in a pass
 CLIP = {"5m_vs_6m": 0.05, "8m_vs_9m": 0.05, "3s_vs_5z": 0.05, "3s5z_vs_3s6z": 0.05}  # otherwise 0.2, as in the authors' scripts
 HIDDEN, CRITIC = 64, 128  # hidden units of the policy and of the critic
-BATCH = 8192  # steps of a batch if all episodes were as long as they may be
+BATCH = 4096  # steps, about: as many episodes as make so many if they are as long as the last ones
 LEAST = 0.1  # standard deviation by which an input is divided, or the first sight of something rare would be all there is
 EPISODES = 256  # played by each policy that is saved, sampled and greedy
 FIRST, GROWTH, LATE = 10_000, 1.5, 20  # steps before the first saved policy, then that much more each time, then in so many equal parts
@@ -108,6 +108,7 @@ class Mappo:
         self.obs, self.state, self.value = Norm(map.obs), Norm(map.state), Value()
         self.clip = CLIP.get(map.name, 0.2)
         self.steps, self.episodes, self.saved = 0, 0, 0
+        self.lanes = BATCH // map.limit
         self.marks = 0, 0  # points of saving passed, tenths of the win rate reached in training
 
     def policy(self) -> Policy:
@@ -137,7 +138,7 @@ class Mappo:
         step, agent = (legal[now].sum(-1) > 1).nonzero(as_tuple=True)
         who = F.one_hot(agent, self.map.n).float()
         x = torch.cat([self.obs(obs[now[step], agent]), who], 1)
-        illegal = ~legal[now[step], agent]
+        legal = legal[now[step], agent]
         action, logp = (torch.from_numpy(y)[step, agent] for y in (played.actions, played.logp))
         gain = ((gain - gain.mean()) / (gain.std() + 1e-5))[step]
 
@@ -146,23 +147,24 @@ class Mappo:
         random = torch.Generator().manual_seed(self.seed + self.steps)
         for _ in range(EPOCHS):
             for part in torch.randperm(len(x), generator=random).chunk(PARTS):
-                self.descend(0, self.surrogate(x[part], illegal[part], action[part], logp[part].float(), gain[part]))
+                logits = self.actor(x[part])
+                slope = torch.empty_like(logits)
+                surrogate(
+                    *(y.numpy() for y in (logits.detach(), legal[part], action[part], logp[part], gain[part])), self.clip, slope.numpy()
+                )
+                self.descend(0, logits, slope)
             for part in torch.randperm(len(state), generator=random).chunk(PARTS):
-                self.descend(1, F.huber_loss(self.critic(state[part])[:, 0], target[part]))
+                guess = self.critic(state[part])[:, 0]
+                self.descend(1, guess, (guess.detach() - target[part]).clamp(-1, 1) / len(part))  # Huber's loss
         self.see(played)
         self.steps += len(played.rewards)
         self.episodes += len(played.won)
+        self.lanes = max(8, BATCH // round(played.lengths.mean()))
 
-    def surrogate(self, x: Tensor, illegal: Tensor, action: Tensor, logp: Tensor, gain: Tensor) -> Tensor:
-        """-E[min(r A, clip(r, 1 - c, 1 + c) A)] - entropy bonus, r = pi(a) / pi_old(a)."""
-        log = self.actor(x).masked_fill(illegal, -1e9).log_softmax(-1)
-        ratio = (log.gather(1, action[:, None])[:, 0] - logp).exp()
-        entropy = -(log.exp() * log).sum(-1)
-        return -(torch.minimum(ratio * gain, ratio.clamp(1 - self.clip, 1 + self.clip) * gain) + ENTROPY * entropy).mean()
-
-    def descend(self, which: int, loss: Tensor) -> None:
+    def descend(self, which: int, output: Tensor, slope: Tensor) -> None:
+        """One step against the gradient; slope: of the loss, at the network's output."""
         self.adam[which].zero_grad()
-        loss.backward()
+        output.backward(slope)
         nn.utils.clip_grad_norm_(self.adam[which].param_groups[0]["params"], NORM)
         self.adam[which].step()
 
@@ -173,7 +175,7 @@ class Mappo:
 
     # --- going on later
 
-    PLAIN = ("total", "seed", "steps", "episodes", "saved", "marks")
+    PLAIN = ("total", "seed", "steps", "episodes", "lanes", "saved", "marks")
 
     def dump(self) -> dict[str, Any]:
         nets = {"actor": self.actor.state_dict(), "critic": self.critic.state_dict(), "adam": [x.state_dict() for x in self.adam]}
@@ -193,6 +195,29 @@ class Mappo:
             vars(getattr(self, name)).update(x[name])
         for name in self.PLAIN:
             setattr(self, name, x[name])
+
+
+@kernel
+def surrogate(logits, legal, action, logp, gain, clip, slope):
+    """Gradient at the logits z of the mean of -min(r A, clamp(r, 1 - clip, 1 + clip) A) - ENTROPY H(p), with p = softmax z over what
+    is legal, r = p_a / p_old_a: -r A (1[a] - p) unless clipped, and ENTROPY p (ln p + H)."""
+    rows = len(logits)
+    for i in range(rows):
+        z, p, a = logits[i], slope[i], action[i]
+        top, total, mean = np.float32(-np.inf), np.float32(0), np.float32(0)
+        for b in range(len(z)):
+            if legal[i, b]:
+                top = max(top, z[b])
+        for b in range(len(z)):
+            p[b] = math.exp(z[b] - top) if legal[i, b] else np.float32(0)
+            total += p[b]
+        for b in range(len(z)):
+            p[b] /= total
+            mean += p[b] * (z[b] - top)
+        ratio = math.exp(z[a] - top - math.log(total) - logp[i])
+        pull = gain[i] * ratio if (ratio < 1 + clip if gain[i] > 0 else ratio > 1 - clip) else 0.0
+        for b in range(len(z)):
+            p[b] = (p[b] * (pull + ENTROPY * (z[b] - top - mean)) - (pull if b == a else 0.0)) / rows
 
 
 @kernel
@@ -238,7 +263,7 @@ def train(map: Map, total: int, seed: int, folder: Path) -> None:
         except DAMAGE as e:
             raise UserError(f"{state} is damaged ({type(e).__name__}): delete it to train from the start") from None
 
-    env, judge, when = Smac(map.name, max(8, BATCH // map.limit)), Smac(map.name, EPISODES), points(total)
+    judge, when = Smac(map.name, EPISODES), points(total)
     bar = tqdm(total=total, initial=run.steps, unit="step", unit_scale=True, disable=not sys.stderr.isatty(), desc=map.name)
     level, kept = 0, time.monotonic()
     while True:
@@ -254,7 +279,7 @@ def train(map: Map, total: int, seed: int, folder: Path) -> None:
             kept = time.monotonic()
         if run.steps >= total:
             break
-        played = play(env, run.policy(), np.arange(run.episodes, run.episodes + env.lanes), seed)
+        played = play(Smac(map.name, run.lanes), run.policy(), np.arange(run.episodes, run.episodes + run.lanes), seed)
         run.learn(played)
         level = int(10 * played.won.mean())
         bar.update(len(played.rewards))

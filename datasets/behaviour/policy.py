@@ -17,6 +17,7 @@ from core.errors import UserError
 from core.files import whole
 from envs.smac.maps import Map
 
+SHIPPED = Path(__file__).parent / "checkpoints"  # <map>/<name>.npz
 VERSION = 1
 WIDEST = 1024  # hidden units
 DAMAGE = (OSError, ValueError, LookupError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile)  # what numpy raises over it
@@ -66,7 +67,7 @@ def rounded(net: Net) -> Net:
 
 
 def load(path: Path, map: Map) -> Policy:
-    """A policy for this map. UserError: there is none, it is damaged, or it is another map's."""
+    """A policy for this map. UserError: there is none, it is damaged, or it is another map's; and how to train one."""
     try:
         with zipfile.ZipFile(path) as file:
             if packed := [x.filename for x in file.infolist() if x.compress_type != zipfile.ZIP_STORED]:
@@ -75,11 +76,12 @@ def load(path: Path, map: Map) -> Policy:
             x = {name: file[name] for name in ("version", "map", "steps", "win_rate", "mean_return", *Net._fields)}
         found = _fault(x, map)
     except FileNotFoundError:
-        raise UserError(f"no policy {path}; there are: {', '.join(sorted(x.stem for x in path.parent.glob('*.npz'))) or 'none'}") from None
+        found = f"no such policy; there are: {', '.join(sorted(x.stem for x in path.parent.glob('*.npz'))) or 'none'}"
     except DAMAGE as e:
         found = f"cut short, damaged, or no policy ({' '.join(str(e).split())[:100]})"
     if found:
-        raise UserError(f"{path}: {found}; restore the file, or train one: python -m datasets.behaviour.mappo {map.name} --out FOLDER")
+        how = f"python -m datasets.behaviour.mappo {map.name} --out FOLDER, then python -m datasets.behaviour ship {map.name} FOLDER"
+        raise UserError(f"{path}: {found}. To train one: {how}")
     net = Net(*(x[name].astype(np.float32) for name in Net._fields))
     return Policy(map.name, net, int(x["steps"]), float(x["win_rate"]), float(x["mean_return"]))
 
