@@ -235,12 +235,20 @@ def test_env_info_and_attributes():
     assert StarCraft2Env("6h_vs_8z").get_env_info()["agent_features"] == ["health", "energy/cooldown", "rel_x", "rel_y"]
 
 
+@pytest.mark.parametrize("name", MAPS)
+def test_agents_are_in_smacs_order(name):
+    env = StarCraft2Env(name)
+    env.reset()
+    keys = [(unit.unit_type, unit.pos.x, unit.pos.y) for unit in env.agents.values()]
+    assert keys == sorted(keys)
+    assert len(set(keys)) == env.n_agents
+
+
 def test_units_under_their_names_in_the_game():
     env = StarCraft2Env("MMM", seed=0)
     env.reset()
     agents, enemies = list(env.agents.values()), list(env.enemies.values())
     assert list(env.agents) == list(env.enemies) == list(range(10))
-    assert agents == sorted(agents, key=lambda u: (u.unit_type, u.pos.x, u.pos.y))
     assert [u.unit_type - agents[0].unit_type for u in agents] == [0] * 2 + [1] * 7 + [2]
     assert [u.unit_type for u in enemies] == [48] * 7 + [51] * 2 + [54]
     assert env.get_unit_types() == [48, 51, 54, *sorted({u.unit_type for u in agents})]
@@ -555,3 +563,17 @@ def test_the_heuristic_acts_for_the_caller():
     while not terminated:
         _, terminated, info = env.step([STOP] * 8)
     assert info["battle_won"]  # eight that shoot beat eight that come one after the other
+
+
+def test_the_heuristic_may_be_kept_to_what_is_available():
+    env = StarCraft2Env("8m", heuristic_ai=True, heuristic_rest=True, seed=0)
+    env.reset()
+    terminated = False
+    seen = set()
+    while not terminated:
+        actions, avail = [STOP] * 8, env.get_avail_actions()
+        _, terminated, _ = env.step(actions)
+        assert all(a < ATTACK or can[a] for can, a in zip(avail, actions, strict=True) if can[0] == 0)
+        seen |= set(actions)
+    assert 4 in seen  # they walk east
+    assert max(seen) >= ATTACK
