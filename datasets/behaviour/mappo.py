@@ -8,9 +8,11 @@ is whole episodes.
 import argparse
 import io
 import math
+import struct
 import sys
 import time
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,7 @@ EPISODES = 256  # played by each policy that is saved, sampled and greedy
 FIRST, GROWTH, LATE = 10_000, 1.5, 20  # steps before the first saved policy, then that much more each time, then in so many equal parts
 SAVE = 60.0  # seconds between checkpoints of the training itself
 EVALUATION = 1 << 40  # seeds of the episodes that measure
-DAMAGE = (ValueError, TypeError, AttributeError, LookupError, RuntimeError, EOFError)
+DAMAGE = (ValueError, TypeError, AttributeError, LookupError, RuntimeError, EOFError, UnpicklingError, struct.error)  # of torch
 
 EXAMPLES = """examples:
   python -m datasets.behaviour.mappo 3m --steps 5e6 --out trained/3m
@@ -184,9 +186,8 @@ class Mappo:
 
     def restore(self, x: dict[str, Any]) -> None:
         """UserError: that was another training."""
-        for name, mine in (("map", self.map.name), ("total", self.total), ("seed", self.seed)):
-            if x[name] != mine:
-                raise UserError(f"it is of {name} {x[name]}, not {mine}")
+        if (x["map"], x["total"], x["seed"]) != (self.map.name, self.total, self.seed):
+            raise UserError(f"{x['map']} --steps {x['total']} --seed {x['seed']}")
         self.actor.load_state_dict(x["actor"])
         self.critic.load_state_dict(x["critic"])
         for adam, state in zip(self.adam, x["adam"], strict=True):
