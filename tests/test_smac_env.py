@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from core.errors import UserError
 from envs.smac import StarCraft2Env
@@ -554,9 +555,9 @@ def test_the_heuristic_acts_for_the_caller():
     env = StarCraft2Env("8m", heuristic_ai=True, seed=0)
     env.reset()
     assert not np.array(env.get_avail_actions())[:, ATTACK:].any()
-    actions = [STOP] * 8
-    env.step(actions)
-    assert all(a >= ATTACK for a in actions)
+    for actions in ([STOP] * 8, np.full(8, STOP), torch.full((8,), STOP)):
+        env.step(actions)
+        assert all(a >= ATTACK for a in actions)
     assert (env.last_action.argmax(1) == STOP).all()
     assert env.get_state()[-8 * 14 :].reshape(8, 14).argmax(1).tolist() == [STOP] * 8
     terminated = False

@@ -235,7 +235,9 @@ class StarCraft2Env:
             raise UserError(f"{len(given)} actions for {self.n_agents} agents")
         shown = np.array([given])
         if self.heuristic_ai:
-            actions[:] = chosen = self._heuristic(self.game.battles.frame[0], self._seen.legal[0])
+            chosen = self._heuristic(self.game.battles.frame[0], self._seen.legal[0])
+            for i, action in enumerate(chosen):  # one by one: also into a tensor
+                actions[i] = action
             step = self.game.play(np.array([chosen]), shown, self.game.live)
         else:
             step = self.game.step(shown)
