@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,6 @@ BAR = 34  # pixels of the lines of text above and below
 FINE = 3  # drawn so many times larger, for smooth edges
 MILLISECONDS, LAST = 120, 1800  # a step is shown this long (0.36 s in the game), the end of the episode longer
 COLOURS = 64  # of a GIF
-SHIPPED = Path(__file__).parents[2] / "datasets" / "behaviour" / "checkpoints"
 ENDINGS = (".gif", ".mp4", ".png")
 
 Colour = tuple[int, ...]
@@ -42,7 +42,7 @@ GLYPH = {
 EXAMPLES = """the picture:
   blue discs are the agents, orange ones the enemies, as large as the game's units, with a letter for the type
   bars: health (green) and shield (light blue); a cross marks where a unit died
-  a thick line: fired at (or hit, or healed) during the step; a thin one: is after
+  thick lines: who fired at whom (or hit, or healed) during the step; thin lines: who is after whom
 
 examples:
   python -m envs.smac.render 3s_vs_5z --policy expert --out kiting.gif
@@ -75,7 +75,6 @@ class Stage:
         self.zoom = min(WIDTH / (right - self.left), HEIGHT / (self.top - low)) * FINE  # pixels of a cell
         w, h = (int(x * self.zoom / FINE) // 2 * 2 for x in (right - self.left, self.top - low))  # even, as .mp4 wants it
         self.size = w * FINE, (h + 2 * BAR) * FINE
-        self.text = ImageFont.load_default(14 * FINE)
         self.ground = self._ground()
 
     def draw(self, shot: Shot) -> Image.Image:
@@ -94,14 +93,14 @@ class Stage:
 
         w, h = self.size
         pad = 10 * FINE
-        pen.text((pad, BAR * FINE / 2), self.map.name, INK, ImageFont.load_default(18 * FINE), "lm")
-        pen.text((w / 2, BAR * FINE / 2), self.title, QUIET, self.text, "mm")
+        pen.text((pad, BAR * FINE / 2), self.map.name, INK, _font(18), "lm")
+        pen.text((w / 2, BAR * FINE / 2), self.title, QUIET, _font(14), "mm")
         score = f"step {shot.step} of {self.map.limit}    return {shot.total:.2f}" + f"    {shot.end}" * bool(shot.end)
-        pen.text((w - pad, BAR * FINE / 2), score, INK, self.text, "rm")
+        pen.text((w - pad, BAR * FINE / 2), score, INK, _font(14), "rm")
         at = pad
         for team, colour, member in ((range(n), BLUE, "agents"), (range(n, len(self.units)), ORANGE, "enemies")):
             at = self._legend(pen, at, h - BAR * FINE / 2, colour, f"{int(alive[team].sum())} {member}", team)
-        return image.resize((w // FINE, h // FINE), Image.Resampling.BOX)
+        return image.reduce(FINE)
 
     def _legend(self, pen, x: float, y: float, colour, text: str, team: range) -> float:
         """Returns where the next one begins."""
@@ -109,8 +108,8 @@ class Stage:
         pen.ellipse((x, y - r, x + 2 * r, y + r), colour)
         names = dict.fromkeys(self.units[i].name for i in team)
         text += ": " + ", ".join(f"{GLYPH[name]} {name}" for name in names)
-        pen.text((x + 3 * r, y), text, INK, self.text, "lm")
-        return x + 3 * r + pen.textlength(text, self.text) + 24 * FINE
+        pen.text((x + 3 * r, y), text, INK, _font(14), "lm")
+        return x + 3 * r + pen.textlength(text, _font(14)) + 24 * FINE
 
     def _at(self, x: float, y: float) -> tuple[float, float]:
         return (x - self.left) * self.zoom, (self.top - y) * self.zoom + BAR * FINE
@@ -165,7 +164,7 @@ class Stage:
         place, unit, colour = shot.frame[i], self.units[i], self._colour(i)
         x0, y0, x1, y1 = self._disc(place, unit.radius)
         pen.ellipse((x0, y0, x1, y1), colour, _mix(colour, INK, 0.45), round(1.5 * FINE))
-        letter = ImageFont.load_default(1.2 * unit.radius * self.zoom)
+        letter = _font(round(1.2 * unit.radius * self.zoom / FINE))
         pen.text(((x0 + x1) / 2, (y0 + y1) / 2 + 1.5 * FINE), GLYPH[unit.name], (255, 255, 255) if i < self.map.n else INK, letter, "mm")
         bars = [(GREEN, place[HEALTH] / unit.health)] + ([(SKY, place[SHIELD] / unit.shield)] if unit.shield else [])
         for k, (bar, share) in enumerate(bars):  # across the disc's upper edge: neighbours stay in sight
@@ -189,6 +188,11 @@ def _reachable(free: np.ndarray, frame: np.ndarray) -> np.ndarray:
         here = more
 
 
+@cache
+def _font(pixels: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(pixels * FINE)
+
+
 def _mix(a: Colour, b: Colour, share: float) -> Colour:
     """`share` of b."""
     return tuple(round(p + (q - p) * share) for p, q in zip(a, b, strict=True))
@@ -201,7 +205,7 @@ Player = Callable[[Smac, Seen, int], np.ndarray]  # environment, what is seen, s
 
 def player(policy: str, map: Map, seed: int) -> Player:
     """`heuristic`, `random`, the name of a shipped policy, or a checkpoint's path. UserError: there is none like that."""
-    from datasets.behaviour.policy import act, load, uniform, uniforms
+    from datasets.behaviour.policy import SHIPPED, act, load, uniform, uniforms
 
     if policy == "heuristic":
         chooses = Heuristic(map)
@@ -314,7 +318,7 @@ def run(args: argparse.Namespace) -> str:
     act = player(args.policy, map, args.seed)
     with whole(out) as part:  # first, so that a folder that cannot be written is no surprise at the end
         shots = record(map, act, args.seed)
-        stage = Stage(map, map.units(), shots, f"{args.policy}, seed {args.seed}")
+        stage = Stage(map, map.units(), shots, f"{Path(args.policy).name}, seed {args.seed}")
         if kind == ".png":
             step = fight(shots) if args.step is None else args.step
             if not 0 <= step < len(shots):
