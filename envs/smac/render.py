@@ -236,9 +236,8 @@ def record(map: Map, play: Player, seed: int) -> list[Shot]:
         fired = frame[:, COOLDOWN] > np.maximum(before.frame[:, COOLDOWN] - STEP_LOOPS, 0)
         fired |= heals & (frame[:, ENERGY] < before.frame[:, ENERGY])
         lost = frame[:, [HEALTH, SHIELD]].sum(1) < before.frame[:, [HEALTH, SHIELD]].sum(1)
-        aim = np.where(
-            fired & (told >= 0) & ((aim < 0) | (lost[told] & ~lost[aim])), told, aim
-        )  # who has killed is after somebody else by now
+        killer = fired & (told >= 0) & ((aim < 0) | (lost[told] & ~lost[aim]))  # it is after somebody else by now, or nobody
+        aim = np.where(killer, told, aim)
         burst = bursts & (before.frame[:, HEALTH] > 0) & (frame[:, HEALTH] == 0)
         total += float(reward[0])
         end = "won" if info["won"][0] else "lost" if terminated[0] else "time is up" if truncated[0] else ""
