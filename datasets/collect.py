@@ -20,8 +20,9 @@ import numpy as np
 from tqdm import tqdm
 
 from core.types import Task
+from datasets.behaviour import SHIPPED
 from datasets.behaviour.play import Episodes, play
-from datasets.behaviour.policy import SHIPPED, Policy, load, uniform
+from datasets.behaviour.policy import Policy, load, uniform
 from datasets.format import PROVENANCE, Dataset, card
 from envs.smac.maps import Map, find
 from envs.smac.vector import Smac

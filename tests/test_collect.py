@@ -12,7 +12,7 @@ import pytest
 from core.errors import UserError
 from core.spaces import Discrete
 from core.types import Spec, Task
-from datasets import collect
+from datasets import cards, collect
 from datasets.behaviour.policy import Net, Policy, act, load, save, shapes
 from datasets.format import Dataset, content_sha256, problems
 from envs.smac.maps import find
@@ -138,3 +138,32 @@ def test_missing_policies_say_how_to_train_them():
     with pytest.raises(UserError, match=r"replay-0.npz: no such policy"):
         collect.smac(task("medium_replay", "8m"))
     assert collect.smac(task("random", "8m")).episodes == 20
+
+
+def test_cards(tmp_path, monkeypatch):
+    """Against sums by hand, and a picture per scenario."""
+    made = {t.name: collect.smac(t) for t in (task("random"), task("expert"), task("random", "8m"))}
+    for d in made.values():
+        d.meta["content_sha256"] = content_sha256(d)
+    monkeypatch.setattr(cards, "fetch", lambda t: t.name)
+    monkeypatch.setattr(cards, "load", lambda path, t: made[path])
+    cards.write([task("random"), task("random", "8m"), task("expert")], tmp_path)
+    text = (tmp_path / "CARDS.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith("## ")] == ["## 3m", "## 8m"]
+    for name in ("3m", "8m"):
+        assert (tmp_path / "cards" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    d = made["3m-expert"]
+    line = next(line for line in text.splitlines() if line.startswith("| 3m-expert"))
+    taken, legal = np.zeros((2, 3, 9))
+    for e in range(d.episodes):
+        for t in range(d.lengths[e]):
+            step = d.offset[e] + t
+            for i in range(3):
+                taken[i, d.actions[step, i]] += 1
+                legal[i] += d.legal[step + e, i]
+    share = np.mean([taken[i, a] >= 0.01 * legal[i, a] for i in range(3) for a in range(9) if legal[i, a]])
+    wins, length = d.won.mean(), d.steps / 20
+    assert f"| 20 | {d.steps:,} | {d.returns.mean():.2f} ± {d.returns.std():.2f} | " in line
+    assert f" | {wins:.1%} | {length:.1f} | {share:.0%} | MAPPO after 100 steps" in line
+    assert content_sha256(d)[:12] in line
+    assert share < 1

@@ -8,7 +8,8 @@ import numpy as np
 
 from core.errors import UserError
 from core.files import writing
-from datasets.behaviour.policy import SHIPPED, Policy, load, save
+from datasets.behaviour import SHIPPED
+from datasets.behaviour.policy import Policy, load, save
 from envs.smac.maps import Map, find
 
 REPLAY = 8  # policies from the start to the medium one

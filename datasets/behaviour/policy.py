@@ -15,9 +15,9 @@ from numba import njit
 
 from core.errors import UserError
 from core.files import whole
+from datasets.behaviour import SHIPPED as SHIPPED
 from envs.smac.maps import Map
 
-SHIPPED = Path(__file__).parent / "checkpoints"  # <map>/<name>.npz
 VERSION = 1
 WIDEST = 1024  # hidden units
 DAMAGE = (OSError, ValueError, LookupError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile)  # what numpy raises over it
