@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
 def _build(args: argparse.Namespace) -> int:
     tasks = [TASKS[name] for name in TASKS.match(args.tasks)]
     if args.tasks == ["*"]:
-        tasks = [task for task in tasks if task.family in store.BUILDERS]
+        tasks = [task for task in tasks if task.family in store.BUILDERS and store.ready(task)]
     if args.manifest:
         store.publish(tasks)
     else:

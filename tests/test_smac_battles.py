@@ -202,11 +202,24 @@ def test_enemies_do_not_chase_who_is_beyond_their_acquire_range():
 
 def test_an_enemy_comes_for_who_shoots_it_from_afar_but_not_for_ever():
     battles = duel("stalker", "zealot", apart=7)
-    assert battles.frame[0, 1, X] == 19
-    step(battles, ATTACK, times=3)
-    battles.frame[0, 0, X] = 3
-    frame = step(battles, STOP, times=30)
-    assert 19 - simulator.LEASH - 2 < frame[0, 1, X] < 19 - simulator.LEASH + 0.5
+    battles.frame[0, :, X], battles.frame[0, :, Y] = [22, 29], 29
+    frame = step(battles, ATTACK, times=3)
+    assert frame[0, 1, X] < 28.5
+    battles.frame[0, 0, :2] = 2.5
+    frame = step(battles, STOP, times=60)
+    assert simulator.LEASH - 1 < np.hypot(frame[0, 1, X] - 29, frame[0, 1, Y] - 29) < simulator.LEASH + 1.2
+
+
+def test_an_enemy_sticks_to_whom_it_chases():
+    """A bait that runs is followed past others who are nearer but cannot be hit at once."""
+    battles = Battles(Map(FLAT, 100, (Group("marine", 2, 10, 16),), (Group("zealot", 1, 16, 16),), IDLE), 1)
+    battles.spawn([0])
+    battles.frame[0, :2, X], battles.frame[0, :2, Y] = [13, 22], [16, 26]
+    step(battles, STOP, STOP)
+    assert battles.target[0, 2] == 0
+    battles.frame[0, :2, X], battles.frame[0, :2, Y] = [11, 17], [16, 19]
+    step(battles, WEST, STOP)
+    assert battles.target[0, 2] == 0
 
 
 def test_hit_enemies_call_for_help():

@@ -26,7 +26,7 @@ MOVE = 2.0  # cells that a move order goes ahead (SMAC's move_amount)
 DELAY = (-1.0, 2.0)  # loops, uniform: what is added to each cooldown
 ACQUIRE = 5.0  # an enemy looks for targets this far, edge to edge, or as far as its weapon reaches
 SCAN = 2  # loops between two looks
-LEASH = 5.0  # cells that an enemy hit from beyond its acquire range goes after the shooter, from where it was hit
+LEASH = 21.0  # cells that an enemy goes after its target, from where it took it
 HELP, HELP_EVERY = 4.0, 2 * LOOPS  # an enemy that is hit calls those this near to help, at most so often (loops)
 QUIET = 10 * LOOPS  # loops without damage after which shields recharge
 RECHARGE = 2.0 / LOOPS  # shield per loop
@@ -62,9 +62,9 @@ MIND = np.dtype(
         ("hit_on", "i8"),
         ("hit_in", "f8"),  # loops
         ("quiet", "f8"),  # loops without damage
-        ("foe", "i8"),  # who hit an enemy (or called it) last
-        ("foe_x", "f8"),  # where the enemy was then
-        ("foe_y", "f8"),
+        ("post_x", "f8"),  # where an enemy was when it took its target
+        ("post_y", "f8"),
+        ("foe", "i8"),  # who hit it, or a neighbour that called for help, since it last looked
         ("call", "f8"),  # loops until it may call for help again
     ]
 )  # what a unit is up to
@@ -210,7 +210,7 @@ def _spawn(frame, mind, chance, clock, seeds, field):
             unit.x = field.goal[0, 0] + u * (field.goal[1, 0] - field.goal[0, 0])
             unit.y = field.goal[0, 1] + u * (field.goal[1, 1] - field.goal[0, 1])
             unit.aiming, unit.hit_in, unit.quiet, unit.call = -1.0, 0.0, QUIET, 0.0
-            unit.foe_x, unit.foe_y = 0.0, 0.0
+            unit.post_x, unit.post_y = 0.0, 0.0
 
 
 # --- a step
@@ -284,10 +284,10 @@ def _gap(f, i, j, field):
 def _think(f, m, i, tick, field):
     """An enemy keeps a target that its weapon reaches; otherwise it looks around now and then.
 
-    First come those who can be hit at once, then the nearest, and those who do no harm last. With nobody within its acquire range it
-    goes for whoever shot at it, as far as its leash allows. On a hunt the nearest agent is always a target.
+    It takes the nearest who can be hit at once; else who shot at it meanwhile; else it chases its target as far as the leash allows; else
+    it takes the nearest within its acquire range (on a hunt: anywhere). Those who do no harm come last.
     """
-    unit, kind, agents = m[i], field.kinds[i], field.agents
+    unit, kind = m[i], field.kinds[i]
     unit.call = max(unit.call - 1, 0.0)
     lost = unit.target >= 0 and f[unit.target, HEALTH] <= 0
     if lost:
@@ -297,24 +297,27 @@ def _think(f, m, i, tick, field):
     if kind.heal > 0:
         unit.target = _wounded(f, i, field)
         return
-    acquire = max(kind.range, ACQUIRE)
+    reach, old = max(kind.range, ACQUIRE), unit.target
+    if old >= 0 and field.kinds[old].damage > 0 and _gap(f, i, old, field) <= kind.range:
+        return
     best, best_rank, best_gap = NOBODY, 9, 0.0
-    for j in range(agents):
+    for j in range(field.agents):
         if f[j, HEALTH] > 0 and _can_hit(kind, field.kinds[j]):
             gap = _gap(f, i, j, field)
-            if gap <= acquire or field.orders == TO_PREY:
+            if gap <= reach or field.orders == TO_PREY:
                 rank = (0 if field.kinds[j].damage > 0 else 2) + (0 if gap <= kind.range else 1)
-                if rank == 0 and j == unit.target:
-                    return
                 if rank < best_rank or (rank == best_rank and gap < best_gap):
                     best, best_rank, best_gap = j, rank, gap
-    if best < 0 and unit.foe >= 0:
-        dx, dy = f[i, X] - unit.foe_x, f[i, Y] - unit.foe_y
-        if f[unit.foe, HEALTH] > 0 and _can_hit(kind, field.kinds[unit.foe]) and dx * dx + dy * dy <= LEASH * LEASH:
-            best = unit.foe
-        else:
-            unit.foe = NOBODY
-    unit.target = best
+    foe, unit.foe = unit.foe, NOBODY
+    if best_rank > 0:
+        if foe >= 0 and f[foe, HEALTH] > 0 and _can_hit(kind, field.kinds[foe]) and (old < 0 or _gap(f, i, foe, field) <= reach):
+            best = foe
+        elif old >= 0 and (best < 0 or field.kinds[old].damage > 0):
+            dx, dy = f[i, X] - unit.post_x, f[i, Y] - unit.post_y
+            if dx * dx + dy * dy <= LEASH * LEASH:
+                best = old
+    if best != old:
+        unit.target, unit.post_x, unit.post_y = best, f[i, X], f[i, Y]
 
 
 @kernel
@@ -468,12 +471,12 @@ def _hit(f, m, i, t, field):
         f[t, HEALTH] -= max(damage - absorbed - other.armour, LEAST)
     m[t].quiet = 0.0
     if t >= agents:
-        m[t].foe, m[t].foe_x, m[t].foe_y = i, f[t, X], f[t, Y]
+        m[t].foe = i
         if m[t].call == 0:
             m[t].call = HELP_EVERY
             for j in range(agents, len(f)):
                 if j != t and m[j].target < 0 and f[j, HEALTH] > 0 and _distance(f, t, j) <= HELP:
-                    m[j].foe, m[j].foe_x, m[j].foe_y = i, f[j, X], f[j, Y]
+                    m[j].foe = i
 
 
 @rule
