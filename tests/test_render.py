@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from datasets.behaviour import policy
+from datasets import behaviour
 from datasets.behaviour.policy import save, uniform
 from envs.smac import render
 from envs.smac.maps import MAPS, find, ground
@@ -257,7 +257,7 @@ def test_a_checkpoints_path_is_a_policy(tmp_path, capsys):
 def test_a_shipped_policy_has_a_name(tmp_path, monkeypatch, capsys):
     (tmp_path / "3m").mkdir()
     save(uniform(find("3m")), tmp_path / "3m" / "expert.npz")
-    monkeypatch.setattr(policy, "SHIPPED", tmp_path)
+    monkeypatch.setattr(behaviour, "SHIPPED", tmp_path)
     assert run(tmp_path, "3m", "--policy", "expert", "a.png").exists()
     assert main(["3m", "--policy", "exprt"]) == 2
     assert "no policy 'exprt' for 3m; did you mean expert?" in capsys.readouterr().err

@@ -205,7 +205,8 @@ Player = Callable[[Smac, Seen, int], np.ndarray]  # environment, what is seen, s
 
 def player(policy: str, map: Map, seed: int) -> Player:
     """`heuristic`, `random`, the name of a shipped policy, or a checkpoint's path. UserError: there is none like that."""
-    from datasets.behaviour.policy import SHIPPED, act, load, uniform, uniforms
+    from datasets.behaviour import SHIPPED
+    from datasets.behaviour.policy import act, load, uniform, uniforms
 
     if policy == "heuristic":
         chooses = Heuristic(map)
