@@ -66,6 +66,6 @@ for map in MAPS.values():
                 family="sc2",
                 backend=backend(),
                 reference=(0.0, BEST),  # nobody has published what random agents earn in the game
-                lanes=room() // 2,  # the evaluator may keep two sets of games
+                lanes=room() // 3,  # the evaluator may keep three sets of games
             )
         )
