@@ -48,6 +48,7 @@ def ship(folder: Path) -> Path:
 @pytest.fixture(autouse=True)
 def small(monkeypatch, tmp_path):
     monkeypatch.setattr(collect, "EPISODES", 20)
+    monkeypatch.setattr(collect, "FEWER", {"8m": 6})
     monkeypatch.setattr(collect, "SHIPPED", ship(tmp_path))
 
 
@@ -137,7 +138,7 @@ def test_missing_policies_say_how_to_train_them():
         collect.smac(task("expert", "8m"))
     with pytest.raises(UserError, match=r"replay-0.npz: no such policy"):
         collect.smac(task("medium_replay", "8m"))
-    assert collect.smac(task("random", "8m")).episodes == 20
+    assert collect.smac(task("random", "8m")).episodes == 6
 
 
 def test_cards(tmp_path, monkeypatch):
