@@ -27,7 +27,7 @@ from datasets.format import load, sealed
 from datasets.store import fetch
 
 COLUMNS = ["algo", "task", "seed", "step", "metric", "value"]
-PACKAGES = ["torch", "numpy", "scipy", "h5py", "pandas", "matplotlib"]
+PACKAGES = ["torch", "numpy", "scipy", "numba", "h5py", "pandas", "matplotlib"]
 PROTOCOL = {"points": trainer.POINTS, "episodes": trainer.EPISODES, "final_episodes": trainer.FINAL}
 
 
