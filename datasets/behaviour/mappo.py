@@ -32,7 +32,7 @@ from envs.smac.views import default_terms
 GAMMA, LAMBDA = 0.99, 0.95
 RATE, ENTROPY, NORM = 5e-4, 0.01, 10.0
 EPOCHS, PARTS = 5, 4  # passes over a batch, updates in a pass
-CLIP = {"5m_vs_6m": 0.05, "8m_vs_9m": 0.05, "3s_vs_5z": 0.05, "3s5z_vs_3s6z": 0.05}  # otherwise 0.2; smaller on hard maps, as its authors advise
+CLIP = {"5m_vs_6m": 0.05, "8m_vs_9m": 0.05, "3s_vs_5z": 0.05, "3s5z_vs_3s6z": 0.05}  # otherwise 0.2
 STRICT = {"3s_vs_5z"}  # where what enemies recover is taken off: SMAC pays for it, and policies learned to milk shields for ever
 HIDDEN, CRITIC = 64, 128  # hidden units of the policy and of the critic
 BATCH = 4096  # steps, about: as many episodes as make so many if they are as long as the last ones
