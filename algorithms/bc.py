@@ -17,6 +17,8 @@ from core.registry import ALGORITHMS
 class BC(Algorithm):
     paper = "Behaviour cloning (Pomerleau 1991)"
     PAPER = {  # rows per update as InSPO, and updates until nothing changes any more
+        **dict.fromkeys(("*-random", "*-medium*", "*-expert", "*-mixed"), dict(batch=64, steps=3000)),
+        "*3m-*": dict(batch=128),
         "xor-*": dict(batch=64, steps=500),
         "mne*": dict(steps=800),
         "bridge-*": dict(batch=32, steps=4000),
