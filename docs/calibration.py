@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from core.files import whole
 from core.registry import TASKS
-from datasets.behaviour import policy
+from datasets.behaviour import SHIPPED, policy, shipped
 from datasets.format import peek
 from datasets.store import fetch
 from envs.smac.maps import MAPS
@@ -62,7 +62,7 @@ OURS = ("random", "medium", "expert")
 
 def page() -> str:
     """Builds the datasets that are not there yet."""
-    shipped = [name for name in MAPS if policy.shipped(name)]
+    shipped = [name for name in MAPS if shipped(name)]
     recordings = [
         "| map | quality | return | length | win rate | real SMAC: quality | return | length |",
         "|---|---|---:|---:|---:|---|---:|---:|",
@@ -84,7 +84,7 @@ def page() -> str:
             else:
                 real = " | ".join([MISSING] * 3)
             recordings.append(f"| {name if k == 0 else ''} | {quality} | {ours} | {real} |")
-        path = policy.folder(name)
+        path = SHIPPED / name
         best, half = (policy.load(path / f"{quality}.npz", MAPS[name]) for quality in ("expert", "medium"))
         wins.append(f"| {name} | {half.steps / 1e6:.2f} M | {best.steps / 1e6:.2f} M | {best.win_rate:.2f} | {WINS.get(name, MISSING)} |")
     return "\n".join(
