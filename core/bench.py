@@ -35,7 +35,7 @@ def updates(algo: str, task: str) -> list[Row]:
     cfg, data = settings(algo, task, {}), load(fetch(TASKS[task]), TASKS[task])
     algorithm = ALGORITHMS[algo](cfg, TASKS[task].spec)
     for seeds in PACKS:
-        sampler = Sampler(data, TASKS[task].spec, cfg.batch, cfg.window, algorithm.turns, algorithm.noise(), range(seeds))
+        sampler = Sampler(data, TASKS[task].spec, cfg.batch, cfg.window, algorithm.turns, algorithm.noise(), range(seeds), burn=cfg.burn)
         state = algorithm.init(range(seeds))
         for how, many in calls.items():
             started = time.perf_counter()

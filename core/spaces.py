@@ -8,6 +8,7 @@ takes K candidate actions per row, [..., K] or [..., K, D], and returns their va
 | encode(a)                  | one-hot                     | a                                                |
 | log_prob(h, a, legal)      | masked log-softmax          | tanh-Gaussian                                    |
 | mode(h, legal)             | masked argmax               | tanh(mean)                                       |
+| around(x, std)             | x, the heads                | heads of tanh(x), a policy without a std, and std|
 | sample(h, legal, u)        | inverse CDF at u            | tanh(mean + std z), z the normal quantile of u   |
 | support(h, legal, u)       | all actions, probabilities  | K samples, 1/K each                              |
 | expect(q, h, legal, u)     | exact sum over the support  | mean over K samples                              |
@@ -64,6 +65,9 @@ class Discrete(NamedTuple):
     def mode(self, h: Tensor, legal: Tensor) -> Tensor:
         return torch.where(legal, h, ILLEGAL).argmax(-1)
 
+    def around(self, x: Tensor, std: float) -> Tensor:
+        return x
+
     def sample(self, h: Tensor, legal: Tensor, u: Tensor) -> Tensor:
         cdf = self.logp(h, legal).exp().cumsum(-1)
         return (cdf <= u[..., None] * cdf[..., -1:]).sum(-1)
@@ -114,6 +118,9 @@ class Box(NamedTuple):
 
     def mode(self, h: Tensor, legal: Tensor) -> Tensor:
         return torch.tanh(self.gaussian(h)[0])
+
+    def around(self, x: Tensor, std: float) -> Tensor:
+        return torch.cat([x, torch.full_like(x, math.log(std))], -1)
 
     def sample(self, h: Tensor, legal: Tensor, u: Tensor) -> Tensor:
         mean, log_std = self.gaussian(h)
