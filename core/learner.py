@@ -236,11 +236,13 @@ class Algorithm(ABC):
         """Their slowly following copies."""
         return Nets(self.modules, s.target)
 
-    def descend(self, s: State, names: str, loss: Callable[..., Tensor], *args, only: Tensor | int | None = None):
+    def descend(
+        self, s: State, names: str, loss: Callable[..., Tensor], *args, only: Tensor | int | None = None, when: Tensor | None = None
+    ) -> tuple[State, Tensor]:
         """One optimiser step of the named networks on `loss(on, tg, *args)`, gradient clipped over all of them: next state, loss.
 
         `on` and `tg` are the online and the target networks; only the named online ones carry a gradient. `only`: of networks
-        with weights per agent, move this agent's alone.
+        with weights per agent, move this agent's alone. `when`: do not move, unless this is true.
         """
         moving = {name: s.params[name] for name in names.split()}
 
@@ -253,18 +255,20 @@ class Algorithm(ABC):
         params, slots = dict(s.params), dict(s.slots)
         for name, p in moving.items():
             new = self.optimiser(name).step(p, scale * grads[name], s.slots[name])
-            params[name], slots[name] = tree_map(partial(keep, only), new, (p, s.slots[name]))
+            new = tree_map(partial(keep, only), new, (p, s.slots[name]))
+            if when is not None:
+                new = tree_map(partial(torch.where, when), new, (p, s.slots[name]))
+            params[name], slots[name] = new
         return s._replace(params=params, slots=slots), value
 
-    def descend_in_time(self, s: State, names: str, loss: Callable[..., Tensor], b: Batch, y: Tensor):
-        """`descend` on loss(on, tg, b, y) for one time step of the windows after another, as PyMARL's off-policy critics learn."""
-        total = 0.0
+    def descend_in_time(self, s: State, names: str, loss: Callable[..., Tensor], b: Batch, *args: Tensor) -> tuple[State, Tensor]:
+        """`descend` on loss(on, tg, b, *args) for one time step of the windows after another, as PyMARL's off-policy critics learn."""
+        losses = []
         for t in range(b.mask.shape[1]):
             row = Batch(*(x[:, t : t + 2] for x in b[:4]), *(x[:, t : t + 1] for x in b[4:]))
-            new, value = self.descend(s, names, loss, row, y[:, t : t + 1])
-            some = b.mask[:, t].amax(0) > 0
-            s, total = tree_map(lambda x, old, some=some: torch.where(some, x, old), new, s), total + value
-        return s, total / b.mask.shape[1]
+            s, value = self.descend(s, names, loss, row, *(x[:, t : t + 1] for x in args), when=row.mask.flatten().amax(0) > 0)
+            losses.append(value)
+        return s, torch.stack(losses).mean(0)
 
     def follow(self, s: State, names: str, only: Tensor | int | None = None) -> State:
         """The named networks' targets: theta' <- theta' + tau (theta - theta'), or theta' <- theta at every `period`-th update."""

@@ -152,3 +152,21 @@ class Box(NamedTuple):
             elite = a.gather(-2, top[..., None].expand(*top.shape, self.d))
             mean, std = elite.mean(-2), elite.std(-2)
         return mean
+
+
+def noisy_logsumexp(values: list[Value], means: list[Tensor], u: Tensor, std: float, correction: str) -> Tensor:
+    """log sum (exp q(a) / density(a)) as published codes of conservative Q-learning estimate it over a box, [...].
+
+    Three sets of candidates, each with a value function q of its own: uniform ones, then means [..., d] with noise of that std, clipped.
+    u [..., 3 K, d]. correction: "log" subtracts the log-density of the noise, "density" the density itself, "crossed" the other set's
+    log-density (the latter two are slips of those codes).
+    """
+    uniform, *noise = u.unflatten(-2, (3, -1)).unbind(-3)
+    noise = [std * torch.special.ndtri(x) for x in noise]
+    log_p = [(-0.5 * (x / std) ** 2 - math.log(std) - 0.5 * math.log(2 * math.pi)).sum(-1) for x in noise]
+    if correction == "density":
+        log_p = [x.exp() for x in log_p]
+    elif correction == "crossed":
+        log_p = log_p[::-1]
+    near = [q((m[..., None, :] + x).clamp(-1, 1)) - p for q, m, x, p in zip(values[1:], means, noise, log_p)]
+    return torch.cat([values[0](2 * uniform - 1) + u.shape[-1] * math.log(2), *near], -1).logsumexp(-1)

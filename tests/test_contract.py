@@ -20,6 +20,7 @@ from core.errors import UserError
 from core.learner import Common, Nets
 from core.registry import ALGORITHMS, TASKS
 from datasets.windows import OPEN
+from plots.style import scenario
 from tests.toy import LENGTHS, SPACES, Lab, close, config_of, copy, masks, run_of, same
 
 ALGORITHMS.discover()
@@ -241,7 +242,7 @@ def test_a_turn_moves_only_the_policy_whose_turn_it_is(algo, kind, double):
 @kinds
 @pytest.mark.parametrize("only", [2, torch.tensor(2)], ids=["int", "tensor"])
 def test_only_moves_one_agents_rows(algo, kind, only, double):
-    lab = Lab(algo, kind)
+    lab = Lab(algo, kind, share=False)
     a, s = lab.algorithm, tree_map(lambda x: x[0], lab.init())
     names = " ".join(s.params)
 
@@ -304,12 +305,22 @@ def accepted(algo, **config) -> dict | None:
 
 def bases(algo) -> list[dict]:
     """Settings in which a field may matter. First one where nothing is switched off: shares and weights that are 0 or 1 in the
-    defaults, which is where many of them stop mattering, are moved inside; then the defaults; both with and without memory."""
+    defaults, which is where many of them stop mattering, are moved inside; then the defaults; both with and without memory. Then, for
+    what matters only beside another choice than the usual one, every such choice on its own."""
     awake = accepted(algo)
     for name, value in list(awake.items()):
         if isinstance(value, float) and value in (0.0, 1.0):
             awake = accepted(algo, **awake | {name: 0.5}) or awake
-    return [accepted(algo, **base | {"memory": memory}) for base in (awake, accepted(algo)) for memory in ("mlp", "gru")]
+    usual = accepted(algo)
+    kinds = typing.get_type_hints(ALGORITHMS[algo].Config)
+    choices = [
+        (name, value)
+        for name in usual
+        if kinds[name] is bool or typing.get_args(kinds[name])
+        for value in alternatives(kinds[name], usual[name])
+    ]
+    others = (accepted(algo, **usual | {name: value}) for name, value in choices)
+    return [accepted(algo, **base | {"memory": memory}) for base in (awake, usual) for memory in ("mlp", "gru")] + [o for o in others if o]
 
 
 def alternatives(kind, value) -> list:
@@ -354,6 +365,11 @@ def uniforms(name, call, shape):
     return torch.as_tensor(np.random.default_rng([zlib.crc32(name.encode()), call]).random(shape).clip(*OPEN))
 
 
+# Scenarios of the papers' tables that have no environment here yet: their settings are kept for when they have.
+TO_COME = {"3m", "2s3z", "3s_vs_5z", "5m_vs_6m", "6h_vs_8z", "halfcheetah_2x3", "halfcheetah_6x1", "hopper_3x1", "ant_2x4"}
+TO_COME |= {"spread", "tag", "world"}
+
+
 def paper_faults(a) -> list[str]:
     """What is wrong with an algorithm's table of settings."""
     known = {field.name for field in dataclasses.fields(a.Config)}
@@ -362,7 +378,8 @@ def paper_faults(a) -> list[str]:
         try:
             TASKS.match([pattern])
         except UserError as error:
-            faults.append(str(error))
+            if scenario(pattern) not in TO_COME:
+                faults.append(str(error))
     return faults
 
 
@@ -372,6 +389,10 @@ def test_paper_settings_name_registered_tasks_and_real_fields(algo):
     for task in TASKS:
         settings(algo, task, {})  # and are values that the method accepts
     assert ALGORITHMS[algo].paper
+
+
+def test_what_has_come_is_not_to_come():
+    assert not TO_COME & set(map(scenario, TASKS))
 
 
 def test_faults_of_paper_settings_are_found():
