@@ -15,9 +15,10 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
 from core import trainer
-from core.cell import settings
+from core.cell import matching, settings
 from core.errors import UserError
 from core.learner import Common, Nets
+from core.protocol import BENCHMARK
 from core.registry import ALGORITHMS, TASKS
 from datasets.windows import OPEN
 from plots.style import scenario
@@ -373,8 +374,13 @@ TO_COME |= {"spread", "tag", "world"}
 def paper_faults(a) -> list[str]:
     """What is wrong with an algorithm's table of settings."""
     known = {field.name for field in dataclasses.fields(a.Config)}
-    faults = [f"no field {name}" for values in a.PAPER.values() for name in values if name not in known]
-    for pattern in a.PAPER:
+    return [f"no field {name}" for values in a.PAPER.values() for name in values if name not in known] + strangers(a.PAPER)
+
+
+def strangers(patterns) -> list[str]:
+    """Patterns that match no task."""
+    faults = []
+    for pattern in patterns:
         try:
             TASKS.match([pattern])
         except UserError as error:
@@ -389,6 +395,24 @@ def test_paper_settings_name_registered_tasks_and_real_fields(algo):
     for task in TASKS:
         settings(algo, task, {})  # and are values that the method accepts
     assert ALGORITHMS[algo].paper
+
+
+@algos
+def test_settings_of_tasks_to_come_are_accepted(algo):
+    for name in TO_COME:
+        for quality in ("random", "medium", "medium_replay", "expert", "mixed"):
+            own, shared = (settings(algo, f"{name}-{quality}", {}, paper) for paper in (True, False))
+            assert own == ALGORITHMS[algo].Config(**matching(ALGORITHMS[algo].PAPER, f"{name}-{quality}"))
+            for field, value in matching(BENCHMARK, f"{name}-{quality}").items():
+                assert dataclasses.asdict(shared).get(field, value) == value  # what it has no field for it does without
+
+
+def test_the_protocol_leaves_the_small_games_alone():
+    assert strangers(BENCHMARK) == []
+    assert not any(matching(BENCHMARK, task) for task in TASKS if task.startswith(("xor", "mne", "bridge")))
+    for algo in ALGORITHMS:  # every method is asked for the same
+        assert {"memory", "share", "hidden", "window", "batch", "steps"} <= set(matching(BENCHMARK, "3m-medium"))
+        assert settings(algo, "3m-medium", {}).memory == "gru"
 
 
 def test_what_has_come_is_not_to_come():
