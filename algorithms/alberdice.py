@@ -67,7 +67,7 @@ class AlberDICE(Algorithm):
         # (147,600), which takes hours
         "xor-*": dict(gamma=0.0, batch=64, steps=1000),
         "mne*": dict(gamma=0.0, steps=1000),
-        "bridge-*": dict(batch=32, lr=3e-3, steps=6000),
+        "bridge-*": dict(batch=32, lr=3e-3, alpha=1.0, alpha_end=0.2, steps=4000),
     }
 
     def nets(self):

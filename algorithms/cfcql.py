@@ -14,7 +14,7 @@ grow with the number of agents. Q is a QMIX of recurrent agents where actions ar
                 G bootstraps from the targets' actions with noise, and from the smaller critic                          (5)
     MACQL       log sum exp Q over joint actions, drawn at random, in place of sum_i lambda_i lse_i                    (6)
 
-mu_i is cloned from the data, here alongside.
+mu_i is cloned from the data, here alongside. `return_sampled` of the discrete method samples from softmax(Q_i), which nobody trained.
 
 Fields for what the published code does, off by default: `sets` says how (1) is estimated where actions are continuous. "importance":
 E_p[exp(Q) / p], half of the candidates uniform and half around the policy. "uniform": uniform ones alone (their MPE). "noisy":
@@ -29,7 +29,8 @@ Deviations from the code (github.com/thu-rllab/CFCQL at 3441019):
  2. Agents do not see their last action beside the observation.
  3. Inputs are standardised over the dataset, in place of a BatchNorm in front of each network. Teammates' actions get no jitter.
  4. TD(lam) bootstraps where data end without a termination, also before the window's end. Next actions come from the policy.
- 5. Continuous: the policy moves at every `delay`-th update; the code takes 4 further critic steps per update instead (delay = 5).
+ 5. Continuous: the policy moves at every `delay`-th update, targets at every one; the code takes 4 further critic steps per update
+    and then moves its targets once (delay = 5).
 Checked: losses against plain numpy (tests/test_equations.py); with one agent it is CQL, with alpha = 0 QMIX or central TD3, sums over
 agents by enumeration (tests/test_limits.py).
 """
@@ -145,7 +146,7 @@ class CFCQL(Algorithm):
             return x.reshape(*x.shape[:2], *[1] * lead, *x.shape[2:]).expand(*joint.shape[: 2 + lead], *x.shape[2:])
 
         if self.space.kind == "discrete":
-            return [lambda joint: f.mix(between(q, joint, 1).gather(-1, joint[..., None])[..., 0], between(state, joint, 1))]
+            return [lambda joint: f.mix(between(q, joint, 1).gather(-1, joint[..., None])[..., 0], state)]
 
         def central(net):
             return lambda joint: net(torch.cat([between(state, joint, 2), joint.flatten(-2)], -1)[..., None, :])[..., 0, 0]
@@ -174,10 +175,19 @@ class CFCQL(Algorithm):
 
     # the conservative term -------------------------------------------------------------------------------------------------
 
-    def local(self, f, b, u, q):  # lse_i of (1) for a critic, [B, L, N]
-        h, act = self.around(f, b), b.now.act
-        if self.space.kind == "discrete" or self.cfg.sets == "importance":
-            return self.space.logsumexp(lambda a: q(self.swapped(act, a)), h, b.now.legal, u.get("penalty"))
+    def local(self, f, b, u, q):  # for a critic lse_i of (1) and D_i of (4), [B, L, N] each
+        mu, legal = f.mu(b.now.obs), b.now.legal
+        if self.space.kind == "continuous":
+            return self.candidates(f, b, u, q), -self.space.log_prob(mu, torch.tanh(f.pi(b.now.obs)), legal)
+        each = q(self.swapped(b.now.act, self.space.all(mu)))
+        p, m = (self.space.logp(h, legal).exp() + SMALL for h in (each.detach(), mu))
+        kl = torch.where(legal, p * (p.log() - m.log()), 0.0).sum(-1)
+        return self.space.logsumexp(lambda a: each, each, legal, None), kl
+
+    def candidates(self, f, b, u, q):  # lse_i of continuous actions
+        act = b.now.act
+        if self.cfg.sets == "importance":
+            return self.space.logsumexp(lambda a: q(self.swapped(act, a)), self.around(f, b), b.now.legal, u["penalty"])
         if self.cfg.sets == "uniform":
             uniform = q(self.swapped(act, 2 * u["penalty"] - 1))
             return uniform.logsumexp(-1) + self.space.d * math.log(2)
@@ -188,32 +198,24 @@ class CFCQL(Algorithm):
         return noisy_logsumexp(values, means, u["penalty"], SIGMA, "crossed" if crossed else "log")
 
     def around(self, f, b):  # heads of the distribution that candidates come from
-        return f.q(b.now.obs) if self.space.kind == "discrete" else self.space.around(f.pi(b.now.obs), SIGMA)
+        return self.space.around(f.pi(b.now.obs), SIGMA)
 
-    def deviation(self, f, b, q):  # D_i of (4), [B, L, N]
-        mu, legal = f.mu(b.now.obs), b.now.legal
-        if self.space.kind == "continuous":
-            return -self.space.log_prob(mu, torch.tanh(f.pi(b.now.obs)), legal)
-        each = q(self.swapped(b.now.act, self.space.all(mu)))
-        p, m = (self.space.logp(h, legal).exp() + SMALL for h in (each, mu))
-        return torch.where(legal, p * (p.log() - m.log()), 0.0).sum(-1)
-
-    def weighting(self, f, b, q):  # lambda of (4)
-        x = self.cfg.temp * self.deviation(f, b, q)
+    def weighting(self, deviation):  # lambda of (4)
         if self.cfg.weights == "argmax":
-            return (torch.arange(x.shape[-1], device=x.device) == x.argmax(-1, keepdim=True)).to(x.dtype)
-        return x.softmax(-1)
+            most = (self.cfg.temp * deviation).argmax(-1, keepdim=True)
+            return (torch.arange(self.spec.agents, device=most.device) == most).to(deviation.dtype)
+        return (self.cfg.temp * deviation).softmax(-1)
 
     def joint(self, f, b, u, q):  # (6), [B, L]
         n, legal = self.spec.agents, b.now.legal
         if self.space.kind == "continuous":
-            team, h = Box(n * self.space.d), self.around(f, b)
+            team = Box(n * self.space.d)
 
             def split(a):
                 return q(a.unflatten(-1, (n, self.space.d)))
 
             if self.cfg.sets == "importance":
-                h = torch.cat([x.flatten(-2) for x in h.chunk(2, -1)], -1)
+                h = torch.cat([x.flatten(-2) for x in self.around(f, b).chunk(2, -1)], -1)
                 return team.logsumexp(split, h, legal[..., 0, :], u["penalty"])
             if self.cfg.sets == "uniform":
                 return split(2 * u["penalty"] - 1).logsumexp(-1) + team.d * math.log(2)
@@ -231,7 +233,8 @@ class CFCQL(Algorithm):
         for q in self.team(on, b.now.state, on.q(b.now.obs) if discrete else None):
             data = q(b.now.act)
             if self.cfg.counterfactual:
-                over = (self.weighting(on, b, q).detach() * self.local(on, b, u, q)).sum(-1)
+                lse, deviation = self.local(on, b, u, q)
+                over = (self.weighting(deviation) * lse).sum(-1)
             else:
                 over = self.joint(on, b, u, q)
             total = total + mean(b.mask, (0.5 if discrete else 1.0) * (data - y) ** 2 + self.cfg.alpha * (over - data))

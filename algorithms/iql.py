@@ -66,12 +66,8 @@ class IQL(Algorithm):
     def q(self, f, b):  # both critics, [B, L, N] each
         return [q(informed(b.now), b.now.act.unsqueeze(3))[..., 0] for q in (f.q1, f.q2)]
 
-    def advantage(self, on, tg, b):  # u
-        q1, q2 = self.q(tg, b)
-        return q1.minimum(q2) - on.v(informed(b.now))[..., 0]
-
-    def value_loss(self, on, tg, b):  # (1)
-        u = self.advantage(on, tg, b)
+    def value_loss(self, on, tg, b, q):  # (1)
+        u = q - on.v(informed(b.now))[..., 0]
         return mean(b.mask[..., None], (self.cfg.expectile - (u < 0).to(u.dtype)).abs() * u**2)
 
     def critic_loss(self, on, tg, b, v_next):  # (2)
@@ -83,9 +79,10 @@ class IQL(Algorithm):
         return -mean(b.mask[..., None], (self.cfg.beta * u).clamp(max=LARGEST).exp() * log_pi)
 
     def update(self, s, b, d):
-        on = self.online(s)
-        u, v_next = self.advantage(on, self.targets(s), b), on.v(informed(b.next))[..., 0]
-        s, v = self.descend(s, "v", self.value_loss, b)
+        on, (q1, q2) = self.online(s), self.q(self.targets(s), b)
+        v, v_next = (on.v(informed(x))[..., 0] for x in (b.now, b.next))
+        u = q1.minimum(q2) - v
+        s, v = self.descend(s, "v", self.value_loss, b, q1.minimum(q2))
         s, q = self.descend(s, "q1 q2", self.critic_loss, b, v_next)
         s = self.follow(s, "q1 q2")
         s, pi = self.descend(s, "pi", self.policy_loss, b, u)

@@ -72,10 +72,9 @@ class OMIGA(Algorithm):
     def q(self, f, b):  # Q_i(o_i, a_i), [B, L, N]
         return f.q(b.now.obs, b.now.act.unsqueeze(3))[..., 0]
 
-    def advantage(self, on, tg, b):  # (2), and the w_i(s) V_i(o_i) / alpha of (4)
-        w, _ = tg.mix(b.now.state)
+    def advantage(self, on, b, w, q):  # (2), and the w_i(s) V_i(o_i) / alpha of (4); w and q of the targets
         v = w * on.v(b.now.obs)[..., 0] / self.cfg.alpha
-        return (w * self.q(tg, b) / self.cfg.alpha - v).clamp(-10, 10), v
+        return (w * q / self.cfg.alpha - v).clamp(-10, 10), v
 
     def policy_loss(self, on, tg, b, z):  # (5)
         log_pi = self.space.log_prob(on.pi(b.now.obs), b.now.act, b.now.legal)
@@ -87,16 +86,17 @@ class OMIGA(Algorithm):
         y = b.rew + self.cfg.gamma * (1 - b.done) * v_next
         return mean(b.mask, (y - (w * self.q(on, b)).sum(-1) - bias) ** 2)
 
-    def value_loss(self, on, tg, b):  # (4)
-        z, v = self.advantage(on, tg, b)
+    def value_loss(self, on, tg, b, w, q):  # (4)
+        z, v = self.advantage(on, b, w, q)
         largest = torch.where(b.mask[..., None] > 0, z.detach(), -1.0).flatten().amax(0).clamp(min=-1)
         return mean(b.mask[..., None], (z - largest).exp() + (-largest).exp() * v)
 
     def update(self, s, b, d):
-        z, _ = self.advantage(self.online(s), self.targets(s), b)
-        s, pi = self.descend(s, "pi", self.policy_loss, b, z)
+        tg = self.targets(s)
+        seen = b, tg.mix(b.now.state)[0], self.q(tg, b)
+        s, pi = self.descend(s, "pi", self.policy_loss, b, self.advantage(self.online(s), *seen)[0])
         s, q = self.descend(s, "q mix", self.critic_loss, b)
-        s, v = self.descend(s, "v", self.value_loss, b)
+        s, v = self.descend(s, "v", self.value_loss, *seen)
         return self.follow(s, "q v mix"), dict(loss_policy=pi, loss_critic=q, loss_value=v)
 
     def heads(self, f, obs, memory):

@@ -157,8 +157,9 @@ class QMixer(nn.Module):
         self.b1, self.b2a, self.b2b = Linear(spec.state, embed), Linear(spec.state, embed), Linear(embed, 1)
 
     def forward(self, q: Tensor, state: Tensor) -> Tensor:
-        """q [..., N], state [..., S] -> [...]."""
+        """q [..., M.., N], state [..., S] -> [..., M..]: any number of candidates M.. in each state, its weights made once."""
         w1 = self.w1b(F.relu(self.w1a(state))).abs().unflatten(-1, (self.agents, self.embed))
         w2 = self.w2b(F.relu(self.w2a(state))).abs()
-        mixed = F.elu((q[..., None] * w1).sum(-2) + self.b1(state))
-        return (mixed * w2).sum(-1) + self.b2b(F.relu(self.b2a(state)))[..., 0]
+        mixed = F.elu(q.reshape(*state.shape[:-1], -1, self.agents) @ w1 + self.b1(state)[..., None, :])
+        total = (mixed @ w2[..., None])[..., 0] + self.b2b(F.relu(self.b2a(state)))
+        return total.reshape(q.shape[:-1])

@@ -146,7 +146,11 @@ def test_omiga(kind, memory):
     largest = max([-1.0] + [z[k, t].max() for k, t in c.rows])
     y = c.n.rew + GAMMA * (1 - c.n.done) * ((w_next * v_next).sum(-1) + bias_next)
     c.stepped("q mix", c.mean((y - (w * q).sum(-1) - bias) ** 2), (c.a.critic_loss, c.b))
-    c.stepped("v", c.mean(np.exp(z - largest) + np.exp(-largest) * w_tg * v / 0.7), (c.a.value_loss, c.b))
+    c.stepped(
+        "v",
+        c.mean(np.exp(z - largest) + np.exp(-largest) * w_tg * v / 0.7),
+        (c.a.value_loss, c.b, torch.as_tensor(w_tg), torch.as_tensor(q_tg)),
+    )
     policy = -c.mean(np.exp(z) * c.log_probs(c.on.pi(now)))
     _, logs = c.a.update(c.s, c.b, c.d)
     c.same(logs["loss_policy"], policy)

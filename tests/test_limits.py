@@ -155,7 +155,9 @@ def test_cfcql_with_alpha_zero_is_central_td3():
 def test_equal_weights_are_the_average_over_agents():
     one = One("cfcql", "discrete", temp=0.0)
     q = one.a.team(one.on, one.b.now.state, one.on.q(one.b.now.obs))[0]
-    close(one.a.weighting(one.on, one.b, q), torch.full((*one.b.mask.shape, 3), 1 / 3))
+    _, deviation = one.a.local(one.on, one.b, one.d.u, q)
+    assert deviation.std(-1).min() > 0
+    close(one.a.weighting(deviation), torch.full((*one.b.mask.shape, 3), 1 / 3))
 
 
 def test_the_joint_penalty_is_the_sum_over_joint_actions():
