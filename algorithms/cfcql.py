@@ -21,7 +21,7 @@ E_p[exp(Q) / p], half of the candidates uniform and half around the policy. "uni
 uniform ones, clipped ones around pi(o) and around pi(o'), with the noise's log-density (their HalfCheetah, as it was meant). "crossed":
 the same as it is, with the densities of the latter two sets exchanged and a_{-i} of the next step in the third. `illegal`: MACQL draws
 unavailable joint actions too, and each counts as exp(0). temp < 0 is their first version's weighting, temp = 0 uniform; the code's
-temp = 100 means `weights = "argmax"`.
+temp = 100 means `weights = "argmax"`. Their discrete MACQL has alpha = 5 and samples = 100.
 
 Deviations from the code (github.com/thu-rllab/CFCQL at 3441019):
  1. mu is cloned alongside, with the same batches, instead of before; where actions are continuous it is a Gaussian per agent

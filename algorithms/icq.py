@@ -18,7 +18,8 @@ optimiser step of the critic per time step of the window), `epsilon` (a share of
 Deviations from the code (github.com/YiqinYang/ICQ at 5a4da85, and baseline_icq of github.com/thu-rllab/CFCQL at 3441019):
  1. n counts the rows of data at each time step; the code counts padding as well (`padded`).
  2. Discrete policies know which actions are legal before the softmax; the original masks and renormalises after it, the same thing.
- 3. Policies do not see their last action beside the observation. A critic's heads a(.) + v are one layer.
+ 3. Policies do not see their last action beside the observation. A critic's heads a(.) + v are one layer. All networks have one width
+    (code: agents 64, critics 256).
  4. Targets follow by `tau` or are copied every `period` updates; the code copies after 600 steps of the critic.
  5. beta_critic = 1000, from the code, makes (2) nearly SARSA(lam); k_i stands outside of the exponent as in the code.
  6. Continuous actions: critics take them as input, and the expectation in (4) is a mean over `samples`.

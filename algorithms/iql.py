@@ -11,7 +11,7 @@ Q in (1) and (3) is the target's. V in (2) and u in (3) are from before the step
 Deviations from the code (github.com/thu-rllab/CFCQL at 3441019, baseline_iql):
  1. Each of the two critics has its own output layer; in the code the second uses the first one's.
  2. The learning rate is constant; the code's cosine has a period of ten million updates, which makes it constant as well.
- 3. Policies do not see their last action beside the observation.
+ 3. Policies do not see their last action beside the observation. All networks have one width (code: agents 64, critics 256).
 Checked: losses against plain numpy (tests/test_equations.py); beta = 0 is BC (tests/test_limits.py).
 """
 
@@ -43,10 +43,10 @@ class IQL(Algorithm):
 
     PAPER = {
         # their code: config/algs/baseline_iql.yaml, 128 whole episodes
-        "2s3z-*": dict(memory="gru", window=120),
-        "3s_vs_5z-*": dict(memory="gru", window=250),
-        "5m_vs_6m-*": dict(memory="gru", window=70),
-        "6h_vs_8z-*": dict(memory="gru", window=150),
+        "2s3z-*": dict(memory="gru", window=120, steps=1500),
+        "3s_vs_5z-*": dict(memory="gru", window=250, steps=500),
+        "5m_vs_6m-*": dict(memory="gru", window=70, steps=2800),
+        "6h_vs_8z-*": dict(memory="gru", window=150, steps=1850),
         # this project's: the games are small and short
         "xor-*": dict(gamma=0.0, batch=64, steps=1000),
         "mne*": dict(gamma=0.0, steps=1000),

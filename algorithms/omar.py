@@ -22,7 +22,7 @@ Deviations from the code (github.com/ling-pan/OMAR at 0e52ad6; discrete: baselin
  1. Critics see the state beside o_i, as the discrete code's; `local` is the continuous code's.
  2. Each of the two discrete critics has its own output layer (code: one for both); heads a(.) + v are one layer.
  3. Inputs are standardised over the dataset, in place of a BatchNorm in front of each network; agents share a minibatch.
- 4. Policies do not see their last action beside the observation.
+ 4. Policies do not see their last action beside the observation. All networks have one width (discrete code: agents 64, critics 256).
  5. TD(lam) bootstraps where data end without a termination, also before the window's end.
 Checked: losses against plain numpy (tests/test_equations.py); with coe = 0 it is its CQL base (tests/test_limits.py).
 """
@@ -111,10 +111,10 @@ class OMAR(Algorithm):
         "halfcheetah_2x3-medium": dict(coe=0.7, alpha=1.0),
         "halfcheetah_2x3-expert": dict(coe=0.5, alpha=5.0),
         # CFCQL's code: config/algs/baseline_omar.yaml, 128 whole episodes, copies every 25 updates
-        "2s3z-*": dict(memory="gru", window=120, hidden=256, alpha=5.0, period=25, steps=1500),
-        "3s_vs_5z-*": dict(memory="gru", window=250, hidden=256, alpha=5.0, period=25, steps=500),
-        "5m_vs_6m-*": dict(memory="gru", window=70, hidden=256, alpha=5.0, period=25, steps=2800),
-        "6h_vs_8z-*": dict(memory="gru", window=150, hidden=256, alpha=5.0, period=25, steps=1850),
+        "2s3z-*": dict(memory="gru", window=120, alpha=5.0, period=25, steps=1500),
+        "3s_vs_5z-*": dict(memory="gru", window=250, alpha=5.0, period=25, steps=500),
+        "5m_vs_6m-*": dict(memory="gru", window=70, alpha=5.0, period=25, steps=2800),
+        "6h_vs_8z-*": dict(memory="gru", window=150, alpha=5.0, period=25, steps=1850),
         # this project's: the games are small and short
         "xor-*": dict(gamma=0.0, batch=64, steps=1000),
         "mne*": dict(gamma=0.0, steps=1000),

@@ -28,7 +28,7 @@ from core.types import Batch, Draw, Spec, State, View
 class Common:
     """The settings that every method has."""
 
-    burn: ClassVar[int] = 0  # fields of the methods that have them, see Valued
+    burn: ClassVar[int] = 0  # these two are fields of methods that have them (Valued), and nothing elsewhere
     period: ClassVar[int] = 0
     lr: float = 1e-3  # learning rate
     hidden: int = 64  # width of the hidden layers
