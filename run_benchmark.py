@@ -12,7 +12,7 @@ from core.errors import UserError
 from core.files import writing
 from core.registry import ALGORITHMS, TASKS
 from core.sweep import sweep
-from datasets.store import state
+from datasets.store import ready, state
 
 REFERENCE = Path(__file__).parent / "results" / "reference"
 EXAMPLES = """examples:
@@ -51,7 +51,7 @@ def positive(text: str) -> int:
 def parser() -> argparse.ArgumentParser:
     cli = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--algo", nargs="+", default=["*"], metavar="NAME", help="algorithms, names or globs (default: all)")
-    cli.add_argument("--env", nargs="+", default=["*"], metavar="TASK", help="tasks, names or globs (default: all)")
+    cli.add_argument("--env", nargs="+", metavar="TASK", help="tasks, names or globs (default: all whose data are there or can be built)")
     cli.add_argument("--seeds", type=seeds, default=seeds("5"), metavar="SEEDS", help="5 (for 0 to 4, the default), 0-9, or 0,2,7")
     cli.add_argument("--set", nargs="+", default=[], action="extend", metavar="FIELD=VALUE", help="settings other than the method's own")
     cli.add_argument("--paper", action="store_true", help="the papers' networks, minibatches and updates, not the benchmark's protocol")
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
             listing()
             return 0
         check(args.device)
-        algos, tasks = ALGORITHMS.match(args.algo), TASKS.match(args.env)
+        algos, tasks = ALGORITHMS.match(args.algo), TASKS.match(args.env) if args.env else [name for name in TASKS if ready(TASKS[name])]
         cells = plan(algos, tasks, args.seeds, args.set, args.out, args.paper)
         todo = [left for cell in cells if (left := cell.missing())]
         print(f"{len(cells)} cells asked for, {len(cells) - len(todo)} finished in {args.out}, {len(todo)} to do")

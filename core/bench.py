@@ -7,11 +7,14 @@ of two larger tasks with the benchmark's protocol; `python -m core.bench omiga i
 import csv
 import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -21,7 +24,7 @@ from core.errors import UserError
 from core.files import whole
 from core.learner import Algorithm
 from core.registry import ALGORITHMS, TASKS
-from core.spaces import Box, Discrete
+from core.spaces import Box
 from core.types import Batch, Draw, Spec
 from datasets.format import load
 from datasets.store import fetch
@@ -31,7 +34,7 @@ OUT = Path("results/bench.csv")
 PACKS = (1, 5, 10)
 ROUNDS, SECONDS = 5, 1.0  # each figure is the median of so many timings of about so many seconds
 
-SIZES = {"2s3z-medium": Spec(5, 80, 120, Discrete(11), 120), "halfcheetah_6x1-medium": Spec(6, 23, 23, Box(1), 1000)}
+HALFCHEETAH = "halfcheetah_6x1-medium", Spec(6, 23, 23, Box(1), 1000)  # has no environment here yet
 
 Row = tuple[str, float, str]
 
@@ -138,6 +141,70 @@ def timed(update: Callable[[], None]) -> float:
     return passed / count
 
 
+def battles(name: str, lanes: int = 256) -> list[Row]:
+    """Steps of SMAC environments per second, random legal actions, observations and rewards included: only steps of living episodes
+    count, and only the time inside the environment."""
+    env, rng, rates = TASKS[f"{name}-random"].make(lanes), np.random.default_rng(0), []
+    for _ in range(ROUNDS + 1):
+        seen, over, passed, steps = env.reset(range(lanes)), np.zeros(lanes, bool), 0.0, 0
+        while over.mean() < 0.5:
+            act = (rng.random(seen.legal.shape) * seen.legal).argmax(-1)
+            started = time.perf_counter()
+            step = env.step(act)
+            passed += time.perf_counter() - started
+            steps += int((~over).sum())
+            seen, over = step.seen, step.terminated | step.truncated
+        rates.append(steps / passed)
+    return [(f"smac/{name}/{lanes}-lanes", statistics.median(rates[1:]), "steps/s")]
+
+
+def drop_in(name: str, steps: int = 3000) -> list[Row]:
+    """The same through SMAC's own class, with the calls that PyMARL makes in a step."""
+    from envs.smac import StarCraft2Env
+
+    env, rng, rates = StarCraft2Env(map_name=name, seed=0), np.random.default_rng(0), []
+    for _ in range(ROUNDS):
+        passed, over = 0.0, True
+        for _ in range(steps):
+            if over:
+                env.reset()
+                legal = env.get_avail_actions()
+            act = [int(rng.choice(np.flatnonzero(x))) for x in legal]
+            started = time.perf_counter()
+            _, over, _ = env.step(act)
+            env.get_obs(), env.get_state()
+            legal = env.get_avail_actions()
+            passed += time.perf_counter() - started
+        rates.append(steps / passed)
+    return [(f"smac/{name}/drop-in", statistics.median(rates), "steps/s")]
+
+
+FIRST_STEP = """
+import resource, time
+started = time.perf_counter()
+import numpy as np
+from envs.smac.vector import Smac
+env = Smac("{name}", {lanes})
+legal = env.reset(range({lanes})).legal
+env.step(legal.argmax(-1))
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2)
+"""
+
+
+def starts() -> list[Row]:
+    """Seconds from the import to the end of the first step, with an empty cache of compiled kernels and with a full one; memory."""
+
+    def first(name: str, lanes: int, cache: str) -> list[float]:
+        command = [sys.executable, "-c", FIRST_STEP.format(name=name, lanes=lanes)]
+        env = os.environ | {"NUMBA_CACHE_DIR": cache}
+        return [float(x) for x in subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split()]
+
+    with tempfile.TemporaryDirectory() as cache:
+        cold, warm = first("3m", 1, cache)[0], first("3m", 1, cache)[0]
+        memory = first("27m_vs_30m", 4096, cache)[1]
+    return [("smac/start/cold", cold, "s"), ("smac/start/warm", warm, "s"), ("smac/27m_vs_30m/4096-lanes/memory", memory, "GiB")]
+
+
 def main(argv: list[str]) -> int:
     try:
         ALGORITHMS.discover(), TASKS.discover()
@@ -147,8 +214,10 @@ def main(argv: list[str]) -> int:
         for algo in () if argv else ("inspo", "bc"):
             rows += updates(algo, "bridge-mix")
         for algo in ALGORITHMS.match(argv or ["*"]):
-            for task, spec in {"bridge-mix": TASKS["bridge-mix"].spec, **SIZES}.items():
+            for task, spec in (*((name, TASKS[name].spec) for name in ("bridge-mix", "2s3z-medium")), HALFCHEETAH):
                 rows += sizes(algo, task, spec, rate)
+        if not argv:
+            rows += battles("3m") + battles("5m_vs_6m") + drop_in("3m") + starts()
         print(*(f"{name:52} {value:10.3f} {unit}" for name, value, unit in rows), sep="\n")
         OUT.parent.mkdir(exist_ok=True)
         with whole(OUT) as part, part.open("w", newline="") as file:

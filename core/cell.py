@@ -24,11 +24,11 @@ from core.files import whole, writing
 from core.learner import Common
 from core.protocol import BENCHMARK
 from core.registry import ALGORITHMS, TASKS
-from datasets.format import load
+from datasets.format import load, sealed
 from datasets.store import fetch
 
 COLUMNS = ["algo", "task", "seed", "step", "metric", "value"]
-PACKAGES = ["torch", "numpy", "scipy", "h5py", "pandas", "matplotlib"]
+PACKAGES = ["torch", "numpy", "scipy", "numba", "h5py", "pandas", "matplotlib"]
 PROTOCOL = {"points": trainer.POINTS, "episodes": trainer.EPISODES, "final_episodes": trainer.FINAL}
 
 
@@ -116,7 +116,10 @@ class Cell:
             "config": dataclasses.asdict(self.config),
             "overrides": self.overrides,
             "protocol": PROTOCOL,
-            "data": {"sha256": self.data, **{k: data.meta[k] for k in ("source", "episodes", "steps", "return_mean", "return_std")}},
+            "data": {
+                "sha256": self.data,
+                **{k: data.meta[k] for k in ("source", "episodes", "steps", "return_mean", "return_std", "win_rate")},
+            },
             "backend": task.backend,
             "reference": list(task.reference),
             "per_step": task.per_step,
@@ -151,10 +154,10 @@ def settings(algo: str, task: str, overrides: dict[str, Any], paper: bool = Fals
 
 
 def matching(table: dict[str, dict[str, Any]], task: str) -> dict[str, Any]:
-    """The values of all patterns that match the task; the last one wins."""
+    """The values of all patterns that match the task; the last one wins. What fits `3m-medium` fits `sc2:3m-medium`, on the real game."""
     values: dict[str, Any] = {}
     for pattern, own in table.items():
-        if fnmatchcase(task, pattern):
+        if fnmatchcase(task, pattern) or fnmatchcase(task.rpartition(":")[2], pattern):
             values |= own
     return values
 
@@ -169,9 +172,10 @@ def plan(
 
 
 def content(task: str) -> str:
-    """Hash of the content of a task's dataset, which is checked."""
+    """Hash of the content of a task's dataset. A file whose bytes are those that were written is believed until a run reads all of it."""
     path = fetch(TASKS[task])
-    return load(path, TASKS[task]).meta["content_sha256"]
+    meta = sealed(path, TASKS[task]) or load(path, TASKS[task]).meta
+    return meta["content_sha256"]
 
 
 def timings(out: Path) -> dict[tuple[str, str], float]:

@@ -32,15 +32,21 @@ class Evaluator:
         return {**{k: v.mean(1) for k, v in greedy.items()}, "return_sampled": sampled["return"].mean(1)}
 
     def play(self, s: State, episodes: int, sampled: bool) -> Rows:
-        """One episode per policy and lane, values [S, E]."""
-        algorithm, seeds = self.algorithm, len(self.seeds)
+        """One episode per policy and lane, values [S, E]; where not all of them can be played at a time, some after the others."""
+        together = min(episodes, max(1, self.task.lanes // len(self.seeds)))
+        parts = [self._play(s, range(k, min(k + together, episodes)), sampled) for k in range(0, episodes, together)]
+        return {metric: np.concatenate([part[metric] for part in parts], 1) for metric in parts[0]}
+
+    def _play(self, s: State, which: range, sampled: bool) -> Rows:
+        """The episodes with these seeds."""
+        algorithm, seeds, episodes = self.algorithm, len(self.seeds), len(which)
         lanes = seeds * episodes
         env = self.envs.get(lanes) or self.envs.setdefault(lanes, self.task.make(lanes))
         act = over_seeds(algorithm.act_sampled if sampled else algorithm.act, algorithm, seeds)
-        noise = [np.random.Generator(np.random.Philox(key=seed, counter=[0, int(s.step[0]), 2, 0])) for seed in self.seeds]
+        noise = [np.random.Generator(np.random.Philox(key=seed, counter=[0, int(s.step[0]), 2, which.start])) for seed in self.seeds]
         shape = (episodes, self.task.spec.agents, *self.task.spec.space.draw)
 
-        seen = env.reset(list(range(episodes)) * seeds)
+        seen = env.reset(list(which) * seeds)
         memory = algorithm.memory(seeds, episodes).to(self.device)
         total, length, over = np.zeros(lanes), np.zeros(lanes, np.int64), np.zeros(lanes, bool)
         won = None

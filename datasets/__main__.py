@@ -33,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
 
     command("list", _list, "every task and its dataset", "")
 
+    command("cards", _cards, "describe every dataset that can be built in datasets/CARDS.md, with pictures", "")
+
     p = command("info", _info, "what a file says about itself, after checking it", "datasets/data/xor-ab.h5")
     p.add_argument("file", type=Path)
 
@@ -56,12 +58,19 @@ def parser() -> argparse.ArgumentParser:
 def _build(args: argparse.Namespace) -> int:
     tasks = [TASKS[name] for name in TASKS.match(args.tasks)]
     if args.tasks == ["*"]:
-        tasks = [task for task in tasks if task.family in store.BUILDERS]
+        tasks = [task for task in tasks if task.family in store.BUILDERS and store.ready(task)]
     if args.manifest:
         store.publish(tasks)
     else:
         for task in tasks:
             print(f"{task.name:24} {store.fetch(task)}")
+    return 0
+
+
+def _cards(args: argparse.Namespace) -> int:
+    from datasets import cards  # with matplotlib
+
+    cards.write([task for task in TASKS.values() if task.family in store.BUILDERS and store.ready(task)])
     return 0
 
 

@@ -228,6 +228,14 @@ def peek(path: str | Path) -> dict[str, Any]:
         return {}
 
 
+def sealed(path: str | Path, task: Task | None = None) -> dict[str, Any] | None:
+    """`meta` of a file of this task whose bytes are those that were written, without a look at its data; None if there is any doubt."""
+    if _changed(Path(path)):
+        return None
+    meta = peek(path)
+    return None if _meta_problems(meta, task) else meta
+
+
 def problems(d: Dataset, task: Task | None = None) -> list[str]:
     """What is wrong with a dataset in memory, with places. A fault that makes further checks meaningless ends the list."""
     return (
@@ -250,9 +258,8 @@ def _read(path: Path, task: Task | None) -> tuple[Dataset | None, list[str]]:
         raise UserError(f"{path}: no such file; `python -m datasets list` shows what there is")
     changed = []
     try:
-        with open(path, "rb") as f:
-            if f.read(SEAL) != _seal(hashlib.file_digest(f, "sha256")):
-                changed = ["checksum: the bytes are not those that were written"]
+        if _changed(path):
+            changed = ["checksum: the bytes are not those that were written"]
         with h5py.File(path, "r", locking=False) as f:
             meta = _attributes(f)
             if found := _meta_problems(meta, task):
@@ -420,6 +427,11 @@ def _value_problems(d: Dataset) -> Iterator[str]:
     yield from bad("terminated", (d.terminated | d.truncated) & ~last, "an end in the middle of an episode")
     yield from bad("terminated", (d.terminated == d.truncated) & last, "an episode's last step is not either terminated or truncated")
     yield from bad("won", ~np.isin(d.won, (-1, 0, 1)), "not -1, 0 or 1")
+
+
+def _changed(path: Path) -> bool:
+    with open(path, "rb") as f:
+        return f.read(SEAL) != _seal(hashlib.file_digest(f, "sha256"))
 
 
 def _seal(digest: Any) -> bytes:

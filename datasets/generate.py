@@ -1,4 +1,4 @@
-"""Datasets of the games, made by playing them. The same content on every machine: raw Philox words, taken modulo small numbers.
+"""Datasets, made by playing. The same content on every machine: raw Philox words, taken modulo small numbers.
 
 XOR and Bridge follow the recordings that come with AlberDICE (github.com/dematsunaga/alberdice at 4d69f0e), which are not
 redistributed here: the same numbers of episodes, the same supports, and on Bridge the policies that explain the recorded actions.
@@ -110,4 +110,11 @@ def play(task: Task, actions: np.ndarray, behaviour: str) -> Dataset:
     )
 
 
-BUILDERS: dict[str, Callable[[Task], Dataset]] = {"xor": xor, "mne": mne, "bridge": bridge}  # by Task.family
+def smac(task: Task) -> Dataset:
+    """Battles of the shipped policies, see datasets.collect."""
+    from datasets.collect import smac  # with the simulator, which the other builders should not wait for
+
+    return smac(task)
+
+
+BUILDERS: dict[str, Callable[[Task], Dataset]] = {"xor": xor, "mne": mne, "bridge": bridge, "smac": smac}  # by Task.family

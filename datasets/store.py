@@ -10,6 +10,7 @@ from filelock import FileLock
 from core.errors import UserError
 from core.files import whole, writing
 from core.types import Task
+from datasets.behaviour import shipped
 from datasets.format import Dataset, content_sha256, peek, save, statistics
 from datasets.generate import BUILDERS
 
@@ -60,11 +61,20 @@ def manifest() -> dict[str, dict[str, Any]]:
     return json.loads(MANIFEST.read_text()) if MANIFEST.exists() else {}
 
 
+def ready(task: Task, folder: Path = DATA) -> bool:
+    """Whether its data are there or can be built. Of StarCraft the maps with shipped policies count, random data included."""
+    if (folder / f"{task.name}.h5").exists():
+        return True
+    return task.family in BUILDERS and (task.family != "smac" or shipped(task.name.rpartition("-")[0]))
+
+
 def state(task: Task, folder: Path = DATA) -> str:
     """For listings, from the file's head alone: "built", "converted from ...", "damaged", or "absent: ..."."""
     path = folder / f"{task.name}.h5"
     if not path.exists():
-        return "absent: built on first use" if task.family in BUILDERS else "absent: to be converted"
+        if task.family not in BUILDERS:
+            return "absent: to be converted"
+        return "absent: built on first use" if ready(task, folder) or task.quality == "random" else "absent: its map has no policies"
     meta = peek(path)
     if meta.get("task") != task.name or not meta.get("source"):
         return f"damaged: python -m datasets validate {path}"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -32,6 +33,12 @@ def table(header: tuple[str, ...], rows) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
+def settings(rows: dict[str, dict]) -> str:
+    """A table of settings per task; neighbours that are alike share a row."""
+    alike = itertools.groupby(rows, lambda glob: assignments(rows[glob]))
+    return table(("tasks", "settings"), [(", ".join(f"`{glob}`" for glob in globs), values) for values, globs in alike])
+
+
 def remarks(config: type) -> dict[str, str]:
     """The comment beside each field, the nearest class's first."""
     found: dict[str, str] = {}
@@ -58,7 +65,7 @@ def section(name: str) -> str:
         parts.append(table(("field", "default", "what it is"), [(f"`{f.name}`", value(f.default), remark.get(f.name, "")) for f in own]))
     if algorithm.PAPER:
         parts += ["\n".join(f"* {text}" for text in sources(algorithm))] if sources(algorithm) else []
-        parts.append(table(("tasks", "settings"), [(f"`{glob}`", assignments(values)) for glob, values in algorithm.PAPER.items()]))
+        parts.append(settings(algorithm.PAPER))
     return "\n\n".join(parts)
 
 
@@ -67,11 +74,10 @@ def page() -> str:
     remark = remarks(Common)
     common = [(f"`{f.name}`", value(f.default), remark.get(f.name, "")) for f in dataclasses.fields(Common)]
     protocol = "## The benchmark's protocol\n\n" + inspect.getdoc(sys.modules["core.protocol"]).partition("\n\n")[2]
-    rows = [(f"`{glob}`", assignments(values)) for glob, values in BENCHMARK.items()]
     parts = [
         HEAD.strip(),
         "## What every method has\n\n" + table(("field", "default", "what it is"), common),
-        protocol + "\n\n" + table(("tasks", "settings"), rows),
+        protocol + "\n\n" + settings(BENCHMARK),
         *(section(name) for name in sorted(ALGORITHMS)),
     ]
     return "\n\n".join(parts) + "\n"

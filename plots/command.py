@@ -13,7 +13,7 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     options.add_argument("--out", default="results", help="folder that holds runs/ (default: %(default)s)")
     options.add_argument("--draft", action="store_true", help="show what is there although runs are missing")
-    options.add_argument("--metric", nargs="+", choices=METRICS, default=list(METRICS), help="default: %(default)s")
+    options.add_argument("--metric", nargs="+", choices=METRICS, default=list(METRICS), help="default: all that the runs have")
     return options
 
 

@@ -1,6 +1,6 @@
 """Rows -> the figures of the paper: learning curves, a panel per task, and the aggregate with its interval. PDF and PNG.
 
-    python -m plots.curves [--out results] [--draft] [--metric return return_sampled]
+    python -m plots.curves [--out results] [--draft] [--metric return return_sampled win_rate]
 
 Writes `<out>/figures/curves-<metric>.*` and `aggregate-<metric>.*` from the runs with their published settings.
 """
@@ -48,7 +48,7 @@ def curves(frame: pd.DataFrame, metric: str) -> Figure:
         panel.set_axis_off()
     _share_limits(panels, tasks)
     figure.supxlabel("updates", fontsize=7.5)
-    figure.supylabel(f"return, {style.METRICS[metric]}", fontsize=7.5)
+    figure.supylabel(", ".join(style.METRICS[metric]), fontsize=7.5)
     handles = [_handle(algo) for algo in algos] + [Line2D([], [], label="dataset mean", **DATA), Line2D([], [], label="best known", **BEST)]
     per_line = len(handles) if width == style.WIDE and len(handles) <= 8 else -(-len(handles) // 2)
     figure.legend(handles=handles, loc="outside upper center", ncols=per_line, frameon=False, handlelength=2.2, columnspacing=1.2)
@@ -99,7 +99,7 @@ def aggregate(frame: pd.DataFrame, metric: str) -> Figure:
     panel.tick_params(axis="y", length=0)
     panel.grid(axis="x", linewidth=0.4, color="0.85")
     panel.set_axisbelow(True)
-    panel.set_xlabel(f"IQM of normalised return, {style.METRICS[metric]}")
+    panel.set_xlabel("IQM of normalised {}, {}".format(*style.METRICS[metric]))
     return figure
 
 
@@ -121,11 +121,14 @@ def run(argv: list[str] | None = None) -> int:
         if frame.empty:
             raise UserError(f"all runs in {Path(args.out, 'runs')} used --set, which figures leave out; run the benchmark without --set")
         for metric in args.metric:
+            mine = rows.measured(frame, metric)
+            if mine.empty:
+                continue
             if not args.draft:
-                rows.require(frame, metric)
+                rows.require(mine, metric)
             with matplotlib.rc_context(style.RC):
-                save(curves(frame, metric), Path(args.out, "figures", f"curves-{metric}"))
-                save(aggregate(frame, metric), Path(args.out, "figures", f"aggregate-{metric}"))
+                save(curves(mine, metric), Path(args.out, "figures", f"curves-{metric}"))
+                save(aggregate(mine, metric), Path(args.out, "figures", f"aggregate-{metric}"))
 
     return command.run(work)
 

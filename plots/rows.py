@@ -27,8 +27,9 @@ class Run(NamedTuple):
 
 def read(out: str | Path, overrides: bool = False) -> pd.DataFrame:
     """All rows under `<out>/runs`: the columns of the CSV files, and from the JSON beside each of them `overrides` ("" or
-    "alpha=0.1, beta=0"), `data` (sha256), `data_mean`, `random` and `best` (reference returns), `per_step`, `episodes` (of a final
-    evaluation), `file`. Runs with overrides (`--set`) are left out unless asked for; what is left may be empty.
+    "alpha=0.1, beta=0"), `data` (sha256), `data_mean`, `data_won` (win rate; -1: nothing to win), `random` and `best` (reference
+    returns), `per_step`, `episodes` (of a final evaluation), `file`. Runs with overrides (`--set`) are left out unless asked for; what
+    is left may be empty.
 
     UserError: no runs at all, a malformed or incomplete file, runs that cannot be compared, an observation that exists twice.
     """
@@ -63,6 +64,14 @@ def require(frame: pd.DataFrame, metric: str, shown: int = 6) -> None:
         )
 
 
+def measured(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The frame as a table of `metric` sees it. For `win_rate`: the tasks where there is something to win, on the scale of win rates."""
+    if metric != "win_rate":
+        return frame
+    frame = frame[frame.data_won >= 0]
+    return frame.assign(data_mean=frame.data_won, random=0.0, best=1.0)
+
+
 def references(frame: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """Task -> return of the uniformly random and of the best known policy."""
     return {task: (low, high) for task, low, high in frame[["task", "random", "best"]].drop_duplicates().itertuples(index=False)}
@@ -79,6 +88,7 @@ def _about(file: Path) -> Run:
             overrides=", ".join(f"{name}={value}" for name, value in sorted(about["overrides"].items())),
             data=data["sha256"],
             data_mean=float(data["return_mean"]),
+            data_won=float(data.get("win_rate", -1)),
             random=float(low),
             best=float(high),
             per_step=bool(about["per_step"]),

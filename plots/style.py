@@ -16,7 +16,11 @@ ALGORITHMS = {
     "inspo": ("InSPO", "#D55E00", "P"),
 }
 SPARE = [("#882255", ">"), ("#999933", "p"), ("#661100", "h"), ("#44AA99", "d")]  # after Tol
-METRICS = {"return": "greedy policies", "return_sampled": "sampled actions"}
+METRICS = {  # what is measured, and of whom
+    "return": ("return", "greedy policies"),
+    "return_sampled": ("return", "sampled actions"),
+    "win_rate": ("win rate", "greedy policies"),
+}
 NARROW, WIDE = 3.3, 6.9  # inches: one and two columns of a paper
 RC = {
     "pdf.fonttype": 42,

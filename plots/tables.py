@@ -1,6 +1,6 @@
 """Rows -> the tables of the paper, as Markdown, LaTeX (booktabs, graphicx) and CSV.
 
-    python -m plots.tables [--out results] [--draft] [--metric return return_sampled] [--protocol last|best]
+    python -m plots.tables [--out results] [--draft] [--metric return return_sampled win_rate] [--protocol last|best]
 
 Writes `<out>/tables/main.*` from the runs with their published settings, and `ablation.*` if there are runs with `--set`.
 """
@@ -68,8 +68,8 @@ def main(frame: pd.DataFrame, metric: str, protocol: str, draft: bool = False) -
     body = [line(task, Cell(number(mean[task])), Cell(number(references[task][1]))) for task in tasks]
     header = ["task", "dataset", "best known", *(style.algorithm(algo)[0] for algo in algos)]
     notes = [
-        f"{AGGREGATE}: interquartile mean over runs and tasks of the return scaled to 0 (uniformly random) .. 100 (best known), "
-        "with its stratified bootstrap interval.",
+        f"{AGGREGATE}: interquartile mean over runs and tasks of the {style.METRICS[metric][0]} scaled to 0 (uniformly random) .. "
+        "100 (best known), with its stratified bootstrap interval.",
         *_notes(frame, protocol),
     ]
     foot = [line(AGGREGATE, Cell(""), Cell("100")), line(INTERVAL, Cell(""), Cell(""))]
@@ -103,9 +103,9 @@ def ablation(frame: pd.DataFrame, metric: str, protocol: str) -> tuple[Table, pd
 
 
 def _caption(frame: pd.DataFrame, metric: str, protocol: str, n: int) -> str:
-    episodes = " or ".join(map(str, sorted(frame.episodes.unique())))
+    episodes, (what, whom) = " or ".join(map(str, sorted(frame.episodes.unique()))), style.METRICS[metric]
     return (
-        f"Return of {style.METRICS[metric]} ({metric}), {PROTOCOLS[protocol]}, {episodes} episodes in the final evaluation: "
+        f"{what.capitalize()} of {whom} ({metric}), {PROTOCOLS[protocol]}, {episodes} episodes in the final evaluation: "
         f"mean ± standard deviation over n = {n} seeds. Bold: highest mean of its comparison; "
         "†: its 95 % bootstrap interval overlaps with the best one's."
     )
@@ -199,8 +199,9 @@ def run(argv: list[str] | None = None) -> int:
     def work():
         everything = rows.read(args.out, overrides=True)
         frame = everything[everything.overrides == ""]
-        mains = [main(frame, metric, args.protocol, args.draft) for metric in args.metric if len(frame)]
-        changes = [ablation(everything, metric, args.protocol) for metric in args.metric if (everything.overrides != "").any()]
+        seen = [(metric, rows.measured(frame, metric), rows.measured(everything, metric)) for metric in args.metric]
+        mains = [main(mine, metric, args.protocol, args.draft) for metric, mine, _ in seen if len(mine)]
+        changes = [ablation(mine, metric, args.protocol) for metric, _, mine in seen if (mine.overrides != "").any()]
         folder = Path(args.out, "tables")
         print("\n".join(filter(None, [write(folder, "main", mains), write(folder, "ablation", changes)])))
 

@@ -367,8 +367,7 @@ def uniforms(name, call, shape):
 
 
 # Scenarios of the papers' tables that have no environment here yet: their settings are kept for when they have.
-TO_COME = {"3m", "2s3z", "3s_vs_5z", "5m_vs_6m", "6h_vs_8z", "halfcheetah_2x3", "halfcheetah_6x1", "hopper_3x1", "ant_2x4"}
-TO_COME |= {"spread", "tag", "world"}
+TO_COME = {"halfcheetah_2x3", "halfcheetah_6x1", "hopper_3x1", "ant_2x4", "spread", "tag", "world"}
 
 
 def paper_faults(a) -> list[str]:
@@ -410,9 +409,30 @@ def test_settings_of_tasks_to_come_are_accepted(algo):
 def test_the_protocol_leaves_the_small_games_alone():
     assert strangers(BENCHMARK) == []
     assert not any(matching(BENCHMARK, task) for task in TASKS if task.startswith(("xor", "mne", "bridge")))
-    for algo in ALGORITHMS:  # every method is asked for the same
-        assert {"memory", "share", "hidden", "window", "batch", "steps"} <= set(matching(BENCHMARK, "3m-medium"))
-        assert settings(algo, "3m-medium", {}).memory == "gru"
+
+
+@algos
+def test_every_method_has_the_same_networks_and_budget_on_starcraft(algo):
+    for task in TASKS:
+        if TASKS[task].family in ("smac", "sc2"):
+            own, shared = dataclasses.asdict(settings(algo, task, {})), matching(BENCHMARK, task)
+            assert {"memory", "share", "hidden", "window", "batch", "steps"} <= set(shared)
+            assert shared.items() <= (dict(burn=0) | own).items()
+
+
+@algos
+def test_the_real_game_has_the_settings_of_its_simulation(algo):
+    twins = [task for task in TASKS if TASKS[task].family == "sc2"]
+    assert twins
+    for task in twins:
+        for paper in (True, False):
+            assert settings(algo, task, {}, paper) == settings(algo, task.removeprefix("sc2:"), {}, paper)
+
+
+@pytest.mark.parametrize("algo", ["inspo", "bc"])
+def test_the_protocol_is_what_published_results_were_made_with(algo):
+    for task in TASKS:
+        assert settings(algo, task, {}) == settings(algo, task, {}, paper=True)
 
 
 def test_what_has_come_is_not_to_come():

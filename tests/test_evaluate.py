@@ -225,3 +225,19 @@ def test_continuous_actions_reach_the_environment():
     close(torch.as_tensor(np.stack(greedy)), torch.tanh(torch.tensor([0.5, -0.5])).expand(LIMIT, 6, AGENTS, 2), 1e-6)
     assert np.stack(sampled).shape == (LIMIT, 6, AGENTS, 2)
     assert np.stack(sampled).std(0).min() > 0
+
+
+def test_episodes_that_cannot_be_played_at_once_are_played_in_turn(double):
+    """The same greedy episodes, whatever their number at a time; never more lanes than the task allows."""
+    scores = {}
+    for lanes in (1 << 20, 8, 1):
+        made = []
+        limited = task(lambda lanes, made=made: made.append(lanes) or Uneven(lanes), lanes=lanes)
+        algorithm = ALGORITHMS["bc"](Common(hidden=4), limited.spec)
+        evaluate = Evaluator(algorithm, limited, (0, 1))
+        scores[lanes] = evaluate.play(algorithm.init((0, 1)), 9, sampled=False)
+        assert max(made) <= max(lanes, 2)
+    for other in (8, 1):
+        for metric, values in scores[1 << 20].items():
+            assert (scores[other][metric] == values).all()
+    assert scores[1]["win_rate"].tolist() == [[0, 1] * 4 + [0]] * 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from plots import rows, style, tables
+from plots import rows, tables
 from tests.test_rows import TASKS, write
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -137,7 +137,7 @@ def test_csv_holds_the_numbers_in_full(tmp_path):
     fill(tmp_path, tasks=["xor-ab"])
     tables.run(["--out", str(tmp_path)])
     table = pd.read_csv(tmp_path / "tables" / "main.csv")
-    assert set(table.metric) == set(style.METRICS)
+    assert set(table.metric) == {"return", "return_sampled"}  # there is nothing to win
     assert {"task", "algo", "n", "value", "std", "low", "high", "best", "close", "protocol"} <= set(table.columns)
 
 
@@ -167,3 +167,14 @@ def test_latex_compiles_whatever_the_names(tmp_path):
     done = subprocess.run(["pdflatex", "-halt-on-error", "paper.tex"], cwd=tmp_path, capture_output=True, text=True, errors="replace")
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull" not in done.stdout
+
+
+def test_win_rates_have_a_table_where_there_is_something_to_win(tmp_path):
+    write(tmp_path, "bc", "xor-ab", data={"sha256": "0" * 64, "return_mean": 1.0, "win_rate": -1.0})
+    path = write(tmp_path, "bc", "bridge-mix", data={"sha256": "1" * 64, "return_mean": -4.0, "win_rate": 0.5})
+    path.write_text(path.read_text() + "".join(f"bc,bridge-mix,{seed},1000,win_rate,0.75\n" for seed in range(5)))
+    frame = rows.read(tmp_path)
+    table, numbers = tables.main(rows.measured(frame, "win_rate"), "win_rate", "last")
+    assert [[cell.text for cell in row] for row in table.blocks[0]] == [["bridge-mix", "0.50", "1.00", "0.75 ± 0.00"]]
+    assert table.caption.startswith("Win rate of greedy policies")
+    assert numbers.value.tolist() == [0.75, 75.0]

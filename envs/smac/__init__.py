@@ -1,0 +1,71 @@
+"""StarCraft micromanagement: SMAC's 23 maps on the embedded simulator (`3m-medium`) and on the real game (`sc2:3m-medium`).
+
+    maps, units, terrain.txt   what is known of the game
+    simulator, paths           how units move and fight
+    views                      what SMAC shows of it: observations, states, legal actions, rewards, ends
+    vector                     the batched environment of the tasks
+    starcraft2env              SMAC's own class, for code written for it: `from envs.smac import StarCraft2Env`
+    starcraft                  the real game, where it is installed
+    render                     pictures of episodes
+
+docs/smac.md tells more. Only what a listing needs is imported here.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+from core.registry import TASKS
+from core.spaces import Discrete
+from core.types import Spec, Task
+from envs.smac.maps import MAPS
+from envs.smac.starcraft import backend, room
+
+QUALITIES = ("random", "medium", "medium_replay", "expert", "mixed")
+BEST = 20.0  # return of a won battle in which no enemy regenerates
+SIMULATOR = "smac-sim-1"  # the number changes when the dynamics do
+RANDOM_RETURN = dict.fromkeys(MAPS, 0.0)
+
+
+def __getattr__(name: str):
+    if name == "StarCraft2Env":
+        from envs.smac.starcraft2env import StarCraft2Env
+
+        return StarCraft2Env
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def simulated(name: str, lanes: int):
+    from envs.smac.vector import Smac
+
+    return Smac(name, lanes)
+
+
+def real(name: str, lanes: int):
+    from envs.smac.starcraft import Games
+
+    return Games(name, lanes)
+
+
+for map in MAPS.values():
+    for quality in QUALITIES:
+        task = Task(
+            name=f"{map.name}-{quality}",
+            spec=Spec(map.n, map.obs, map.state, Discrete(map.actions), map.limit),
+            make=partial(simulated, map.name),
+            family="smac",
+            quality=quality,
+            backend=SIMULATOR,
+            reference=(RANDOM_RETURN[map.name], BEST),
+        )
+        TASKS.register(task.name)(task)
+        TASKS.register(f"sc2:{task.name}")(
+            replace(
+                task,
+                name=f"sc2:{task.name}",
+                make=partial(real, map.name),
+                family="sc2",
+                backend=backend(),
+                reference=(0.0, BEST),  # nobody has published what random agents earn in the game
+                lanes=room() // 3,  # the evaluator may keep three sets of games
+            )
+        )

@@ -1,0 +1,171 @@
+"""The 23 maps of SMAC: who fights whom, where, for how long, on what ground, and the sizes that follow.
+
+Rosters, points and orders: the map archives of github.com/oxwhirl/smac at d6aab33.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from core.errors import UserError
+from core.registry import suggest
+from envs.smac.units import PROFILES, Unit
+
+SIZE = 32  # cells a side
+PLAYABLE = (2, 30)  # cells from .. to, in x and y
+NO_ATTACK = 6  # actions that are no attack: no-op, stop, north, south, east, west
+WIN, DEATH, SCALE = 200, 10, 20  # reward of a win, of a kill, of a perfect episode after scaling
+
+HUNT, IDLE = "hunt", "idle"  # orders that are not a point: chase the allies wherever they are; none
+MIDDLE = "middle"  # attack-move to a random point between the allies' two groups
+PROTOSS = {"stalker", "zealot", "colossus"}
+
+
+class Group(NamedTuple):
+    """Units that the map's script creates together on one point."""
+
+    type: str
+    count: int
+    x: float
+    y: float
+
+
+class Map(NamedTuple):
+    name: str
+    limit: int  # steps of an episode
+    allies: tuple[Group, ...]  # in order of creation
+    enemies: tuple[Group, ...]
+    goal: tuple[float, float] | str  # what the enemies are ordered to at the start: attack-move to a point, HUNT, IDLE or MIDDLE
+    types: tuple[str, ...] = ()  # ally types in the order of their one-hot bits; empty where all allies are alike
+    enemy_types: tuple[str, ...] = ()
+
+    @property
+    def n(self) -> int:
+        return sum(group.count for group in self.allies)
+
+    @property
+    def m(self) -> int:
+        return sum(group.count for group in self.enemies)
+
+    @property
+    def ally_roster(self) -> tuple[str, ...]:
+        """Types of the agents, in order of agent id: allies are sorted by type first."""
+        created = _roster(self.allies)
+        return tuple(sorted(created, key=self.types.index)) if self.types else created
+
+    @property
+    def enemy_roster(self) -> tuple[str, ...]:
+        """Types of the enemies, in order of enemy id: the order of creation."""
+        return _roster(self.enemies)
+
+    @property
+    def ally_shield(self) -> int:
+        """1 if the allies are Protoss, whose shields are shown."""
+        return int(self.allies[0].type in PROTOSS)
+
+    @property
+    def enemy_shield(self) -> int:
+        return int(self.enemies[0].type in PROTOSS)
+
+    @property
+    def actions(self) -> int:
+        return NO_ATTACK + self.m
+
+    @property
+    def obs(self) -> int:
+        """move + enemies + allies + own features."""
+        bits, own = len(self.types), self.ally_shield
+        return 4 + self.m * (5 + self.enemy_shield + bits) + (self.n - 1) * (5 + own + bits) + 1 + own + bits
+
+    @property
+    def state(self) -> int:
+        """allies + enemies + last actions."""
+        bits = len(self.types)
+        return self.n * (4 + self.ally_shield + bits) + self.m * (3 + self.enemy_shield + bits) + self.n * self.actions
+
+    @property
+    def rescue(self) -> bool:
+        """MMM's rule: a team of which only the Medivac is left has lost."""
+        return "medivac" in self.types
+
+    def units(self, profile: str = "liberty") -> tuple[Unit, ...]:
+        """Agents, then enemies."""
+        if profile not in PROFILES:
+            raise UserError(f"no unit data {profile!r}; {suggest(profile, PROFILES)}")
+        return tuple(PROFILES[profile][name] for name in self.ally_roster + self.enemy_roster)
+
+    def max_reward(self, profile: str = "liberty") -> float:
+        """Unscaled return of a won episode in which no enemy regenerates."""
+        return WIN + sum(DEATH + unit.health + unit.shield for unit in self.units(profile)[self.n :])
+
+
+def _roster(groups: tuple[Group, ...]) -> tuple[str, ...]:
+    return tuple(group.type for group in groups for _ in range(group.count))
+
+
+def _at(x: float, y: float, **counts: int) -> tuple[Group, ...]:
+    return tuple(Group(name, count, x, y) for name, count in counts.items())
+
+
+WEST, EAST = (9, 16), (23, 16)
+SZ = dict(types=("stalker", "zealot"), enemy_types=("zealot", "stalker"))  # the enemies' bits are reversed
+CSZ = dict(types=("colossus", "stalker", "zealot"), enemy_types=("colossus", "stalker", "zealot"))
+MMM = dict(types=("marauder", "marine", "medivac"), enemy_types=("marauder", "marine", "medivac"))
+BANE = dict(types=("baneling", "zergling"), enemy_types=("baneling", "zergling"))
+FAR_CORNER = (4.47, 4.33)
+
+
+def _lane(name: str, limit: int, allies: dict[str, int], enemies: dict[str, int], **types) -> Map:
+    return Map(name, limit, _at(*WEST, **allies), _at(*EAST, **enemies), WEST, **types)
+
+
+MAPS = {
+    m.name: m
+    for m in (
+        _lane("3m", 60, dict(marine=3), dict(marine=3)),
+        _lane("8m", 120, dict(marine=8), dict(marine=8)),
+        _lane("25m", 150, dict(marine=25), dict(marine=25)),
+        _lane("5m_vs_6m", 70, dict(marine=5), dict(marine=6)),
+        _lane("8m_vs_9m", 120, dict(marine=8), dict(marine=9)),
+        _lane("10m_vs_11m", 150, dict(marine=10), dict(marine=11)),
+        _lane("27m_vs_30m", 180, dict(marine=27), dict(marine=30)),
+        _lane("MMM", 150, dict(marine=7, marauder=2, medivac=1), dict(marine=7, marauder=2, medivac=1), **MMM),
+        _lane("MMM2", 180, dict(marine=7, marauder=2, medivac=1), dict(marine=8, marauder=3, medivac=1), **MMM),
+        _lane("2s3z", 120, dict(stalker=2, zealot=3), dict(stalker=2, zealot=3), **SZ),
+        _lane("3s5z", 150, dict(stalker=3, zealot=5), dict(stalker=3, zealot=5), **SZ),
+        _lane("3s5z_vs_3s6z", 170, dict(stalker=3, zealot=5), dict(stalker=3, zealot=6), **SZ),
+        _lane("3s_vs_3z", 150, dict(stalker=3), dict(zealot=3)),
+        _lane("3s_vs_4z", 200, dict(stalker=3), dict(zealot=4)),
+        _lane("3s_vs_5z", 250, dict(stalker=3), dict(zealot=5)),
+        _lane("1c3s5z", 180, dict(colossus=1, stalker=3, zealot=5), dict(colossus=1, stalker=3, zealot=5), **CSZ),
+        Map("2m_vs_1z", 150, _at(13, 12, marine=1) + _at(19, 12, marine=1), _at(16, 19, zealot=1), MIDDLE),
+        Map("corridor", 400, _at(19.04, 19.12, zealot=6), _at(27.91, 28.24, zergling=24), FAR_CORNER),
+        Map("6h_vs_8z", 150, _at(14.60, 9.49, hydralisk=6), _at(14.41, 16.76, zealot=8), (14.60, 9.49)),
+        Map("2s_vs_1sc", 300, _at(11.12, 10.34, stalker=1) + _at(16.98, 10.37, stalker=1), _at(13.92, 20.04, spinecrawler=1), IDLE),
+        Map("so_many_baneling", 100, _at(11.47, 12.02, zealot=7), _at(27.91, 28.24, baneling=32), FAR_CORNER),
+        Map(
+            "bane_vs_bane", 200, _at(16, 11, zergling=20) + _at(16, 8, baneling=4), _at(16, 21, zergling=20) + _at(16, 24, baneling=4),
+            (16, 8), **BANE,
+        ),
+        Map("2c_vs_64zg", 400, _at(16, 16, colossus=2), _at(16, 9, zergling=64), HUNT),
+    )
+}  # fmt: skip
+
+
+def find(name: str) -> Map:
+    """The map of that name; UserError with the nearest names if there is none."""
+    if name not in MAPS:
+        raise UserError(f"no SMAC map {name!r}; {suggest(name, MAPS)}")
+    return MAPS[name]
+
+
+@cache
+def ground(name: str) -> np.ndarray:
+    """Which cells of a map can be walked on: [x, y] bool."""
+    for block in (Path(__file__).parent / "terrain.txt").read_text().split("\n\n"):
+        head, *rows = block.strip().split("\n")
+        if head.startswith("maps: ") and name in head.split()[1:]:
+            return np.array([list(row) for row in reversed(rows)]).T == "#"
+    raise AssertionError(f"no ground for {name}")
