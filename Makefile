@@ -9,7 +9,7 @@ PARTS := --env xor-ab_ba mne-imbalanced bridge-mix
 RUN := $(PY) run_benchmark.py --workers $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data demo reproduce ablations tables test test-slow bench
+.PHONY: help setup data cards demo reproduce ablations tables test test-slow bench
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -33,6 +33,9 @@ demo: setup ## InSPO and BC on XOR, M-NE and Bridge, 5 seeds: table and figures 
 reproduce: setup ## the full tables of everything registered, 10 seeds; may be stopped and started again
 	$(RUN) --seeds 10
 	@$(MAKE) --no-print-directory tables
+
+cards: setup ## describe all datasets: datasets/CARDS.md (builds those that are not there)
+	$(PY) -m datasets cards
 
 tables: setup ## tables and figures from the CSV files alone
 	$(PY) -m plots.tables

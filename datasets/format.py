@@ -230,7 +230,10 @@ def peek(path: str | Path) -> dict[str, Any]:
 
 def sealed(path: str | Path, task: Task | None = None) -> dict[str, Any] | None:
     """`meta` of a file of this task whose bytes are those that were written, without a look at its data; None if there is any doubt."""
-    if _changed(Path(path)):
+    try:
+        if _changed(Path(path)):
+            return None
+    except OSError:
         return None
     meta = peek(path)
     return None if _meta_problems(meta, task) else meta

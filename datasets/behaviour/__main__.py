@@ -18,7 +18,8 @@ REPLAY = 8  # policies from the start to the medium one
 def ship(map: Map, folder: Path, target: Path) -> dict[str, Policy]:
     """Name -> policy, written to `target`, whose other policies go. UserError: nothing in the folder, or nothing learned.
 
-    expert: the highest win rate, then return. medium: before that one, win rate (then return) nearest to half the expert's.
+    expert: the highest win rate, then return. medium: before that one, win rate nearest to half the expert's, then (where nothing was
+    won) return nearest to the middle between the first one's and the expert's.
     replay-0, ...: equally spaced in the folder from its first to the medium one.
     """
     trained = [load(path, map) for path in sorted(folder.glob("policy-*.npz"))]
@@ -26,9 +27,8 @@ def ship(map: Map, folder: Path, target: Path) -> dict[str, Policy]:
     if not best:
         raise UserError(f"{folder}: {'no policies' if not trained else 'no policy is better than the first one'}; train longer")
     expert = trained[best]
-    medium = min(
-        range(best), key=lambda k: (abs(trained[k].win_rate - expert.win_rate / 2), abs(trained[k].mean_return - expert.mean_return / 2))
-    )
+    half = expert.win_rate / 2, (trained[0].mean_return + expert.mean_return) / 2
+    medium = min(range(best), key=lambda k: (abs(trained[k].win_rate - half[0]), abs(trained[k].mean_return - half[1])))
     replay = np.unique(np.linspace(0, medium, REPLAY).round().astype(int))
     chosen = {"expert": expert, "medium": trained[medium]} | {f"replay-{k}": trained[i] for k, i in enumerate(replay)}
     with writing(target):

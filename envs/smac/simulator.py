@@ -246,7 +246,7 @@ def _advance(frame, mind, chance, clock, act, live, alive, stance, old, field):
 
 @rule
 def _command(f, m, act, field):
-    """Give the agents their orders. An order that the game refuses (ground weapon, flying target) leaves the old one."""
+    """Give the agents their orders. No order, or one that the game refuses (ground weapon, flying target), leaves the old one."""
     for i in range(field.agents):
         if f[i, HEALTH] > 0:
             a, unit = act[i], m[i]
@@ -259,7 +259,7 @@ def _command(f, m, act, field):
                 unit.order, unit.target, unit.aiming = GO, NOBODY, -1.0
                 unit.x = f[i, X] + (MOVE if a == 4 else -MOVE if a == 5 else 0.0)
                 unit.y = f[i, Y] + (MOVE if a == 2 else -MOVE if a == 3 else 0.0)
-            else:
+            elif a == 1:
                 unit.order, unit.target, unit.aiming = STAND, NOBODY, -1.0
 
 
