@@ -33,7 +33,7 @@ GAMMA, LAMBDA = 0.99, 0.95
 RATE, ENTROPY, NORM = 5e-4, 0.01, 10.0
 EPOCHS, PARTS = 5, 4  # passes over a batch, updates in a pass
 CLIP = {"5m_vs_6m": 0.05, "8m_vs_9m": 0.05, "3s_vs_5z": 0.05, "3s5z_vs_3s6z": 0.05}  # otherwise 0.2
-STRICT = {"3s_vs_5z"}  # where what enemies recover is taken off: SMAC pays for it, and policies learned to milk shields for ever
+STRICT = {"3s_vs_5z"}  # maps trained with SMAC's reward_only_positive=False: the default pays for shields that recover, and was milked
 HIDDEN, CRITIC = 64, 128  # hidden units of the policy and of the critic
 BATCH = 4096  # steps, about: as many episodes as make so many if they are as long as the last ones
 LEAST = 0.1  # standard deviation by which an input is divided, or the first sight of something rare would be all there is
@@ -268,7 +268,7 @@ def train(map: Map, total: int, seed: int, folder: Path) -> None:
 
     judge, when, terms = Smac(map.name, EPISODES), points(total), default_terms(map)
     if map.name in STRICT:
-        terms = terms._replace(only_positive=False, negative=0.0)
+        terms = terms._replace(only_positive=False)
     bar = tqdm(total=total, initial=run.steps, unit="step", unit_scale=True, disable=not sys.stderr.isatty(), desc=map.name)
     level, kept = 0, time.monotonic()
     while True:
