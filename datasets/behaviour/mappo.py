@@ -32,7 +32,7 @@ from envs.smac.views import default_terms
 GAMMA, LAMBDA = 0.99, 0.95
 RATE, ENTROPY, NORM = 5e-4, 0.01, 10.0
 EPOCHS, PARTS = 5, 4  # passes over a batch, updates in a pass
-CLIP = {"5m_vs_6m": 0.05, "8m_vs_9m": 0.05, "3s_vs_5z": 0.05, "3s5z_vs_3s6z": 0.05}  # otherwise 0.2
+CLIP = {"5m_vs_6m": 0.05, "8m_vs_9m": 0.05, "3s_vs_5z": 0.1, "3s5z_vs_3s6z": 0.05}  # otherwise 0.2
 STRICT = {"3s_vs_5z"}  # maps trained with SMAC's reward_only_positive=False: the default pays for shields that recover, and was milked
 HIDDEN, CRITIC = 64, 128  # hidden units of the policy and of the critic
 BATCH = 4096  # steps, about: as many episodes as make so many if they are as long as the last ones
