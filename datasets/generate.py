@@ -1,4 +1,4 @@
-"""Datasets, made by playing. The same content on every machine: raw Philox words, taken modulo small numbers.
+"""Datasets of the games, made by playing them. The same content on every machine: raw Philox words, taken modulo small numbers.
 
 XOR and Bridge follow the recordings that come with AlberDICE (github.com/dematsunaga/alberdice at 4d69f0e), which are not
 redistributed here: the same numbers of episodes, the same supports, and on Bridge the policies that explain the recorded actions.
