@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--env", nargs="+", metavar="TASK", help="tasks, names or globs (default: all whose data are there or can be built)")
     cli.add_argument("--seeds", type=seeds, default=seeds("5"), metavar="SEEDS", help="5 (for 0 to 4, the default), 0-9, or 0,2,7")
     cli.add_argument("--set", nargs="+", default=[], action="extend", metavar="FIELD=VALUE", help="settings other than the method's own")
+    cli.add_argument("--paper", action="store_true", help="the papers' networks, minibatches and updates, not the benchmark's protocol")
     cli.add_argument("--workers", type=positive, default=1, metavar="N", help="cells trained at a time, one core each (default: 1)")
     cli.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
     cli.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="where results go (default: results)")
@@ -117,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         check(args.device)
         algos, tasks = ALGORITHMS.match(args.algo), TASKS.match(args.env) if args.env else [name for name in TASKS if ready(TASKS[name])]
-        cells = plan(algos, tasks, args.seeds, args.set, args.out)
+        cells = plan(algos, tasks, args.seeds, args.set, args.out, args.paper)
         todo = [left for cell in cells if (left := cell.missing())]
         print(f"{len(cells)} cells asked for, {len(cells) - len(todo)} finished in {args.out}, {len(todo)} to do")
         if args.dry_run:

@@ -41,7 +41,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import UserError
-from core.learner import Algorithm, Common, mean
+from core.learner import Algorithm, Common, mean, resampled
 from core.nets import AgentNet, Critic, at
 from core.registry import ALGORITHMS
 
@@ -193,11 +193,6 @@ class InSPO(Algorithm):
         log_p = [self.space.log_prob(h, b.now.act, b.now.legal) for h in (pi[:, :-1], mu)]
         return torch.where(mine, 0.0, log_p[0] - log_p[1]).sum(-1).clamp(max=math.log(self.cfg.rho_max))
 
-    def resampled(self, log_rho, mask, u):  # how often each row is drawn, systematic resampling: [B, L], sums to B L (but for rounding)
-        rho = torch.where(mask > 0, log_rho, -torch.inf).flatten().softmax(-1)
-        edges = (rho.cumsum(-1) * len(rho) + 1 - u).floor()
-        return edges.diff(prepend=torch.zeros_like(edges[:1])).view(mask.shape)
-
     def critic_loss(self, on, tg, b, i, y, count):  # (7)
         a = at(b.now.act, 2, i).unsqueeze(2)
         return sum(mean(count, (q(b.now.state, a, agent=i)[..., 0] - y) ** 2) for q in (on.q1, on.q2))
@@ -229,7 +224,7 @@ class InSPO(Algorithm):
         for i in [d.agent] if c.sequential else range(self.spec.agents):
             x = self.local(self.online(s), b, i, pi, d.u)
             y = self.target(tg, b, i, x, alpha, beta, entropy.sum(-1) - at(entropy, 2, i))
-            count = self.resampled(self.ratios(self.online(s), b, i, pi), b.mask, d.u["resample"]) if c.resample else b.mask
+            count = resampled(self.ratios(self.online(s), b, i, pi), b.mask, d.u["resample"]) if c.resample else b.mask
             s, q = self.descend(s, "q1 q2", self.critic_loss, b, i, y, count, only=i)
             w = torch.where(done < c.warmup, 1.0, self.weights(self.online(s), b, i, x, alpha, beta))
             s, p = self.descend(s, "pi", self.policy_loss, b, i, w, only=i)

@@ -1,4 +1,8 @@
-"""How fast it is: results/bench.csv (name,value,unit). Ratios within one run are what to compare between machines."""
+"""How fast it is: results/bench.csv (name,value,unit). Ratios within one run are what to compare between machines.
+
+`python -m core.bench` measures InSPO and BC as they run on Bridge, compiled and plain, and every method plain on Bridge and at the sizes
+of two larger tasks with the benchmark's protocol; `python -m core.bench omiga icq` measures these methods alone.
+"""
 
 import csv
 import os
@@ -12,12 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from core import trainer
 from core.cell import settings
 from core.errors import UserError
 from core.files import whole
+from core.learner import Algorithm
 from core.registry import ALGORITHMS, TASKS
+from core.spaces import Box
+from core.types import Batch, Draw, Spec
 from datasets.format import load
 from datasets.store import fetch
 from datasets.windows import Sampler
@@ -25,6 +33,8 @@ from datasets.windows import Sampler
 OUT = Path("results/bench.csv")
 PACKS = (1, 5, 10)
 ROUNDS, SECONDS = 5, 1.0  # each figure is the median of so many timings of about so many seconds
+
+HALFCHEETAH = "halfcheetah_6x1-medium", Spec(6, 23, 23, Box(1), 1000)  # has no environment here yet
 
 Row = tuple[str, float, str]
 
@@ -38,7 +48,7 @@ def updates(algo: str, task: str) -> list[Row]:
     cfg, data = settings(algo, task, {}), load(fetch(TASKS[task]), TASKS[task])
     algorithm = ALGORITHMS[algo](cfg, TASKS[task].spec)
     for seeds in PACKS:
-        sampler = Sampler(data, TASKS[task].spec, cfg.batch, cfg.window, algorithm.turns, algorithm.noise(), range(seeds))
+        sampler = Sampler(data, TASKS[task].spec, cfg.batch, cfg.window, algorithm.turns, algorithm.noise(), range(seeds), burn=cfg.burn)
         state = algorithm.init(range(seeds))
         for how, many in calls.items():
             started = time.perf_counter()
@@ -59,6 +69,57 @@ def updates(algo: str, task: str) -> list[Row]:
     return rows
 
 
+def sizes(algo: str, task: str, spec: Spec, rate: float) -> list[Row]:
+    """ms per update of 1 and 5 packed seeds, not compiled, on a random batch of a task's size; share of the machine's matrix-product
+    rate [flop / s] that the matrix products of an update reach, over its whole time."""
+    cfg, rows, name = settings(algo, task, {}), [], f"update/{algo}/{task}/plain"
+    algorithm = ALGORITHMS[algo](cfg, spec)
+    for seeds in (1, 5):
+        state, (b, d) = algorithm.init(range(seeds)), invented(algorithm, spec, seeds)
+        step = trainer.prepared(algorithm.pack(seeds), (state, b, d), trainer.TRACE_FROM)
+
+        def update(step=step, inputs=(state, b, d)):
+            with torch.no_grad():
+                for _ in range(algorithm.turns):
+                    step(*inputs)
+
+        with FlopCounterMode(display=False) as counter:
+            update()
+        seconds = statistics.median(timed(update) for _ in range(3))
+        rows.append((f"{name}/{seeds}-packed", 1e3 * seconds, "ms"))
+        rows.append((f"{name}/{seeds}-packed/products", counter.get_total_flops() / seconds / rate, "of the rate"))
+    return rows
+
+
+def invented(algorithm: Algorithm, spec: Spec, seeds: int) -> tuple[Batch, Draw]:
+    """A batch and a draw of the sizes that a task would give."""
+    cfg, space, g = algorithm.cfg, spec.space, torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=g)
+
+    rows, steps = (seeds, cfg.batch, cfg.window + 1), (seeds, cfg.batch, cfg.window)
+    act = normal(*rows, spec.agents, *space.draw)
+    act = act.tanh() if space.kind == "continuous" else (act > 0).long()
+    legal = torch.ones(*rows, spec.agents, space.legal, dtype=torch.bool)
+    b = Batch(
+        normal(*rows, spec.agents, spec.obs), normal(*rows, spec.state), legal, act, normal(*steps), torch.zeros(steps), torch.ones(steps)
+    )
+    u = {name: torch.rand(seeds, *shape, generator=g).clamp(0.01, 0.99) for name, shape in algorithm.noise().items()}
+    return b, Draw(u, torch.zeros(seeds, dtype=torch.int64))
+
+
+def products(width: int = 512) -> float:
+    """Floating-point operations per second of a product of square float32 matrices on one core: the best of many short timings, because
+    other programs can only slow it down."""
+    x, seconds = torch.randn(width, width), []
+    for _ in range(300):
+        started = time.perf_counter()
+        x @ x
+        seconds.append(time.perf_counter() - started)
+    return 2 * width**3 / min(seconds)
+
+
 def turned(step: Callable, state, sampler: Sampler, turns: int) -> Callable[[], None]:
     """One update, with its draws."""
 
@@ -71,10 +132,10 @@ def turned(step: Callable, state, sampler: Sampler, turns: int) -> Callable[[], 
 
 
 def timed(update: Callable[[], None]) -> float:
-    """Seconds per call."""
+    """Seconds of the processor per call, all in one thread: what other programs take from the machine does not count."""
     update()
-    count, started = 0, time.perf_counter()
-    while (passed := time.perf_counter() - started) < SECONDS:
+    count, started = 0, time.process_time()
+    while (passed := time.process_time() - started) < SECONDS:
         update()
         count += 1
     return passed / count
@@ -144,13 +205,19 @@ def starts() -> list[Row]:
     return [("smac/start/cold", cold, "s"), ("smac/start/warm", warm, "s"), ("smac/27m_vs_30m/4096-lanes/memory", memory, "GiB")]
 
 
-def main() -> int:
+def main(argv: list[str]) -> int:
     try:
         ALGORITHMS.discover(), TASKS.discover()
-        rows: list[Row] = [("cores", os.cpu_count(), "cores")]
-        for algo in ("inspo", "bc"):
+        torch.set_num_threads(1)
+        rate = products()
+        rows: list[Row] = [("cores", os.cpu_count(), "cores"), ("products", rate / 1e9, "Gflop/s")]
+        for algo in () if argv else ("inspo", "bc"):
             rows += updates(algo, "bridge-mix")
-        rows += battles("3m") + battles("5m_vs_6m") + drop_in("3m") + starts()
+        for algo in ALGORITHMS.match(argv or ["*"]):
+            for task, spec in (*((name, TASKS[name].spec) for name in ("bridge-mix", "2s3z-medium")), HALFCHEETAH):
+                rows += sizes(algo, task, spec, rate)
+        if not argv:
+            rows += battles("3m") + battles("5m_vs_6m") + drop_in("3m") + starts()
         print(*(f"{name:52} {value:10.3f} {unit}" for name, value, unit in rows), sep="\n")
         OUT.parent.mkdir(exist_ok=True)
         with whole(OUT) as part, part.open("w", newline="") as file:
@@ -164,4 +231,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

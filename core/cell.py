@@ -22,6 +22,7 @@ from core import trainer
 from core.errors import UserError
 from core.files import whole, writing
 from core.learner import Common
+from core.protocol import BENCHMARK
 from core.registry import ALGORITHMS, TASKS
 from datasets.format import load, sealed
 from datasets.store import fetch
@@ -142,19 +143,30 @@ class Cell:
         checkpoint.unlink(missing_ok=True)
 
 
-def settings(algo: str, task: str, overrides: dict[str, Any]) -> Common:
-    """The configuration of an algorithm on a task: defaults, then its PAPER table (last match wins), then the overrides."""
+def settings(algo: str, task: str, overrides: dict[str, Any], paper: bool = False) -> Common:
+    """The configuration of an algorithm on a task: defaults, then its PAPER table, then the benchmark's protocol (unless `paper`), then
+    the overrides."""
     algorithm = ALGORITHMS[algo]
+    known = {field.name for field in dataclasses.fields(algorithm.Config)}
+    protocol = {} if paper else matching(BENCHMARK, task)
+    shared = {name: value for name, value in protocol.items() if name in known}
+    return algorithm.Config(**matching(algorithm.PAPER, task) | shared | overrides)
+
+
+def matching(table: dict[str, dict[str, Any]], task: str) -> dict[str, Any]:
+    """The values of all patterns that match the task; the last one wins. What fits `3m-medium` fits `sc2:3m-medium`, on the real game."""
     values: dict[str, Any] = {}
-    for pattern, own in algorithm.PAPER.items():
-        if fnmatchcase(task, pattern):
+    for pattern, own in table.items():
+        if fnmatchcase(task, pattern) or fnmatchcase(task.rpartition(":")[2], pattern):
             values |= own
-    return algorithm.Config(**values | overrides)
+    return values
 
 
-def plan(algos: Sequence[str], tasks: Sequence[str], seeds: tuple[int, ...], assignments: Sequence[str], out: Path) -> list[Cell]:
+def plan(
+    algos: Sequence[str], tasks: Sequence[str], seeds: tuple[int, ...], assignments: Sequence[str], out: Path, paper: bool = False
+) -> list[Cell]:
     """The cells of every algorithm on every task. Datasets that are absent are built."""
-    configs = {(algo, task): settings(algo, task, ALGORITHMS[algo].Config.parse(assignments)) for algo in algos for task in tasks}
+    configs = {(algo, task): settings(algo, task, ALGORITHMS[algo].Config.parse(assignments), paper) for algo in algos for task in tasks}
     data = {task: content(task) for task in tasks}
     return [Cell(algo, task, config, seeds, data[task], out) for (algo, task), config in configs.items()]
 

@@ -19,15 +19,17 @@ from torch.utils._pytree import tree_map
 
 from core.errors import UserError
 from core.nets import Memory, flatten, unflatten
-from core.optim import Adam
+from core.optim import Adam, RMSprop
 from core.registry import suggest
-from core.types import Batch, Draw, Spec, State
+from core.types import Batch, Draw, Spec, State, View
 
 
 @dataclass(frozen=True)
 class Common:
     """The settings that every method has."""
 
+    burn: ClassVar[int] = 0  # these two are fields of methods that have them (Valued), and nothing elsewhere
+    period: ClassVar[int] = 0
     lr: float = 1e-3  # learning rate
     hidden: int = 64  # width of the hidden layers
     batch: int = 128  # windows per update
@@ -60,6 +62,23 @@ class Common:
                 raise UserError(f"--set {text}: {cls.__qualname__} has no field {name!r}; {suggest(name, kinds)}")
             values[name] = coerce(name, kinds[name], value)
         return values
+
+
+@dataclass(frozen=True)
+class Valued(Common):
+    """And those of methods whose value of a step rests on that of the next."""
+
+    gamma: float = 0.99  # discount
+    tau: float = 0.005  # Polyak rate of the targets
+    period: int = 0  # updates between copies to the targets; 0: Polyak averaging
+    burn: int = 0  # steps of a window that only fill the memory, unless it begins with the episode
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not (0 <= self.gamma <= 1 and 0 < self.tau <= 1):
+            raise UserError("gamma must lie in [0, 1] and tau in (0, 1]")
+        if not (self.period >= 0 and 0 <= self.burn < self.window):
+            raise UserError("period must not be negative, and burn must lie in [0, window)")
 
 
 def coerce(name: str, kind: Any, text: str) -> Any:
@@ -104,6 +123,32 @@ def mean(mask: Tensor, x: Tensor) -> Tensor:
     return (mask * x).sum() / mask.sum().clamp(min=1)
 
 
+def informed(x: View | Batch) -> Tensor:
+    """What a critic may see that acts for nobody: the state beside every agent's observation [B, L, N, S + O]."""
+    return torch.cat([x.state[:, :, None].expand(*x.obs.shape[:3], -1), x.obs], -1)
+
+
+def returns(v: Tensor, b: Batch, gamma: float, lam: float) -> Tensor:
+    """TD(lambda) targets of the values v of next rows, [B, L] or per agent [B, L, N]; lam = 0 is one step, lam = 1 is Monte Carlo.
+
+    G_t = r_t + gamma (1 - terminal_t) ((1 - lam) v_{t+1} + lam G_{t+1}),  and v_{t+1} for G_{t+1} where the data end.
+    """
+    rew, on, data = ((x if v.ndim == 2 else x[..., None]) for x in (b.rew, 1 - b.done, b.mask > 0))
+    g, rows = v[:, -1], []
+    for t in reversed(range(v.shape[1])):
+        g = rew[:, t] + gamma * on[:, t] * torch.lerp(v[:, t], g, lam)
+        rows.append(g)
+        g = torch.where(data[:, t], g, v[:, t - 1])
+    return torch.stack(rows[::-1], 1)
+
+
+def resampled(log_rho: Tensor, mask: Tensor, u: Tensor) -> Tensor:
+    """How often each row is drawn if rows are drawn as often as rho says (systematic): [B, L], sums to B L (but for rounding)."""
+    rho = torch.where(mask > 0, log_rho, -torch.inf).flatten().softmax(-1)
+    edges = (rho.cumsum(-1) * len(rho) + 1 - u).floor()
+    return edges.diff(prepend=torch.zeros_like(edges[:1])).view(mask.shape)
+
+
 class Algorithm(ABC):
     """A method: final subclasses give `nets`, `update` and `heads`. `paper` is its citation, `PAPER` its settings per task (globs)."""
 
@@ -115,7 +160,6 @@ class Algorithm(ABC):
         self.cfg, self.spec, self.space = cfg, spec, spec.space
         with torch.device("meta"):  # shapes only: every call is given its parameters
             self.modules = self.nets()
-        self.optimiser = Adam(cfg.lr)
 
     @abstractmethod
     def nets(self) -> dict[str, nn.Module]:
@@ -128,6 +172,10 @@ class Algorithm(ABC):
     @abstractmethod
     def heads(self, f: Nets, obs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """What the agents act on: obs [E, N, O], memory [E, N, H] -> heads [E, N, head], next memory. The state is not to be seen."""
+
+    def optimiser(self, name: str) -> Adam | RMSprop:
+        """How the network of that name learns."""
+        return Adam(self.cfg.lr)
 
     @property
     def turns(self) -> int:
@@ -164,7 +212,7 @@ class Algorithm(ABC):
                 torch.manual_seed(seed)
                 nets = self.nets()
             params = {name: flatten(net) for name, net in nets.items()}
-            slots = {name: self.optimiser.slot(p) for name, p in params.items()}
+            slots = {name: self.optimiser(name).slot(p) for name, p in params.items()}
             runs.append(State(params, tree_map(torch.clone, params), slots, torch.zeros((), dtype=torch.int64)))
         return tree_map(lambda *leaves: torch.stack(leaves), *runs)
 
@@ -188,11 +236,13 @@ class Algorithm(ABC):
         """Their slowly following copies."""
         return Nets(self.modules, s.target)
 
-    def descend(self, s: State, names: str, loss: Callable[..., Tensor], *args, only: Tensor | int | None = None):
+    def descend(
+        self, s: State, names: str, loss: Callable[..., Tensor], *args, only: Tensor | int | None = None, when: Tensor | None = None
+    ) -> tuple[State, Tensor]:
         """One optimiser step of the named networks on `loss(on, tg, *args)`, gradient clipped over all of them: next state, loss.
 
         `on` and `tg` are the online and the target networks; only the named online ones carry a gradient. `only`: of networks
-        with weights per agent, move this agent's alone.
+        with weights per agent, move this agent's alone. `when`: do not move, unless this is true.
         """
         moving = {name: s.params[name] for name in names.split()}
 
@@ -204,16 +254,34 @@ class Algorithm(ABC):
         scale = (self.cfg.clip / (norm + 1e-6)).clamp(max=1.0)
         params, slots = dict(s.params), dict(s.slots)
         for name, p in moving.items():
-            new = self.optimiser.step(p, scale * grads[name], s.slots[name])
-            params[name], slots[name] = tree_map(partial(keep, only), new, (p, s.slots[name]))
+            new = self.optimiser(name).step(p, scale * grads[name], s.slots[name])
+            new = tree_map(partial(keep, only), new, (p, s.slots[name]))
+            if when is not None:
+                new = tree_map(partial(torch.where, when), new, (p, s.slots[name]))
+            params[name], slots[name] = new
         return s._replace(params=params, slots=slots), value
 
+    def descend_in_time(self, s: State, names: str, loss: Callable[..., Tensor], b: Batch, *args: Tensor) -> tuple[State, Tensor]:
+        """`descend` on loss(on, tg, b, *args) for one time step of the windows after another, as PyMARL's off-policy critics learn."""
+        losses = []
+        for t in range(b.mask.shape[1]):
+            row = Batch(*(x[:, t : t + 2] for x in b[:4]), *(x[:, t : t + 1] for x in b[4:]))
+            s, value = self.descend(s, names, loss, row, *(x[:, t : t + 1] for x in args), when=row.mask.flatten().amax(0) > 0)
+            losses.append(value)
+        return s, torch.stack(losses).mean(0)
+
     def follow(self, s: State, names: str, only: Tensor | int | None = None) -> State:
-        """Polyak averaging of the named networks' targets: theta' <- theta' + tau (theta - theta')."""
-        target = dict(s.target)
+        """The named networks' targets: theta' <- theta' + tau (theta - theta'), or theta' <- theta at every `period`-th update."""
+        target, tau = dict(s.target), self.cfg.tau
+        if self.cfg.period:
+            tau = ((s.step + 1) % self.cfg.period == 0).to(torch.get_default_dtype())
         for name in names.split():
-            target[name] = keep(only, target[name].lerp(s.params[name], self.cfg.tau), target[name])
+            target[name] = keep(only, target[name].lerp(s.params[name], tau), target[name])
         return s._replace(target=target)
+
+    def ahead(self, net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """An agent network at the next rows of a window: a memory has to come from its beginning."""
+        return net(x)[:, 1:] if self.cfg.memory == "gru" else net(x[:, 1:])
 
 
 def keep(only: Tensor | int | None, new: Tensor, old: Tensor) -> Tensor:

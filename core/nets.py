@@ -110,18 +110,22 @@ class Critic(nn.Module):
     """Q_i(x, a_i) at K candidate actions: x [..., N, inputs], a [..., N, K] or [..., N, K, D] -> [..., N, K].
 
     With `agent`, for one agent: x [..., inputs], a [..., K] or [..., K, D] -> [..., K]. Discrete actions are outputs, so that all
-    of them cost one pass; continuous ones are inputs.
+    of them cost one pass; continuous ones are inputs. A recurrent critic, x [B, L, N, inputs], remembers x and not the candidates.
     """
 
-    def __init__(self, space: Discrete | Box, agents: int, inputs: int, hidden: int, share: bool):
+    def __init__(self, space: Discrete | Box, agents: int, inputs: int, hidden: int, share: bool, memory: Memory = "mlp"):
         super().__init__()
         self.discrete = isinstance(space, Discrete)
+        self.past = AgentNet(agents, inputs, hidden, hidden, share, memory) if memory == "gru" and not self.discrete else None
+        inputs = inputs if self.past is None else hidden
         inputs, outputs = (inputs, space.n) if self.discrete else (inputs + space.d, 1)
-        self.net = AgentNet(agents, inputs, hidden, outputs, share)
+        self.net = AgentNet(agents, inputs, hidden, outputs, share, memory if self.discrete else "mlp")
 
     def forward(self, x: Tensor, a: Tensor, agent: int | Tensor | None = None) -> Tensor:
         if self.discrete:
             return self.net(x, agent).gather(-1, a)
+        if self.past is not None:
+            x = F.relu(self.past(x, agent))
         x = torch.cat([x[..., None, :].expand(*a.shape[:-1], -1), a], -1)
         if agent is not None:
             return self.net(x, agent)[..., 0]
@@ -129,17 +133,17 @@ class Critic(nn.Module):
 
 
 class Mixer(nn.Module):
-    """Q_tot = sum_i w_i(s) Q_i + b(s), w >= 0: the linear mixer of ICQ (Yang et al. 2021) and OMIGA (Wang et al. 2023)."""
+    """Q_tot = sum_i w_i(s) Q_i + b(s), w >= 0: the linear mixer of OMIGA (Wang et al. 2023)."""
 
     def __init__(self, spec: Spec, hidden: int):
         super().__init__()
         self.agents = spec.agents
         self.body, self.head = Linear(spec.state, hidden), Linear(hidden, spec.agents + 1)
 
-    def forward(self, q: Tensor, state: Tensor) -> Tensor:
-        """q [..., N], state [..., S] -> [...]."""
+    def forward(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """state [..., S] -> w [..., N], b [...]."""
         out = self.head(F.relu(self.body(state)))
-        return (out[..., : self.agents].abs() * q).sum(-1) + out[..., self.agents]
+        return out[..., : self.agents].abs(), out[..., self.agents]
 
 
 class QMixer(nn.Module):
@@ -153,8 +157,9 @@ class QMixer(nn.Module):
         self.b1, self.b2a, self.b2b = Linear(spec.state, embed), Linear(spec.state, embed), Linear(embed, 1)
 
     def forward(self, q: Tensor, state: Tensor) -> Tensor:
-        """q [..., N], state [..., S] -> [...]."""
+        """q [..., M.., N], state [..., S] -> [..., M..]: any number of candidates M.. in each state, its weights made once."""
         w1 = self.w1b(F.relu(self.w1a(state))).abs().unflatten(-1, (self.agents, self.embed))
         w2 = self.w2b(F.relu(self.w2a(state))).abs()
-        mixed = F.elu((q[..., None] * w1).sum(-2) + self.b1(state))
-        return (mixed * w2).sum(-1) + self.b2b(F.relu(self.b2a(state)))[..., 0]
+        mixed = F.elu(q.reshape(*state.shape[:-1], -1, self.agents) @ w1 + self.b1(state)[..., None, :])
+        total = (mixed @ w2[..., None])[..., 0] + self.b2b(F.relu(self.b2a(state)))
+        return total.reshape(q.shape[:-1])

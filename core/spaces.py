@@ -8,6 +8,7 @@ takes K candidate actions per row, [..., K] or [..., K, D], and returns their va
 | encode(a)                  | one-hot                     | a                                                |
 | log_prob(h, a, legal)      | masked log-softmax          | tanh-Gaussian                                    |
 | mode(h, legal)             | masked argmax               | tanh(mean)                                       |
+| around(x, std)             | x, the heads                | heads of tanh(x), a policy without a std, and std|
 | sample(h, legal, u)        | inverse CDF at u            | tanh(mean + std z), z the normal quantile of u   |
 | support(h, legal, u)       | all actions, probabilities  | K samples, 1/K each                              |
 | expect(q, h, legal, u)     | exact sum over the support  | mean over K samples                              |
@@ -64,6 +65,9 @@ class Discrete(NamedTuple):
     def mode(self, h: Tensor, legal: Tensor) -> Tensor:
         return torch.where(legal, h, ILLEGAL).argmax(-1)
 
+    def around(self, x: Tensor, std: float) -> Tensor:
+        return x
+
     def sample(self, h: Tensor, legal: Tensor, u: Tensor) -> Tensor:
         cdf = self.logp(h, legal).exp().cumsum(-1)
         return (cdf <= u[..., None] * cdf[..., -1:]).sum(-1)
@@ -115,6 +119,9 @@ class Box(NamedTuple):
     def mode(self, h: Tensor, legal: Tensor) -> Tensor:
         return torch.tanh(self.gaussian(h)[0])
 
+    def around(self, x: Tensor, std: float) -> Tensor:
+        return torch.cat([x, torch.full_like(x, math.log(std))], -1)
+
     def sample(self, h: Tensor, legal: Tensor, u: Tensor) -> Tensor:
         mean, log_std = self.gaussian(h)
         return torch.tanh(mean + log_std.exp() * torch.special.ndtri(u))
@@ -145,3 +152,21 @@ class Box(NamedTuple):
             elite = a.gather(-2, top[..., None].expand(*top.shape, self.d))
             mean, std = elite.mean(-2), elite.std(-2)
         return mean
+
+
+def noisy_logsumexp(values: list[Value], means: list[Tensor], u: Tensor, std: float, correction: str) -> Tensor:
+    """log sum (exp q(a) / density(a)) as published codes of conservative Q-learning estimate it over a box, [...].
+
+    Three sets of candidates, each with a value function q of its own: uniform ones, then means [..., d] with noise of that std, clipped.
+    u [..., 3 K, d]. correction: "log" subtracts the log-density of the noise, "density" the density itself, "crossed" the other set's
+    log-density (the latter two are slips of those codes).
+    """
+    uniform, *noise = u.unflatten(-2, (3, -1)).unbind(-3)
+    noise = [std * torch.special.ndtri(x) for x in noise]
+    log_p = [(-0.5 * (x / std) ** 2 - math.log(std) - 0.5 * math.log(2 * math.pi)).sum(-1) for x in noise]
+    if correction == "density":
+        log_p = [x.exp() for x in log_p]
+    elif correction == "crossed":
+        log_p = log_p[::-1]
+    near = [q((m[..., None, :] + x).clamp(-1, 1)) - p for q, m, x, p in zip(values[1:], means, noise, log_p)]
+    return torch.cat([values[0](2 * uniform - 1) + u.shape[-1] * math.log(2), *near], -1).logsumexp(-1)

@@ -44,7 +44,7 @@ def train(
     torch.set_num_threads(1)  # the same sums on every machine, and one cell per core
     cfg, turns = algorithm.cfg, algorithm.turns
     data, scale = standardised(data)
-    sampler = Sampler(data, task.spec, cfg.batch, cfg.window, turns, algorithm.noise(), seeds, device)
+    sampler = Sampler(data, task.spec, cfg.batch, cfg.window, turns, algorithm.noise(), seeds, device, cfg.burn)
     evaluate = Evaluator(algorithm, task, seeds, device, scale)
     run = Run(tree_map(lambda x: x.to(device), algorithm.init(seeds)), [], {}, 0)
     if checkpoint.exists():

@@ -14,6 +14,7 @@ OPEN = (1e-6, 1 - 1e-6)  # uniforms stay inside (0, 1), also when rounded to flo
 class Sampler:
     """Draws for S seeds at once. The draw of a seed depends on that seed and the call's number alone, so that a run is the same
     alone, packed and resumed. Every window (L consecutive steps of an episode; a shorter episode is one window) is equally likely.
+    The first `burn` steps of a window are not counted as data, unless it begins with its episode, where no memory is missing.
     """
 
     def __init__(
@@ -26,8 +27,10 @@ class Sampler:
         noise: dict[str, tuple[int, ...]],
         seeds: Sequence[int],
         device: str = "cpu",
+        burn: int = 0,
     ):
         self.spec, self.batch, self.window, self.turns, self.noise, self.seeds = spec, batch, window, turns, noise, tuple(seeds)
+        self.burn = burn
 
         def put(x):
             x = torch.as_tensor(np.ascontiguousarray(x), device=device)
@@ -64,7 +67,7 @@ class Sampler:
         row = start + torch.arange(self.window + 1, device=self.device)  # [..., L+1]
         seen = offset + episode + row.minimum(length)
         acted = offset + row.minimum(length - 1)
-        earned, mask = acted[..., :-1], (row[..., :-1] < length).to(self.rew.dtype)
+        earned, mask = acted[..., :-1], (row[..., :-1] < length) & ((row[..., :-1] >= start + self.burn) | (start == 0))
         return Batch(
             self.obs[seen],
             self.state[seen],
@@ -72,5 +75,5 @@ class Sampler:
             self.act[acted],
             self.rew[earned],
             self.done[earned],
-            mask,
+            mask.to(self.rew.dtype),
         )

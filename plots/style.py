@@ -11,9 +11,11 @@ ALGORITHMS = {
     "omar": ("OMAR", "#CC79A7", "^"),
     "cfcql": ("CFCQL", "#009E73", "s"),
     "omiga": ("OMIGA", "#0072B2", "D"),
+    "iql": ("MA-IQL", "#332288", "<"),
+    "alberdice": ("AlberDICE", "#E69F00", "X"),
     "inspo": ("InSPO", "#D55E00", "P"),
 }
-SPARE = [("#E69F00", "X"), ("#332288", "<"), ("#882255", ">"), ("#999933", "p"), ("#661100", "h"), ("#44AA99", "d")]  # after Tol
+SPARE = [("#882255", ">"), ("#999933", "p"), ("#661100", "h"), ("#44AA99", "d")]  # after Tol
 METRICS = {  # what is measured, and of whom
     "return": ("return", "greedy policies"),
     "return_sampled": ("return", "sampled actions"),

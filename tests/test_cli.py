@@ -201,7 +201,7 @@ def test_makefile():
 MISTAKES = {
     "unknown algorithm": (["--algo", "inspoo"], ["inspoo", "did you mean inspo?"]),
     "unknown task": (["--env", "xor-abb"], ["xor-abb", "did you mean xor-ab"]),
-    "algorithm glob": (["--algo", "z*"], ["z*", "there are: bc, inspo"]),
+    "algorithm glob": (["--algo", "z*"], ["z*", "there are: alberdice, bc, "]),
     "task glob": (["--env", "bridge-optimal", "chess-*"], ["chess-*", "there are:"]),
     "unknown field": (["--set", "stesp=20"], ["stesp", "did you mean steps?"]),
     "field of another method": (["--set", "beta=0"], ["beta"]),

@@ -33,3 +33,9 @@ def test_every_dependency_is_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
     assert {*project["dependencies"], *project["optional-dependencies"]["test"]} <= pinned
+
+
+def test_the_page_of_hyperparameters_is_current():
+    from docs import hyperparameters
+
+    assert hyperparameters.PAGE.read_text() == hyperparameters.page(), "write it again: python -m docs.hyperparameters"

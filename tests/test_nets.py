@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.func import functional_call, vmap
+from torch.utils._pytree import tree_map
 
 from core.nets import AgentNet, Critic, GRUCell, Linear, Mixer, QMixer, at, flatten, unflatten
 from core.spaces import Box, Discrete
@@ -123,8 +124,9 @@ def test_a_shared_network_with_an_id_is_one_that_reads_a_one_hot_code():
 @spaces
 @shares
 @indices
-def test_a_critic_of_one_agent_is_its_row_of_all(space, share, index):
-    critic, x = Critic(space, N, INPUTS, HIDDEN, share), torch.randn(B, L, N, INPUTS)
+@memories
+def test_a_critic_of_one_agent_is_its_row_of_all(space, share, index, memory):
+    critic, x = Critic(space, N, INPUTS, HIDDEN, share, memory), torch.randn(B, L, N, INPUTS)
     a = torch.rand(B, L, N, 6, *space.draw) if space.kind == "continuous" else torch.randint(space.n, (B, L, N, 6))
     q = critic(x, a)
     assert q.shape == (B, L, N, 6)
@@ -134,10 +136,19 @@ def test_a_critic_of_one_agent_is_its_row_of_all(space, share, index):
     one_by_one = torch.cat([critic(x, a[:, :, :, k : k + 1]) for k in range(6)], -1)
     torch.testing.assert_close(one_by_one, q, rtol=0, atol=1e-12)  # a candidate's value does not depend on the others
     assert q.std(-1).min() > 0
+    later = critic(torch.cat([x[:, :1] + 1, x[:, 1:]], 1), a)[:, 1:]
+    assert torch.equal(later, q[:, 1:]) == (memory == "mlp")
 
 
 MIXERS = {"linear": Mixer, "qmix": QMixer}
 SPEC = Spec(N, INPUTS, 7, Discrete(2), 9)
+
+
+def total(mixer, q, state):
+    if isinstance(mixer, QMixer):
+        return mixer(q, state)
+    w, b = mixer(state)
+    return (w * q).sum(-1) + b
 
 
 @pytest.mark.parametrize("kind", list(MIXERS))
@@ -147,7 +158,7 @@ def test_mixers_are_monotone_in_every_value(kind):
         for p in mixer.parameters():
             p.copy_(3 * torch.randn_like(p))  # also what training may make of them
     q, state = torch.randn(500, N, requires_grad=True), torch.randn(500, 7)
-    (grad,) = torch.autograd.grad(mixer(q, state).sum(), q)
+    (grad,) = torch.autograd.grad(total(mixer, q, state).sum(), q)
     assert grad.min() >= 0
     assert (grad > 0).any(0).all()
     assert grad.std(0).min() > 0  # the weights depend on the state
@@ -157,7 +168,7 @@ def test_the_linear_mixer_by_hand():
     mixer = Mixer(SPEC, HIDDEN)
     q, state = torch.randn(5, N), torch.randn(5, 7)
     out = torch.relu(state @ mixer.body.weight + mixer.body.bias) @ mixer.head.weight + mixer.head.bias
-    torch.testing.assert_close(mixer(q, state), (out[:, :N].abs() * q).sum(1) + out[:, N], rtol=0, atol=1e-12)
+    torch.testing.assert_close(total(mixer, q, state), (out[:, :N].abs() * q).sum(1) + out[:, N], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", list(MIXERS))
@@ -165,9 +176,10 @@ def test_mixers_can_be_packed(kind):
     mixers = [MIXERS[kind](SPEC, HIDDEN) for _ in range(3)]
     flat = torch.stack([flatten(m) for m in mixers])
     q, state = torch.randn(3, B, L, N), torch.randn(3, B, L, 7)
-    packed = vmap(lambda p, q, s: functional_call(mixers[0], unflatten(mixers[0], p), (q, s)))(flat, q, state)
+    inputs = (q, state) if kind == "qmix" else (state,)
+    packed = vmap(lambda p, *x: functional_call(mixers[0], unflatten(mixers[0], p), x))(flat, *inputs)
     for k, mixer in enumerate(mixers):
-        torch.testing.assert_close(packed[k], mixer(q[k], state[k]), rtol=0, atol=1e-12)
+        torch.testing.assert_close(tree_map(lambda x, k=k: x[k], packed), mixer(*(x[k] for x in inputs)), rtol=0, atol=1e-12)
 
 
 NETS = {

@@ -39,6 +39,14 @@ def test_log_prob_is_torchs(head):
     torch.testing.assert_close(Box(2).log_prob(h, a, FREE), Independent(theirs, 1).log_prob(a), rtol=1e-10, atol=1e-10)
 
 
+def test_heads_around_a_point():
+    x, u = torch.tensor([[0.3, -1.2]]), torch.full((1, 2), 0.9)
+    h = Box(2).around(x, 0.2)
+    assert torch.equal(Box(2).mode(h, FREE), x.tanh())
+    torch.testing.assert_close(Box(2).sample(h, FREE, u), (x + 0.2 * torch.special.ndtri(u)).tanh())
+    assert Discrete(2).around(x, 0.2) is x
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_densities_integrate_to_one(head):
     p = Box(1).log_prob(torch.tensor(head), GRID, FREE).exp()

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_map
 
 from algorithms import _exact_inspo as exact
 from algorithms.inspo import InSPO
+from core.learner import resampled
 from core.spaces import Discrete
 from core.types import Batch, Draw, Spec
 from envs.matrix import XOR, mne
@@ -430,12 +431,11 @@ def test_a_factored_behaviour_model_has_a_flat_k():
 
 @pytest.mark.usefixtures("float64")
 def test_resampling_draws_in_proportion_to_rho():
-    d = Deep(2)
     rng = np.random.default_rng(0)
     log_rho, mask = torch.as_tensor(rng.normal(0, 1, (B, L))), torch.ones(B, L)
     mask[1, 1] = mask[3, 0] = 0
     draws = 1000
-    counts = [d.algo.resampled(log_rho, mask, torch.tensor((k + 0.5) / draws)) for k in range(draws)]
+    counts = [resampled(log_rho, mask, torch.tensor((k + 0.5) / draws)) for k in range(draws)]
     assert {c.sum().item() for c in counts} == {B * L}
     rho = log_rho.exp() * mask
     expected = B * L * rho / rho.sum()
@@ -456,7 +456,7 @@ def test_a_turn_puts_the_pieces_together(i):
     v = d.steps(d.value(before.target, mixed, i, pi), slice(1, None))
     y = d.b.rew.numpy() + GAMMA * (1 - d.b.done.numpy()) * v
     rho = d.steps(d.rho(mixed, i, pi)) * mask
-    count = d.algo.resampled(torch.as_tensor(np.log(np.maximum(rho, 1e-300))), d.b.mask, d.u["resample"]).numpy()
+    count = resampled(torch.as_tensor(np.log(np.maximum(rho, 1e-300))), d.b.mask, d.u["resample"]).numpy()
     nets = d.algo.online(before)
     data = d.b.now.act[:, :, i, None]
     loss = sum((count * (q(d.b.now.state, data, agent=i)[..., 0].numpy() - y) ** 2).sum() for q in (nets.q1, nets.q2)) / count.sum()

@@ -86,6 +86,21 @@ def test_every_draw_is_made_of_windows(lengths, window):
         check(tree_map(lambda x, run=run: x[run], b), starts, lengths, window)
 
 
+@lengths_and_window
+@settings(max_examples=30, deadline=None)
+def test_burnt_steps_fill_the_memory_alone(lengths, window):
+    task, data = numbered(lengths)
+    burn, places = window - 1, expected(lengths, window)
+    plain, burnt = (Sampler(data, task.spec, 4, window, 1, {}, (0,), burn=n).at(np.arange(len(places))) for n in (0, burn))
+    assert same(plain._replace(mask=burnt.mask), burnt)
+    trained = set()
+    for k, (e, start) in enumerate(places):
+        counted = [j for j in range(window) if start + j < lengths[e] and (j >= burn or start == 0)]
+        assert burnt.mask[k].nonzero().flatten().tolist() == counted
+        trained |= {(e, start + j) for j in counted}
+    assert trained == {(e, t) for e, n in enumerate(lengths) for t in range(n)}  # no step is left out
+
+
 def test_a_step_is_as_likely_as_the_windows_that_hold_it():
     """Transitions: every step of the data once, in order."""
     s = sampler(LENGTHS, 1)

@@ -71,7 +71,7 @@ class Lab:
 
     def for_seeds(self, seeds) -> Sampler:
         a = self.algorithm
-        return Sampler(episodes(self.task), self.task.spec, self.cfg.batch, self.cfg.window, a.turns, a.noise(), seeds)
+        return Sampler(episodes(self.task), self.task.spec, self.cfg.batch, self.cfg.window, a.turns, a.noise(), seeds, burn=self.cfg.burn)
 
     def init(self) -> State:
         return self.algorithm.init(self.seeds)

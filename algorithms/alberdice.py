@@ -1,0 +1,176 @@
+"""AlberDICE: alternating stationary distribution correction estimation (Matsunaga et al., NeurIPS 2023).
+
+Agents in turn, each against its teammates' newest policies. D is the data, p_D their joint behaviour; agent i takes p_D(a_{-i}|s, a_i)
+apart in a chain over the other agents j, in the order of their numbers.
+
+    K_i    = sum_{j != i} KL( pi_j(.|o_j) || p_D(.|s, a_i, a_{<j}) ),  given the actions of the data                    (1)
+    e_i    = r - alpha K_i + gamma (1 - terminal) nu_i(s') - nu_i(s)                                                    (2)
+    rho_i  = min( 100, prod_{j != i} pi_j(a_j|o_j) / p_D(a_j|s, a_i, a_{<j}) )                                          (3)
+    L(nu)  = alpha log mean_{D ~ rho} exp( log mean rho + e_i / alpha ) + (1 - gamma) E_D nu_i(s) + .1 E |grad nu_i|^2  (4)
+    L(e)   = E_{D ~ rho}[ (e_i(s, a_i) - e_i)^2 + cql ( log sum_a exp e_i(s, a) - E_{a ~ p_D(.|o_i)} e_i(s, a) ) ]      (5)
+    L(pi)  = E_{D ~ rho} E_{a ~ pi_i}[ - e_i(s, a) + alpha log( pi_i(a|o_i) / p_D(a|o_i) ) ]                            (6)
+
+D ~ rho is the minibatch resampled in proportion to rho. The gradient of nu is taken between pairs of states. alpha falls
+geometrically from `alpha` to `alpha_end`. A turn steps nu, pi, e and the models of p_D, whose values are from before its own step.
+
+Fields for what the published code does, off by default: `illegal` (unavailable actions count in (5)).
+
+Deviations from the code (github.com/dematsunaga/alberdice at 4d69f0e):
+ 1. A minibatch of its own for every turn, and agents in random order; the code has one for all, in fixed order. p_D(a|o) learns at the
+    turn of agent 0, once per update, as there.
+ 2. Where actions are discrete, K_i is exact; the code draws 16 actions. Where they are continuous, `samples` are drawn.
+ 3. nu is 0 after a termination, in place of absorbing states with a flag of their own.
+ 4. Resampling is systematic. Pairs of states are a minibatch and its reverse, in place of its first half and its second one shuffled.
+ 5. Default initialisation (code: last layers of policies and of p_D near 0). Observations and states are standardised.
+Checked: losses against plain numpy (tests/test_equations.py); with one agent rho is 1 and K 0 (tests/test_limits.py).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.func import grad
+
+from core.errors import UserError
+from core.learner import Algorithm, Common, mean, resampled
+from core.nets import AgentNet, Critic, at
+from core.registry import ALGORITHMS
+from core.spaces import ILLEGAL
+
+LARGEST = math.log(100.0)  # of rho
+FLOOR = math.log(1e-10)  # beside probabilities of p_D
+
+
+@ALGORITHMS.register("alberdice")
+class AlberDICE(Algorithm):
+    paper = "AlberDICE (Matsunaga et al. 2023, NeurIPS, arXiv 2311.02194)"
+
+    @dataclass(frozen=True)
+    class Config(Common):
+        gamma: float = 0.99  # discount
+        alpha: float = 5.0  # weight of the KL to the data, at first
+        alpha_end: float = 0.001  # and at last
+        cql: float = 0.1  # weight of the conservative term of (5)
+        smooth: float = 0.1  # weight of the gradient penalty of (4)
+        samples: int = 16  # draws of actions where they are continuous
+        illegal: bool = False  # unavailable actions count in (5)
+
+        def __post_init__(self):
+            super().__post_init__()
+            if not 0 <= self.gamma <= 1 or min(self.cql, self.smooth) < 0:
+                raise UserError("gamma must lie in [0, 1]; cql and smooth must not be negative")
+            if min(self.alpha, self.alpha_end, self.samples) <= 0:
+                raise UserError("alpha, alpha_end and samples must be above 0")
+
+    PAPER = {
+        # this project's; theirs on these games: lr = 1e-4, hidden = 128, 16 x 50 rows on XOR (21,600 updates) and 128 x 20 on Bridge
+        # (147,600), which takes hours
+        "xor-*": dict(gamma=0.0, batch=64, steps=1000),
+        "mne*": dict(gamma=0.0, steps=1000),
+        "bridge-*": dict(batch=32, lr=3e-3, alpha=1.0, alpha_end=0.2, steps=4000),
+    }
+
+    def nets(self):
+        c, n, a = self.cfg, self.spec, self.space
+        return dict(
+            pi=AgentNet(n.agents, n.obs, c.hidden, a.head, c.share, c.memory),
+            own=AgentNet(n.agents, n.obs, c.hidden, a.head, True, c.memory),  # p_D(a_i|o_i)
+            chain=AgentNet(n.agents, n.agents + n.state + n.agents * a.width, c.hidden, a.head, False),  # p_D(a_j|s, a_i, a_{<j})
+            nu=AgentNet(n.agents, n.state, c.hidden, 1, False),
+            e=Critic(a, n.agents, n.state, c.hidden, False),
+        )
+
+    @property
+    def turns(self):
+        return self.spec.agents
+
+    def noise(self):
+        c, draws = self.cfg, self.space.draws
+        rows = c.batch, c.window
+        return dict(own=(*rows, self.spec.agents, *draws(c.samples)), cql=(*rows, *draws(2 * c.samples)), resample=(), pair=(*rows, 1))
+
+    # the teammates -----------------------------------------------------------------------------------------------------------
+
+    def chain(self, f, b, i):  # heads of p_D(a_j | s, a_i, a_{<j}) for every j, [B, L, N, head]
+        n = self.spec.agents
+        who = torch.arange(n, device=b.obs.device)
+        known = ((who == i) | (who < who[:, None])).to(b.obs.dtype)  # [j, k]
+        given = (self.space.encode(b.now.act)[:, :, None] * known[..., None]).flatten(-2)
+        lead = given.shape[:3]
+        names = torch.eye(n, dtype=given.dtype, device=given.device).expand(*lead, n)
+        return f.chain(torch.cat([names, b.now.state[:, :, None].expand(*lead, -1), given], -1), agent=i)
+
+    def others(self, i, x):  # sum over j != i, [B, L, N] -> [B, L]
+        return torch.where(torch.arange(self.spec.agents, device=x.device) == i, 0.0, x).sum(-1)
+
+    def log_p(self, h, a, legal):  # log p_D, with a floor below discrete probabilities
+        log_p = self.space.log_prob(h, a, legal)
+        return torch.logaddexp(log_p, torch.full_like(log_p, FLOOR))
+
+    def teammates(self, f, b, i, u):  # K_i of (1), log rho_i of (3)
+        pi, chain, legal = f.pi(b.now.obs), self.chain(f, b, i), b.now.legal
+
+        def ratio(a):
+            h, c, ok = pi[..., None, :], chain[..., None, :], legal[..., None, :]
+            return self.space.log_prob(h, a, ok) - self.log_p(c, a, ok)
+
+        log_rho = self.space.log_prob(pi, b.now.act, legal) - self.log_p(chain, b.now.act, legal)
+        return self.others(i, self.space.expect(ratio, pi, legal, u)), self.others(i, log_rho).clamp(max=LARGEST)
+
+    # losses ------------------------------------------------------------------------------------------------------------------
+
+    def advantage(self, f, b, i, k, alpha):  # (2)
+        now, after = (f.nu(x.state, agent=i)[..., 0] for x in (b.now, b.next))
+        return b.rew - alpha * k + self.cfg.gamma * (1 - b.done) * after - now
+
+    def nu_loss(self, on, tg, b, i, k, log_rho, count, alpha, u):  # (4)
+        e = self.advantage(on, b, i, k, alpha)
+        mean_rho = mean(b.mask, log_rho.exp()) + 1e-10
+        drawn = torch.where(count > 0, count.clamp(min=1).log() + e / alpha, ILLEGAL).flatten().logsumexp(0)
+        first = (1 - self.cfg.gamma) * mean(b.mask, on.nu(b.now.state, agent=i)[..., 0])
+        other, both = b.now.state.flip(0), b.mask * b.mask.flip(0)
+        slope = grad(lambda s: on.nu(s, agent=i).flatten().sum(0))(u * b.now.state + (1 - u) * other)
+        log_mean = mean_rho.log() + drawn - count.flatten().sum(0).log()
+        return alpha * log_mean + first + self.cfg.smooth * mean(both, (slope**2).sum(-1))
+
+    def e_loss(self, on, tg, b, i, e, count, own, u):  # (5); own: heads of p_D(a_i|o_i)
+        def q(a):
+            return on.e(b.now.state, a, agent=i)
+
+        data, legal = q(at(b.now.act, 2, i).unsqueeze(2))[..., 0], at(b.now.legal, 2, i)
+        over = self.space.logsumexp(q, own, legal | self.cfg.illegal, u["cql"])
+        inside = self.space.expect(q, own, legal, at(u["own"], 2, i))
+        return mean(count, (data - e) ** 2 + self.cfg.cql * (over - inside))
+
+    def policy_loss(self, on, tg, b, i, count, own, alpha, u):  # (6)
+        h, legal = on.pi(at(b.now.obs, 2, i), agent=i), at(b.now.legal, 2, i)
+
+        def cost(a):
+            log_ratio = self.space.log_prob(h[..., None, :], a, legal[..., None, :]) - self.log_p(own[..., None, :], a, legal[..., None, :])
+            return alpha * log_ratio - on.e(b.now.state, a, agent=i)
+
+        return mean(count, self.space.expect(cost, h, legal, at(u["own"], 2, i)))
+
+    def chain_loss(self, on, tg, b, i):
+        log_p = self.space.log_prob(self.chain(on, b, i), b.now.act, b.now.legal)
+        others = (torch.arange(self.spec.agents, device=b.obs.device) != i).to(b.mask.dtype)
+        return -mean(b.mask[..., None] * others, log_p)
+
+    def own_loss(self, on, tg, b):
+        return -mean(b.mask[..., None], self.space.log_prob(on.own(b.now.obs), b.now.act, b.now.legal))
+
+    def update(self, s, b, d):
+        c, i, on = self.cfg, d.agent, self.online(s)
+        alpha = c.alpha * (c.alpha_end / c.alpha) ** (s.step / (c.steps * self.turns))
+        k, log_rho = self.teammates(on, b, i, d.u["own"])
+        count = resampled(log_rho, b.mask, d.u["resample"])
+        e, own = self.advantage(on, b, i, k, alpha), at(on.own(b.now.obs), 2, i)
+        s, nu = self.descend(s, "nu", self.nu_loss, b, i, k, log_rho, count, alpha, d.u["pair"], only=i)
+        s, pi = self.descend(s, "pi", self.policy_loss, b, i, count, own, alpha, d.u, only=i)
+        s, fit = self.descend(s, "e", self.e_loss, b, i, e, count, own, d.u, only=i)
+        s, chain = self.descend(s, "chain", self.chain_loss, b, i, only=i)
+        s, bc = self.descend(s, "own", self.own_loss, b, when=i == 0)
+        return s, dict(loss_nu=nu, loss_policy=pi, loss_advantage=fit, loss_behavior=bc + chain, divergence=mean(b.mask, k))
+
+    def heads(self, f, obs, memory):
+        return f.pi(obs, memory=memory)

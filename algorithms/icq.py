@@ -1,0 +1,156 @@
+"""ICQ-MA: implicit constraint Q-learning with decomposed critics and policies (Yang et al., NeurIPS 2021).
+
+Values are bootstrapped from actions of the data alone, weighted towards the better ones; the softmax over the batch stands for the
+partition function Z(s) of the paper. n is the number of rows in the batch, k_i(s) >= 0 with sum 1 the mixer's weight of agent i.
+
+    Q_tot = sum_i k_i(s) Q_i(s, o_i, a_i)                                                                               (1)
+    v     = n softmax_batch(Q_tot / beta_critic) Q_tot, by the targets;    G = TD(lam) of v                             (2)
+    L(Q)  = E_D( G - Q_tot(s, a) )^2                                                                                    (3)
+    A_i   = Q_i(s, o_i, a_i) - E_{a ~ pi_i} Q_i(s, o_i, a),    w_i = n softmax_batch(A_i / beta)                        (4)
+    L(pi) = - E_D[ k_i(s) w_i log pi_i(a_i|o_i) ]                                                                       (5)
+
+The critic steps first; (4) and (5) use what it became.
+
+Fields that are accidents of the published code, off by default: `padded` (padding takes part in both softmaxes), `stepwise` (one
+optimiser step of the critic per time step of the window), `epsilon` (a share of uniformly random actions inside pi, .5 to .05).
+`mixer = "elu"` is the mixer of ICQ in CFCQL's code, Q_tot = ELU(Q W_1 + b_1) w_2 + V(s), with k ~ W_1 w_2 in (5).
+
+Deviations from the code (github.com/YiqinYang/ICQ at 5a4da85, and baseline_icq of github.com/thu-rllab/CFCQL at 3441019):
+ 1. n counts the rows of data at each time step; the code counts padding as well (`padded`).
+ 2. Discrete policies know which actions are legal before the softmax; the original masks and renormalises after it, the same thing.
+ 3. Policies do not see their last action beside the observation. A critic's heads a(.) + v are one layer. All networks have one width
+    (code: agents 64, critics 256).
+ 4. Targets follow by `tau` or are copied every `period` updates; the code copies after 600 steps of the critic.
+ 5. beta_critic = 1000, from the code, makes (2) nearly SARSA(lam); k_i stands outside of the exponent as in the code.
+ 6. Continuous actions: critics take them as input, and the expectation in (4) is a mean over `samples`.
+ 7. Greedy and sampled returns are both reported; the original samples, with a share epsilon of random actions.
+Checked: losses against plain numpy (tests/test_equations.py); beta to infinity is BC (tests/test_limits.py).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from core.errors import UserError
+from core.learner import Algorithm, Valued, informed, mean, returns
+from core.nets import AgentNet, Critic, Linear
+from core.optim import Adam, RMSprop
+from core.registry import ALGORITHMS
+from core.spaces import ILLEGAL
+
+
+class Mixer(nn.Module):
+    """(1), or with `elu` the mixer of CFCQL's code: Q_tot [...] and k [..., N] of q [..., N] and state [..., S]."""
+
+    def __init__(self, agents: int, state: int, embed: int, elu: bool):
+        super().__init__()
+        self.agents, self.embed, self.elu = agents, embed, elu
+        self.w1, self.w2 = Linear(state, agents * embed), Linear(state, embed)
+        if elu:
+            self.b1, self.v1, self.v2 = Linear(state, embed), Linear(state, embed), Linear(embed, 1)
+
+    def forward(self, q, state):
+        w1, w2 = self.w1(state).abs().unflatten(-1, (self.agents, self.embed)), self.w2(state).abs()
+        k = (w1 * w2[..., None, :]).sum(-1)
+        k = k / k.sum(-1, keepdim=True)
+        if not self.elu:
+            return (k * q).sum(-1), k
+        mixed = F.elu((q[..., None] * w1).sum(-2) + self.b1(state))
+        return (mixed * w2).sum(-1) + self.v2(F.relu(self.v1(state)))[..., 0], k
+
+
+@ALGORITHMS.register("icq")
+class ICQ(Algorithm):
+    paper = "ICQ-MA (Yang et al. 2021, NeurIPS, arXiv 2106.03400)"
+
+    @dataclass(frozen=True)
+    class Config(Valued):
+        lr: float = 5e-4  # learning rate of the policies
+        critic_lr: float = 1e-4  # learning rate of critic and mixer
+        optimiser: Literal["adam", "rmsprop"] = "rmsprop"  # how all of them learn
+        clip: float = 20.0  # largest norm of a gradient
+        share: bool = True  # one network told who it is, instead of one per agent
+        lam: float = 0.8  # of the TD(lam) targets
+        beta: float = 0.1  # temperature of the policies' weights
+        beta_critic: float = 1000.0  # temperature of the targets' weights
+        mixer: Literal["linear", "elu"] = "linear"  # (1), or CFCQL's
+        embed: int = 32  # width of the mixer
+        samples: int = 10  # draws of an own action where actions are continuous
+        epsilon: float = 0.0  # share of uniformly random actions inside discrete policies (their code: .5, later .05)
+        padded: bool = False  # padding takes part in the softmaxes (their code: true)
+        stepwise: bool = False  # a critic step per time step (their code: true)
+
+        def __post_init__(self):
+            super().__post_init__()
+            if min(self.critic_lr, self.beta, self.beta_critic, self.embed, self.samples) <= 0:
+                raise UserError("critic_lr, beta, beta_critic, embed and samples must be above 0")
+            if not (0 <= self.lam <= 1 and 0 <= self.epsilon < 1):
+                raise UserError("lam must lie in [0, 1] and epsilon in [0, 1)")
+
+    PAPER = {
+        # CFCQL's code: config/algs/baseline_icq.yaml, 128 whole episodes (their original ran 3s_vs_3z alone, with 32 of them)
+        "2s3z-*": dict(memory="gru", window=120, mixer="elu", clip=10.0, period=10, steps=1500),
+        "3s_vs_5z-*": dict(memory="gru", window=250, mixer="elu", clip=10.0, period=5, steps=500),
+        "5m_vs_6m-*": dict(memory="gru", window=70, mixer="elu", clip=10.0, period=10, steps=2800),
+        "6h_vs_8z-*": dict(memory="gru", window=150, mixer="elu", clip=10.0, period=5, steps=1850),
+        # this project's: the games are small and short
+        "xor-*": dict(gamma=0.0, batch=64, optimiser="adam", lr=1e-3, critic_lr=1e-3, steps=1000),
+        "mne*": dict(gamma=0.0, optimiser="adam", lr=1e-3, critic_lr=1e-3, steps=1000),
+        "bridge-*": dict(batch=32, tau=0.02, optimiser="adam", lr=1e-3, critic_lr=1e-3, steps=6000),
+    }
+
+    def nets(self):
+        c, n, a = self.cfg, self.spec, self.space
+        return dict(
+            pi=AgentNet(n.agents, n.obs, c.hidden, a.head, c.share, c.memory),
+            q=Critic(a, n.agents, n.state + n.obs, c.hidden, c.share),
+            mix=Mixer(n.agents, n.state, c.embed, c.mixer == "elu"),
+        )
+
+    def optimiser(self, name):
+        return (RMSprop if self.cfg.optimiser == "rmsprop" else Adam)(self.cfg.lr if name == "pi" else self.cfg.critic_lr)
+
+    def noise(self):
+        c = self.cfg
+        return dict(own=(c.batch, c.window, self.spec.agents, *self.space.draws(c.samples)))
+
+    def total(self, f, x):  # (1)
+        return f.mix(f.q(informed(x), x.act.unsqueeze(3))[..., 0], x.state)[0]
+
+    def softmax(self, x, mask):  # n softmax_batch(x), at every time step
+        if self.cfg.padded:
+            return len(x) * x.softmax(0)
+        return mask.sum(0) * torch.where(mask > 0, x, ILLEGAL).softmax(0)
+
+    def target(self, tg, b):  # (2); a next row is data where the step to it is
+        q = self.total(tg, b.next)
+        return returns(self.softmax(q / self.cfg.beta_critic, b.mask) * q, b, self.cfg.gamma, self.cfg.lam)
+
+    def critic_loss(self, on, tg, b, y):  # (3)
+        return mean(b.mask, (self.total(on, b.now) - y) ** 2)
+
+    def policy(self, f, b):
+        h, e = f.pi(b.now.obs), self.cfg.epsilon
+        return ((1 - e) * h.softmax(-1) + e / self.space.n).log() if e and self.space.kind == "discrete" else h
+
+    def weights(self, f, b, u):  # k_i(s) w_i of (4) and (5)
+        x = informed(b.now)
+        q = f.q(x, b.now.act.unsqueeze(3))[..., 0]
+        advantage = q - self.space.expect(lambda a: f.q(x, a), self.policy(f, b), b.now.legal, u)
+        return f.mix(q, b.now.state)[1] * self.softmax(advantage / self.cfg.beta, b.mask[..., None])
+
+    def policy_loss(self, on, tg, b, w):  # (5)
+        log_pi = self.space.log_prob(self.policy(on, b), b.now.act, b.now.legal)
+        return -mean(b.mask[..., None], w * log_pi)
+
+    def update(self, s, b, d):
+        descend = self.descend_in_time if self.cfg.stepwise else self.descend
+        s, q = descend(s, "q mix", self.critic_loss, b, self.target(self.targets(s), b))
+        s, pi = self.descend(s, "pi", self.policy_loss, b, self.weights(self.online(s), b, d.u["own"]))
+        return self.follow(s, "q mix"), dict(loss_critic=q, loss_policy=pi)
+
+    def heads(self, f, obs, memory):
+        return f.pi(obs, memory=memory)

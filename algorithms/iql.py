@@ -1,0 +1,92 @@
+"""MA-IQL: implicit Q-learning for every agent, centralised critics and decentralised policies (Kostrikov et al., ICLR 2022).
+
+The multi-agent form is the one that the CFCQL authors compare with: agents share the team's reward, critics see the state.
+
+    L(V_i)  = E_D |expectile - 1[u < 0]| u^2,    u = min_k Q_i^k(s, o_i, a_i) - V_i(s, o_i)                             (1)
+    L(Q_i)  = 1/2 sum_{k=1,2} E_D( r + gamma (1 - terminal) V_i(s', o_i') - Q_i^k(s, o_i, a_i) )^2                      (2)
+    L(pi_i) = - E_D[ min(exp(beta u), 100) log pi_i(a_i|o_i) ]                                                          (3)
+
+Q in (1) and (3) is the target's. V in (2) and u in (3) are from before the step of (1).
+
+Deviations from the code (github.com/thu-rllab/CFCQL at 3441019, baseline_iql):
+ 1. Each of the two critics has its own output layer; in the code the second uses the first one's.
+ 2. The learning rate is constant; the code's cosine has a period of ten million updates, which makes it constant as well.
+ 3. Policies do not see their last action beside the observation. All networks have one width (code: agents 64, critics 256).
+Checked: losses against plain numpy (tests/test_equations.py); beta = 0 is BC (tests/test_limits.py).
+"""
+
+import math
+from dataclasses import dataclass
+
+from core.errors import UserError
+from core.learner import Algorithm, Valued, informed, mean
+from core.nets import AgentNet, Critic
+from core.registry import ALGORITHMS
+
+LARGEST = math.log(100.0)  # of beta u
+
+
+@ALGORITHMS.register("iql")
+class IQL(Algorithm):
+    paper = "MA-IQL (Kostrikov et al. 2022, ICLR, as in CFCQL's code)"
+
+    @dataclass(frozen=True)
+    class Config(Valued):
+        share: bool = True  # one network told who it is, instead of one per agent
+        expectile: float = 0.7  # how near the value is to the best of the data
+        beta: float = 3.0  # inverse temperature of the policy's weights
+
+        def __post_init__(self):
+            super().__post_init__()
+            if not (0 < self.expectile < 1 and self.beta >= 0):
+                raise UserError("expectile must lie in (0, 1), and beta must not be negative")
+
+    PAPER = {
+        # their code: config/algs/baseline_iql.yaml, 128 whole episodes
+        "2s3z-*": dict(memory="gru", window=120, steps=1500),
+        "3s_vs_5z-*": dict(memory="gru", window=250, steps=500),
+        "5m_vs_6m-*": dict(memory="gru", window=70, steps=2800),
+        "6h_vs_8z-*": dict(memory="gru", window=150, steps=1850),
+        # this project's: the games are small and short
+        "xor-*": dict(gamma=0.0, batch=64, steps=1000),
+        "mne*": dict(gamma=0.0, steps=1000),
+        "bridge-*": dict(batch=32, tau=0.02, steps=6000),
+    }
+
+    def nets(self):
+        c, n, a = self.cfg, self.spec, self.space
+        seen = n.state + n.obs
+        return dict(
+            pi=AgentNet(n.agents, n.obs, c.hidden, a.head, c.share, c.memory),
+            q1=Critic(a, n.agents, seen, c.hidden, c.share),
+            q2=Critic(a, n.agents, seen, c.hidden, c.share),
+            v=AgentNet(n.agents, seen, c.hidden, 1, c.share),
+        )
+
+    def q(self, f, b):  # both critics, [B, L, N] each
+        return [q(informed(b.now), b.now.act.unsqueeze(3))[..., 0] for q in (f.q1, f.q2)]
+
+    def value_loss(self, on, tg, b, q):  # (1)
+        u = q - on.v(informed(b.now))[..., 0]
+        return mean(b.mask[..., None], (self.cfg.expectile - (u < 0).to(u.dtype)).abs() * u**2)
+
+    def critic_loss(self, on, tg, b, v_next):  # (2)
+        y = b.rew[..., None] + self.cfg.gamma * (1 - b.done[..., None]) * v_next
+        return sum(mean(b.mask[..., None], (y - q) ** 2) for q in self.q(on, b)) / 2
+
+    def policy_loss(self, on, tg, b, u):  # (3)
+        log_pi = self.space.log_prob(on.pi(b.now.obs), b.now.act, b.now.legal)
+        return -mean(b.mask[..., None], (self.cfg.beta * u).clamp(max=LARGEST).exp() * log_pi)
+
+    def update(self, s, b, d):
+        on, (q1, q2) = self.online(s), self.q(self.targets(s), b)
+        v, v_next = (on.v(informed(x))[..., 0] for x in (b.now, b.next))
+        u = q1.minimum(q2) - v
+        s, v = self.descend(s, "v", self.value_loss, b, q1.minimum(q2))
+        s, q = self.descend(s, "q1 q2", self.critic_loss, b, v_next)
+        s = self.follow(s, "q1 q2")
+        s, pi = self.descend(s, "pi", self.policy_loss, b, u)
+        return s, dict(loss_value=v, loss_critic=q, loss_policy=pi)
+
+    def heads(self, f, obs, memory):
+        return f.pi(obs, memory=memory)

@@ -1,0 +1,103 @@
+"""OMIGA: implicit global-to-local value regularisation (Wang et al., NeurIPS 2023).
+
+The joint values are linear in the local ones, w >= 0, so that the regularised optimum of the team splits into local problems that
+see actions of the data alone; each agent learns with its own share of the team's advantage:
+
+    Q_tot = sum_i w_i(s) Q_i(o_i, a_i) + b(s),    V_tot = sum_i w_i(s) V_i(o_i) + b(s)                                  (1)
+    z_i   = w_i(s) (Q_i(o_i, a_i) - V_i(o_i)) / alpha, cut to [-10, 10]                                                 (2)
+    L(Q)  = E_D( r + gamma (1 - terminal) V_tot(s') - Q_tot(s, a) )^2                                                   (3)
+    L(V)  = e^{-M} E_D[ exp(z_i) + w_i(s) V_i(o_i) / alpha ],    M = max(-1, largest z_i of the batch)                  (4)
+    L(pi) = - E_D[ exp(z_i) log pi_i(a_i|o_i) ]                                                                         (5)
+
+Targets: in (2) of Q and w, in (3) of V, w and b. V is online in (2), and (4) moves it.
+
+Deviations from the code (github.com/ZhengYinan-AIR/OMIGA at 39851c0, its SMAC branch at b0c3d13; alpha = 10 is a constant there):
+ 1. M, and every mean, leaves padding out. The factor e^{-M} keeps (4) finite; Adam divides most of it out again.
+ 2. The mixer sees the state once; in the code it sees one copy per agent, standardised within each vector.
+ 3. Discrete policies know which actions are legal. The code's do not, in training; the data's actions are legal, the policies change.
+ 4. Actions are clamped at 1 - 1e-6 in log pi (code: 1 - 1e-7, not a float32 number); Gaussian means are not clamped (code: +-9).
+ 5. Time limits are not terminations. The SMAC branch trains on returns-to-go in place of rewards, an accident of its loader: not here.
+Checked: losses against plain numpy (tests/test_equations.py); alpha to infinity is BC (tests/test_limits.py).
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from core.errors import UserError
+from core.learner import Algorithm, Valued, mean
+from core.nets import AgentNet, Critic, Mixer
+from core.registry import ALGORITHMS
+
+
+@ALGORITHMS.register("omiga")
+class OMIGA(Algorithm):
+    paper = "OMIGA (Wang et al. 2023, NeurIPS, arXiv 2307.11620)"
+
+    @dataclass(frozen=True)
+    class Config(Valued):
+        lr: float = 5e-4  # learning rate
+        clip: float = 1.0  # largest norm of a gradient
+        share: bool = True  # one network told who it is, instead of one per agent
+        alpha: float = 10.0  # weight of the behaviour regulariser
+        mixing: int = 64  # width of the mixer
+
+        def __post_init__(self):
+            super().__post_init__()
+            if self.alpha <= 0 or self.mixing < 1:
+                raise UserError("alpha and mixing must be above 0")
+
+    PAPER = {
+        # their code: OMIGA.py and main.py on MuJoCo, 1e6 updates of 128 transitions; run_madt_sc2.py on SMAC, about 15,000 updates
+        "halfcheetah_6x1-*": dict(hidden=256, steps=1_000_000),
+        "hopper_3x1-*": dict(hidden=256, steps=1_000_000),
+        "ant_2x4-*": dict(hidden=256, steps=1_000_000),
+        "5m_vs_6m-*": dict(hidden=256, steps=15_000),
+        "6h_vs_8z-*": dict(hidden=256, steps=15_000),
+        # this project's: the games are small and short
+        "xor-*": dict(gamma=0.0, alpha=1.0, batch=64, lr=1e-3, steps=1000),
+        "mne*": dict(gamma=0.0, alpha=1.0, lr=1e-3, steps=1000),
+        "bridge-*": dict(alpha=1.0, batch=32, tau=0.02, lr=1e-3, steps=6000),
+    }
+
+    def nets(self):
+        c, n, a = self.cfg, self.spec, self.space
+        return dict(
+            pi=AgentNet(n.agents, n.obs, c.hidden, a.head, c.share, c.memory),
+            q=Critic(a, n.agents, n.obs, c.hidden, c.share, c.memory),
+            v=AgentNet(n.agents, n.obs, c.hidden, 1, c.share, c.memory),
+            mix=Mixer(n, c.mixing),
+        )
+
+    def q(self, f, b):  # Q_i(o_i, a_i), [B, L, N]
+        return f.q(b.now.obs, b.now.act.unsqueeze(3))[..., 0]
+
+    def advantage(self, on, b, w, q):  # (2), and the w_i(s) V_i(o_i) / alpha of (4); w and q of the targets
+        v = w * on.v(b.now.obs)[..., 0] / self.cfg.alpha
+        return (w * q / self.cfg.alpha - v).clamp(-10, 10), v
+
+    def policy_loss(self, on, tg, b, z):  # (5)
+        log_pi = self.space.log_prob(on.pi(b.now.obs), b.now.act, b.now.legal)
+        return -mean(b.mask[..., None], z.exp() * log_pi)
+
+    def critic_loss(self, on, tg, b):  # (3)
+        (w, bias), (w_next, bias_next) = on.mix(b.now.state), tg.mix(b.next.state)
+        v_next = (w_next * self.ahead(tg.v, b.obs)[..., 0]).sum(-1) + bias_next
+        y = b.rew + self.cfg.gamma * (1 - b.done) * v_next
+        return mean(b.mask, (y - (w * self.q(on, b)).sum(-1) - bias) ** 2)
+
+    def value_loss(self, on, tg, b, w, q):  # (4)
+        z, v = self.advantage(on, b, w, q)
+        largest = torch.where(b.mask[..., None] > 0, z.detach(), -1.0).flatten().amax(0).clamp(min=-1)
+        return mean(b.mask[..., None], (z - largest).exp() + (-largest).exp() * v)
+
+    def update(self, s, b, d):
+        tg = self.targets(s)
+        seen = b, tg.mix(b.now.state)[0], self.q(tg, b)
+        s, pi = self.descend(s, "pi", self.policy_loss, b, self.advantage(self.online(s), *seen)[0])
+        s, q = self.descend(s, "q mix", self.critic_loss, b)
+        s, v = self.descend(s, "v", self.value_loss, *seen)
+        return self.follow(s, "q v mix"), dict(loss_policy=pi, loss_critic=q, loss_value=v)
+
+    def heads(self, f, obs, memory):
+        return f.pi(obs, memory=memory)

@@ -1,0 +1,24 @@
+"""The benchmark's protocol: what methods have in common on the larger tasks, so that tables compare methods and not budgets.
+
+A method's coefficients on a task are its paper's (PAPER in its file; this project's where the paper has none); network class and width,
+windows, minibatch and updates are these, the same for every method. On StarCraft they are those that the tables of InSPO and BC have,
+so that their published results are under the protocol as they are. On the small games every method has settings of this project, in its
+own PAPER. `run_benchmark.py --paper` leaves the protocol out and takes the papers' networks, minibatches and updates as well.
+"""
+
+from typing import Any
+
+SMAC = (
+    "3m", "8m", "25m", "5m_vs_6m", "8m_vs_9m", "10m_vs_11m", "27m_vs_30m", "MMM", "MMM2", "2s3z",
+    "3s5z", "3s5z_vs_3s6z", "3s_vs_3z", "3s_vs_4z", "3s_vs_5z", "1c3s5z", "2m_vs_1z", "corridor",
+    "6h_vs_8z", "2s_vs_1sc", "so_many_baneling", "bane_vs_bane", "2c_vs_64zg",
+)  # fmt: skip
+MUJOCO = ("halfcheetah_2x3", "halfcheetah_6x1", "hopper_3x1", "ant_2x4")
+
+BENCHMARK: dict[str, dict[str, Any]] = {  # globs of tasks -> fields; a method that lacks a field does without
+    **{
+        f"{name}-*": dict(memory="mlp", share=False, hidden=64, window=1, burn=0, batch=128 if name == "3m" else 64, steps=3000)
+        for name in SMAC
+    },
+    **{f"{name}-*": dict(memory="mlp", share=True, hidden=256, window=1, burn=0, batch=256, steps=100_000) for name in MUJOCO},
+}
