@@ -32,7 +32,7 @@ def train(algorithm, task, data, seeds, device, checkpoint, progress):
 
 # Forks command lines off a process that has the slow imports behind it, and says how they ended.
 FORKS = """
-import atexit, gc, json, os, runpy, sys, traceback
+import atexit, gc, json, os, runpy, signal, sys, traceback
 import core.sweep, h5py, matplotlib.figure, plots.rows, plots.stats, plots.style
 gc.freeze()  # forks share these pages until they end
 for line in sys.stdin:
@@ -44,6 +44,7 @@ for line in sys.stdin:
         print(pid, flush=True)
     else:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in its background without
         for fd, name in enumerate([os.devnull, *job["files"]]):
             os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), fd)
         sys.argv = [job["program"], *job["argv"]]

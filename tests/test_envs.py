@@ -12,7 +12,7 @@ from envs.bridge import Bridge, home
 from envs.matrix import XOR, MatrixGame, mne
 
 TASKS.discover()
-GAMES = [name for name, task in TASKS.items() if task.family in generate.BUILDERS]
+GAMES = [name for name, task in TASKS.items() if task.family in ("xor", "mne", "bridge")]
 RECORDINGS = Path(__file__).parents[2] / "shared" / "data" / "alberdice"
 recorded = pytest.mark.skipif(not RECORDINGS.exists(), reason="the recordings of AlberDICE are not beside the repository")
 
