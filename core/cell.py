@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from core import trainer
+from core import policies, trainer
 from core.errors import UserError
 from core.files import whole, writing
 from core.learner import Common
@@ -82,7 +82,7 @@ class Cell:
     def run(self, device: str = "cpu", progress: trainer.Progress = lambda step, score: None, wait: bool = True) -> bool:
         """Fill the cell, unless another process is at it: then wait for that one, or return False.
 
-        The CSV appears when it is complete; the JSON beside it first, so that there is no CSV without one.
+        The CSV appears when it is complete; the policies and the JSON beside it first, so that there is no CSV without them.
         """
         path = self.path.with_name(f".{self.task}-{self.family}.lock")
         lock = FileLock(path)  # released by the system when its holder dies
@@ -108,7 +108,8 @@ class Cell:
         for part in self.path.parent.glob(f".*{self.path.stem}.*.part*"):  # of processes that were killed: we hold the lock
             part.unlink(missing_ok=True)
         checkpoint = self.path.with_name(f".{self.path.stem}.checkpoint")
-        rows = trainer.train(algorithm, task, data, self.seeds, device, checkpoint, progress)
+        rows, *end = trainer.train(algorithm, task, data, self.seeds, device, checkpoint, progress)
+        policies.save(self.algo, self.task, algorithm, self.seeds, *end, self.path.with_suffix(policies.SUFFIX))
         about = {
             "algo": self.algo,
             "task": self.task,

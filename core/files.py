@@ -1,15 +1,27 @@
-"""Files appear whole or not at all."""
+"""Files appear whole or not at all, and what was kept is known to be what comes back."""
 
 import errno
+import hashlib
+import io
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
 
 from core.errors import UserError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DIGEST = 32  # bytes of the checksum in front of what is kept
+DAMAGE = (ValueError, TypeError, AttributeError, LookupError, RuntimeError, EOFError, UnpicklingError)  # what torch raises over it
+
+
+class Damaged(Exception):
+    """A file that is not what was kept; why, in a few words."""
 
 
 @contextmanager
@@ -38,3 +50,22 @@ def whole(path: Path) -> Iterator[Path]:
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+
+def keep(x: Any, path: Path) -> None:
+    """Tensors and plain values, behind a checksum: torch does not see changed bytes."""
+    image = io.BytesIO()  # in memory: torch hides a full disk in a RuntimeError
+    torch.save(x, image)
+    with whole(path) as part:
+        part.write_bytes(hashlib.sha256(image.getbuffer()).digest() + image.getbuffer())
+
+
+def kept(path: Path) -> Any:
+    """What `keep` was given. Damaged; OSError."""
+    content = path.read_bytes()
+    try:
+        if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
+            raise ValueError("wrong checksum")
+        return torch.load(io.BytesIO(content[DIGEST:]), weights_only=True, map_location="cpu")
+    except DAMAGE as e:
+        raise Damaged((str(e).strip() or type(e).__name__).splitlines()[0][:80]) from None

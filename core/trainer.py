@@ -1,11 +1,8 @@
 """One cell's training: draw, update, now and then evaluate; rows out. Killed and started again, it gives the same rows."""
 
-import hashlib
-import io
 import time
 from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -14,11 +11,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from core.evaluate import Evaluator
-from core.files import whole
+from core.files import Damaged, keep, kept
 from core.learner import Algorithm
 from core.types import State, Task
 from datasets.format import Dataset
-from datasets.scale import standardised
+from datasets.scale import Scale, standardised
 from datasets.windows import Sampler
 
 POINTS = 20  # evaluations after the first, at step 0
@@ -26,8 +23,6 @@ EPISODES, FINAL = 32, 320  # episodes of an evaluation, and of the last one
 TRACE_FROM, COMPILE_FROM = 100, 4000  # calls of `update` from which it pays to trace it (2 s), and to compile it (about 80 s)
 LOOK = 100  # calls between looks at the losses
 SAVE = 20.0  # seconds between checkpoints
-DIGEST = 32  # bytes of the checksum in front of a checkpoint
-DAMAGE = (ValueError, TypeError, AttributeError, LookupError, RuntimeError, EOFError, UnpicklingError)  # what torch raises over it
 
 Row = tuple[int, int, str, float]  # seed, step, metric, value
 Progress = Callable[[int, float | None], None]  # updates done, last mean return
@@ -39,8 +34,9 @@ class Diverged(Exception):
 
 def train(
     algorithm: Algorithm, task: Task, data: Dataset, seeds: tuple[int, ...], device: str, checkpoint: Path, progress: Progress
-) -> list[Row]:
-    """Rows of all seeds, trained as one batch; `checkpoint` is written on the way and read if it is there."""
+) -> tuple[list[Row], State, Scale]:
+    """Rows of all seeds, trained as one batch, where they ended, and the scale of the observations that they act on; `checkpoint` is
+    written on the way and read if it is there."""
     torch.set_num_threads(1)  # the same sums on every machine, and one cell per core
     cfg, turns = algorithm.cfg, algorithm.turns
     data, scale = standardised(data)
@@ -68,7 +64,7 @@ def train(
             run = Run(run.state, run.rows + rows, {}, run.done)
             progress(point, float(scores["return"].mean()))
     evaluate.close()
-    return run.rows
+    return run.rows, run.state, scale
 
 
 class Run:
@@ -79,25 +75,18 @@ class Run:
 
     def save(self, path: Path) -> None:
         leaves, _ = tree_flatten(self.state)
-        image = io.BytesIO()  # in memory: torch hides a full disk in a RuntimeError
-        torch.save([leaves, self.rows, self.sums, self.done, self.counted], image)
-        with whole(path) as part:
-            part.write_bytes(hashlib.sha256(image.getbuffer()).digest() + image.getbuffer())
+        keep([leaves, self.rows, self.sums, self.done, self.counted], path)
 
     def load(self, path: Path, device: str) -> "Run":
         """The saved run, in the structure of this one; this one, with a note, if the file is damaged."""
-        content = path.read_bytes()
         try:
-            if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:  # torch does not see changed bytes
-                raise ValueError("wrong checksum")
-            leaves, *rest = torch.load(io.BytesIO(content[DIGEST:]), weights_only=True, map_location="cpu")
+            leaves, *rest = kept(path)
             mine, structure = tree_flatten(self.state)
             if [x.shape for x in leaves] != [x.shape for x in mine]:
-                raise ValueError("made by other code")
+                raise Damaged("made by other code")
             return Run(tree_unflatten([x.to(device) for x in leaves], structure), *rest)  # the rest stays where it was made
-        except DAMAGE as error:
-            why = (str(error).strip() or type(error).__name__).splitlines()[0][:80]
-            print(f"note: {path} cannot be used ({why}); training starts from the beginning")
+        except (Damaged, ValueError, TypeError, AttributeError) as e:
+            print(f"note: {path} cannot be used ({e}); training starts from the beginning")
             return self
 
 

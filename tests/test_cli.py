@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from core import policies
 from tests.project import ROOT, Ended, Project, leftovers, project_in, results, trained
 
 SMALL = ["--set", "steps=20", "hidden=8", "batch=8"]
@@ -71,6 +72,7 @@ def test_csv_and_json_hold_what_is_promised(swept):
         with (swept / name).open() as file:
             rows = list(csv.DictReader(file))
         about = json.loads((swept / name).with_suffix(".json").read_text())
+        assert policies.load((swept / name).with_suffix(".policies")).seeds == (0, 1)
         assert list(rows[0]) == ["algo", "task", "seed", "step", "metric", "value"]
         assert {row["seed"] for row in rows} == {"0", "1"}
         assert {row["algo"] for row in rows} == {about["algo"]}

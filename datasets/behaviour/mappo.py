@@ -6,13 +6,10 @@ is whole episodes.
 """
 
 import argparse
-import io
 import math
-import struct
 import sys
 import time
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -22,18 +19,20 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from core.errors import UserError
-from core.files import whole, writing
+from core.files import Damaged, keep, kept, writing
 from datasets.behaviour.play import Episodes, play
 from datasets.behaviour.policy import Net, Policy, kernel, rounded, save
 from envs.smac.maps import Map, find
 from envs.smac.vector import Smac
-from envs.smac.views import default_terms
+from envs.smac.views import Terms, default_terms
 
 GAMMA, LAMBDA = 0.99, 0.95
 RATE, ENTROPY, NORM = 5e-4, 0.01, 10.0
 EPOCHS, PARTS = 5, 4  # passes over a batch, updates in a pass
 CLIP = {"5m_vs_6m": 0.05, "8m_vs_9m": 0.05, "3s_vs_5z": 0.1, "3s5z_vs_3s6z": 0.05}  # otherwise 0.2
-STRICT = {"3s_vs_5z"}  # maps trained with SMAC's reward_only_positive=False: the default pays for shields that recover, and was milked
+STRICT = {"3s_vs_5z", "6h_vs_8z"}  # SMAC's reward_only_positive=False: the default pays for shields that recover, and was milked
+SLOW = {"6h_vs_8z": 0.6}  # share of their speed at which enemies walk at first, so that keeping away pays; then as fast as half is won
+PACE = 0.01  # that this share gains by a batch in which all is won, and loses by one in which nothing is
 HIDDEN, CRITIC = 64, 128  # hidden units of the policy and of the critic
 BATCH = 4096  # steps, about: as many episodes as make so many if they are as long as the last ones
 LEAST = 0.1  # standard deviation by which an input is divided, or the first sight of something rare would be all there is
@@ -41,7 +40,6 @@ EPISODES = 256  # played by each policy that is saved, sampled and greedy
 FIRST, GROWTH, LATE = 10_000, 1.5, 20  # steps before the first saved policy, then that much more each time, then in so many equal parts
 SAVE = 60.0  # seconds between checkpoints of the training itself
 EVALUATION = 1 << 40  # seeds of the episodes that measure
-DAMAGE = (ValueError, TypeError, AttributeError, LookupError, RuntimeError, EOFError, UnpicklingError, struct.error)  # of torch
 
 EXAMPLES = """examples:
   python -m datasets.behaviour.mappo 3m --steps 5e6 --out trained/3m
@@ -101,6 +99,16 @@ def network(inputs: int, hidden: int, outputs: int, last: float) -> nn.Sequentia
     return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
 
 
+class Lesson(Smac):
+    """Battles whose enemies walk at a share of their speed."""
+
+    def __init__(self, name: str, lanes: int, terms: Terms, speed: float):
+        super().__init__(name, lanes, terms=terms)
+        kinds = self.battles.field.kinds.copy()
+        kinds["step"][self.map.n :] *= speed
+        self.battles.field = self.battles.field._replace(kinds=kinds)
+
+
 class Mappo:
     """One training: networks, what normalises their inputs, and how far it is."""
 
@@ -113,6 +121,7 @@ class Mappo:
         self.clip = CLIP.get(map.name, 0.2)
         self.steps, self.episodes, self.saved = 0, 0, 0
         self.lanes = BATCH // map.limit
+        self.speed = SLOW.get(map.name, 1.0)
         self.marks = 0, 0  # points of saving passed, tenths of the win rate reached in training
 
     def policy(self) -> Policy:
@@ -164,6 +173,7 @@ class Mappo:
         self.steps += len(played.rewards)
         self.episodes += len(played.won)
         self.lanes = max(8, BATCH // round(played.lengths.mean()))
+        self.speed = min(1.0, max(SLOW.get(self.map.name, 1.0), self.speed + PACE * (2 * float(played.won.mean()) - 1)))
 
     def descend(self, which: int, output: Tensor, slope: Tensor) -> None:
         """One step against the gradient; slope: of the loss, at the network's output."""
@@ -179,7 +189,7 @@ class Mappo:
 
     # --- going on later
 
-    PLAIN = ("total", "seed", "steps", "episodes", "lanes", "saved", "marks")
+    PLAIN = ("total", "seed", "steps", "episodes", "lanes", "speed", "saved", "marks")
 
     def dump(self) -> dict[str, Any]:
         nets = {"actor": self.actor.state_dict(), "critic": self.critic.state_dict(), "adam": [x.state_dict() for x in self.adam]}
@@ -260,42 +270,36 @@ def train(map: Map, total: int, seed: int, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     if state.exists():
         try:
-            run.restore(torch.load(state, weights_only=True))
+            run.restore(kept(state))
         except UserError as e:
             raise UserError(f"{folder} holds another training ({e}): choose another folder, or delete it") from None
-        except DAMAGE as e:
-            raise UserError(f"{state} is damaged ({type(e).__name__}): delete it to train from the start") from None
+        except (Damaged, LookupError, TypeError, ValueError, RuntimeError) as e:
+            raise UserError(f"{state} is damaged ({' '.join(str(e).split())[:80]}): delete it to train from the start") from None
 
     judge, when, terms = Smac(map.name, EPISODES), points(total), default_terms(map)
     if map.name in STRICT:
         terms = terms._replace(only_positive=False)
     bar = tqdm(total=total, initial=run.steps, unit="step", unit_scale=True, disable=not sys.stderr.isatty(), desc=map.name)
-    level, kept = 0, time.monotonic()
+    level, wrote = 0, time.monotonic()
     while True:
         marks = sum(point <= run.steps for point in when), max(level, run.marks[1])
-        if marks > run.marks or time.monotonic() - kept > SAVE:
+        if marks > run.marks or time.monotonic() - wrote > SAVE:
             if marks > run.marks:
                 policy, line = measure(judge, run.policy())
                 save(policy, folder / f"policy-{run.saved:02}.npz")
-                tqdm.write(f"{map.name} {run.saved:02}  steps {run.steps:>10,}  {line}")
+                pace = "" if run.speed == 1 else f"  (in training, enemies at {run.speed:.3f} of their speed)"
+                tqdm.write(f"{map.name} {run.saved:02}  steps {run.steps:>10,}  {line}{pace}")
                 sys.stdout.flush()
                 run.saved, run.marks = run.saved + 1, marks
-            keep(run, state)
-            kept = time.monotonic()
+            keep(run.dump(), state)
+            wrote = time.monotonic()
         if run.steps >= total:
             break
-        played = play(Smac(map.name, run.lanes, terms=terms), run.policy(), np.arange(run.episodes, run.episodes + run.lanes), seed)
+        played = play(Lesson(map.name, run.lanes, terms, run.speed), run.policy(), np.arange(run.episodes, run.episodes + run.lanes), seed)
         run.learn(played)
-        level = int(10 * played.won.mean())
+        level = int(10 * played.won.mean()) if run.speed == 1 else 0
         bar.update(len(played.rewards))
     bar.close()
-
-
-def keep(run: Mappo, path: Path) -> None:
-    content = io.BytesIO()
-    torch.save(run.dump(), content)
-    with whole(path) as part:
-        part.write_bytes(content.getbuffer())
 
 
 def parser() -> argparse.ArgumentParser:

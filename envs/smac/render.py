@@ -1,6 +1,7 @@
 """Pictures of episodes: python -m envs.smac.render 3m --policy random --out episode.gif"""
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ FINE = 3  # drawn so many times larger, for smooth edges
 MILLISECONDS, LAST = 120, 1800  # a step is shown this long (0.36 s in the game), the end of the episode longer
 COLOURS = 64  # of a GIF
 ENDINGS = (".gif", ".mp4", ".png")
+RUN = re.compile(r"(.+\.policies)(?::(\d+))?")
 
 Colour = tuple[int, ...]
 PAPER, GROUND, EDGE, INK, QUIET = (226, 224, 219), (250, 249, 246), (168, 163, 154), (30, 30, 30), (110, 108, 104)
@@ -48,7 +50,8 @@ examples:
   python -m envs.smac.render 3s_vs_5z --policy expert --out kiting.gif
   python -m envs.smac.render 6h_vs_8z --policy heuristic --seed 3 --out focus.mp4
   python -m envs.smac.render corridor --policy random --step 12 --out neck.png
-  python -m envs.smac.render 3m --policy my/checkpoint.npz"""
+  python -m envs.smac.render 3m --policy my/checkpoint.npz
+  python -m envs.smac.render 3m --policy results/runs/inspo/3m-medium-0123456789ab.policies:4   the run's seed 4"""
 
 
 class Shot(NamedTuple):
@@ -204,7 +207,8 @@ Player = Callable[[Smac, Seen, int], np.ndarray]  # environment, what is seen, s
 
 
 def player(policy: str, map: Map, seed: int) -> Player:
-    """`heuristic`, `random`, the name of a shipped policy, or a checkpoint's path. UserError: there is none like that."""
+    """`heuristic`, `random`, the name of a shipped policy, or the path of a checkpoint or of a run's policies (of its first seed, or
+    PATH:SEED). UserError: there is none like that."""
     from datasets.behaviour import SHIPPED
     from datasets.behaviour.policy import act, load, uniform, uniforms
 
@@ -216,9 +220,22 @@ def player(policy: str, map: Map, seed: int) -> Player:
         net = uniform(map)
     elif policy in shipped or policy.endswith(".npz"):
         net = load(shipped.get(policy, Path(policy)), map)
+    elif found := RUN.fullmatch(policy):
+        return trained(Path(found[1]), found[2], map)
     else:
         raise UserError(f"no policy {policy!r} for {map.name}; {suggest(policy, ['heuristic', 'random', *shipped])}")
     return lambda env, seen, step: act(net, seen.obs, seen.legal, uniforms(0, np.array([seed]), step, map.n))[0]
+
+
+def trained(path: Path, seed: str | None, map: Map) -> Player:
+    """The greedy policy of a finished run."""
+    from core import policies
+
+    run = policies.load(path)
+    if run.task.rpartition(":")[2].rpartition("-")[0] != map.name:
+        raise UserError(f"{path}: policies for {run.task}, not for {map.name}")
+    play = run.player(run.seeds[0] if seed is None else int(seed))
+    return lambda env, seen, step: play(seen)
 
 
 def record(map: Map, play: Player, seed: int) -> list[Shot]:
@@ -296,7 +313,8 @@ def parser() -> argparse.ArgumentParser:
         "--policy",
         default="heuristic",
         metavar="NAME",
-        help="heuristic (SMAC's own, the default), random, a shipped one (expert, medium, ...), or the path of a checkpoint (.npz)",
+        help="heuristic (SMAC's own, the default), random, a shipped one (expert, medium, ...), the path of a checkpoint (.npz), or of "
+        "what a run of the benchmark saved beside its CSV (.policies; .policies:4 is its seed 4)",
     )
     cli.add_argument("--seed", type=int, default=0, metavar="K", help="of the episode (default: 0)")
     cli.add_argument("--out", type=Path, default=Path("episode.gif"), metavar="FILE", help=".gif (default: episode.gif), .mp4 or .png")

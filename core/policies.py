@@ -1,0 +1,69 @@
+"""The networks of a finished run, in a file beside its CSV: to look at, and to play with."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.errors import UserError
+from core.files import Damaged, keep, kept
+from core.learner import Algorithm, Nets
+from core.registry import ALGORITHMS, TASKS
+from core.types import State
+from datasets.scale import Scale
+from envs.api import Seen
+
+SUFFIX = ".policies"
+
+
+class Policies(NamedTuple):
+    """What was trained together, one policy per seed."""
+
+    algorithm: Algorithm
+    task: str
+    seeds: tuple[int, ...]
+    params: dict[str, Tensor]  # [S, ...]
+    scale: Scale  # of observations
+
+    def player(self, seed: int) -> Callable[[Seen], np.ndarray]:
+        """The greedy policy of that seed, called with what E lanes see, step after step from the episodes' start -> actions [E, N(, D)]."""
+        if seed not in self.seeds:
+            raise UserError(f"this run has no seed {seed}; it has {', '.join(map(str, self.seeds))}")
+        params = {name: p[self.seeds.index(seed)] for name, p in self.params.items()}
+        f, memory = Nets(self.algorithm.modules, params), None
+
+        @torch.no_grad()
+        def play(seen: Seen) -> np.ndarray:
+            nonlocal memory
+            memory = self.algorithm.memory(len(seen.obs)) if memory is None else memory
+            obs = torch.as_tensor(self.scale(seen.obs)).to(torch.get_default_dtype())
+            action, memory = self.algorithm.act(f, obs, torch.as_tensor(seen.legal), memory)
+            return action.numpy()
+
+        return play
+
+
+def save(algo: str, task: str, algorithm: Algorithm, seeds: tuple[int, ...], state: State, scale: Scale, path: Path) -> None:
+    params = {name: p.cpu() for name, p in state.params.items()}
+    about = {"algo": algo, "task": task, "config": dataclasses.asdict(algorithm.cfg), "seeds": list(seeds)}
+    keep(about | {"params": params, "scale": [torch.as_tensor(x) for x in scale]}, path)
+
+
+def load(path: Path) -> Policies:
+    """UserError: there is no such file, it is damaged, or made by other code."""
+    try:
+        x = kept(path)
+        cls, task = ALGORITHMS.discover()[x["algo"]], TASKS.discover()[x["task"]]
+        algorithm = cls(cls.Config(**x["config"]), task.spec)
+        shapes = {name: (len(x["seeds"]), *p.shape[1:]) for name, p in algorithm.init([0]).params.items()}
+        if {name: tuple(p.shape) for name, p in x["params"].items()} != shapes:
+            raise Damaged("made by other code")
+        return Policies(algorithm, x["task"], tuple(x["seeds"]), x["params"], Scale(*(y.numpy() for y in x["scale"])))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; every finished run has one beside its CSV") from None
+    except (Damaged, OSError, UserError, AttributeError, LookupError, TypeError, ValueError) as e:
+        raise UserError(f"{path} holds no policies that can be used ({e or type(e).__name__}); run its benchmark again") from None
