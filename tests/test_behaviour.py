@@ -14,6 +14,7 @@ from datasets.behaviour.play import play
 from datasets.behaviour.policy import Net, Policy, act, exp, load, log, rounded, save, shapes, uniform, uniforms
 from envs.smac.maps import find
 from envs.smac.vector import Smac
+from envs.smac.views import default_terms
 
 MAP = find("3m")
 
@@ -265,6 +266,30 @@ def test_an_interrupted_training_goes_on_as_if_it_was_not(short, tmp_path, monke
     assert len(names) >= 3
     assert all((tmp_path / "once" / name).read_bytes() == (tmp_path / "twice" / name).read_bytes() for name in names)
     assert len(list((tmp_path / "twice").glob("*.npz"))) == len(names)
+
+
+def test_enemies_of_a_lesson_walk_slowly(monkeypatch):
+    map = find("6h_vs_8z")
+
+    def walked(env) -> np.ndarray:
+        env.reset([0])
+        start = env.battles.frame[0, map.n :, :2].copy()
+        env.step(np.ones((1, map.n), int))
+        return np.hypot(*(env.battles.frame[0, map.n :, :2] - start).T)
+
+    slow, fast = walked(mappo.Lesson(map.name, 1, default_terms(map), 0.5)), walked(Smac(map.name, 1))
+    assert 0.4 < slow.max() <= 2.25 / 4 + 1e-9 and 0.9 < fast.max() <= 2.25 / 2 + 1e-9  # 2.25 cells a second
+
+    monkeypatch.setitem(mappo.SLOW, MAP.name, 0.6)
+    run = mappo.Mappo(MAP, 1000, 0)
+    assert run.speed == 0.6
+    played = play(Smac(MAP.name, 8), run.policy(), range(8))
+    for won, speed in ((True, 0.61), (True, 0.62), (False, 0.61), (False, 0.6), (False, 0.6)):  # never below where it began
+        run.learn(played._replace(won=np.full(8, won)))
+        assert run.speed == pytest.approx(speed)
+    run.speed = 0.995
+    run.learn(played._replace(won=np.full(8, True)))
+    assert run.speed == 1.0
 
 
 def test_mistakes_at_the_trainer(short, tmp_path, capsys):
