@@ -278,7 +278,7 @@ def test_enemies_of_a_lesson_walk_slowly(monkeypatch):
         return np.hypot(*(env.battles.frame[0, map.n :, :2] - start).T)
 
     slow, fast = walked(mappo.Lesson(map.name, 1, default_terms(map), 0.5)), walked(Smac(map.name, 1))
-    assert 0.4 < slow.max() <= 2.25 / 4 + 1e-9 and 0.9 < fast.max() <= 2.25 / 2 + 1e-9  # 2.25 cells a second
+    np.testing.assert_allclose([np.median(slow), np.median(fast)], [2.25 / 4, 2.25 / 2], atol=0.01)  # 2.25 cells a second; some push
 
     monkeypatch.setitem(mappo.SLOW, MAP.name, 0.6)
     run = mappo.Mappo(MAP, 1000, 0)
