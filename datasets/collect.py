@@ -29,7 +29,7 @@ from envs.smac.vector import Smac
 
 EPISODES = 5000
 FEWER = {  # where so many would be more than about 400 MB in memory
-    **dict.fromkeys(("8m", "8m_vs_9m", "2s3z", "3s_vs_3z", "3s_vs_4z"), 2000),
+    **dict.fromkeys(("8m", "8m_vs_9m", "2s3z", "3s_vs_3z", "3s_vs_4z", "6h_vs_8z"), 2000),
     **dict.fromkeys(("10m_vs_11m", "MMM", "MMM2", "3s5z", "1c3s5z", "3s_vs_5z", "2c_vs_64zg", "so_many_baneling"), 1000),
     **dict.fromkeys(("3s5z_vs_3s6z", "corridor"), 500),
     **dict.fromkeys(("25m", "27m_vs_30m", "bane_vs_bane"), 200),

@@ -31,7 +31,7 @@ RATE, ENTROPY, NORM = 5e-4, 0.01, 10.0
 EPOCHS, PARTS = 5, 4  # passes over a batch, updates in a pass
 CLIP = {"5m_vs_6m": 0.05, "8m_vs_9m": 0.05, "3s_vs_5z": 0.1, "3s5z_vs_3s6z": 0.05}  # otherwise 0.2
 STRICT = {"3s_vs_5z", "6h_vs_8z"}  # SMAC's reward_only_positive=False: the default pays for shields that recover, and was milked
-SLOW = {"6h_vs_8z": 0.6, "2c_vs_64zg": 0.6}  # share of their speed at which enemies walk at first, so that keeping away pays
+SLOW = {"6h_vs_8z": 0.6}  # share of their speed at which enemies walk at first, so that keeping away pays
 PACE = 0.01  # that this share gains by a batch in which all is won, and loses by one in which nothing is; at most 1
 HIDDEN, CRITIC = 64, 128  # hidden units of the policy and of the critic
 BATCH = 4096  # steps, about: as many episodes as make so many if they are as long as the last ones
