@@ -124,28 +124,68 @@ def pack(
     **provenance: str,
 ) -> Dataset:
     """Padded episodes -> Dataset. What lies behind an episode's end is dropped. Actions out of range raise UserError."""
-    step = np.arange(actions.shape[1]) < lengths[:, None]
-    row = np.arange(obs.shape[1]) <= lengths[:, None]
-    last = np.arange(actions.shape[1]) == lengths[:, None] - 1
-    space, actions = task.spec.space, actions[step]
+    step, row = (np.arange(x.shape[1]) < lengths[:, None] + more for x, more in ((actions, 0), (obs, 1)))
+    return join(
+        task,
+        lengths,
+        obs=obs[row],
+        state=state[row],
+        legal=legal[row],
+        actions=actions[step],
+        rewards=rewards[step],
+        terminated=terminated,
+        won=won,
+        seed=seed,
+        **provenance,
+    )
+
+
+def join(
+    task: Task,
+    lengths: np.ndarray,  # [E] int
+    *,
+    obs: np.ndarray,  # [T+E, N, O]
+    state: np.ndarray,  # [T+E, S]
+    legal: np.ndarray | None = None,  # [T+E, N, A]; None: everything
+    actions: np.ndarray,  # [T, N] or [T, N, D]
+    rewards: np.ndarray,  # [T]
+    terminated: np.ndarray,  # [E] bool; an episode that did not terminate was truncated
+    won: np.ndarray | int = -1,  # [E]
+    seed: np.ndarray | int = -1,  # [E]
+    behaviour_logp: np.ndarray | None = None,  # [T, N]; None: unknown
+    **provenance: str,
+) -> Dataset:
+    """Episodes end to end -> Dataset, in the types of the format. Actions out of range raise UserError."""
+    space, count, steps = task.spec.space, len(lengths), int(lengths.sum())
     if space.kind == "discrete" and actions.size and (actions.min() < 0 or actions.max() >= space.width):
         raise UserError(f"actions {actions.min()} .. {actions.max()} in the data; {task.name} has actions 0 .. {space.width - 1}")
     with np.errstate(over="ignore"):  # what no float32 can hold becomes infinite, and `problems` says where
-        obs, state, rewards = (x.astype("<f4") for x in (obs[row], state[row], rewards[step]))
+        obs, state, rewards = (np.ascontiguousarray(x, "<f4") for x in (obs, state, rewards))
+    ends = np.zeros((2, steps), bool)
+    ends[:, np.cumsum(lengths) - 1] = terminated, ~terminated
+    everything = np.broadcast_to(True, (steps + count, task.spec.agents, space.legal))
     return Dataset(
         obs=obs,
         state=state,
-        legal=legal[row].astype(bool),
+        legal=everything if legal is None else legal.astype(bool),
         actions=actions.astype(_action_dtype(space.kind, space.width)),
         rewards=rewards,
-        terminated=(last & terminated[:, None])[step],
-        truncated=(last & ~terminated[:, None])[step],
-        behaviour_logp=np.zeros((step.sum(), 0), "<f4"),
+        terminated=ends[0],
+        truncated=ends[1],
+        behaviour_logp=np.zeros((steps, 0), "<f4") if behaviour_logp is None else behaviour_logp.astype("<f4"),
         offset=np.concatenate([[0], np.cumsum(lengths)]).astype("<i8"),
-        won=won.astype("i1"),
-        seed=seed.astype("<i8"),
+        won=np.broadcast_to(won, count).astype("i1"),
+        seed=np.broadcast_to(seed, count).astype("<i8"),
         meta=card(task) | {key: provenance.get(key, "") for key in PROVENANCE},
     )
+
+
+def joined(some: list[Dataset]) -> Dataset:
+    """The episodes of all of them, with the `meta` of the first. There is at least one."""
+    starts = np.cumsum([0, *(d.steps for d in some)])
+    arrays = {name: np.concatenate([getattr(d, name) for d in some]) for name in PATHS if name != "offset"}
+    offset = np.concatenate([[0], *(d.offset[1:] + start for d, start in zip(some, starts))]).astype("<i8")
+    return Dataset(**arrays, offset=offset, meta=dict(some[0].meta))
 
 
 def card(task: Task) -> dict[str, Any]:
@@ -190,16 +230,11 @@ def save(d: Dataset, path: str | Path) -> None:
 def writer(path: str | Path, meta: dict[str, Any]) -> Iterator["Writer"]:
     """Adds episodes to a new file at `path`, which appears when the block ends well. `meta` may be completed inside the block."""
     path = Path(path)
-    with whole(path) as part, _Blind(part) as file:
-        f = h5py.File(file, "w", userblock_size=SEAL, libver=("v110", "v110"))  # from 1.10 on with checksums of the structure
-        out = Writer(path, f, meta, file.check)
-        try:
+    with whole(path) as part, Blind(part) as file:
+        with file.hdf5(userblock_size=SEAL, libver=("v110", "v110")) as f:  # from 1.10 on with checksums of the structure
+            out = Writer(path, f, meta, file.check)
             yield out
             out.finish()
-        finally:
-            with suppress(*DAMAGE) if file.error else nullcontext():
-                f.close()
-        file.check()
         file.seek(SEAL)
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
@@ -264,8 +299,18 @@ class Writer:
         self.check()
 
 
-class _Blind(io.FileIO):
+class Blind(io.FileIO):
     """A file that libhdf5 may write to on a full disk: it goes wild over a failed write, so it does not learn of it. `check` raises it."""
+
+    @contextmanager
+    def hdf5(self, **how) -> Iterator[h5py.File]:
+        f = h5py.File(self, "w", **how)
+        try:
+            yield f
+        finally:
+            with suppress(*DAMAGE) if self.error else nullcontext():
+                f.close()
+        self.check()
 
     def __init__(self, path: Path):
         super().__init__(path, "w+")
