@@ -102,7 +102,7 @@ def _episode(group: h5py.Group, name: str, agents: list[str], spaces: list[dict]
         task,
         np.array([n]),
         obs=obs,
-        state=obs.reshape(n + 1, -1)[:, : sum(widths)] if state is None else state,
+        state=np.concatenate([x[f"observations/{i}"].reshape(n + 1, -1) for i in agents], 1) if state is None else state,
         legal=None if legal is None else np.stack(legal, 1) != 0,
         actions=actions.reshape(n, count, -1) if task.spec.space.kind == "continuous" else actions.reshape(n, count),
         rewards=x["rewards"],
