@@ -76,7 +76,7 @@ def open(source: Path) -> Iterator[Recording]:
             if "next_observations" in x
             else ["the last observation of each episode is not in the recording: the last but one is repeated"]
         )
-        notes += ["the last episode was cut short"] * (not (over | cut)[-1])
+        notes += ["the last episode was cut short"] * (not bool((over | cut)[-1]))
         yield Recording(
             source,
             Spec(

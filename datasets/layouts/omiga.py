@@ -68,7 +68,7 @@ def open(source: Path) -> Iterator[Recording]:
             raise UserError(f"{source}: 1000 rows in every episode; OMIGA's have 1001, the last one extra: d = 1 and what was seen last")
         notes = [f"d marks the row behind an episode; {SHARED if shared else APART}"]
         notes += [f"{(~full).sum()} flags without a step left out"] * bool((~full).any())
-        notes += ["the last episode was cut short"] * (flag[-1] == 0)
+        notes += ["the last episode was cut short"] * bool(flag[-1] == 0)
         yield Recording(
             source,
             Spec(n, o, x["s"].shape[2] * (1 if shared else n), Box(x["a"].shape[2]), max(limit, int(lengths.max()))),
