@@ -16,7 +16,8 @@ CLOSE = 1e-5  # of rewards and observations that were float32 on the way
 
 def audit(d: Dataset, task: Task | None) -> list[str]:
     """Violations with places. `task`: the one that the data name, if it is registered here."""
-    return [*_ends(d), *_copies(d), *(_replay(d, task) if task and task.make else ())]
+    replay = _replay(d, task) if task and task.make else ()
+    return [*_ends(d), *([] if task and task.family in DETERMINISTIC else _copies(d)), *replay]
 
 
 def _ends(d: Dataset) -> Iterator[str]:
