@@ -249,7 +249,7 @@ class Writer:
 
     def __init__(self, path: Path, f: h5py.File, meta: dict[str, Any], check: Callable[[], None]):
         self.path, self.f, self.meta, self.check = path, f, meta, check
-        self.episodes = self.steps = 0
+        self.episodes, self.steps, self.last = 0, 0, False
         self.short: dict[str, list[np.ndarray]] = {"returns": [], "lengths": [], "won": [], "seed": []}  # a number per episode
         self.waiting: list[Dataset] = []  # small parts, to be written together
 
@@ -268,6 +268,7 @@ class Writer:
         """What follows from all episodes together. UserError if there are none."""
         if not self.episodes:
             raise UserError(f"{self.path} is not written: there are no episodes")
+        self.last = True  # what is not there by now will not grow: no chunk needs to be larger
         self._flush()
         short = {name: np.concatenate(x) for name, x in self.short.items()}
         self._append(PATHS["offset"], np.concatenate([[0], np.cumsum(short["lengths"])]).astype("<i8"))
@@ -289,7 +290,7 @@ class Writer:
 
     def _append(self, path: str, x: np.ndarray) -> None:
         if path not in self.f:
-            rows = max(1, CHUNK // max(1, x[:1].nbytes))
+            rows = max(1, min(CHUNK // max(1, x[:1].nbytes), len(x) if self.last else CHUNK))
             packed = {"chunks": (rows, *x.shape[1:]), "compression": "gzip", "compression_opts": 1, "maxshape": (None, *x.shape[1:])}
             self.f.create_dataset(path, data=x, track_times=False, **packed if math.prod(x.shape[1:]) else {})
         else:

@@ -324,7 +324,7 @@ def test_pictures(tmp_path, capsys, kind):
     save(episodes(toy(), 20), tmp_path / "a.h5")
     save(episodes(toy(Box(2), name="toy-medium", quality="medium"), 20), tmp_path / "b.h5")
     save(build(TASKS["xor-ab"]), tmp_path / "c.h5")  # one state, one action, one return
-    for files in ("a", "b", "c", "ab", "abc"):
+    for files in ("a", "b", "c", "ab", "abc") if kind == "png" else ("ac",):
         out = tmp_path / f"{files}.{kind}"
         assert main(["plot", *(str(tmp_path / f"{f}.h5") for f in files), "--out", str(out)]) == 0
         assert out.stat().st_size > 3000

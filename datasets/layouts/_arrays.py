@@ -99,7 +99,10 @@ class Npy:
         with open(path, "rb") as f:
             version = np.lib.format.read_magic(f)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            self.shape, self.by_columns, self.dtype = read(f)
+            try:
+                self.shape, self.by_columns, self.dtype = read(f)
+            except Exception as e:  # a header is a Python literal: all that its parser can raise
+                raise ValueError(f"{path.name} has a damaged header ({type(e).__name__})") from e
             self.start = f.tell()
         if self.dtype.hasobject:
             raise ValueError(f"{path.name} holds Python objects")
