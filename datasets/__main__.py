@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _layout(p: argparse.ArgumentParser, layouts: dict) -> None:
     p.formatter_class = argparse.RawDescriptionHelpFormatter
-    p.add_argument("layout", choices=list(layouts), metavar="LAYOUT", help=f"one of {', '.join(layouts)}, see below")
+    p.add_argument("layout", metavar="LAYOUT", help=f"one of {', '.join(layouts)}, see below")
     p.epilog = "\n".join(["layouts:", *(f"  {name:10} {x.files}" for name, x in layouts.items()), "", p.epilog])
 
 
@@ -130,6 +130,8 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    if LAYOUTS[args.layout].write is None:
+        raise UserError(f"{LAYOUTS[args.layout].title} is a layout that is only read")
     left = LAYOUTS[args.layout].write(args.source, args.target)
     print(f"{args.target}{f': {left}' if left else ''}")
     return 0

@@ -612,7 +612,8 @@ def _value_problems(d: Dataset, first: int = 0, before: int = 0) -> Iterator[str
             yield f"{PATHS[name]}: {what}, {wrong.sum()} times, first at {place}episode {episodes[i] + first}"
 
     for name in ("obs", "state", "rewards", "behaviour_logp") + ("actions",) * box:
-        yield from bad(name, ~np.isfinite(getattr(d, name)), "NaN or infinity")
+        if not _finite(x := getattr(d, name)):
+            yield from bad(name, ~np.isfinite(x), "NaN or infinity")
     yield from bad("legal", ~d.legal.any(-1), "an agent without any legal action")
     if box:
         yield from bad("actions", np.abs(d.actions) > 1, "outside [-1, 1]")
@@ -626,6 +627,12 @@ def _value_problems(d: Dataset, first: int = 0, before: int = 0) -> Iterator[str
     yield from bad("terminated", (d.terminated | d.truncated) & ~last, "an end in the middle of an episode")
     yield from bad("terminated", (d.terminated == d.truncated) & last, "an episode's last step is not either terminated or truncated")
     yield from bad("won", ~np.isin(d.won, (-1, 0, 1)), "not -1, 0 or 1")
+
+
+def _finite(x: np.ndarray) -> bool:
+    """Whether the sum is finite: then all numbers are. A sum that is not may have overflown; to look at every number takes longer."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(x.sum()))
 
 
 def _changed(path: Path) -> bool:

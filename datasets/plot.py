@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from core.errors import UserError
 from core.files import whole
@@ -17,6 +18,7 @@ from plots.tables import number
 
 SAMPLE = 20_000  # states that are drawn
 BINS = 40
+PANELS = 5  # of states in a row
 KINDS = (".png", ".pdf", ".svg")
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5A5A5A", "#F0E442")  # Okabe and Ito
 
@@ -38,31 +40,39 @@ def portrait(d: Dataset) -> Figure:
     _histogram(b, d.lengths, _colours([d])[0], "episode length")
     _actions(c, d)
     x, share = components(d.state, d.state)
-    drawn = e.hexbin(*x.T, gridsize=45, mincnt=1, norm=LogNorm(), cmap="viridis", linewidths=0.1)
-    figure.colorbar(drawn, ax=e, label="states", pad=0.01)
-    _axes(e, share)
+    if not share[0]:
+        e.text(0.5, 0.5, "one state", ha="center", va="center", transform=e.transAxes)
+        e.set_axis_off()
+    else:
+        drawn = e.hexbin(*x.T, gridsize=45, mincnt=1, norm=LogNorm(), cmap="viridis", linewidths=0.1)
+        figure.colorbar(drawn, ax=e, label="states", pad=0.01)
+        _axes(e, share)
     return figure
 
 
 def comparison(data: list[Dataset]) -> Figure:
     """Returns and lengths of all on common axes, and their states on the principal components of all states together."""
-    names = [d.meta["task"] for d in data]
-    width = {d.meta["state"] for d in data}
-    figure = Figure(figsize=(style.WIDE, 2.2 + 0.16 * len(data) + (1.9 if len(width) == 1 else 0)), layout="constrained")
-    rows = figure.subfigures(2 if len(width) == 1 else 1, 1, squeeze=False, height_ratios=[1.1, 1][: 2 if len(width) == 1 else 1])[:, 0]
-    a, b = rows[0].subplots(1, 2, sharey=True)
-    unit = "return per step" if all(d.meta["per_step"] for d in data) else "return"
-    _ridges(a, names, [_returns(d) for d in data], _colours(data), unit)
-    _ridges(b, names, [d.lengths for d in data], _colours(data), "episode length")
-    if len(width) == 1:
+    names, colours = [d.meta["task"] for d in data], _colours(data)
+    states = len({d.meta["state"] for d in data}) == 1
+    lines = -(-len(data) // PANELS) if states else 0
+    heights = [0.9 + 0.3 * len(data)] + [1.75 * lines] * states
+    figure = Figure(figsize=(style.WIDE, sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    a, b = parts[0].subplots(1, 2, sharey=True)
+    _ridges(a, names, [_returns(d) for d in data], colours, "return per step" if all(d.meta["per_step"] for d in data) else "return")
+    _ridges(b, names, [d.lengths for d in data], colours, "episode length")
+    if states:
         every = np.concatenate([_sample(d.state, SAMPLE // len(data)) for d in data])
-        panels = rows[1].subplots(1, len(data), sharex=True, sharey=True, squeeze=False)[0]
-        for panel, d, colour in zip(panels, data, _colours(data)):
+        background = _of(every, every)
+        panels = parts[1].subplots(lines, min(len(data), PANELS), sharex=True, sharey=True, squeeze=False).flat
+        for d, colour, panel in zip(data, colours, panels):
             x, share = components(d.state, every)
-            panel.scatter(*_of(every, every).T, s=1, c="#DDDDDD", linewidths=0, rasterized=True)
+            panel.scatter(*background.T, s=1, c="#DDDDDD", linewidths=0, rasterized=True)
             panel.scatter(*x.T, s=1.5, color=colour, linewidths=0, rasterized=True)
             panel.set_title(d.meta["task"], fontsize=7)
-            _axes(panel, share, first=panel is panels[0])
+            _axes(panel, share, first=d is data[0])
+        for panel in panels:  # the rest
+            panel.set_axis_off()
     return figure
 
 
@@ -112,6 +122,8 @@ def _histogram(panel: Axes, x: np.ndarray, colour: str, label: str) -> None:
         edges = np.linspace(low, high + 1e-6 * abs(high), BINS + 1)
     panel.stairs(np.histogram(x, edges)[0] / len(x), edges, fill=True, color=colour)
     panel.axvline(x.mean(), color="black", linewidth=0.8, linestyle="--")
+    if x.dtype.kind == "i":
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.set_xlabel(f"{label} (dashed: mean {number(x.mean())})")
     panel.set_ylabel("share of episodes")
 
