@@ -122,7 +122,10 @@ def _histogram(panel: Axes, x: np.ndarray, colour: str, label: str) -> None:
         edges = np.linspace(low, high + 1e-6 * abs(high), BINS + 1)
     panel.stairs(np.histogram(x, edges)[0] / len(x), edges, fill=True, color=colour)
     panel.axvline(x.mean(), color="black", linewidth=0.8, linestyle="--")
-    if x.dtype.kind == "i":
+    if high == low:
+        panel.set_xticks([low], [number(float(low))])
+        panel.set_xlim(low - 5, low + 5)
+    elif x.dtype.kind == "i":
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.set_xlabel(f"{label} (dashed: mean {number(x.mean())})")
     panel.set_ylabel("share of episodes")
@@ -136,16 +139,17 @@ def _actions(panel: Axes, d: Dataset) -> None:
         flat = d.actions.transpose(1, 2, 0).reshape(-1, d.steps)
         shown = np.stack([np.histogram(x, edges)[0] / d.steps for x in flat])
         labels = [f"{i}.{k}" if d.meta["actions"] > 1 else str(i) for i in range(agents) for k in range(d.meta["actions"])]
-        extent, label = (-1, 1, len(flat) - 0.5, -0.5), "action"
+        extent = (-1, 1, len(flat) - 0.5, -0.5)
+        panel.set_xticks([-1, 0, 1])
     else:
         shown = np.stack([np.bincount(d.actions[:, i], minlength=d.meta["actions"]) / d.steps for i in range(agents)])
-        labels, extent, label = [str(i) for i in range(agents)], (-0.5, d.meta["actions"] - 0.5, agents - 0.5, -0.5), "action"
+        labels, extent = [str(i) for i in range(agents)], (-0.5, d.meta["actions"] - 0.5, agents - 0.5, -0.5)
     image = panel.imshow(shown, aspect="auto", extent=extent, cmap="Blues", vmin=0, interpolation="nearest")
     panel.figure.colorbar(image, ax=panel, label="share of steps", pad=0.01)
     step = max(1, -(-len(labels) // 12))
     panel.set_yticks(range(0, len(labels), step), labels[::step])
     panel.set_ylabel("agent" + (".joint" if "." in labels[0] else ""))
-    panel.set_xlabel(label)
+    panel.set_xlabel("action")
     if d.meta["action_kind"] == "discrete" and d.meta["actions"] <= 20:
         panel.set_xticks(range(d.meta["actions"]))
     for side in panel.spines.values():

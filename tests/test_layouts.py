@@ -481,6 +481,7 @@ def test_command_line(tmp_path, capsys):
     d = load(target)
     assert (d.lengths.tolist(), ends(d)) == ([1, 1, 1], ["c", "t", "c"])
     assert "1 of 3 episodes cut to 1 steps" in d.meta["notes"]
+    capsys.readouterr()
     for argv, words in (
         (["convert", "omig", source, target], "no layout 'omig'; did you mean omiga"),
         (["export", "omar", target, source], "OMAR is a layout that is only read"),
