@@ -1,6 +1,10 @@
 """Our data in others' layouts and back: what a layout can hold comes back to the bit, what it cannot is said. And what the audit finds."""
 
 import json
+import resource
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -204,6 +208,31 @@ def test_exports_appear_whole_or_not_at_all(tmp_path):
     with pytest.raises(UserError, match="cannot write"):
         LAYOUTS["minari"].write(tmp_path / "discrete.h5", tmp_path / "box.h5" / "y")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.h5", "box.h5", "discrete.h5"]
+
+
+def test_a_full_disk(tmp_path):
+    """Files may not grow beyond 20 kB in the child: what a full disk is to a program. Nothing partial is left, and the library lives."""
+    d = build(TASK)
+    save(d, tmp_path / "x.h5")
+    LAYOUTS["pymarl"].write(tmp_path / "x.h5", tmp_path / "y.h5")
+    code = """if True:
+        import sys
+        from datasets.__main__ import main
+        ours, theirs, new = sys.argv[1:]
+        print(main(["convert", "pymarl", theirs, new, "--task", "bridge-mix"]), flush=True)
+        for layout in ("pymarl", "minari"):
+            print(main(["export", layout, ours, new]), flush=True)
+    """
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    names = [str(tmp_path / name) for name in ("x.h5", "y.h5", "new")]
+    done = subprocess.run([sys.executable, "-c", code, *names], cwd=ROOT, preexec_fn=small_files, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "2\n" * 3), done
+    assert [line[:29] for line in done.stderr.splitlines()] == ["error: no space left on the d"] * 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.h5", "y.h5"]
 
 
 def test_results_for_marl_eval(tmp_path, capsys):

@@ -17,6 +17,8 @@ Arrow storage is not read: have Minari write HDF5 (`data_format="hdf5"`).
 
 import json
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -157,9 +159,9 @@ def write(source: Path, target: Path) -> str:
     meta = peek(source)
     if target.exists():
         raise UserError(f"{target} is there already; Minari's datasets are folders, name a new one")
-    part = target.with_name(f".{target.name}.part")
     with writing(target):
-        (part / "data").mkdir(parents=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+        (part / "data").mkdir()
     try:
         count = steps = 0
         with writing(target), Blind(part / "data" / MAIN) as file, file.hdf5(libver=("earliest", "v110"), track_order=True) as f:
@@ -170,13 +172,10 @@ def write(source: Path, target: Path) -> str:
                 count, steps = count + d.episodes, steps + d.steps
         with writing(target):
             (part / "data" / ABOUT).write_text(json.dumps(_about(meta, count, steps, (part / "data" / MAIN).stat().st_size)))
+            part.chmod(0o755)
             part.replace(target)
     finally:
-        for left in (part / "data" / MAIN, part / "data" / ABOUT):
-            left.unlink(missing_ok=True)
-        for left in (part / "data", part):
-            if left.is_dir():
-                left.rmdir()
+        shutil.rmtree(part, ignore_errors=True)
     return ""
 
 
