@@ -95,7 +95,7 @@ def _parts(r: Recording, task: Task, limit: int | None, tally: Tally) -> Iterato
     if len(r.rows) and r.rows.max() * row > LARGEST:
         raise UserError(f"{r.source}: an episode of {r.rows.max()} rows, {r.rows.max() * row >> 20} MiB: its ends are not marked")
     for a, b in grouped(r.rows, row):
-        with reading(r.source):
+        with reading(r.source), np.errstate(all="ignore"):  # what no float32 can hold becomes infinite, and is found as that
             d = r.read(r, task, a, b)
         tally.episodes, tally.cut = tally.episodes + d.episodes, tally.cut + int((d.lengths > limit).sum())
         yield _cut(d, task, limit) if (d.lengths > limit).any() else d
