@@ -26,6 +26,7 @@ from core.learner import Algorithm
 from core.registry import ALGORITHMS, TASKS
 from core.spaces import Box
 from core.types import Batch, Draw, Spec
+from datasets.bench import rows as of_data
 from datasets.format import load
 from datasets.store import fetch
 from datasets.windows import Sampler
@@ -217,7 +218,7 @@ def main(argv: list[str]) -> int:
             for task, spec in (*((name, TASKS[name].spec) for name in ("bridge-mix", "2s3z-medium")), HALFCHEETAH):
                 rows += sizes(algo, task, spec, rate)
         if not argv:
-            rows += battles("3m") + battles("5m_vs_6m") + drop_in("3m") + starts()
+            rows += battles("3m") + battles("5m_vs_6m") + drop_in("3m") + starts() + of_data()
         print(*(f"{name:52} {value:10.3f} {unit}" for name, value, unit in rows), sep="\n")
         OUT.parent.mkdir(exist_ok=True)
         with whole(OUT) as part, part.open("w", newline="") as file:

@@ -1,4 +1,4 @@
-"""python -m datasets: build, list, describe, check and convert datasets."""
+"""python -m datasets: build, list, describe, check, convert, export and draw datasets."""
 
 import argparse
 import sys
@@ -6,13 +6,18 @@ from pathlib import Path
 
 from core.errors import UserError
 from core.registry import TASKS
-from datasets import convert, store
-from datasets.format import load, save, violations
+from datasets import store
+from datasets.audit import audit
+from datasets.convert import convert
+from datasets.format import inspect, load
+from datasets.layouts import LAYOUTS
 
 EXAMPLES = """examples:
   python -m datasets build 'xor-*' bridge-mix
   python -m datasets validate datasets/data/bridge-mix.h5 --task bridge-mix
   python -m datasets convert pymarl recordings/bridge_mix.npz datasets/data/bridge-mix.h5 --task bridge-mix
+  python -m datasets export minari datasets/data/bridge-mix.h5 bridge-mix
+  python -m datasets plot datasets/data/3m-*.h5 --out 3m.pdf
 """
 
 
@@ -39,20 +44,38 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("file", type=Path)
 
     p = command(
-        "validate", _validate, "every violation of the format at once; exit code 1 if there is one", "datasets/data/xor-ab.h5 --task xor-ab"
+        "validate",
+        _validate,
+        "every violation of the format, of the task and of the game at once, with places; exit code 1 if there is one",
+        "datasets/data/xor-*.h5",
     )
-    p.add_argument("file", type=Path)
+    p.add_argument("files", type=Path, nargs="+", metavar="FILE")
     p.add_argument("--task", help="the task whose data it should be")
 
     p = command(
         "convert", _convert, "a published recording -> a dataset", "pymarl bridge_mix.npz datasets/data/bridge-mix.h5 --task bridge-mix"
     )
-    p.add_argument("layout", choices=["pymarl"], help="pymarl: the layout of AlberDICE, CFCQL and ICQ")
-    p.add_argument("source", type=Path, metavar="SRC", help=".npz, .h5 or a folder of .npy")
+    _layout(p, {name: x for name, x in LAYOUTS.items() if x.open})
+    p.add_argument("source", type=Path, metavar="SRC", help="the recording")
     p.add_argument("target", type=Path, metavar="DST", help="the .h5 to write")
-    p.add_argument("--task", required=True, help="the task whose data it is")
+    p.add_argument("--task", help="the task whose data it is (default: told by the names and sizes in the recording)")
     p.add_argument("--limit", type=int, help="cut episodes to so many steps (default: the task's limit)")
+
+    p = command("export", _export, "a dataset -> a layout that others read", "pymarl datasets/data/3m-expert.h5 3m_expert.h5")
+    _layout(p, {name: x for name, x in LAYOUTS.items() if x.write})
+    p.add_argument("source", type=Path, metavar="SRC", help="our .h5; of marl-eval a folder of results")
+    p.add_argument("target", type=Path, metavar="DST", help="the file to write, of minari a new folder")
+
+    p = command("plot", _plot, "a picture of a dataset, or of several to compare", "datasets/data/3m-*.h5 --out 3m.pdf")
+    p.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    p.add_argument("--out", type=Path, default=Path("dataset.png"), help=".png, .pdf or .svg (default: dataset.png)")
     return top
+
+
+def _layout(p: argparse.ArgumentParser, layouts: dict) -> None:
+    p.formatter_class = argparse.RawDescriptionHelpFormatter
+    p.add_argument("layout", metavar="LAYOUT", help=f"one of {', '.join(layouts)}, see below")
+    p.epilog = "\n".join(["layouts:", *(f"  {name:10} {x.files}" for name, x in layouts.items()), "", p.epilog])
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -87,22 +110,44 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _validate(args: argparse.Namespace) -> int:
-    found = violations(args.file, TASKS[args.task] if args.task else None)
-    for line in found:
-        print(line)
-    print(f"{args.file}: {f'{len(found)} violations' if found else 'sound'}")
-    return 1 if found else 0
+    bad = 0
+    for file in args.files:
+        d, found = inspect(file, TASKS[args.task] if args.task else None)
+        if not found:
+            found = audit(d, TASKS.get(d.meta["task"]))
+        for line in found:
+            print(line)
+        print(f"{file}: {f'{len(found)} violations' if found else 'sound'}")
+        bad += bool(found)
+    return min(bad, 1)
 
 
 def _convert(args: argparse.Namespace) -> int:
-    save(convert.pymarl(args.source, TASKS[args.task], args.limit), args.target)
+    task = convert(args.layout, args.source, args.target, args.task, args.limit)
+    here = "" if task.name in TASKS else " (no environment of that name here: the sizes are the recording's)"
+    print(f"{args.target}: {task.name}{here}")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    if LAYOUTS[args.layout].write is None:
+        raise UserError(f"{LAYOUTS[args.layout].title} is a layout that is only read")
+    left = LAYOUTS[args.layout].write(args.source, args.target)
+    print(f"{args.target}{f': {left}' if left else ''}")
+    return 0
+
+
+def _plot(args: argparse.Namespace) -> int:
+    from datasets.plot import draw  # with matplotlib
+
+    draw([load(file) for file in args.files], args.out)
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
     try:
-        TASKS.discover()
+        TASKS.discover(), LAYOUTS.discover()
+        args = parser().parse_args(argv)
         return args.run(args)
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)

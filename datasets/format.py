@@ -7,13 +7,15 @@
 An episode of n steps has n + 1 rows in /obs: step t of episode e sees row t + e and leads to row t + e + 1. The root's attributes
 are `Dataset.meta`. In front of it all is HDF5's user block, with a checksum of everything behind it.
 A file is checked completely before any of it is used. It may come from anywhere: nothing is unpickled, nothing outside the file is read,
-and no size is believed before the bytes for it are known to be there.
+and no size is believed before the bytes for it are known to be there. `load` reads a file whole; `writer` and `parts` need the memory of
+a part of it only.
 """
 
 import hashlib
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -29,6 +31,7 @@ from core.types import Task
 
 FORMAT, VERSION = "offline-marl", 1
 CHUNK = 256 * 1024  # bytes: one read of a disk or of a network file system
+PART = 16 << 20  # bytes that are read or written at a time where a file may be larger than memory
 SEAL = 512  # bytes of the user block, the least that HDF5 allows
 DEFLATE_RATIO = 1032  # no deflate stream shrinks its data further than this
 
@@ -121,28 +124,68 @@ def pack(
     **provenance: str,
 ) -> Dataset:
     """Padded episodes -> Dataset. What lies behind an episode's end is dropped. Actions out of range raise UserError."""
-    step = np.arange(actions.shape[1]) < lengths[:, None]
-    row = np.arange(obs.shape[1]) <= lengths[:, None]
-    last = np.arange(actions.shape[1]) == lengths[:, None] - 1
-    space, actions = task.spec.space, actions[step]
+    step, row = (np.arange(x.shape[1]) < lengths[:, None] + more for x, more in ((actions, 0), (obs, 1)))
+    return join(
+        task,
+        lengths,
+        obs=obs[row],
+        state=state[row],
+        legal=legal[row],
+        actions=actions[step],
+        rewards=rewards[step],
+        terminated=terminated,
+        won=won,
+        seed=seed,
+        **provenance,
+    )
+
+
+def join(
+    task: Task,
+    lengths: np.ndarray,  # [E] int
+    *,
+    obs: np.ndarray,  # [T+E, N, O]
+    state: np.ndarray,  # [T+E, S]
+    legal: np.ndarray | None = None,  # [T+E, N, A]; None: everything
+    actions: np.ndarray,  # [T, N] or [T, N, D]
+    rewards: np.ndarray,  # [T]
+    terminated: np.ndarray,  # [E] bool; an episode that did not terminate was truncated
+    won: np.ndarray | int = -1,  # [E]
+    seed: np.ndarray | int = -1,  # [E]
+    behaviour_logp: np.ndarray | None = None,  # [T, N]; None: unknown
+    **provenance: str,
+) -> Dataset:
+    """Episodes end to end -> Dataset, in the types of the format. Actions out of range raise UserError."""
+    space, count, steps = task.spec.space, len(lengths), int(lengths.sum())
     if space.kind == "discrete" and actions.size and (actions.min() < 0 or actions.max() >= space.width):
         raise UserError(f"actions {actions.min()} .. {actions.max()} in the data; {task.name} has actions 0 .. {space.width - 1}")
     with np.errstate(over="ignore"):  # what no float32 can hold becomes infinite, and `problems` says where
-        obs, state, rewards = (x.astype("<f4") for x in (obs[row], state[row], rewards[step]))
+        obs, state, rewards = (np.ascontiguousarray(x, "<f4") for x in (obs, state, rewards))
+    ends = np.zeros((2, steps), bool)
+    ends[:, np.cumsum(lengths) - 1] = terminated, ~terminated
+    everything = np.broadcast_to(True, (steps + count, task.spec.agents, space.legal))
     return Dataset(
         obs=obs,
         state=state,
-        legal=legal[row].astype(bool),
+        legal=everything if legal is None else legal.astype(bool),
         actions=actions.astype(_action_dtype(space.kind, space.width)),
         rewards=rewards,
-        terminated=(last & terminated[:, None])[step],
-        truncated=(last & ~terminated[:, None])[step],
-        behaviour_logp=np.zeros((step.sum(), 0), "<f4"),
+        terminated=ends[0],
+        truncated=ends[1],
+        behaviour_logp=np.zeros((steps, 0), "<f4") if behaviour_logp is None else behaviour_logp.astype("<f4"),
         offset=np.concatenate([[0], np.cumsum(lengths)]).astype("<i8"),
-        won=won.astype("i1"),
-        seed=seed.astype("<i8"),
+        won=np.broadcast_to(won, count).astype("i1"),
+        seed=np.broadcast_to(seed, count).astype("<i8"),
         meta=card(task) | {key: provenance.get(key, "") for key in PROVENANCE},
     )
+
+
+def joined(some: list[Dataset]) -> Dataset:
+    """The episodes of all of them, with the `meta` of the first. There is at least one."""
+    starts = np.cumsum([0, *(d.steps for d in some)])
+    arrays = {name: np.concatenate([getattr(d, name) for d in some]) for name in PATHS if name != "offset"}
+    offset = np.concatenate([[0], *(d.offset[1:] + start for d, start in zip(some, starts))]).astype("<i8")
+    return Dataset(**arrays, offset=offset, meta=dict(some[0].meta))
 
 
 def card(task: Task) -> dict[str, Any]:
@@ -169,41 +212,131 @@ def card(task: Task) -> dict[str, Any]:
 
 def statistics(d: Dataset) -> dict[str, Any]:
     """The part of `meta` that follows from the arrays. `return_*` in the task's unit, `sum_*` of the plain sums of rewards."""
-    per_task = d.returns / d.lengths if d.meta["per_step"] else d.returns
-    won = d.won[d.won >= 0]
-    out = {"episodes": d.episodes, "steps": d.steps, "win_rate": float(won.mean()) if len(won) else -1.0}
-    for name, x in (("return", per_task), ("sum", d.returns), ("length", d.lengths)):
-        out |= {f"{name}_{f}": float(getattr(x, f)()) for f in ("mean", "std", "min", "max")}
-    return out
+    return _statistics(d.returns, d.lengths, d.won, d.meta["per_step"])
 
 
 def content_sha256(d: Dataset) -> str:
     """Of the task's name and every array's (path, dtype, shape, bytes), sorted. Chunks, compression and the rest of `meta` do not count."""
-    h = hashlib.sha256(f"{d.meta['task']}\n".encode())
-    for path, x in sorted(_arrays(d).items()):
-        h.update(f"{path} {x.dtype.str} {x.shape}\n".encode())
-        h.update(np.ascontiguousarray(x).data)
-    return h.hexdigest()
+    return _digest(d.meta["task"], _arrays(d))
 
 
 def save(d: Dataset, path: str | Path) -> None:
     """Write the whole file or none of it. Data that `load` would refuse, an unwritable folder and a full disk raise UserError."""
-    path = Path(path)
-    if found := problems(d):
-        raise UserError(f"{path} is not written: {_first(found)}")
-    meta = d.meta | statistics(d) | {"content_sha256": content_sha256(d)}
-    image = io.BytesIO()  # built in memory, because libhdf5 cannot be trusted to clean up on a full disk
-    with h5py.File(image, "w", userblock_size=SEAL, libver=("v110", "v110")) as f:  # from 1.10 on with checksums of the structure
-        f.attrs.update(sorted(meta.items()))
-        for name, x in _arrays(d).items():
-            rows = max(1, min(len(x), CHUNK // max(1, x[:1].nbytes)))
-            packed = {"chunks": (rows, *x.shape[1:]), "compression": "gzip", "compression_opts": 1} if x.size else {}
-            f.create_dataset(name, data=x, track_times=False, **packed)
+    with writer(path, d.meta) as out:
+        out.add(d)
 
-    content = image.getbuffer()
-    content[:SEAL] = _seal(hashlib.sha256(content[SEAL:]))
-    with whole(path) as part:
-        part.write_bytes(content)
+
+@contextmanager
+def writer(path: str | Path, meta: dict[str, Any]) -> Iterator["Writer"]:
+    """Adds episodes to a new file at `path`, which appears when the block ends well. `meta` may be completed inside the block."""
+    path = Path(path)
+    with whole(path) as part, Blind(part) as file:
+        with file.hdf5(userblock_size=SEAL, libver=("v110", "v110")) as f:  # from 1.10 on with checksums of the structure
+            out = Writer(path, f, meta, file.check)
+            yield out
+            out.finish()
+        file.seek(SEAL)
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+        file.seek(0)
+        file.write(_seal(digest))
+        file.check()
+
+
+class Writer:
+    """The only writer of the format, see `writer`: what is added is checked and appended, in memory that does not grow with the file."""
+
+    def __init__(self, path: Path, f: h5py.File, meta: dict[str, Any], check: Callable[[], None]):
+        self.path, self.f, self.meta, self.check = path, f, meta, check
+        self.episodes, self.steps, self.last = 0, 0, False
+        self.short: dict[str, list[np.ndarray]] = {"returns": [], "lengths": [], "won": [], "seed": []}  # a number per episode
+        self.waiting: list[Dataset] = []  # small parts, to be written together
+
+    def add(self, d: Dataset) -> None:
+        """Append episodes. UserError if `load` would refuse them."""
+        if found := problems(d, at=(self.episodes, self.steps)):
+            raise UserError(f"{self.path} is not written: {_first(found)}")
+        for name, x in (("returns", d.returns), ("lengths", d.lengths), ("won", d.won), ("seed", d.seed)):
+            self.short[name].append(x)
+        self.episodes, self.steps = self.episodes + d.episodes, self.steps + d.steps
+        self.waiting.append(d)
+        if sum(x.obs.nbytes for x in self.waiting) >= PART // 4:
+            self._flush()
+
+    def finish(self) -> None:
+        """What follows from all episodes together. UserError if there are none."""
+        if not self.episodes:
+            raise UserError(f"{self.path} is not written: there are no episodes")
+        self.last = True  # what is not there by now will not grow: no chunk needs to be larger
+        self._flush()
+        short = {name: np.concatenate(x) for name, x in self.short.items()}
+        self._append(PATHS["offset"], np.concatenate([[0], np.cumsum(short["lengths"])]).astype("<i8"))
+        self._append(PATHS["won"], short["won"])
+        self._append(PATHS["seed"], short["seed"])
+        self._append(RETURN, short["returns"].astype("<f4"))
+        self.f.flush()
+        self.check()
+        meta = self.meta | _statistics(short["returns"], short["lengths"], short["won"], self.meta["per_step"])
+        self.f.attrs.update(sorted((meta | {"content_sha256": _digest(meta["task"], _things(self.f))}).items()))
+
+    def _flush(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        if waiting:
+            per_step = [{p: x for p, x in _arrays(d).items() if not p.startswith("episodes/")} for d in waiting]
+            for path in per_step[0]:
+                parts = [x[path] for x in per_step]
+                self._append(path, parts[0] if len(parts) == 1 else np.concatenate(parts))
+
+    def _append(self, path: str, x: np.ndarray) -> None:
+        if path not in self.f:
+            rows = max(1, min(CHUNK // max(1, x[:1].nbytes), len(x) if self.last else CHUNK))
+            packed = {"chunks": (rows, *x.shape[1:]), "compression": "gzip", "compression_opts": 1, "maxshape": (None, *x.shape[1:])}
+            self.f.create_dataset(path, data=x, track_times=False, **packed if math.prod(x.shape[1:]) else {})
+        else:
+            thing = self.f[path]
+            thing.resize(len(thing) + len(x), 0)
+            thing[-len(x) :] = x
+        self.check()
+
+
+class Blind(io.FileIO):
+    """A file that libhdf5 may write to on a full disk: it goes wild over a failed write, so it does not learn of it. `check` raises it."""
+
+    @contextmanager
+    def hdf5(self, **how) -> Iterator[h5py.File]:
+        f = h5py.File(self, "w", **how)
+        try:
+            yield f
+        finally:
+            with suppress(*DAMAGE) if self.error else nullcontext():
+                f.close()
+        self.check()
+
+    def __init__(self, path: Path):
+        super().__init__(path, "w+")
+        self.error: OSError | None = None
+
+    def write(self, data) -> int:
+        data = memoryview(data).cast("B")
+        try:
+            done = 0
+            while not self.error and done < len(data):  # a disk may take a part before it is full
+                done += super().write(data[done:])
+        except OSError as e:
+            self.error = e
+        return len(data)
+
+    def truncate(self, size=None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as e:
+            self.error = self.error or e
+            return size or 0
+
+    def check(self) -> None:
+        if self.error:
+            raise self.error
 
 
 def load(path: str | Path, task: Task | None = None) -> Dataset:
@@ -214,9 +347,42 @@ def load(path: str | Path, task: Task | None = None) -> Dataset:
     return d
 
 
+def inspect(path: str | Path, task: Task | None = None) -> tuple[Dataset | None, list[str]]:
+    """The dataset (None if it cannot even be read) and everything that is wrong with the file, with places. No such file: UserError."""
+    return _read(Path(path), task)
+
+
 def violations(path: str | Path, task: Task | None = None) -> list[str]:
     """Everything that is wrong with a file, with places; empty if it is sound. A file that does not exist raises UserError."""
     return _read(Path(path), task)[1]
+
+
+def parts(path: str | Path) -> Iterator[Dataset]:
+    """The episodes of a file in order, some at a time, in memory that does not grow with the file. Any fault: UserError."""
+    path = Path(path)
+    meta = sealed(path)
+    if meta is None:
+        load(path)  # says what is wrong
+    with h5py.File(path, "r", locking=False) as f:
+        stored, found = _stored(f, meta)
+        if found:
+            raise UserError(f"{path}: {_first(found)}")
+        offset = stored["offset"][:]
+        for a, b in grouped(np.diff(offset), stored["obs"][:1].nbytes + stored["legal"][:1].nbytes):
+            steps, rows = slice(offset[a], offset[b]), slice(offset[a] + a, offset[b] + b)
+            cut = dict(zip(PATHS, (rows, rows, rows, steps, steps, steps, steps, steps, slice(a, b + 1), slice(a, b), slice(a, b))))
+            arrays = {name: np.array(stored[name][cut[name]]) for name in PATHS}
+            yield Dataset(**arrays | {"offset": arrays["offset"] - offset[a]}, meta=meta)
+
+
+def grouped(lengths: np.ndarray, row_bytes: int) -> Iterator[tuple[int, int]]:
+    """Episodes of these lengths in consecutive groups [a, b) of about PART bytes, at least one each."""
+    end = np.cumsum(lengths + 1) * max(1, row_bytes)
+    a = 0
+    while a < len(lengths):
+        b = max(a + 1, int(np.searchsorted(end, (end[a - 1] if a else 0) + PART, side="right")))
+        yield a, b
+        a = b
 
 
 def peek(path: str | Path) -> dict[str, Any]:
@@ -239,13 +405,14 @@ def sealed(path: str | Path, task: Task | None = None) -> dict[str, Any] | None:
     return None if _meta_problems(meta, task) else meta
 
 
-def problems(d: Dataset, task: Task | None = None) -> list[str]:
-    """What is wrong with a dataset in memory, with places. A fault that makes further checks meaningless ends the list."""
+def problems(d: Dataset, task: Task | None = None, at: tuple[int, int] = (0, 0)) -> list[str]:
+    """What is wrong with a dataset in memory, with places. A fault that makes further checks meaningless ends the list.
+    `at`: episodes and steps of the file before these."""
     return (
         _meta_problems(d.meta, task)
         or _shape_problems({name: getattr(d, name) for name in PATHS}, d.meta)
-        or _offset_problems(d)
-        or list(_value_problems(d))
+        or _offset_problems(d, at[0])
+        or list(_value_problems(d, *at))
     )
 
 
@@ -253,6 +420,25 @@ def _arrays(d: Dataset) -> dict[str, np.ndarray]:
     """What is stored: path -> array."""
     neutral = {"legal": d.meta["action_kind"] == "continuous", "behaviour_logp": d.behaviour_logp.shape[1] == 0}
     return {PATHS[name]: getattr(d, name) for name in PATHS if not neutral.get(name)} | {RETURN: d.returns.astype("<f4")}
+
+
+def _statistics(returns: np.ndarray, lengths: np.ndarray, won: np.ndarray, per_step: bool) -> dict[str, Any]:
+    won = won[won >= 0]
+    out = {"episodes": len(lengths), "steps": int(lengths.sum()), "win_rate": float(won.mean()) if len(won) else -1.0}
+    for name, x in (("return", returns / lengths if per_step else returns), ("sum", returns), ("length", lengths)):
+        out |= {f"{name}_{f}": float(getattr(x, f)()) for f in ("mean", "std", "min", "max")}
+    return out
+
+
+def _digest(task: str, arrays: dict[str, Any]) -> str:
+    """`arrays`: path -> what has a dtype, a shape and slices of rows."""
+    h = hashlib.sha256(f"{task}\n".encode())
+    for path, x in sorted(arrays.items()):
+        h.update(f"{path} {x.dtype.str} {tuple(x.shape)}\n".encode())
+        step = max(1, PART // max(1, x[:1].nbytes))
+        for i in range(0, len(x), step):
+            h.update(np.ascontiguousarray(x[i : i + step]).data.cast("B") if x.size else b"")
+    return h.hexdigest()
 
 
 def _read(path: Path, task: Task | None) -> tuple[Dataset | None, list[str]]:
@@ -287,6 +473,18 @@ def _read(path: Path, task: Task | None) -> tuple[Dataset | None, list[str]]:
 
 def _read_arrays(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Name -> array, once the file is known to hold all that it declares."""
+    stored, found = _stored(f, meta)
+    arrays = {}
+    for name, thing in stored.items():
+        try:
+            arrays[name] = np.array(thing)
+        except DAMAGE as e:  # the other arrays are still worth reading
+            found.append(f"{thing.name[1:]}: cannot be read ({_line(e)})")
+    return arrays, found
+
+
+def _stored(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Name -> what can be read by slices, {} if anything is found to be missing or of a wrong shape."""
     things, stored = _things(f), {}
     optional = {"behaviour_logp"} | ({"legal"} if meta["action_kind"] == "continuous" else set())
     found = [f"{path}: missing" for path, name in NAMES.items() if name not in optional and path not in things]
@@ -305,15 +503,8 @@ def _read_arrays(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, np.ndarr
     rows = stored["rewards"].size + stored["offset"].size - 1
     stored.setdefault("behaviour_logp", np.zeros((stored["rewards"].size, 0), "<f4"))
     stored.setdefault("legal", np.broadcast_to(True, (max(rows, 0), meta["agents"], 1)))
-    if found := _shape_problems(stored, meta):
-        return {}, found
-    arrays = {}
-    for name, thing in stored.items():
-        try:
-            arrays[name] = np.array(thing)
-        except DAMAGE as e:  # the other arrays are still worth reading
-            found.append(f"{thing.name[1:]}: cannot be read ({_line(e)})")
-    return arrays, found
+    found = _shape_problems(stored, meta)
+    return ({} if found else stored), found
 
 
 def _things(f: h5py.File) -> dict[str, Any]:
@@ -388,18 +579,19 @@ def _shape_problems(x: dict[str, Any], meta: dict[str, Any]) -> list[str]:
     return found
 
 
-def _offset_problems(d: Dataset) -> list[str]:
+def _offset_problems(d: Dataset, first: int = 0) -> list[str]:
     place = PATHS["offset"]
     if d.offset[0] != 0 or d.offset[-1] != d.steps:
         return [f"{place}: runs from {d.offset[0]} to {d.offset[-1]}, should from 0 to {d.steps}, the number of steps"]
     return [
         f"{place}: episode {e} has {n} steps, should have 1 .. {d.meta['limit']}"
-        for e, n in enumerate(d.lengths)
+        for e, n in enumerate(d.lengths, first)
         if not 1 <= n <= d.meta["limit"]
     ]
 
 
-def _value_problems(d: Dataset) -> Iterator[str]:
+def _value_problems(d: Dataset, first: int = 0, before: int = 0) -> Iterator[str]:
+    """`first`, `before`: episodes and steps of the file before these."""
     box, last = d.meta["action_kind"] == "continuous", np.zeros(d.steps, bool)
     last[d.offset[1:] - 1] = True
     of_step = np.repeat(np.arange(d.episodes), d.lengths)
@@ -411,12 +603,17 @@ def _value_problems(d: Dataset) -> Iterator[str]:
         wrong = wrong.reshape(len(wrong), -1).any(1)
         if wrong.any():
             i = int(wrong.argmax())
-            episode = i if len(wrong) == d.episodes else (of_step if len(wrong) == d.steps else of_row)[i]
-            place = "" if len(wrong) == d.episodes else f"{'step' if len(wrong) == d.steps else 'row'} {i} of the file, in "
-            yield f"{PATHS[name]}: {what}, {wrong.sum()} times, first at {place}episode {episode}"
+            kind, episodes, start = {
+                "obs": ("row", of_row, before + first),
+                "steps": ("step", of_step, before),
+                "episodes": ("", range(d.episodes), first),
+            }[PATHS[name].partition("/")[0]]
+            place = f"{kind} {i + start} of the file, in " if kind else ""
+            yield f"{PATHS[name]}: {what}, {wrong.sum()} times, first at {place}episode {episodes[i] + first}"
 
     for name in ("obs", "state", "rewards", "behaviour_logp") + ("actions",) * box:
-        yield from bad(name, ~np.isfinite(getattr(d, name)), "NaN or infinity")
+        if not _finite(x := getattr(d, name)):
+            yield from bad(name, ~np.isfinite(x), "NaN or infinity")
     yield from bad("legal", ~d.legal.any(-1), "an agent without any legal action")
     if box:
         yield from bad("actions", np.abs(d.actions) > 1, "outside [-1, 1]")
@@ -430,6 +627,12 @@ def _value_problems(d: Dataset) -> Iterator[str]:
     yield from bad("terminated", (d.terminated | d.truncated) & ~last, "an end in the middle of an episode")
     yield from bad("terminated", (d.terminated == d.truncated) & last, "an episode's last step is not either terminated or truncated")
     yield from bad("won", ~np.isin(d.won, (-1, 0, 1)), "not -1, 0 or 1")
+
+
+def _finite(x: np.ndarray) -> bool:
+    """Whether the sum is finite: then all numbers are. A sum that is not may have overflown; to look at every number takes longer."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(x.sum()))
 
 
 def _changed(path: Path) -> bool:

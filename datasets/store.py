@@ -85,7 +85,7 @@ def _builder(task: Task) -> Callable[[Task], Dataset]:
     if task.family not in BUILDERS:
         raise UserError(
             f"nothing builds a dataset for {task.name}; convert a recording: "
-            f"python -m datasets convert pymarl RECORDING {DATA / task.name}.h5 --task {task.name}"
+            f"python -m datasets convert LAYOUT RECORDING {DATA / task.name}.h5 --task {task.name}"
         )
     return BUILDERS[task.family]
 

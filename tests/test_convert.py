@@ -12,9 +12,10 @@ from core.registry import TASKS
 from core.spaces import Box
 from core.types import Spec, Task
 from datasets.__main__ import main
-from datasets.convert import KEYS, pymarl
+from datasets.convert import read
 from datasets.format import content_sha256, load, save, violations
 from datasets.generate import play
+from datasets.layouts.pymarl import KEYS
 from envs.bridge import Bridge
 
 TASKS.discover()
@@ -77,10 +78,10 @@ def write(folder: Path, x: dict[str, np.ndarray], layout: str = ".npz") -> Path:
 @pytest.mark.parametrize("layout", [".npz", ".h5", ""])
 def test_every_layout_gives_the_same(tmp_path, layout):
     x = recording()
-    d = pymarl(write(tmp_path, x | {"probs": np.zeros(3), "actions_onehot": np.zeros(3)}, layout), MIX)
+    d = read("pymarl", write(tmp_path, x | {"probs": np.zeros(3), "actions_onehot": np.zeros(3)}, layout), MIX)
     again = play(MIX, np.zeros((20, 1, 2), int), "")
     assert d.meta.keys() == again.meta.keys()
-    assert content_sha256(d) == content_sha256(pymarl(write(tmp_path, x, ".npz"), MIX))
+    assert content_sha256(d) == content_sha256(read("pymarl", write(tmp_path, x, ".npz"), MIX))
     lengths = x["filled"][..., 0].sum(1) - 1
     np.testing.assert_array_equal(d.lengths, lengths)
     for e, n in enumerate(lengths):
@@ -92,19 +93,19 @@ def test_every_layout_gives_the_same(tmp_path, layout):
 
 
 def test_a_flag_at_the_limit_is_a_truncation_unless_the_game_is_over(tmp_path):
-    d = pymarl(write(tmp_path, recording()), MIX)
+    d = read("pymarl", write(tmp_path, recording()), MIX)
     assert d.lengths[-1] == 8
     assert d.terminated[-1]
     assert d.terminated.sum() == 1  # nobody arrives by chance within 12 steps
     assert d.truncated.sum() == 29
-    full = pymarl(write(tmp_path, recording(limit=8)), MIX)  # the arrival is on the last row that fits
+    full = read("pymarl", write(tmp_path, recording(limit=8)), MIX)  # the arrival is on the last row that fits
     assert full.terminated[-1]
     assert full.truncated.sum() == 29
 
 
 def test_cutting_is_a_truncation_that_keeps_the_reward(tmp_path):
     path = write(tmp_path, recording())
-    whole, cut = pymarl(path, MIX), pymarl(path, MIX, limit=8)
+    whole, cut = read("pymarl", path, MIX), read("pymarl", path, MIX, limit=8)
     assert (cut.lengths == 8).all()
     assert cut.terminated.sum() == 1
     assert cut.truncated.sum() == 29
@@ -112,11 +113,11 @@ def test_cutting_is_a_truncation_that_keeps_the_reward(tmp_path):
     assert cut.rewards[7] < 0
     assert whole.rewards[11] == 0
     assert "29 of 30 episodes cut to 8 steps" in cut.meta["notes"]
-    short = pymarl(path, MIX, limit=7)
+    short = read("pymarl", path, MIX, limit=7)
     assert not short.terminated.any()
     for limit in (-1, 0, 21):
         with pytest.raises(UserError, match=rf"limit {limit}: episodes of bridge-mix have 1 \.\. 20 steps"):
-            pymarl(path, MIX, limit=limit)
+            read("pymarl", path, MIX, limit=limit)
 
 
 def test_flags_of_other_families_are_believed(tmp_path):
@@ -124,7 +125,7 @@ def test_flags_of_other_families_are_believed(tmp_path):
     x = recording()
     x["terminated"][3] = 0
     task = Task("3m-medium", MIX.spec, MIX.make, "smac", "medium", "none", (0, 1))
-    d = pymarl(write(tmp_path, x), task)
+    d = read("pymarl", write(tmp_path, x), task)
     ends = d.offset[1:] - 1
     assert d.truncated[ends].nonzero()[0].tolist() == [3]
     assert d.terminated[ends].sum() == 29
@@ -132,12 +133,12 @@ def test_flags_of_other_families_are_believed(tmp_path):
 
 def test_the_source_is_on_record(tmp_path):
     path = write(tmp_path, recording(), "")
-    d = pymarl(path, MIX)
+    d = read("pymarl", path, MIX)
     assert d.meta["source"] == "recording (PyMARL layout)"
     assert len(d.meta["source_sha256"]) == 64
     assert "action beside each last observation" in d.meta["notes"]
     np.save(path / "reward.npy", np.load(path / "reward.npy") * 2)
-    assert pymarl(path, MIX).meta["source_sha256"] != d.meta["source_sha256"]
+    assert read("pymarl", path, MIX).meta["source_sha256"] != d.meta["source_sha256"]
 
 
 def put(key, index, value):
@@ -151,12 +152,12 @@ FAULTS = {
     "missing key": (lambda x: x.pop("reward"), "no reward; a PyMARL recording has"),
     "observation size": (
         lambda x: x.update(obs=x["obs"][..., :7]),
-        r"obs has shape \(30, 13, 2, 7\), bridge-mix .* asks for \(30, 13, 2, 8\)",
+        "is not of bridge-mix: observations of 7, not 8",
     ),
-    "agents": (lambda x: x.update(actions=x["actions"][:, :, :1]), r"actions has shape \(30, 13, 1, 1\), bridge-mix .* asks for"),
-    "actions": (lambda x: x.update(avail_actions=x["avail_actions"][..., :4]), "avail_actions has shape"),
+    "agents": (lambda x: x.update(actions=x["actions"][:, :, :1]), r"actions has shape \(30, 13, 1, 1\), .* asks for \(30, 13, 2, 1\)"),
+    "actions": (lambda x: x.update(avail_actions=x["avail_actions"][..., :4]), "is not of bridge-mix: actions 4, not 5"),
     "episodes": (lambda x: x.update(reward=x["reward"][:-1]), "reward has shape"),
-    "scalar": (lambda x: x.update(filled=np.array(1)), "has shape"),
+    "scalar": (lambda x: x.update(filled=np.array(1)), r"filled \(\); a PyMARL recording has"),
     "kind of actions": (lambda x: x.update(actions=x["actions"].astype("f4")), "actions is of type float32"),
     "complex": (lambda x: x.update(obs=x["obs"].astype("c8")), "obs is of type complex64"),
     "text": (lambda x: x.update(reward=x["reward"].astype("S4")), "reward is of type"),
@@ -179,7 +180,7 @@ def test_faults_are_named(tmp_path, what):
     edit(x)
     path = write(tmp_path, x)
     with pytest.raises(UserError, match=expected) as e:
-        save(pymarl(path, MIX), tmp_path / "x.h5")
+        save(read("pymarl", path, MIX), tmp_path / "x.h5")
     assert str(e.value).isprintable()
     assert not (tmp_path / "x.h5").exists()
 
@@ -192,7 +193,7 @@ def test_pickles_are_not_loaded(tmp_path):
     x = recording() | {"reward": np.array([Trap()], object)}
     for layout in (".npz", ""):
         with pytest.raises(UserError, match="pickled objects, which are never loaded"):
-            pymarl(write(tmp_path, x, layout), MIX)
+            read("pymarl", write(tmp_path, x, layout), MIX)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -203,7 +204,7 @@ def test_damaged_recordings(tmp_path, layout):
     for n in (0, 10, len(whole) // 2, len(whole) - 30):
         path.write_bytes(whole[:n])
         with pytest.raises(UserError, match="cut short, damaged"):
-            pymarl(path, MIX)
+            read("pymarl", path, MIX)
 
 
 def test_a_flipped_byte_of_an_archive(tmp_path):
@@ -216,20 +217,20 @@ def test_a_flipped_byte_of_an_archive(tmp_path):
         damaged[i] ^= 0xFF
         path.write_bytes(damaged)
         with pytest.raises(UserError):
-            pymarl(path, MIX)
+            read("pymarl", path, MIX)
 
 
 def test_neither_there_nor_a_recording(tmp_path):
     (tmp_path / "x.csv").write_text("1,2")
     with pytest.raises(UserError, match=r"neither \.npz nor \.h5 nor a folder"):
-        pymarl(tmp_path / "x.csv", MIX)
+        read("pymarl", tmp_path / "x.csv", MIX)
     with pytest.raises(UserError, match="no such file or folder"):
-        pymarl(tmp_path / "nothing.npz", MIX)
+        read("pymarl", tmp_path / "nothing.npz", MIX)
     with pytest.raises(UserError, match="no state, obs"):
-        pymarl(tmp_path, MIX)
-    continuous = Task("c-x", Spec(2, 8, 8, Box(2), 20), MIX.make, "c", "x", "none", (0, 1))
-    with pytest.raises(UserError, match="discrete actions, c-x has continuous ones"):
-        pymarl(tmp_path, continuous)
+        read("pymarl", tmp_path, MIX)
+    continuous = Task("c-x", Spec(3, 8, 8, Box(2), 20), MIX.make, "c", "x", "none", (0, 1))
+    with pytest.raises(UserError, match="is not of c-x: agents 2, not 3; actions discrete, not continuous"):
+        read("pymarl", write(tmp_path, recording()), continuous)
 
 
 def test_command_line(tmp_path, capsys):
@@ -248,7 +249,7 @@ def test_command_line(tmp_path, capsys):
 @pytest.mark.parametrize("name", FILES)
 def test_the_recordings_of_alberdice(tmp_path, name):
     task = TASKS[name]
-    d = pymarl(RECORDINGS / f"{FILES[name]}.npz", task)
+    d = read("pymarl", RECORDINGS / f"{FILES[name]}.npz", task)
     save(d, tmp_path / "x.h5")
     assert violations(tmp_path / "x.h5", task) == []
     if task.family == "xor":

@@ -7,7 +7,7 @@ import pytest
 
 from core.registry import TASKS
 from datasets import generate
-from datasets.convert import pymarl
+from datasets.convert import read
 from envs.bridge import Bridge, home
 from envs.matrix import XOR, MatrixGame, mne
 
@@ -102,7 +102,7 @@ def test_independent_cloning_of_xor(quality, cloned, mean):
 )
 def test_recorded_xor_is_the_game(file, quality, mean):
     task = TASKS[f"xor-{quality}"]
-    d = pymarl(RECORDINGS / f"xor_{file}.npz", task)
+    d = read("pymarl", RECORDINGS / f"xor_{file}.npz", task)
     again = generate.play(task, d.actions.reshape(100, 50, 2).swapaxes(0, 1), "")
     for name in ("obs", "state", "legal", "actions", "rewards", "terminated", "truncated", "offset"):
         np.testing.assert_array_equal(getattr(d, name), getattr(again, name))
@@ -232,7 +232,7 @@ CLONED = {"optimal": (-3.2818, -1.26202), "mix": (-5.9614, -4.7890)}  # of Alber
 @recorded
 @pytest.mark.parametrize("quality", CLONED)
 def test_cloning_the_recorded_bridge(quality):
-    d = pymarl(RECORDINGS / f"bridge_{quality}.npz", TASKS[f"bridge-{quality}"])
+    d = read("pymarl", RECORDINGS / f"bridge_{quality}.npz", TASKS[f"bridge-{quality}"])
     assert clone(d) == pytest.approx(CLONED[quality], abs=1e-4)
 
 
@@ -263,7 +263,7 @@ def test_our_optimal_bridge():
 @recorded
 def test_our_paths_are_the_recorded_ones():
     task = TASKS["bridge-optimal"]
-    ours, theirs = generate.bridge(task), pymarl(RECORDINGS / "bridge_optimal.npz", task)
+    ours, theirs = generate.bridge(task), read("pymarl", RECORDINGS / "bridge_optimal.npz", task)
     moves = [{(d.state[e * 9 : e * 9 + 9].tobytes()) for e in range(500)} for d in (ours, theirs)]
     assert moves[0] == moves[1]
 

@@ -15,7 +15,7 @@ import pytest
 from core.errors import UserError
 from core.spaces import Discrete
 from core.types import Spec, Task
-from datasets.convert import pymarl
+from datasets.convert import read
 from datasets.format import load, save
 from envs.smac import simulator, starcraft
 from envs.smac.maps import find
@@ -425,14 +425,14 @@ def test_a_recording_in_pymarls_layout_converts(tmp_path):
         "filled": filled[..., None].astype(np.int64),
     }
     np.savez(tmp_path / "3m.npz", **recording)
-    save(pymarl(tmp_path / "3m.npz", task), tmp_path / "3m.h5")
+    save(read("pymarl", tmp_path / "3m.npz", task), tmp_path / "3m.h5")
     d = load(tmp_path / "3m.h5", task)
     assert d.lengths.tolist() == lengths.tolist()
     ends = d.offset[1:] - 1
     assert d.terminated[ends].tolist() == [True, True, False]
     assert d.truncated[ends].tolist() == [False, False, True]
-    with pytest.raises(UserError, match=r"state has shape"):
-        pymarl(tmp_path / "3m.npz", sc2("8m"))
+    with pytest.raises(UserError, match="is not of sc2:8m"):
+        read("pymarl", tmp_path / "3m.npz", sc2("8m"))
 
 
 # --- the page

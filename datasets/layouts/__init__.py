@@ -1,0 +1,71 @@
+"""The layouts in which others keep recorded play, one module each. A module registers a `Layout`; that is all it takes to be on the
+command line. How a layout differs from ours is told in its module, and what a conversion had to decide is noted in the file it makes.
+"""
+
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from core.errors import UserError
+from core.registry import Registry
+from core.types import Spec, Task
+from datasets.format import Dataset, join
+
+LAYOUTS = Registry("layout", "datasets.layouts")
+
+
+class Layout(NamedTuple):
+    """What can be done with a layout; None where it cannot."""
+
+    title: str
+    files: str  # what a recording in it looks like
+    open: "Callable[[Path], AbstractContextManager[Recording]] | None" = None
+    write: Callable[[Path, Path], str] | None = None  # our file -> theirs; returns what theirs cannot hold
+
+
+@dataclass
+class Recording:
+    """An opened recording of E episodes. What is said about all of them is known before any of them is read."""
+
+    source: Path
+    spec: Spec  # the sizes in the file; limit: of its longest episode, or what the layout documents
+    name: str  # the task's name as the file tells it
+    rows: np.ndarray  # [E] rows of the file that are read for each episode
+    read: "Callable[[Recording, Task, int, int], Dataset]"  # episodes a .. b - 1, whole, in the task's types
+    notes: list[str] = field(default_factory=list)  # what had to be decided
+    family: str = "recorded"
+    clipped: int = 0
+
+    def episodes(self, task: Task, lengths: np.ndarray, *, actions: np.ndarray, **fields: np.ndarray) -> Dataset:
+        """`datasets.format.join`, with continuous actions clipped to the box, as MuJoCo does with what it is told."""
+        if task.spec.space.kind == "continuous":
+            with np.errstate(invalid="ignore"):
+                self.clipped += int((np.abs(actions) > 1).sum())
+                actions = np.clip(actions, -1, 1)
+        return join(task, lengths, actions=actions, **fields)
+
+    def told(self) -> str:
+        """The notes, once everything was read."""
+        return "; ".join([*self.notes, *[f"{self.clipped} actions beyond [-1, 1] clipped"] * bool(self.clipped)])
+
+
+def word(text: str) -> str:
+    """A part of a task's name."""
+    return re.sub(r"\W", "_", text, flags=re.ASCII) or "unnamed"
+
+
+def with_last(rows: np.ndarray, lengths: np.ndarray, last: np.ndarray | None = None) -> np.ndarray:
+    """A row for each step -> one more per episode: `last` [E, ...], or the episode's last row again."""
+    ends = np.cumsum(lengths)
+    return np.insert(rows, ends, rows[ends - 1] if last is None else last, axis=0)
+
+
+def refuse(source: Path, wrong: np.ndarray, what: str, unit: str = "episode", first: int = 0) -> None:
+    """UserError with a place if any of `wrong` [E] is true."""
+    if wrong.any():
+        raise UserError(f"{source}: {what} in {unit} {wrong.argmax() + first}, {wrong.sum()} of {len(wrong)} {unit}s are like that")

@@ -1,0 +1,141 @@
+"""Arrays of untrusted files, by slices: name -> what has a dtype, a shape and `[a:b]`. Nothing is unpickled, nothing outside is read."""
+
+import hashlib
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from core.errors import UserError
+from datasets.format import DAMAGE, DEFLATE_RATIO
+
+NUMBERS = "biuf"
+KINDS = {"b": "bool", "i": "int", "u": "unsigned int", "f": "float"}
+
+
+@contextmanager
+def reading(source: Path) -> Iterator[None]:
+    """What libraries raise over a damaged file is a UserError about `source`."""
+    try:
+        yield
+    except (*DAMAGE, EOFError, zipfile.BadZipFile, zlib.error) as e:
+        said = " ".join(str(e).encode("ascii", "backslashreplace").decode().split())[:160]
+        raise UserError(f"{source}: cut short, damaged, or with pickled objects, which are never loaded ({said})") from e
+
+
+@contextmanager
+def arrays(source: Path) -> Iterator[dict[str, Any]]:
+    """Of an .npz, an .h5 / .hdf5, or a folder of .npy. What is not numbers is left out: a layout says what it misses."""
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder")
+    with ExitStack() as stack:
+        with reading(source):
+            if source.is_dir():
+                found = {p.stem: Npy(p) for p in sorted(source.glob("*.npy"))}
+            elif source.suffix == ".npz":
+                found = _unpacked(source, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="npz"))))
+            elif source.suffix in (".h5", ".hdf5"):
+                found = stored(source, stack.enter_context(h5py.File(source, "r", locking=False)))
+            else:
+                raise UserError(f"{source}: neither .npz nor .h5 nor a folder of .npy files")
+        yield found
+
+
+def stored(source: Path, f: h5py.Group, depth: int = 4) -> dict[str, h5py.Dataset]:
+    """path -> array, of those that lie in the group itself and are as large as they declare."""
+    found = {}
+    for name in f:
+        if not isinstance(f.get(name, getlink=True), h5py.HardLink):
+            continue
+        thing = f[name]
+        if isinstance(thing, h5py.Group) and depth:
+            found |= {f"{name}/{key}": x for key, x in stored(source, thing, depth - 1).items()}
+        elif isinstance(thing, h5py.Dataset) and not (thing.is_virtual or thing.external) and thing.dtype.kind in NUMBERS:
+            if thing.id.get_storage_size() * (DEFLATE_RATIO if thing.chunks else 1) < thing.nbytes:
+                raise UserError(f"{source}: {name} declares {thing.nbytes} bytes, but only {thing.id.get_storage_size()} are stored")
+            found[name] = thing
+    return found
+
+
+def need(source: Path, x: dict[str, Any], kinds: dict[str, str], layout: str, optional: tuple[str, ...] = ()) -> None:
+    """UserError unless every key is there and holds the kinds of numbers that the layout has there."""
+    if missing := [key for key in kinds if key not in x and key not in optional]:
+        raise UserError(f"{source}: no {', '.join(missing)}; {layout} recording has {', '.join(k for k in kinds if k not in optional)}")
+    for key in kinds:
+        if key in x and x[key].dtype.kind not in kinds[key]:
+            kept = " or ".join(KINDS[k] for k in kinds[key])
+            raise UserError(f"{source}: {key} is of type {x[key].dtype}, {layout} recording has {kept}")
+
+
+def shaped(source: Path, x: dict[str, Any], expected: dict[str, tuple[int, ...]], by: str) -> None:
+    """UserError unless every array that is there has its shape."""
+    for key, shape in expected.items():
+        if key in x and tuple(x[key].shape) != shape:
+            raise UserError(f"{source}: {key} has shape {tuple(x[key].shape)}, {by} asks for {shape}")
+
+
+def sha256(source: Path) -> str:
+    """Of a file, or of the names and contents of a folder's files."""
+    h = hashlib.sha256()
+    for file in sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]:
+        h.update(f"{file.relative_to(source)}\n".encode() * source.is_dir())
+        with open(file, "rb") as f:
+            while block := f.read(1 << 20):
+                h.update(block)
+    return h.hexdigest()
+
+
+class Npy:
+    """An array in an .npy file: rows are read when they are asked for."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        with open(path, "rb") as f:
+            version = np.lib.format.read_magic(f)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            try:
+                self.shape, self.by_columns, self.dtype = read(f)
+            except Exception as e:  # a header is a Python literal: all that its parser can raise
+                raise ValueError(f"{path.name} has a damaged header ({type(e).__name__})") from e
+            self.start = f.tell()
+        if self.dtype.hasobject:
+            raise ValueError(f"{path.name} holds Python objects")
+        self.ndim, self.row = len(self.shape), int(np.prod(self.shape[1:], dtype=object)) * self.dtype.itemsize
+        if path.stat().st_size - self.start < self.nbytes:
+            raise ValueError(f"{path.name} declares {self.nbytes} bytes, but only {path.stat().st_size - self.start} are stored")
+
+    @property
+    def nbytes(self) -> int:
+        return self.row * (self.shape[0] if self.shape else 1)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        if self.by_columns and self.ndim > 1:  # rows are scattered over the file
+            return np.array(np.load(self.path, mmap_mode="r", allow_pickle=False)[rows])
+        a, b, _ = rows.indices(len(self))
+        with open(self.path, "rb") as f:
+            f.seek(self.start + a * self.row)
+            content = f.read(max(0, b - a) * self.row)
+        return np.frombuffer(content, self.dtype).reshape(max(0, b - a), *self.shape[1:])
+
+
+def _unpacked(source: Path, folder: Path) -> dict[str, Npy]:
+    """An .npz as .npy files in `folder`, because inside the archive there is no way to a row but through all before it."""
+    found = {}
+    with zipfile.ZipFile(source) as archive:
+        for i, info in enumerate(archive.infolist()):
+            if info.filename.endswith(".npy"):
+                path = folder / f"{i}.npy"
+                with archive.open(info) as packed, open(path, "wb") as file:
+                    while block := packed.read(1 << 20):
+                        file.write(block)
+                found[info.filename.removesuffix(".npy")] = path
+    return {name: Npy(path) for name, path in found.items()}

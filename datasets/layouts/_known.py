@@ -1,0 +1,57 @@
+"""Published recordings whose environments are not registered here: what their authors' code says of them.
+
+OMIGA shows every agent the whole MuJoCo state and the agent's one-hot code, standardised within each vector. OMAR shows the two halves of
+its HalfCheetah their own joints. MPE's sizes are those of the learned agents (in tag and world the three predators).
+"""
+
+from typing import NamedTuple
+
+from core.spaces import Box
+from core.types import Spec, Task
+
+UNKNOWN = (float("nan"), float("nan"))  # reference returns that nobody has measured
+
+
+class Known(NamedTuple):
+    spec: Spec
+    family: str
+    backend: str
+
+
+KNOWN = {
+    "hopper_3x1": Known(Spec(3, 14, 14, Box(1), 1000), "mamujoco", "Hopper-v2"),
+    "ant_2x4": Known(Spec(2, 113, 113, Box(4), 1000), "mamujoco", "Ant-v2"),
+    "halfcheetah_6x1": Known(Spec(6, 23, 23, Box(1), 1000), "mamujoco", "HalfCheetah-v2"),
+    "halfcheetah_2x3": Known(Spec(2, 6, 17, Box(3), 1000), "mamujoco", "HalfCheetah-v2"),
+    "simple_spread": Known(Spec(3, 18, 54, Box(2), 25), "mpe", "OMAR's MPE"),
+    "simple_tag": Known(Spec(3, 16, 48, Box(2), 25), "mpe", "OMAR's MPE"),
+    "simple_world": Known(Spec(3, 24, 72, Box(2), 25), "mpe", "OMAR's MPE"),
+}
+MAPPO_OBS = {"5m_vs_6m": 124, "6h_vs_8z": 172, "2c_vs_64zg": 478, "corridor": 346}  # of the SMAC that came with MAPPO
+
+
+def known(name: str) -> Task | None:
+    """The task of a published recording, `<scenario>-<quality>`."""
+    scenario = name.rpartition("-")[0]
+    if scenario not in KNOWN:
+        return None
+    k = KNOWN[scenario]
+    return unregistered(name, k.spec, k.family, k.backend)
+
+
+def unregistered(name: str, spec: Spec, family: str, backend: str) -> Task:
+    """A task that can be recorded and trained on, not played."""
+    return Task(name, spec, None, family, name.rpartition("-")[2], backend, UNKNOWN)
+
+
+def hint(task: Task, have: Spec) -> str:
+    """What sizes that do not fit tell to who knows them; "" where they tell nothing."""
+    scenario = task.name.removeprefix("sc2:").rpartition("-")[0]
+    if task.family in ("smac", "sc2"):
+        if MAPPO_OBS.get(scenario) == have.obs or have.obs in MAPPO_OBS.values():
+            return "observations of MAPPO's SMAC (MADT, OMIGA), not of SMAC itself; leave --task out to convert them as data of their own"
+        if have.state == task.spec.state - task.spec.agents * task.spec.space.width:
+            return "states recorded without the last actions (state_last_action=False, as ICQ does)"
+    if task.family == "mamujoco" and have.obs > task.spec.obs:
+        return "observations that hold more than the task shows: whole states or agent codes, as in OMIGA's and OG-MARL's files"
+    return ""

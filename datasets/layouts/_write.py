@@ -1,0 +1,56 @@
+"""What exporters share: a foreign HDF5 file that appears whole or not at all, and the list of what it could not hold."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from core.files import whole
+from datasets.format import CHUNK, Blind, Dataset
+
+NEUTRAL = {  # is there anything to lose?
+    "won": lambda d: (d.won != -1).any(),
+    "seed": lambda d: (d.seed != -1).any(),
+    "behaviour_logp": lambda d: d.behaviour_logp.shape[1] > 0,
+    "legal": lambda d: not d.legal.all(),
+}
+
+
+@contextmanager
+def hdf5(target: Path) -> Iterator[Callable[[dict[str, np.ndarray]], None]]:
+    """A function that appends rows to the arrays of a new file."""
+    with whole(target) as part, Blind(part) as file, file.hdf5(libver=("earliest", "v110")) as f:
+
+        def append(arrays: dict[str, np.ndarray]) -> None:
+            for name, x in arrays.items():
+                if name not in f:
+                    rows = max(1, CHUNK // max(1, x[:1].nbytes))
+                    f.create_dataset(
+                        name,
+                        data=x,
+                        chunks=(rows, *x.shape[1:]),
+                        maxshape=(None, *x.shape[1:]),
+                        compression="gzip",
+                        compression_opts=1,
+                        track_times=False,
+                    )
+                else:
+                    f[name].resize(len(f[name]) + len(x), 0)
+                    f[name][-len(x) :] = x
+                file.check()
+
+        yield append
+
+
+class lost:
+    """Which of these fields of the data have something in them."""
+
+    def __init__(self, fields: tuple[str, ...]):
+        self.fields, self.seen = fields, set()
+
+    def see(self, d: Dataset) -> None:
+        self.seen |= {name for name in self.fields if NEUTRAL[name](d)}
+
+    def said(self, *more: str) -> str:
+        return "; ".join([*([f"no place for: {', '.join(x for x in self.fields if x in self.seen)}"] if self.seen else []), *more])

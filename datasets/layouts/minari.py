@@ -1,0 +1,230 @@
+"""Minari's folders (`data/metadata.json`, `data/main_data.hdf5`) of several agents: spaces that are dictionaries with a key for each agent.
+
+| path in main_data.hdf5                | shape              |                                                             |
+| ------------------------------------- | ------------------ | ----------------------------------------------------------- |
+| episode_k/observations/<agent>        | (n + 1, O)         | also with `state` beside the agents                         |
+| episode_k/actions/<agent>             | (n,), or (n, D)    | Box: scaled to [-1, 1] if its bounds are others             |
+| episode_k/rewards                     | (n,)               | of the team                                                 |
+| episode_k/terminations, truncations   | (n,)               | the last says how the episode ended; neither: truncated     |
+| episode_k/infos/state                 | (n + 1, S)         | may be absent: all observations end to end                  |
+| episode_k/infos/legal/<agent>         | (n + 1, A)         | may be absent: everything is legal                          |
+| episode_k/infos/won, logp/<agent>     | (n + 1,)           | of our exports, the same number in every row; logp: of each step |
+
+The attribute `seed` of an episode is what its environment was reset with. Agents are in the order of their names, numbers by value.
+Observations of several shapes are flattened and padded with 0. Everything that our format holds has its place in an export.
+Arrow storage is not read: have Minari write HDF5 (`data_format="hdf5"`).
+"""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from core.errors import UserError
+from core.files import writing
+from core.spaces import Box, Discrete
+from core.types import Spec, Task
+from datasets.format import Blind, Dataset, joined, parts, peek
+from datasets.layouts import LAYOUTS, Layout, Recording, word
+from datasets.layouts._arrays import reading, stored
+
+MAIN, ABOUT = "main_data.hdf5", "metadata.json"
+VERSION = "0.5.4"  # of Minari, whose files these are
+
+
+@contextmanager
+def open(source: Path) -> Iterator[Recording]:
+    folder = source / "data" if (source / "data").is_dir() else source
+    if not (folder / ABOUT).is_file() or not (folder / MAIN).is_file():
+        raise UserError(f"{source}: no {ABOUT} and {MAIN}; Minari's datasets are folders with both (Arrow storage is not read)")
+    with ExitStack() as stack:
+        with reading(source):
+            about = json.loads((folder / ABOUT).read_text())
+            f = stack.enter_context(h5py.File(folder / MAIN, "r", locking=False))
+            episodes = sorted((k for k in f if re.fullmatch(r"episode_\d+", k)), key=lambda k: int(k[8:]))
+            if not episodes or not isinstance(f.get(episodes[0]), h5py.Group):
+                raise UserError(f"{source}: no episode_0 in {MAIN}")
+            first = stored(source, f[episodes[0]])
+            agents = sorted((k[8:] for k in first if k.startswith("actions/")), key=_by_number)
+            spaces = _spaces(about, agents)
+            lengths = np.array([len(f[k]["rewards"]) for k in episodes])
+        if not agents or any(f"observations/{agent}" not in first for agent in agents):
+            raise UserError(f"{source}: no dictionary of actions and observations with the same agents in both; one agent is not several")
+        widths = [int(np.prod(first[f"observations/{agent}"].shape[1:], dtype=int)) for agent in agents]
+        one = spaces[0]
+        state = first.get("observations/state", first.get("infos/state"))
+        yield Recording(
+            source,
+            Spec(len(agents), max(widths), sum(widths) if state is None else state.shape[1], one["space"], int(lengths.max())),
+            _name(about),
+            rows=lengths + 1,
+            read=partial(_read, f, episodes, agents, spaces, widths),
+            notes=[f"agents in the order {', '.join(map(word, agents))}"]
+            + ["actions scaled to [-1, 1]"] * any(s["scaled"] for s in spaces),
+        )
+
+
+def _read(
+    f: h5py.File, episodes: list[str], agents: list[str], spaces: list[dict], widths: list[int], r: Recording, task: Task, a: int, b: int
+):
+    return joined([_episode(f[k], k, agents, spaces, widths, r, task) for k in episodes[a:b]])
+
+
+def _episode(group: h5py.Group, name: str, agents: list[str], spaces: list[dict], widths: list[int], r: Recording, task: Task) -> Dataset:
+    x = {key: thing[:] for key, thing in stored(r.source, group).items()}
+    if missing := [k for k in ("rewards", "terminations", "truncations", *(f"observations/{i}" for i in agents)) if k not in x]:
+        raise UserError(f"{r.source}: {name} has no {', '.join(missing)}")
+    n, count = len(x["rewards"]), len(agents)
+    rows = {f"observations/{i}": n + 1 for i in agents} | {f"actions/{i}": n for i in agents} | {"terminations": n, "truncations": n}
+    rows |= {
+        k: n + 1 for k in x if k.startswith(("infos/legal/", "infos/logp/")) or k in ("infos/state", "infos/won", "observations/state")
+    }
+    for key, want in rows.items():
+        if key not in x or not x[key].ndim or len(x[key]) != want or not n:
+            have = f"{len(x[key])} rows" if key in x and x[key].ndim else "no rows"
+            raise UserError(f"{r.source}: {name}/{key} has {have}, its {n} rewards ask for {want}")
+    obs = np.zeros((n + 1, count, r.spec.obs), "f4")
+    for i, (agent, width) in enumerate(zip(agents, widths)):
+        obs[:, i, :width] = x[f"observations/{agent}"].reshape(n + 1, -1)
+    state = x.get("observations/state", x.get("infos/state"))
+    legal = [x[f"infos/legal/{agent}"] for agent in agents] if f"infos/legal/{agents[0]}" in x else None
+    logp = [x[f"infos/logp/{agent}"][:n] for agent in agents] if f"infos/logp/{agents[0]}" in x else None
+    actions = np.stack([_scaled(x[f"actions/{agent}"], s) for agent, s in zip(agents, spaces)], 1)
+    if x["rewards"].ndim > 1:
+        raise UserError(f"{r.source}: {name}/rewards have shape {x['rewards'].shape}; the team earns one number in a step")
+    return r.episodes(
+        task,
+        np.array([n]),
+        obs=obs,
+        state=np.concatenate([x[f"observations/{i}"].reshape(n + 1, -1) for i in agents], 1) if state is None else state,
+        legal=None if legal is None else np.stack(legal, 1) != 0,
+        actions=actions.reshape(n, count, -1) if task.spec.space.kind == "continuous" else actions.reshape(n, count),
+        rewards=x["rewards"],
+        terminated=np.array([bool(x["terminations"][-1])]),
+        won=x["infos/won"][-1:] if "infos/won" in x else -1,
+        seed=_seed(group),
+        behaviour_logp=None if logp is None else np.stack(logp, 1),
+    )
+
+
+def _seed(group: h5py.Group) -> int:
+    seed = group.attrs.get("seed", -1)
+    return int(seed) if isinstance(seed, (int, np.integer)) and -1 <= seed < 1 << 63 else -1
+
+
+def _spaces(about: dict, agents: list[str]) -> list[dict]:
+    """Of each agent's actions: the space, and how its box lies."""
+    out = []
+    for agent in agents:
+        s = json.loads(about["action_space"])["subspaces"][agent]
+        if s["type"] == "Discrete":
+            out.append({"space": Discrete(int(s["n"])), "start": int(s.get("start", 0)), "scaled": False})
+        elif s["type"] == "Box":
+            low, high = (np.asarray(s[key], float).reshape(-1) for key in ("low", "high"))
+            scaled = np.isfinite(low).all() and np.isfinite(high).all() and bool((low != -1).any() or (high != 1).any())
+            out.append({"space": Box(len(low)), "low": low, "high": high, "scaled": scaled})
+        else:
+            raise UserError(f"actions of {agent} are of type {str(s['type'])[:40]!r}; what can be converted is Discrete and Box")
+    if len({s["space"] for s in out}) > 1:
+        raise UserError(f"the agents' spaces of actions differ: {', '.join(str(s['space']) for s in out)}")
+    return out
+
+
+def _scaled(x: np.ndarray, s: dict) -> np.ndarray:
+    if s["space"].kind == "discrete":
+        return x - s["start"]
+    x = x.reshape(len(x), -1)
+    return 2 * (x - s["low"]) / (s["high"] - s["low"]) - 1 if s["scaled"] else x
+
+
+def _by_number(name: str) -> list[Any]:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _name(about: dict) -> str:
+    """`<scenario>/<quality>-v0`, as our exports and many of Minari's own are called."""
+    found = re.fullmatch(r"(?:[\w-]+/)*?([\w-]+)/([\w-]+)-v\d+", str(about.get("dataset_id", "")))
+    return f"{word(found[1])}-{word(found[2])}" if found else "minari-recorded"
+
+
+def write(source: Path, target: Path) -> str:
+    meta = peek(source)
+    if target.exists():
+        raise UserError(f"{target} is there already; Minari's datasets are folders, name a new one")
+    with writing(target):
+        part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+        (part / "data").mkdir()
+    try:
+        count = steps = 0
+        with writing(target), Blind(part / "data" / MAIN) as file, file.hdf5(libver=("earliest", "v110"), track_order=True) as f:
+            for d in parts(source):
+                for e in range(d.episodes):
+                    _append(f.create_group(f"episode_{count + e}"), d, e, count + e)
+                    file.check()
+                count, steps = count + d.episodes, steps + d.steps
+        with writing(target):
+            (part / "data" / ABOUT).write_text(json.dumps(_about(meta, count, steps, (part / "data" / MAIN).stat().st_size)))
+            part.chmod(0o755)
+            part.replace(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return ""
+
+
+def _append(group: h5py.Group, d: Dataset, e: int, number: int) -> None:
+    rows, steps = slice(d.offset[e] + e, d.offset[e + 1] + e + 1), slice(d.offset[e], d.offset[e + 1])
+    group.attrs["id"], group.attrs["total_steps"] = number, int(d.lengths[e])
+    if d.seed[e] >= 0:
+        group.attrs["seed"] = int(d.seed[e])
+    box = d.meta["action_kind"] == "continuous"
+    x = {"rewards": d.rewards[steps], "terminations": d.terminated[steps], "truncations": d.truncated[steps]}
+    for i in range(d.meta["agents"]):
+        x[f"observations/agent_{i}"] = d.obs[rows, i]
+        x[f"actions/agent_{i}"] = d.actions[steps, i] if box else d.actions[steps, i].astype("i8")
+        if not box:
+            x[f"infos/legal/agent_{i}"] = d.legal[rows, i]
+        if d.behaviour_logp.shape[1]:
+            x[f"infos/logp/agent_{i}"] = np.append(d.behaviour_logp[steps, i], np.float32(0))
+    x["infos/state"] = d.state[rows]
+    x["infos/won"] = np.full(int(d.lengths[e]) + 1, d.won[e])
+    for path, value in x.items():
+        group.create_dataset(
+            path, data=value, track_times=False, **{"compression": "gzip", "compression_opts": 1} if value.size > 256 else {}
+        )
+
+
+def _about(meta: dict[str, Any], episodes: int, steps: int, size: int) -> dict[str, Any]:
+    def box(shape: int, bound: float) -> dict[str, Any]:
+        return {"type": "Box", "dtype": "float32", "shape": [shape], "low": [-bound] * shape, "high": [bound] * shape}
+
+    one = (
+        box(meta["actions"], 1.0)
+        if meta["action_kind"] == "continuous"
+        else {"type": "Discrete", "dtype": "int64", "start": 0, "n": meta["actions"]}
+    )
+    every = range(meta["agents"])
+    scenario, _, quality = meta["task"].rpartition("-")
+    return {
+        "total_episodes": episodes,
+        "total_steps": steps,
+        "data_format": "hdf5",
+        "jpeg_encoding": False,
+        "observation_space": json.dumps({"type": "Dict", "subspaces": {f"agent_{i}": box(meta["obs"], float("inf")) for i in every}}),
+        "action_space": json.dumps({"type": "Dict", "subspaces": {f"agent_{i}": one for i in every}}),
+        "dataset_id": f"{word(scenario)}/{word(quality)}-v0",
+        "minari_version": VERSION,
+        "dataset_size": round(size / 1e6, 1),
+        "algorithm_name": meta["behaviour"],
+        "description": f"{meta['task']}: {meta['source']}. {meta['notes']}",
+    }
+
+
+LAYOUTS.register("minari")(Layout("Minari", "Minari: a folder with data/main_data.hdf5, spaces with a key for each agent", open, write))
