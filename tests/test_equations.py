@@ -539,8 +539,9 @@ def test_alberdice(kind, i):
             x = torch.as_tensor(mixed[k, t]).requires_grad_()
             (slope,) = torch.autograd.grad(c.on.nu(x[None, None], agent=agent).sum(), x)
             slopes.append((slope**2).sum().item())
-    loss = alpha * logsumexp(np.log(mean_rho) + np.array(drawn) / alpha - np.log(len(drawn)))
-    loss += (1 - GAMMA) * c.mean(nu[0]) + 0.1 * np.mean(slopes)
+    size, absorbed = len(c.rows), sum(c.n.done[row] for row in c.rows) / (1 - GAMMA)
+    loss = alpha * np.log((size * mean_rho * np.exp(np.array(drawn) / alpha).mean() + absorbed) / (size + absorbed))
+    loss += (1 - GAMMA) * sum(nu[0][row] for row in c.rows) / (size + absorbed) + 0.1 * np.mean(slopes)
     counted, k_given, rho_given = (torch.as_tensor(x) for x in (count, k_i, log_rho.clip(max=np.log(100))))
     c.stepped("nu", loss, (c.a.nu_loss, c.b, agent, k_given, rho_given, counted, torch.tensor(alpha), c.d.u["pair"]))
 
