@@ -71,8 +71,8 @@ class AlberDICE(Algorithm):
         **dict.fromkeys(("*-random", "*-medium*", "*-expert", "*-mixed"), SMAC),
         # this project's; theirs on these games: lr = 1e-4, hidden = 128, 16 x 50 rows on XOR (21,600 updates) and 128 x 20 on Bridge
         # (147,600), which takes hours
-        "xor-*": dict(gamma=0.0, batch=64, steps=1000),
-        "mne*": dict(gamma=0.0, steps=1000),
+        "xor-*": dict(gamma=0.0, batch=64, steps=1000, alpha_end=0.1),
+        "mne*": dict(gamma=0.0, steps=1000, alpha_end=0.1),
         # on Bridge, gamma = .99 and smooth = .1 keep nu flat for thousands of updates: what (4) gains by a slope is of order 1 - gamma
         "bridge-*": dict(gamma=0.9, smooth=1e-3, batch=128, lr=3e-3, alpha=0.3, alpha_end=0.02, steps=3000),
     }

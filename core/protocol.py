@@ -3,8 +3,9 @@
 A method's coefficients on a task are its paper's (PAPER in its file; this project's where the paper has none); network class and width,
 windows, minibatch and updates are these, the same for every method. On StarCraft they are those that the tables of InSPO and BC have,
 so that their published results are under the protocol as they are. Critics take one step per update, at one learning rate: the 1e-4 of
-ICQ's code is for one per time step, some sixty per update, and after 3000 steps at it the critic of 3m is noise. On the small games every method has settings of this project, in its
-own PAPER. `run_benchmark.py --paper` leaves the protocol out and takes the papers' networks, minibatches and updates as well.
+ICQ's code is for one per time step, some sixty per update, and after 3000 steps at it the critic of 3m is noise. On the small games every
+method has settings of this project, in its own PAPER. `run_benchmark.py --paper` leaves the protocol out and takes the papers' networks,
+minibatches and updates as well.
 """
 
 from typing import Any
