@@ -117,7 +117,7 @@ class CFCQL(Algorithm):
         # this project's: the games are small and short
         "xor-*": dict(gamma=0.0, batch=64, steps=1000),
         "mne*": dict(gamma=0.0, steps=1000),
-        "bridge-*": dict(batch=32, window=5, tau=0.02, steps=6000),
+        "bridge-*": dict(batch=32, window=5, tau=0.02, steps=3000),
     }
 
     def nets(self):

@@ -100,7 +100,7 @@ class ICQ(Algorithm):
         # this project's: the games are small and short
         "xor-*": dict(gamma=0.0, batch=64, optimiser="adam", lr=1e-3, critic_lr=1e-3, steps=1000),
         "mne*": dict(gamma=0.0, optimiser="adam", lr=1e-3, critic_lr=1e-3, steps=1000),
-        "bridge-*": dict(batch=32, tau=0.02, optimiser="adam", lr=1e-3, critic_lr=1e-3, steps=6000),
+        "bridge-*": dict(batch=32, tau=0.02, optimiser="adam", lr=1e-3, critic_lr=1e-3, steps=3000),
     }
 
     def nets(self):
