@@ -28,7 +28,8 @@ Deviations from the code (github.com/thu-rllab/CFCQL at 3441019):
     (code: a joint VAE, used with cf_weight only, where lambda = softmax of -cf_tau log mu as in (4)).
  2. Agents do not see their last action beside the observation.
  3. Inputs are standardised over the dataset, in place of a BatchNorm in front of each network. Teammates' actions get no jitter.
- 4. TD(lam) bootstraps where data end without a termination, also before the window's end. Next actions come from the policy.
+ 4. TD(lam) bootstraps where data end without a termination, also before the window's end. Next actions come from the policy; those of
+    "crossed" repeat an episode's last one at its end (code: the first one of the next episode).
  5. Continuous: the policy moves at every `delay`-th update, targets at every one; the code takes 4 further critic steps per update
     and then moves its targets once (delay = 5).
 Checked: losses against plain numpy (tests/test_equations.py); with one agent it is CQL, with alpha = 0 QMIX or central TD3, sums over
@@ -116,7 +117,7 @@ class CFCQL(Algorithm):
         # this project's: the games are small and short
         "xor-*": dict(gamma=0.0, batch=64, steps=1000),
         "mne*": dict(gamma=0.0, steps=1000),
-        "bridge-*": dict(batch=32, window=5, tau=0.02, steps=6000),
+        "bridge-*": dict(batch=32, window=5, tau=0.02, steps=3000),
     }
 
     def nets(self):

@@ -16,7 +16,8 @@ optimiser step of the critic per time step of the window), `epsilon` (a share of
 `mixer = "elu"` is the mixer of ICQ in CFCQL's code, Q_tot = ELU(Q W_1 + b_1) w_2 + V(s), with k ~ W_1 w_2 in (5).
 
 Deviations from the code (github.com/YiqinYang/ICQ at 5a4da85, and baseline_icq of github.com/thu-rllab/CFCQL at 3441019):
- 1. n counts the rows of data at each time step; the code counts padding as well (`padded`).
+ 1. n counts the rows of data at each time step; the code counts padding as well (`padded`), which is zeros there and repeats an
+    episode's last row here.
  2. Discrete policies know which actions are legal before the softmax; the original masks and renormalises after it, the same thing.
  3. Policies do not see their last action beside the observation. A critic's heads a(.) + v are one layer. All networks have one width
     (code: agents 64, critics 256).
@@ -99,7 +100,7 @@ class ICQ(Algorithm):
         # this project's: the games are small and short
         "xor-*": dict(gamma=0.0, batch=64, optimiser="adam", lr=1e-3, critic_lr=1e-3, steps=1000),
         "mne*": dict(gamma=0.0, optimiser="adam", lr=1e-3, critic_lr=1e-3, steps=1000),
-        "bridge-*": dict(batch=32, tau=0.02, optimiser="adam", lr=1e-3, critic_lr=1e-3, steps=6000),
+        "bridge-*": dict(batch=32, tau=0.02, optimiser="adam", lr=1e-3, critic_lr=1e-3, steps=3000),
     }
 
     def nets(self):

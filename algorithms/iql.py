@@ -50,7 +50,7 @@ class IQL(Algorithm):
         # this project's: the games are small and short
         "xor-*": dict(gamma=0.0, batch=64, steps=1000),
         "mne*": dict(gamma=0.0, steps=1000),
-        "bridge-*": dict(batch=32, tau=0.02, steps=6000),
+        "bridge-*": dict(batch=32, tau=0.02, steps=3000),
     }
 
     def nets(self):

@@ -16,7 +16,8 @@ actions' numbers, from N(n/2, (n/2)^2), rounded, as their first version did. The
 
 Fields for what the published code does, off by default: `sets` as in CFCQL, with "density" for HalfCheetah's subtracting the density
 where its logarithm is meant. `illegal`: unavailable actions count in (2) and may be best_i. `padded`: the imitation term is averaged
-over padding too. `stepwise`: an optimiser step of the critic per time step. `local`: critics see o_i alone (their continuous code).
+over padding too, where it has no gradient, so that coe weighs less in short episodes. `stepwise`: an optimiser step of the critic per
+time step. `local`: critics see o_i alone (their continuous code).
 
 Deviations from the code (github.com/ling-pan/OMAR at 0e52ad6; discrete: baseline_omar of github.com/thu-rllab/CFCQL at 3441019):
  1. Critics see the state beside o_i, as the discrete code's; `local` is the continuous code's.
@@ -118,7 +119,7 @@ class OMAR(Algorithm):
         # this project's: the games are small and short
         "xor-*": dict(gamma=0.0, batch=64, steps=1000),
         "mne*": dict(gamma=0.0, steps=1000),
-        "bridge-*": dict(batch=32, window=5, tau=0.02, steps=6000),
+        "bridge-*": dict(batch=32, window=5, tau=0.02, steps=3000),
     }
 
     def nets(self):
@@ -220,6 +221,7 @@ class OMAR(Algorithm):
             advantage = values.gather(-1, act)[..., 0] - (point * values).sum(-1)
             gain, extra = advantage.detach() * (point.gather(-1, act)[..., 0] + SMALL).log(), 0.0
         error = (point - self.space.encode(best)) ** 2
+        error = torch.where(mask[..., None] > 0, error, error.detach())  # policies of padding are constant in their code
         imitation = mean(torch.ones_like(mask[..., None]) if c.padded else mask[..., None], error)
         return c.coe * imitation - (1 - c.coe) * mean(mask, gain) + extra
 

@@ -57,7 +57,7 @@ class OMIGA(Algorithm):
         # this project's: the games are small and short
         "xor-*": dict(gamma=0.0, alpha=1.0, batch=64, lr=1e-3, steps=1000),
         "mne*": dict(gamma=0.0, alpha=1.0, lr=1e-3, steps=1000),
-        "bridge-*": dict(alpha=1.0, batch=32, tau=0.02, lr=1e-3, steps=6000),
+        "bridge-*": dict(alpha=1.0, batch=32, tau=0.02, lr=1e-3, steps=3000),
     }
 
     def nets(self):

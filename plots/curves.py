@@ -32,7 +32,9 @@ def curves(frame: pd.DataFrame, metric: str) -> Figure:
     columns = min(COLUMNS, len(tasks))
     lines = -(-len(tasks) // columns)
     width = style.WIDE if columns > 2 else style.NARROW
-    figure = Figure(figsize=(width, 1.35 * lines + 0.6), layout="constrained")
+    names = len(algos) + 2
+    legend = -(-names // (8 if width == style.WIDE else 3))  # lines of it
+    figure = Figure(figsize=(width, 1.35 * lines + 0.6 + 0.16 * max(0, legend - 2)), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for panel, task in zip(panels, tasks):
         mine = frame[frame.task == task]
@@ -50,8 +52,9 @@ def curves(frame: pd.DataFrame, metric: str) -> Figure:
     figure.supxlabel("updates", fontsize=7.5)
     figure.supylabel(", ".join(style.METRICS[metric]), fontsize=7.5)
     handles = [_handle(algo) for algo in algos] + [Line2D([], [], label="dataset mean", **DATA), Line2D([], [], label="best known", **BEST)]
-    per_line = len(handles) if width == style.WIDE and len(handles) <= 8 else -(-len(handles) // 2)
-    figure.legend(handles=handles, loc="outside upper center", ncols=per_line, frameon=False, handlelength=2.2, columnspacing=1.2)
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=-(-names // legend), frameon=False, handlelength=2.2, columnspacing=1.2
+    )
     return figure
 
 

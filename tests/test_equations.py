@@ -14,7 +14,7 @@ from scipy.special import logsumexp, ndtri, softmax
 from scipy.stats import norm
 from torch.utils._pytree import tree_map
 
-from core.learner import returns
+from core.learner import mean, returns
 from core.nets import unflatten
 from core.registry import ALGORITHMS
 from tests.toy import SPACES, Lab
@@ -492,6 +492,26 @@ def test_omar_policy(kind, padded):
     c.stepped("pi", 0.4 * imitation - 0.6 * c.mean(value), (c.a.policy_loss, c.b, best))
 
 
+@kinds
+def test_omar_learns_nothing_from_padding(kind):
+    """`padded` shrinks the gradient of the imitation by the share of data, and only that (coe = 1; continuous: but for the 1e-3)."""
+
+    def gradient(padded):
+        c = omar(kind, padded=padded, coe=1.0)
+        best = c.a.best(c.on, c.b, c.d.u["search"])
+
+        def loss(pi):
+            nets = c.a.online(c.s._replace(params={**c.s.params, "pi": pi}))
+            point = c.a.policy_loss(nets, None, c.b, best)
+            return point if c.discrete else point - 1e-3 * mean(c.b.mask[..., None, None], torch.tanh(nets.pi(c.b.now.obs)) ** 2)
+
+        return torch.func.grad(loss)(c.s.params["pi"]), c.b.mask.mean()
+
+    (plain, share), (padded, _) = gradient(False), gradient(True)
+    assert plain.abs().sum() > 0
+    torch.testing.assert_close(padded, share * plain, rtol=1e-10, atol=1e-12)
+
+
 # --- AlberDICE
 
 
@@ -539,8 +559,9 @@ def test_alberdice(kind, i):
             x = torch.as_tensor(mixed[k, t]).requires_grad_()
             (slope,) = torch.autograd.grad(c.on.nu(x[None, None], agent=agent).sum(), x)
             slopes.append((slope**2).sum().item())
-    loss = alpha * logsumexp(np.log(mean_rho) + np.array(drawn) / alpha - np.log(len(drawn)))
-    loss += (1 - GAMMA) * c.mean(nu[0]) + 0.1 * np.mean(slopes)
+    size, absorbed = len(c.rows), sum(c.n.done[row] for row in c.rows) / (1 - GAMMA)
+    loss = alpha * np.log((size * mean_rho * np.exp(np.array(drawn) / alpha).mean() + absorbed) / (size + absorbed))
+    loss += (1 - GAMMA) * sum(nu[0][row] for row in c.rows) / (size + absorbed) + 0.1 * np.mean(slopes)
     counted, k_given, rho_given = (torch.as_tensor(x) for x in (count, k_i, log_rho.clip(max=np.log(100))))
     c.stepped("nu", loss, (c.a.nu_loss, c.b, agent, k_given, rho_given, counted, torch.tensor(alpha), c.d.u["pair"]))
 

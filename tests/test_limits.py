@@ -222,6 +222,23 @@ def test_alberdice_of_one_agent_has_no_teammates(kind):
     assert not log_rho.any()
 
 
+def test_alberdice_does_not_shun_the_end():
+    """nu of every state but the absorbing one, moved by a constant: (4) has a minimum. Were ends left out of it, nothing would hold nu
+    from above, and the weights of the steps that end an episode would vanish."""
+    one = One("alberdice", "discrete", agents=1)
+    assert 0 < (one.b.mask * one.b.done).sum() < one.b.mask.sum()
+    k, log_rho = one.a.teammates(one.on, one.b, one.d.agent, one.d.u["own"])
+    rest = one.b, one.d.agent, k, log_rho, one.b.mask, 1.0, one.d.u["pair"]
+
+    def loss(c):
+        nu = one.s.params["nu"].clone()
+        nu[:, -1] += c  # the bias of the last layer
+        return one.a.nu_loss(one.a.online(one.s._replace(params={**one.s.params, "nu": nu})), None, *rest).item()
+
+    assert loss(-1e3) > loss(-1e2) > loss(0)
+    assert loss(1e3) > loss(1e2) > loss(0)
+
+
 def test_alberdice_anneals_geometrically():
     """e of the last update is that of alpha_end: what it logs as the value of L(pi) is linear in alpha."""
     one = One("alberdice", "discrete", agents=1, alpha=4.0, alpha_end=0.25, steps=10)
