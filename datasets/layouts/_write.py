@@ -43,7 +43,7 @@ def hdf5(target: Path) -> Iterator[Callable[[dict[str, np.ndarray]], None]]:
         yield append
 
 
-class lost:
+class Lost:
     """Which of these fields of the data have something in them."""
 
     def __init__(self, fields: tuple[str, ...]):

@@ -33,7 +33,7 @@ from datasets.format import PART, Dataset, parts, peek
 from datasets.layouts import LAYOUTS, Layout, Recording, refuse, word
 from datasets.layouts._arrays import arrays, need, reading, shaped
 from datasets.layouts._known import KNOWN, known
-from datasets.layouts._write import hdf5, lost
+from datasets.layouts._write import Lost, hdf5
 
 KEYS = {"s": "f", "o": "f", "a": "f", "r": "f", "d": "biuf"}
 SHARED, APART = "s of agent 0 is the state", "s of all agents end to end is the state"
@@ -131,7 +131,7 @@ def write(source: Path, target: Path) -> str:
     meta = peek(source)
     if meta.get("action_kind") == "discrete":
         raise UserError(f"{source}: OMIGA's layout has continuous actions, {meta['task']} has discrete ones; export it as pymarl or minari")
-    left, ambiguous = lost(("won", "seed", "behaviour_logp")), 0
+    left, ambiguous = Lost(("won", "seed", "behaviour_logp")), 0
     with hdf5(target) as append:
         for d in parts(source):
             left.see(d)

@@ -40,7 +40,7 @@ from core.types import Spec, Task
 from datasets.format import Dataset, pack, parts, peek
 from datasets.layouts import LAYOUTS, Layout, Recording, refuse, word
 from datasets.layouts._arrays import arrays, need, reading, shaped
-from datasets.layouts._write import hdf5, lost
+from datasets.layouts._write import Lost, hdf5
 from envs import bridge
 
 KEYS = {"state": "f", "obs": "f", "avail_actions": "biuf", "actions": "iu", "reward": "f", "terminated": "biuf", "filled": "biuf"}  # kinds
@@ -115,7 +115,7 @@ def write(source: Path, target: Path) -> str:
     meta = peek(source)
     if meta.get("action_kind") == "continuous":
         raise UserError(f"{source}: PyMARL's layout has discrete actions, {meta['task']} has continuous ones; export it as omiga or minari")
-    left = lost(("won", "seed", "behaviour_logp"))
+    left = Lost(("won", "seed", "behaviour_logp"))
     with hdf5(target) as append:
         for d in parts(source):
             left.see(d)
