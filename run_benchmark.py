@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from core.cell import Cell, plan, timings
-from core.errors import UserError
+from core.errors import UserError, outcome
 from core.files import writing
 from core.registry import ALGORITHMS, TASKS
 from core.sweep import sweep
@@ -108,31 +108,23 @@ def writable(out: Path) -> None:
             pass
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Exit code 0, 1 when a cell failed, 2 for a mistake in the input, 130 when stopped."""
-    args = parser().parse_args(argv)
-    try:
-        ALGORITHMS.discover(), TASKS.discover()
-        if args.list:
-            listing()
-            return 0
-        check(args.device)
-        algos, tasks = ALGORITHMS.match(args.algo), TASKS.match(args.env) if args.env else [name for name in TASKS if ready(TASKS[name])]
-        cells = plan(algos, tasks, args.seeds, args.set, args.out, args.paper)
-        todo = [left for cell in cells if (left := cell.missing())]
-        print(f"{len(cells)} cells asked for, {len(cells) - len(todo)} finished in {args.out}, {len(todo)} to do")
-        if args.dry_run:
-            if todo:
-                print(*(f"  {cell}" for cell in todo), estimate(todo, args.workers), sep="\n")
-            return 0
-        writable(args.out)
-        failed = sweep(todo, min(args.workers, max(len(todo), 1)), args.device)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoints", file=sys.stderr)
-        return 130
+def run(args: argparse.Namespace) -> int:
+    """1 when a cell failed."""
+    ALGORITHMS.discover(), TASKS.discover()
+    if args.list:
+        listing()
+        return 0
+    check(args.device)
+    algos, tasks = ALGORITHMS.match(args.algo), TASKS.match(args.env) if args.env else [name for name in TASKS if ready(TASKS[name])]
+    cells = plan(algos, tasks, args.seeds, args.set, args.out, args.paper)
+    todo = [left for cell in cells if (left := cell.missing())]
+    print(f"{len(cells)} cells asked for, {len(cells) - len(todo)} finished in {args.out}, {len(todo)} to do")
+    if args.dry_run:
+        if todo:
+            print(*(f"  {cell}" for cell in todo), estimate(todo, args.workers), sep="\n")
+        return 0
+    writable(args.out)
+    failed = sweep(todo, min(args.workers, max(len(todo), 1)), args.device)
     for cell, reason in failed.items():
         print(f"FAILED {cell}: {reason}", file=sys.stderr)
     if failed:
@@ -142,6 +134,15 @@ def main(argv: list[str] | None = None) -> int:
 
         tables.run(["--out", str(args.out), "--draft"])
     return 1 if failed else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0, 1 when a cell failed, 2 for a mistake in the input, 130 when stopped."""
+    args = parser().parse_args(argv)
+    code = outcome(lambda: run(args))
+    if code == 130:
+        print("stopped; the same command goes on from the last checkpoints", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

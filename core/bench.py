@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from core import trainer
 from core.cell import settings
-from core.errors import UserError
+from core.errors import outcome
 from core.files import whole
 from core.learner import Algorithm
 from core.registry import ALGORITHMS, TASKS
@@ -206,30 +206,25 @@ def starts() -> list[Row]:
     return [("smac/start/cold", cold, "s"), ("smac/start/warm", warm, "s"), ("smac/27m_vs_30m/4096-lanes/memory", memory, "GiB")]
 
 
-def main(argv: list[str]) -> int:
-    try:
-        ALGORITHMS.discover(), TASKS.discover()
-        torch.set_num_threads(1)
-        rate = products()
-        rows: list[Row] = [("cores", os.cpu_count(), "cores"), ("products", rate / 1e9, "Gflop/s")]
-        for algo in () if argv else ("inspo", "bc"):
-            rows += updates(algo, "bridge-mix")
-        for algo in ALGORITHMS.match(argv or ["*"]):
-            for task, spec in (*((name, TASKS[name].spec) for name in ("bridge-mix", "2s3z-medium")), HALFCHEETAH):
-                rows += sizes(algo, task, spec, rate)
-        if not argv:
-            rows += battles("3m") + battles("5m_vs_6m") + drop_in("3m") + starts() + of_data()
-        print(*(f"{name:52} {value:10.3f} {unit}" for name, value, unit in rows), sep="\n")
-        OUT.parent.mkdir(exist_ok=True)
-        with whole(OUT) as part, part.open("w", newline="") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(["name", "value", "unit"])
-            table.writerows((name, f"{value:.4g}", unit) for name, value, unit in rows)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+def run(argv: list[str]) -> None:
+    ALGORITHMS.discover(), TASKS.discover()
+    torch.set_num_threads(1)
+    rate = products()
+    rows: list[Row] = [("cores", os.cpu_count(), "cores"), ("products", rate / 1e9, "Gflop/s")]
+    for algo in () if argv else ("inspo", "bc"):
+        rows += updates(algo, "bridge-mix")
+    for algo in ALGORITHMS.match(argv or ["*"]):
+        for task, spec in (*((name, TASKS[name].spec) for name in ("bridge-mix", "2s3z-medium")), HALFCHEETAH):
+            rows += sizes(algo, task, spec, rate)
+    if not argv:
+        rows += battles("3m") + battles("5m_vs_6m") + drop_in("3m") + starts() + of_data()
+    print(*(f"{name:52} {value:10.3f} {unit}" for name, value, unit in rows), sep="\n")
+    OUT.parent.mkdir(exist_ok=True)
+    with whole(OUT) as part, part.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["name", "value", "unit"])
+        table.writerows((name, f"{value:.4g}", unit) for name, value, unit in rows)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(outcome(lambda: run(sys.argv[1:])))

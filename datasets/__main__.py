@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from core.errors import UserError
+from core.errors import UserError, outcome
 from core.registry import TASKS
 from datasets import store
 from datasets.audit import audit
@@ -117,7 +117,7 @@ def _validate(args: argparse.Namespace) -> int:
             found = audit(d, TASKS.get(d.meta["task"]))
         for line in found:
             print(line)
-        print(f"{file}: {f'{len(found)} violations' if found else 'sound'}")
+        print(f"{file}: {len(found)} violation{'s' * (len(found) > 1)}" if found else f"{file}: sound")
         bad += bool(found)
     return min(bad, 1)
 
@@ -141,17 +141,17 @@ def _plot(args: argparse.Namespace) -> int:
     from datasets.plot import draw  # with matplotlib
 
     draw([load(file) for file in args.files], args.out)
+    print(args.out)
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
-    try:
+    def work() -> int:
         TASKS.discover(), LAYOUTS.discover()
         args = parser().parse_args(argv)
         return args.run(args)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
+
+    return outcome(work)
 
 
 if __name__ == "__main__":

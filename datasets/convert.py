@@ -83,7 +83,8 @@ class Tally:
         self.episodes = self.cut = self.limit = 0
 
     def notes(self, r: Recording) -> str:
-        return "; ".join(x for x in (f"{self.cut} of {self.episodes} episodes cut to {self.limit} steps", r.told()) if x)
+        cut = f"{self.cut} of {self.episodes} episodes cut to {self.limit} steps" if self.cut else ""
+        return "; ".join(filter(None, (cut, r.told())))
 
 
 def _parts(r: Recording, task: Task, limit: int | None, tally: Tally) -> Iterator[Dataset]:

@@ -1,10 +1,9 @@
 """What the two command lines share: the options, and how a mistake ends."""
 
 import argparse
-import sys
 from collections.abc import Callable
 
-from core.errors import UserError
+from core.errors import UserError, outcome
 from plots.style import METRICS
 
 
@@ -19,9 +18,13 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
 
 def run(work: Callable[[], None]) -> int:
     """Exit code: 0, or 2 with one line on stderr for a mistake in the input or a folder that cannot be written."""
-    try:
-        work()
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    def told() -> None:
+        try:
+            work()
+        except BrokenPipeError:
+            raise
+        except OSError as e:
+            raise UserError(str(e)) from None
+
+    return outcome(told)

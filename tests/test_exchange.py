@@ -328,7 +328,7 @@ def test_validate_lists_all_files(tmp_path, capsys):
     assert lines == [
         f"{tmp_path / 'a.h5'}: sound",
         "steps/rewards: 0.0 at step 7 of the file, in episode 0; the game says 1.0",
-        f"{tmp_path / 'b.h5'}: 1 violations",
+        f"{tmp_path / 'b.h5'}: 1 violation",
     ]
 
 

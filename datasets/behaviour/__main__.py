@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.errors import UserError
+from core.errors import UserError, outcome
 from core.files import writing
 from datasets.behaviour import SHIPPED
 from datasets.behaviour.policy import Policy, load, save
@@ -54,13 +54,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    try:
+
+    def work() -> None:
         for name, policy in ship(find(args.map), args.folder, SHIPPED / args.map).items():
             print(f"{name:10} {policy.steps:>11,} steps  won {policy.win_rate:.3f}  return {policy.mean_return:.2f}")
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    return 0
+
+    return outcome(work)
 
 
 if __name__ == "__main__":

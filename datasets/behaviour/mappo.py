@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from core.errors import UserError
+from core.errors import UserError, outcome
 from core.files import Damaged, keep, kept, writing
 from datasets.behaviour.play import Episodes, play
 from datasets.behaviour.policy import Net, Policy, kernel, rounded, save
@@ -318,14 +318,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    try:
+
+    def work() -> None:
         if not args.steps >= 1:
             raise UserError(f"--steps {args.steps:g}: should be at least 1")
         train(find(args.map), int(args.steps), args.seed, args.out)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    return 0
+
+    return outcome(work)
 
 
 if __name__ == "__main__":

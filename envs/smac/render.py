@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from core.errors import UserError
+from core.errors import UserError, outcome
 from core.files import whole
 from core.registry import suggest
 from envs.api import Seen
@@ -350,12 +350,7 @@ def run(args: argparse.Namespace) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    try:
-        print(run(args))
-        return 0
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
+    return outcome(lambda: print(run(args)))
 
 
 if __name__ == "__main__":
