@@ -132,12 +132,12 @@ class AlberDICE(Algorithm):
 
     def nu_loss(self, on, tg, b, i, k, log_rho, count, alpha, u):  # (4)
         e, left = self.advantage(on, b, i, k, alpha), 1 - self.cfg.gamma
-        rows, ends = b.mask.sum(), (b.mask * b.done).sum() / left
+        rows, ends = b.mask.flatten().sum(0), (b.mask * b.done).flatten().sum(0) / left
         mean_rho = mean(b.mask, log_rho.exp()) + 1e-10
         drawn = torch.where(count > 0, count.clamp(min=1).log() + e / alpha, ILLEGAL).flatten().logsumexp(0)
         drawn = (rows * mean_rho).log() + drawn - count.flatten().sum(0).log()
         log_mean = torch.logaddexp(drawn, ends.log()) - (rows + ends).log()
-        first = left * (b.mask * on.nu(b.now.state, agent=i)[..., 0]).sum() / (rows + ends)
+        first = left * (b.mask * on.nu(b.now.state, agent=i)[..., 0]).flatten().sum(0) / (rows + ends)
         other, both = b.now.state.flip(0), b.mask * b.mask.flip(0)
         slope = grad(lambda s: on.nu(s, agent=i).flatten().sum(0))(u * b.now.state + (1 - u) * other)
         return alpha * log_mean + first + self.cfg.smooth * mean(both, (slope**2).sum(-1))
