@@ -5,11 +5,11 @@ import hashlib
 import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,6 +18,8 @@ from core.errors import UserError
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DIGEST = 32  # bytes of the checksum in front of what is kept
 DAMAGE = (ValueError, TypeError, AttributeError, LookupError, RuntimeError, EOFError, UnpicklingError)  # what torch raises over it
+
+T = TypeVar("T")
 
 
 class Damaged(Exception):
@@ -60,12 +62,12 @@ def keep(x: Any, path: Path) -> None:
         part.write_bytes(hashlib.sha256(image.getbuffer()).digest() + image.getbuffer())
 
 
-def kept(path: Path) -> Any:
-    """What `keep` was given. Damaged; OSError."""
+def kept(path: Path, use: Callable[[Any], T] = lambda x: x) -> T:
+    """What `use` makes of what `keep` was given. Damaged, also where `use` stumbles over it; OSError."""
     content = path.read_bytes()
     try:
         if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
             raise ValueError("wrong checksum")
-        return torch.load(io.BytesIO(content[DIGEST:]), weights_only=True, map_location="cpu")
+        return use(torch.load(io.BytesIO(content[DIGEST:]), weights_only=True, map_location="cpu"))
     except DAMAGE as e:
         raise Damaged((str(e).strip() or type(e).__name__).splitlines()[0][:80]) from None

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -55,15 +55,18 @@ def save(algo: str, task: str, algorithm: Algorithm, seeds: tuple[int, ...], sta
 
 def load(path: Path) -> Policies:
     """UserError: there is no such file, it is damaged, or made by other code."""
-    try:
-        x = kept(path)
+
+    def trained(x: dict[str, Any]) -> Policies:
         cls, task = ALGORITHMS.discover()[x["algo"]], TASKS.discover()[x["task"]]
         algorithm = cls(cls.Config(**x["config"]), task.spec)
         shapes = {name: (len(x["seeds"]), *p.shape[1:]) for name, p in algorithm.init([0]).params.items()}
         if {name: tuple(p.shape) for name, p in x["params"].items()} != shapes:
-            raise Damaged("made by other code")
+            raise ValueError("made by other code")
         return Policies(algorithm, x["task"], tuple(x["seeds"]), x["params"], Scale(*(y.numpy() for y in x["scale"])))
+
+    try:
+        return kept(path, trained)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; every finished run has one beside its CSV") from None
-    except (Damaged, OSError, UserError, AttributeError, LookupError, TypeError, ValueError) as e:
-        raise UserError(f"{path} holds no policies that can be used ({e or type(e).__name__}); run its benchmark again") from None
+    except (Damaged, OSError, UserError) as e:
+        raise UserError(f"{path} holds no policies that can be used ({e}); run its benchmark again") from None

@@ -79,13 +79,17 @@ class Run:
 
     def load(self, path: Path, device: str) -> "Run":
         """The saved run, in the structure of this one; this one, with a note, if the file is damaged."""
-        try:
-            leaves, *rest = kept(path)
+
+        def resumed(x: list) -> "Run":
+            leaves, *rest = x
             mine, structure = tree_flatten(self.state)
             if [x.shape for x in leaves] != [x.shape for x in mine]:
-                raise Damaged("made by other code")
+                raise ValueError("made by other code")
             return Run(tree_unflatten([x.to(device) for x in leaves], structure), *rest)  # the rest stays where it was made
-        except (Damaged, ValueError, TypeError, AttributeError) as e:
+
+        try:
+            return kept(path, resumed)
+        except Damaged as e:
             print(f"note: {path} cannot be used ({e}); training starts from the beginning")
             return self
 

@@ -37,7 +37,7 @@ def write(tasks: list[Task], folder: Path = HERE) -> None:
         for task in group:
             d = load(fetch(task), task)
             lines.append(" | ".join(["", *row(d), ""]).strip())
-            returns[task.quality] = d.returns / d.lengths if task.per_step else d.returns
+            returns[task.quality] = d.scores
         file = scenario.replace(":", "-") + ".png"
         with matplotlib.rc_context(style.RC), whole(folder / "cards" / file) as part:
             picture(scenario, returns).savefig(part, metadata={"Software": None})

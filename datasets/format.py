@@ -109,6 +109,11 @@ class Dataset:
         rewards, bounds = self.rewards.tolist(), self.offset.tolist()
         return np.array([math.fsum(rewards[a:b]) for a, b in pairwise(bounds)])
 
+    @property
+    def scores(self) -> np.ndarray:
+        """Returns in the task's unit [E]: where it counts per step, the mean reward."""
+        return self.returns / self.lengths if self.meta["per_step"] else self.returns
+
 
 def pack(
     task: Task,
@@ -341,7 +346,7 @@ class Blind(io.FileIO):
 
 def load(path: str | Path, task: Task | None = None) -> Dataset:
     """Read and check everything. A file with any fault, or (if given) of another task, raises UserError."""
-    d, found = _read(Path(path), task)
+    d, found = inspect(path, task)
     if found:
         raise UserError(f"{path}: {_first(found)}; see `python -m datasets validate {path}`, then delete it and build or convert it again")
     return d
@@ -349,12 +354,38 @@ def load(path: str | Path, task: Task | None = None) -> Dataset:
 
 def inspect(path: str | Path, task: Task | None = None) -> tuple[Dataset | None, list[str]]:
     """The dataset (None if it cannot even be read) and everything that is wrong with the file, with places. No such file: UserError."""
-    return _read(Path(path), task)
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; `python -m datasets list` shows what there is")
+    changed = []
+    try:
+        if _changed(path):
+            changed = ["checksum: the bytes are not those that were written"]
+        with h5py.File(path, "r", locking=False) as f:
+            meta = _attributes(f)
+            if found := _meta_problems(meta, task):
+                return None, found + changed
+            arrays, found = _read_arrays(f, meta)
+    except DAMAGE as e:
+        return None, [f"cut short, damaged, or not an HDF5 file ({type(e).__name__}: {line(e)})"]
+    if found:
+        return None, found + changed
+
+    returns = arrays.pop("return")
+    d = Dataset(**arrays, meta=meta)
+    if found := problems(d):
+        return d, found + changed
+    if (wrong := returns != d.returns.astype("<f4")).any():
+        found.append(f"{RETURN}: not the sum of the rewards in episode {wrong.argmax()}")
+    found += [f"attribute {k}: {meta.get(k)}, the data say {v}" for k, v in statistics(d).items() if not _close(meta.get(k), v)]
+    if meta.get("content_sha256") != (content := content_sha256(d)):
+        found.append(f"attribute content_sha256: {meta.get('content_sha256')}, the data say {content}: one of them was changed")
+    return d, found + changed
 
 
 def violations(path: str | Path, task: Task | None = None) -> list[str]:
     """Everything that is wrong with a file, with places; empty if it is sound. A file that does not exist raises UserError."""
-    return _read(Path(path), task)[1]
+    return inspect(path, task)[1]
 
 
 def parts(path: str | Path) -> Iterator[Dataset]:
@@ -441,36 +472,6 @@ def _digest(task: str, arrays: dict[str, Any]) -> str:
     return h.hexdigest()
 
 
-def _read(path: Path, task: Task | None) -> tuple[Dataset | None, list[str]]:
-    """The dataset (None if it cannot even be read) and all its faults."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; `python -m datasets list` shows what there is")
-    changed = []
-    try:
-        if _changed(path):
-            changed = ["checksum: the bytes are not those that were written"]
-        with h5py.File(path, "r", locking=False) as f:
-            meta = _attributes(f)
-            if found := _meta_problems(meta, task):
-                return None, found + changed
-            arrays, found = _read_arrays(f, meta)
-    except DAMAGE as e:
-        return None, [f"cut short, damaged, or not an HDF5 file ({type(e).__name__}: {_line(e)})"]
-    if found:
-        return None, found + changed
-
-    returns = arrays.pop("return")
-    d = Dataset(**arrays, meta=meta)
-    if found := problems(d):
-        return d, found + changed
-    if (wrong := returns != d.returns.astype("<f4")).any():
-        found.append(f"{RETURN}: not the sum of the rewards in episode {wrong.argmax()}")
-    found += [f"attribute {k}: {meta.get(k)}, the data say {v}" for k, v in statistics(d).items() if not _close(meta.get(k), v)]
-    if meta.get("content_sha256") != (content := content_sha256(d)):
-        found.append(f"attribute content_sha256: {meta.get('content_sha256')}, the data say {content}: one of them was changed")
-    return d, found + changed
-
-
 def _read_arrays(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Name -> array, once the file is known to hold all that it declares."""
     stored, found = _stored(f, meta)
@@ -479,7 +480,7 @@ def _read_arrays(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, np.ndarr
         try:
             arrays[name] = np.array(thing)
         except DAMAGE as e:  # the other arrays are still worth reading
-            found.append(f"{thing.name[1:]}: cannot be read ({_line(e)})")
+            found.append(f"{thing.name[1:]}: cannot be read ({line(e)})")
     return arrays, found
 
 
@@ -490,7 +491,7 @@ def _stored(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, Any], list[st
     found = [f"{path}: missing" for path, name in NAMES.items() if name not in optional and path not in things]
     for path, thing in things.items():
         if path not in NAMES:
-            found.append(f"{_line(path)}: unknown to format version {VERSION}")
+            found.append(f"{line(path)}: unknown to format version {VERSION}")
         elif thing is None or not isinstance(thing, h5py.Dataset) or thing.is_virtual or thing.external:
             found.append(f"{path}: not an array stored in this file")
         elif thing.id.get_storage_size() * (DEFLATE_RATIO if thing.compression else 1) < thing.nbytes:
@@ -538,7 +539,7 @@ def _meta_problems(meta: dict[str, Any], task: Task | None) -> list[str]:
         for k, t in (CARD | PROVENANCE).items()
         if type(meta.get(k)) is not t
     ]
-    found += [f"attribute {_line(k)}: neither a line of text nor a number" for k, v in meta.items() if not _plain(k) or not _plain(v)]
+    found += [f"attribute {line(k)}: neither a line of text nor a number" for k, v in meta.items() if not _plain(k) or not _plain(v)]
     if not found:
         found += [f"attribute {k}: {meta[k]}, should be at least 1" for k in ("agents", "obs", "actions", "limit") if meta[k] < 1]
     if not found and meta["action_kind"] not in ("discrete", "continuous"):
@@ -657,6 +658,6 @@ def _first(found: list[str]) -> str:
     return found[0] + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
 
 
-def _line(text: Any) -> str:
+def line(text: Any) -> str:
     """One printable line of whatever a damaged file or a library says."""
     return " ".join(str(text).encode("ascii", "backslashreplace").decode().split())[:160]

@@ -1,5 +1,6 @@
 """One picture of a dataset, and one that compares several: returns, lengths, actions, and what part of the states was visited."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -36,15 +37,15 @@ def portrait(d: Dataset) -> Figure:
     figure = Figure(figsize=(style.WIDE, 4.3), layout="constrained")
     (a, b), (c, e) = figure.subplots(2, 2)
     figure.suptitle(f"{d.meta['task']}: {d.episodes:,} episodes, {d.steps:,} steps", fontsize=9)
-    _histogram(a, _returns(d), _colours([d])[0], "return" + (" per step" if d.meta["per_step"] else ""))
+    _histogram(a, d.scores, _colours([d])[0], "return" + (" per step" if d.meta["per_step"] else ""))
     _histogram(b, d.lengths, _colours([d])[0], "episode length")
     _actions(c, d)
-    x, share = components(d.state, d.state)
+    onto, share = components(d.state)
     if not share[0]:
         e.text(0.5, 0.5, "one state", ha="center", va="center", transform=e.transAxes)
         e.set_axis_off()
     else:
-        drawn = e.hexbin(*x.T, gridsize=45, mincnt=1, norm=LogNorm(), cmap="viridis", linewidths=0.1)
+        drawn = e.hexbin(*onto(_sample(d.state, SAMPLE)).T, gridsize=45, mincnt=1, norm=LogNorm(), cmap="viridis", linewidths=0.1)
         figure.colorbar(drawn, ax=e, label="states", pad=0.01)
         _axes(e, share)
     return figure
@@ -59,16 +60,16 @@ def comparison(data: list[Dataset]) -> Figure:
     figure = Figure(figsize=(style.WIDE, sum(heights)), layout="constrained")
     parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     a, b = parts[0].subplots(1, 2, sharey=True)
-    _ridges(a, names, [_returns(d) for d in data], colours, "return per step" if all(d.meta["per_step"] for d in data) else "return")
+    _ridges(a, names, [d.scores for d in data], colours, "return per step" if all(d.meta["per_step"] for d in data) else "return")
     _ridges(b, names, [d.lengths for d in data], colours, "episode length")
     if states:
         every = np.concatenate([_sample(d.state, SAMPLE // len(data)) for d in data])
-        background = _of(every, every)
+        onto, share = components(every)
+        background = onto(every)
         panels = parts[1].subplots(lines, min(len(data), PANELS), sharex=True, sharey=True, squeeze=False).flat
         for d, colour, panel in zip(data, colours, panels):
-            x, share = components(d.state, every)
             panel.scatter(*background.T, s=1, c="#DDDDDD", linewidths=0, rasterized=True)
-            panel.scatter(*x.T, s=1.5, color=colour, linewidths=0, rasterized=True)
+            panel.scatter(*onto(_sample(d.state, SAMPLE)).T, s=1.5, color=colour, linewidths=0, rasterized=True)
             panel.set_title(d.meta["task"], fontsize=7)
             _axes(panel, share, first=d is data[0])
         for panel in panels:  # the rest
@@ -76,34 +77,27 @@ def comparison(data: list[Dataset]) -> Figure:
     return figure
 
 
-def components(x: np.ndarray, all: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
-    """A sample of the states on the first two principal components of `all`, and the shares of the variance that these explain."""
-    values = np.linalg.svd(_standard(_sample(all, SAMPLE), _sample(all, SAMPLE)), compute_uv=False) ** 2
-    total = values.sum() or 1.0
-    first, second = [*values[:2], 0.0, 0.0][:2]
-    return _of(_sample(x, SAMPLE), all), (first / total, second / total)
+def components(states: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], tuple[float, float]]:
+    """What takes standardised states [rows, S] onto their first two principal components [rows, 2], and the shares of the variance that
+    these explain."""
+    base = _sample(states, SAMPLE)
+    mean, std = base.mean(0, dtype=np.float64), base.std(0, dtype=np.float64)
+    varies, std = std > 1e-6, np.where(std > 1e-6, std, 1)
 
+    def standard(x: np.ndarray) -> np.ndarray:
+        return np.where(varies, (x - mean) / std, 0)
 
-def _of(x: np.ndarray, all: np.ndarray) -> np.ndarray:
-    base = _sample(all, SAMPLE)
-    axes = np.linalg.svd(_standard(base, base), full_matrices=False)[2][:2]
+    _, values, axes = np.linalg.svd(standard(base), full_matrices=False)
+    axes = axes[:2]
     axes = axes * np.where(np.take_along_axis(axes, np.abs(axes).argmax(1)[:, None], 1) < 0, -1, 1)  # no sign by chance
-    on = _standard(x, base) @ axes.T
-    return np.pad(on, ((0, 0), (0, 2 - on.shape[1])))
-
-
-def _standard(x: np.ndarray, by: np.ndarray) -> np.ndarray:
-    std = by.std(0, dtype=np.float64)
-    return np.where(std > 1e-6, (x - by.mean(0, dtype=np.float64)) / np.where(std > 1e-6, std, 1), 0)
+    first, second = [*(values[:2] ** 2), 0.0, 0.0][:2]
+    total = (values**2).sum() or 1.0
+    return lambda x: np.pad(standard(x) @ axes.T, ((0, 0), (0, 2 - len(axes)))), (first / total, second / total)
 
 
 def _sample(x: np.ndarray, most: int) -> np.ndarray:
     """Rows evenly spread over all."""
     return x[np.linspace(0, len(x) - 1, min(len(x), most)).astype(int)]
-
-
-def _returns(d: Dataset) -> np.ndarray:
-    return d.returns / d.lengths if d.meta["per_step"] else d.returns
 
 
 def _colours(data: list[Dataset]) -> list[str]:

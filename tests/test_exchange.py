@@ -369,6 +369,7 @@ def test_components_are_those_of_the_covariance():
     x[:, 1] = x[:, 0] + 0.1 * x[:, 1]
     z = (x - x.mean(0)) / x.std(0)
     values, axes = np.linalg.eigh(np.cov(z.T, bias=True))
-    at, share = components(x, x)
+    onto, share = components(x)
+    at = onto(x)
     assert share == pytest.approx(tuple(values[:-3:-1] / values.sum()), abs=1e-4)
     assert np.abs(np.corrcoef(at[:, 0], z @ axes[:, -1])[0, 1]) == pytest.approx(1, abs=1e-6)

@@ -270,11 +270,11 @@ def train(map: Map, total: int, seed: int, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     if state.exists():
         try:
-            run.restore(kept(state))
+            kept(state, run.restore)
         except UserError as e:
             raise UserError(f"{folder} holds another training ({e}): choose another folder, or delete it") from None
-        except (Damaged, LookupError, TypeError, ValueError, RuntimeError) as e:
-            raise UserError(f"{state} is damaged ({' '.join(str(e).split())[:80]}): delete it to train from the start") from None
+        except Damaged as e:
+            raise UserError(f"{state} is damaged ({e}): delete it to train from the start") from None
 
     judge, when, terms = Smac(map.name, EPISODES), points(total), default_terms(map)
     if map.name in STRICT:

@@ -65,6 +65,17 @@ def with_last(rows: np.ndarray, lengths: np.ndarray, last: np.ndarray | None = N
     return np.insert(rows, ends, rows[ends - 1] if last is None else last, axis=0)
 
 
+def stops(ended: np.ndarray) -> np.ndarray:
+    """Whether something ends with each row -> rows up to each end [E]; the last row is one in any case."""
+    return np.flatnonzero(np.append(ended[:-1], True)) + 1
+
+
+def span(stop: np.ndarray, a: int, b: int) -> tuple[slice, np.ndarray]:
+    """The rows of the episodes a .. b - 1, which stop there, and how many each has."""
+    rows = slice(int(stop[a - 1]) if a else 0, int(stop[b - 1]))
+    return rows, np.diff(stop[a:b], prepend=rows.start)
+
+
 def refuse(source: Path, wrong: np.ndarray, what: str, unit: str = "episode", first: int = 0) -> None:
     """UserError with a place if any of `wrong` [E] is true."""
     if wrong.any():

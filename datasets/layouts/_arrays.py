@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from core.errors import UserError
-from datasets.format import DAMAGE, DEFLATE_RATIO
+from datasets.format import DAMAGE, DEFLATE_RATIO, line
 
 NUMBERS = "biuf"
 KINDS = {"b": "bool", "i": "int", "u": "unsigned int", "f": "float"}
@@ -25,8 +25,7 @@ def reading(source: Path) -> Iterator[None]:
     try:
         yield
     except (*DAMAGE, EOFError, zipfile.BadZipFile, zlib.error) as e:
-        said = " ".join(str(e).encode("ascii", "backslashreplace").decode().split())[:160]
-        raise UserError(f"{source}: cut short, damaged, or with pickled objects, which are never loaded ({said})") from e
+        raise UserError(f"{source}: cut short, damaged, or with pickled objects, which are never loaded ({line(e)})") from e
 
 
 @contextmanager

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from core.errors import UserError
 from core.files import whole
-from datasets.format import CHUNK, Blind, Dataset
+from datasets.format import CHUNK, Blind, Dataset, parts, peek
 
-NEUTRAL = {  # is there anything to lose?
+HELD = {  # what these layouts have no place for: is there anything to lose?
     "won": lambda d: (d.won != -1).any(),
     "seed": lambda d: (d.seed != -1).any(),
     "behaviour_logp": lambda d: d.behaviour_logp.shape[1] > 0,
-    "legal": lambda d: not d.legal.all(),
 }
 
 
@@ -43,14 +43,27 @@ def hdf5(target: Path) -> Iterator[Callable[[dict[str, np.ndarray]], None]]:
         yield append
 
 
+def export(source: Path, target: Path, kind: str, layout: str, instead: str, arrays: Callable[[Dataset], dict[str, np.ndarray]]) -> "Lost":
+    """Write what `arrays` makes of the episodes; what gets lost. UserError unless the actions are of that kind."""
+    meta = peek(source)
+    if (has := meta.get("action_kind", kind)) != kind:
+        raise UserError(f"{source}: {layout}'s layout has {kind} actions, {meta['task']} has {has} ones; export it as {instead} or minari")
+    left = Lost()
+    with hdf5(target) as append:
+        for d in parts(source):
+            left.see(d)
+            append(arrays(d))
+    return left
+
+
 class Lost:
     """Which of these fields of the data have something in them."""
 
-    def __init__(self, fields: tuple[str, ...]):
-        self.fields, self.seen = fields, set()
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
 
     def see(self, d: Dataset) -> None:
-        self.seen |= {name for name in self.fields if NEUTRAL[name](d)}
+        self.seen |= {name for name, there in HELD.items() if there(d)}
 
     def said(self, *more: str) -> str:
-        return "; ".join([*([f"no place for: {', '.join(x for x in self.fields if x in self.seen)}"] if self.seen else []), *more])
+        return "; ".join([*([f"no place for: {', '.join(x for x in HELD if x in self.seen)}"] if self.seen else []), *more])

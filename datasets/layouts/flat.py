@@ -28,7 +28,7 @@ from core.errors import UserError
 from core.spaces import Box, Discrete
 from core.types import Spec, Task
 from datasets.format import PART, Dataset
-from datasets.layouts import LAYOUTS, Layout, Recording, refuse, with_last, word
+from datasets.layouts import LAYOUTS, Layout, Recording, refuse, span, stops, with_last, word
 from datasets.layouts._arrays import arrays, need, reading, shaped
 
 KEYS = {
@@ -69,7 +69,7 @@ def open(source: Path) -> Iterator[Recording]:
             step = max(1, PART // (8 * n))
             widest = 0 if box else 1 + int(max(x["actions"][i : i + step].max() for i in range(0, m, step)))
         width = x["actions"].shape[-1] if box else x["legals"].shape[-1] if "legals" in x else widest
-        stop = np.flatnonzero(np.append((over | cut)[:-1], True)) + 1
+        stop = stops(over | cut)
         lengths = np.diff(stop, prepend=0)
         notes = (
             []
@@ -90,8 +90,7 @@ def open(source: Path) -> Iterator[Recording]:
 
 
 def _read(x: dict[str, Any], stop: np.ndarray, over: np.ndarray, r: Recording, task: Task, a: int, b: int) -> Dataset:
-    rows, n = slice(stop[a - 1] if a else 0, stop[b - 1]), r.spec.agents
-    lengths = np.diff(stop[a:b], prepend=rows.start)
+    (rows, lengths), n = span(stop, a, b), r.spec.agents
     ends, count = np.cumsum(lengths) - 1, rows.stop - rows.start
 
     def seen(now: str, then: str) -> np.ndarray:
@@ -101,7 +100,7 @@ def _read(x: dict[str, Any], stop: np.ndarray, over: np.ndarray, r: Recording, t
         there = x[then][rows]
         wrong = (here[1:] != there[:-1]).reshape(count - 1, -1).any(1)
         wrong[ends[:-1]] = False
-        refuse(r.source, wrong, f"{then} is not the row of {now} that follows, and no end is marked,", "step", int(rows.start))
+        refuse(r.source, wrong, f"{then} is not the row of {now} that follows, and no end is marked,", "step", rows.start)
         return with_last(here, lengths, there[ends])
 
     obs = seen("observations", "next_observations").reshape(count + b - a, n, -1)

@@ -29,11 +29,11 @@ import numpy as np
 from core.errors import UserError
 from core.spaces import Box
 from core.types import Spec, Task
-from datasets.format import PART, Dataset, parts, peek
-from datasets.layouts import LAYOUTS, Layout, Recording, refuse, word
+from datasets.format import PART, Dataset
+from datasets.layouts import LAYOUTS, Layout, Recording, refuse, stops, word
 from datasets.layouts._arrays import arrays, need, reading, shaped
 from datasets.layouts._known import KNOWN, known
-from datasets.layouts._write import Lost, hdf5
+from datasets.layouts._write import export
 
 KEYS = {"s": "f", "o": "f", "a": "f", "r": "f", "d": "biuf"}
 SHARED, APART = "s of agent 0 is the state", "s of all agents end to end is the state"
@@ -55,7 +55,7 @@ def open(source: Path) -> Iterator[Recording]:
             flag = x["d"][:].reshape(m, -1)[:, 0]
             shared = _shared(x["s"])
         refuse(source, ~np.isin(flag, (0, 1)), "d is neither 0 nor 1", "row")
-        stop = np.flatnonzero(np.append(flag[:-1], 1)) + 1  # rows up to each end, the last row being one in any case
+        stop = stops(flag)
         start = np.concatenate([[0], stop[:-1]])
         full = stop - start > 1
         bounds = np.stack([start, stop], 1)[full]
@@ -128,26 +128,21 @@ def _name(source: Path) -> str:
 
 
 def write(source: Path, target: Path) -> str:
-    meta = peek(source)
-    if meta.get("action_kind") == "discrete":
-        raise UserError(f"{source}: OMIGA's layout has continuous actions, {meta['task']} has discrete ones; export it as pymarl or minari")
-    left, ambiguous = Lost(("won", "seed", "behaviour_logp")), 0
-    with hdf5(target) as append:
-        for d in parts(source):
-            left.see(d)
-            over = d.terminated[d.offset[1:] - 1]
-            ambiguous += int((over != (d.lengths < d.meta["limit"])).sum())
-            ends = np.cumsum(d.lengths)
-            flag = np.insert(np.zeros(d.steps, "f4"), ends, 1)[:, None]
-            append(
-                {
-                    "s": np.repeat(d.state[:, None], d.meta["agents"], 1),
-                    "o": d.obs,
-                    "a": np.insert(d.actions, ends, 0, axis=0),
-                    "r": np.insert(d.rewards, ends, 0)[:, None],
-                    "d": flag,
-                }
-            )
+    ambiguous = 0
+
+    def rows(d: Dataset) -> dict[str, np.ndarray]:
+        nonlocal ambiguous
+        ambiguous += int((d.terminated[d.offset[1:] - 1] != (d.lengths < d.meta["limit"])).sum())
+        ends = np.cumsum(d.lengths)
+        return {
+            "s": np.repeat(d.state[:, None], d.meta["agents"], 1),
+            "o": d.obs,
+            "a": np.insert(d.actions, ends, 0, axis=0),
+            "r": np.insert(d.rewards, ends, 0)[:, None],
+            "d": np.insert(np.zeros(d.steps, "f4"), ends, 1)[:, None],
+        }
+
+    left = export(source, target, "continuous", "OMIGA", "pymarl", rows)
     return left.said(*[f"{ambiguous} episodes whose end is not what their length tells"] * bool(ambiguous))
 
 

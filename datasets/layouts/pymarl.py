@@ -37,10 +37,10 @@ from core.errors import UserError
 from core.registry import TASKS
 from core.spaces import Discrete
 from core.types import Spec, Task
-from datasets.format import Dataset, pack, parts, peek
+from datasets.format import Dataset, pack
 from datasets.layouts import LAYOUTS, Layout, Recording, refuse, word
 from datasets.layouts._arrays import arrays, need, reading, shaped
-from datasets.layouts._write import Lost, hdf5
+from datasets.layouts._write import export
 from envs import bridge
 
 KEYS = {"state": "f", "obs": "f", "avail_actions": "biuf", "actions": "iu", "reward": "f", "terminated": "biuf", "filled": "biuf"}  # kinds
@@ -112,15 +112,7 @@ def _name(source: Path) -> str:
 
 
 def write(source: Path, target: Path) -> str:
-    meta = peek(source)
-    if meta.get("action_kind") == "continuous":
-        raise UserError(f"{source}: PyMARL's layout has discrete actions, {meta['task']} has continuous ones; export it as omiga or minari")
-    left = Lost(("won", "seed", "behaviour_logp"))
-    with hdf5(target) as append:
-        for d in parts(source):
-            left.see(d)
-            append(_padded(d))
-    return left.said()
+    return export(source, target, "discrete", "PyMARL", "omiga", _padded).said()
 
 
 def _padded(d: Dataset) -> dict[str, np.ndarray]:

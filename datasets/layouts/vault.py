@@ -30,7 +30,7 @@ from core.errors import UserError
 from core.spaces import Box, Discrete
 from core.types import Spec, Task
 from datasets.format import DEFLATE_RATIO, PART, Dataset
-from datasets.layouts import LAYOUTS, Layout, Recording, with_last, word
+from datasets.layouts import LAYOUTS, Layout, Recording, span, stops, with_last, word
 from datasets.layouts._arrays import need, reading, shaped
 
 KEYS = {
@@ -93,7 +93,7 @@ def open(source: Path) -> Iterator[Recording]:
             width = x["infos.legals"].shape[2]
         else:
             width = x["actions"].shape[2] if box else 1 + int(max(x["actions"][rows].max() for rows in blocks))
-    stop = np.flatnonzero(np.append((over | cut)[:-1], True)) + 1
+    stop = stops(over | cut)
     lengths = np.diff(stop, prepend=0)
     notes = ["the last observation of each episode is not in a vault: the last but one is repeated"]
     notes += [f"{int((~over[stop - 1]).sum())} episodes truncated"]
@@ -114,8 +114,7 @@ def open(source: Path) -> Iterator[Recording]:
 
 
 def _read(x: dict[str, Any], stop: np.ndarray, over: np.ndarray, r: Recording, task: Task, a: int, b: int) -> Dataset:
-    rows = slice(stop[a - 1] if a else 0, stop[b - 1])
-    lengths = np.diff(stop[a:b], prepend=rows.start)
+    rows, lengths = span(stop, a, b)
     obs = x["observations"][rows].astype("f4")
     padding = np.isneginf(obs).all(0)  # [N, O]
     obs[:, padding] = 0
