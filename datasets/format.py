@@ -403,7 +403,10 @@ def parts(path: str | Path) -> Iterator[Dataset]:
             steps, rows = slice(offset[a], offset[b]), slice(offset[a] + a, offset[b] + b)
             cut = dict(zip(PATHS, (rows, rows, rows, steps, steps, steps, steps, steps, slice(a, b + 1), slice(a, b), slice(a, b))))
             arrays = {name: np.array(stored[name][cut[name]]) for name in PATHS}
-            yield Dataset(**arrays | {"offset": arrays["offset"] - offset[a]}, meta=meta)
+            d = Dataset(**arrays | {"offset": arrays["offset"] - offset[a]}, meta=meta)
+            if found := problems(d, at=(a, int(offset[a]))):  # a checksum shows that bytes are as they were written, not by whom
+                raise UserError(f"{path}: {_first(found)}")
+            yield d
 
 
 def grouped(lengths: np.ndarray, row_bytes: int) -> Iterator[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """Files from anywhere: whatever is wrong with them is one line, never a traceback, and nothing in them is ever run."""
 
+import hashlib
 import os
 import pickle
 import shutil
@@ -18,7 +19,7 @@ from core.registry import TASKS
 from core.spaces import Box, Discrete
 from datasets.__main__ import main
 from datasets.convert import read
-from datasets.format import PATHS, RETURN, load, parts, problems, save, violations
+from datasets.format import PATHS, RETURN, SEAL, _seal, load, parts, problems, save, sealed, violations
 from datasets.layouts import LAYOUTS
 from datasets.windows import Sampler
 from tests import test_convert, test_layouts
@@ -116,6 +117,26 @@ def test_content_that_was_changed(sound, kind, path, i, v):
     with h5py.File(changed, "r+") as f:
         DAMAGES[kind](f, path, i, v)
     refused(changed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        *(("NaN", path) for path in ("obs/obs", "obs/state", "steps/rewards")),
+        ("a number", "steps/actions"),
+        ("backwards", "episodes/offset"),
+    ],
+)
+def test_a_checksum_vouches_for_nobody(sound, kind, path):
+    """Who changes a file can write its checksum as well."""
+    forged = sound.with_name("forged.h5")
+    shutil.copy(sound, forged)
+    with h5py.File(forged, "r+") as f:
+        DAMAGES[kind](f, path, 3, 99)
+    behind = forged.read_bytes()[SEAL:]
+    forged.write_bytes(_seal(hashlib.sha256(behind)) + behind)
+    assert sealed(forged)
+    refused(forged)
 
 
 # --- others' files: a checksum is nowhere, so a changed number may pass; what passes is sound, what does not is one line
