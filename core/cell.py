@@ -29,7 +29,6 @@ from datasets.store import fetch
 
 COLUMNS = ["algo", "task", "seed", "step", "metric", "value"]
 PACKAGES = ["torch", "numpy", "scipy", "numba", "h5py", "pandas", "matplotlib"]
-PROTOCOL = {"points": trainer.POINTS, "episodes": trainer.EPISODES, "final_episodes": trainer.FINAL}
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,13 @@ class Cell:
     @property
     def family(self) -> str:
         """Hash of everything but the seeds."""
-        return digest(self.algo, self.task, dataclasses.asdict(self.config), self.data, PROTOCOL)
+        return digest(self.algo, self.task, dataclasses.asdict(self.config), self.data, self.protocol)
+
+    @property
+    def protocol(self) -> dict[str, int]:
+        """How it is evaluated."""
+        task = TASKS[self.task]
+        return {"points": task.points, "episodes": task.episodes, "final_episodes": task.final}
 
     @property
     def key(self) -> str:
@@ -116,7 +121,7 @@ class Cell:
             "seeds": list(self.seeds),
             "config": dataclasses.asdict(self.config),
             "overrides": self.overrides,
-            "protocol": PROTOCOL,
+            "protocol": self.protocol,
             "data": {
                 "sha256": self.data,
                 **{k: data.meta[k] for k in ("source", "episodes", "steps", "return_mean", "return_std", "win_rate")},

@@ -18,8 +18,6 @@ from datasets.format import Dataset
 from datasets.scale import Scale, standardised
 from datasets.windows import Sampler
 
-POINTS = 20  # evaluations after the first, at step 0
-EPISODES, FINAL = 32, 320  # episodes of an evaluation, and of the last one
 TRACE_FROM, COMPILE_FROM = 100, 4000  # calls of `update` from which it pays to trace it (2 s), and to compile it (about 80 s)
 LOOK = 100  # calls between looks at the losses
 SAVE = 20.0  # seconds between checkpoints
@@ -45,7 +43,7 @@ def train(
     run = Run(tree_map(lambda x: x.to(device), algorithm.init(seeds)), [], {}, 0)
     if checkpoint.exists():
         run = run.load(checkpoint, device)
-    points = sorted({round(k * cfg.steps / POINTS) for k in range(POINTS + 1)})
+    points = sorted({round(k * cfg.steps / task.points) for k in range(task.points + 1)})
     step, saved = None, time.monotonic()
     for point in points:
         while run.done < point * turns:
@@ -58,7 +56,7 @@ def train(
                 run.save(checkpoint)
                 saved = time.monotonic()
         if not any(row[1] == point for row in run.rows):
-            scores = evaluate(run.state, FINAL if point == cfg.steps else EPISODES)
+            scores = evaluate(run.state, task.final if point == cfg.steps else task.episodes)
             means = {name: total / run.counted for name, total in run.sums.items()}
             rows = [(seed, point, metric, float(value[k])) for k, seed in enumerate(seeds) for metric, value in {**scores, **means}.items()]
             run = Run(run.state, run.rows + rows, {}, run.done)

@@ -89,6 +89,9 @@ class Task:
     backend: str  # what plays the episodes, with its version
     reference: tuple[float, float]  # return of the uniformly random and of the best known policy: scores 0 and 100
     lanes: int = 1 << 20  # most episodes that can be played at a time
+    points: int = 20  # evaluations after the first, at step 0
+    episodes: int = 32  # of an evaluation
+    final: int = 320  # of the last one
     per_step: bool = False  # returns are the mean reward per step (matrix games) instead of the sum
 
     def scale(self, returns, lengths):

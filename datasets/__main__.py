@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
 
     p = command("build", _build, "make the datasets that are not there yet", "'xor-*' bridge-mix")
     p.add_argument("tasks", nargs="*", default=["*"], metavar="GLOB", help="tasks (default: all that can be built)")
+    p.add_argument("--episodes", type=int, help="so many episodes instead of the published number")
     p.add_argument("--manifest", action="store_true", help="write what the generators make now to datasets/manifest.json instead")
 
     command("list", _list, "every task and its dataset", "")
@@ -82,11 +83,14 @@ def _build(args: argparse.Namespace) -> int:
     tasks = [TASKS[name] for name in TASKS.match(args.tasks)]
     if args.tasks == ["*"]:
         tasks = [task for task in tasks if task.family in store.BUILDERS and store.ready(task)]
+    if args.episodes is not None and args.episodes < 2:
+        raise UserError(f"--episodes {args.episodes}: should be at least 2")
     if args.manifest:
         store.publish(tasks)
     else:
         for task in tasks:
-            print(f"{task.name:24} {store.fetch(task)}")
+            path = store.shrunk(task, args.episodes) if args.episodes else store.fetch(task)
+            print(f"{task.name:24} {path}  {store.state(task)}")
     return 0
 
 

@@ -110,11 +110,17 @@ def play(task: Task, actions: np.ndarray, behaviour: str) -> Dataset:
     )
 
 
-def smac(task: Task) -> Dataset:
-    """Battles of the shipped policies, see datasets.collect."""
-    from datasets.collect import smac  # with the simulator, which the other builders should not wait for
+def collected(task: Task, episodes: int = 0) -> Dataset:
+    """Episodes of the shipped policies, see datasets.collect."""
+    from datasets import collect  # with the simulators, which the other builders should not wait for
 
-    return smac(task)
+    return getattr(collect, task.family)(task, episodes)
 
 
-BUILDERS: dict[str, Callable[[Task], Dataset]] = {"xor": xor, "mne": mne, "bridge": bridge, "smac": smac}  # by Task.family
+BUILDERS: dict[str, Callable[..., Dataset]] = {  # by Task.family; a second argument: how many episodes, other than usual
+    "xor": xor,
+    "mne": mne,
+    "bridge": bridge,
+    "smac": collected,
+    "mamujoco": collected,
+}

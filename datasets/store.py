@@ -1,6 +1,7 @@
 """Where the datasets lie: datasets/data/<task>.h5, built on first use and compared with the published content."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from datasets.generate import BUILDERS
 
 DATA = Path(__file__).parent / "data"
 MANIFEST = Path(__file__).parent / "manifest.json"
+BUILT = "built"  # source of a dataset as it is published
+ERRORS, STEPS = 5.0, 0.1
+POLICIES = ("smac", "mamujoco")  # families whose data are played by shipped policies
 
 
 def fetch(task: Task, folder: Path = DATA) -> Path:
@@ -32,21 +36,52 @@ def fetch(task: Task, folder: Path = DATA) -> Path:
             with FileLock(folder / f".{task.name}.lock"):  # released by the system when its holder dies
                 if not path.exists():
                     save(build(task), path)
-    meta, published = peek(path), manifest().get(task.name)
-    if meta.get("source") == "built" and published and meta.get("content_sha256") != published["sha256"]:
+    meta = peek(path)
+    if meta.get("source") == BUILT and not agrees(task, meta):
         raise UserError(f"{path} was built by another version of {task.name}'s generator; delete it, and it is built again")
     return path
 
 
 def build(task: Task) -> Dataset:
-    """The task's dataset in memory. UserError if its content is not the published one."""
-    d, published = _builder(task)(task), manifest().get(task.name)
-    if published and published["sha256"] != content_sha256(d):
+    """The task's dataset in memory. UserError if it is not the published one."""
+    d = _builder(task)(task)
+    have = statistics(d) | {"content_sha256": content_sha256(d)}
+    if not agrees(task, have):
+        published = manifest()[task.name]
         raise UserError(
-            f"{task.name} built here is not the published one (content {content_sha256(d)[:12]}, published {published['sha256'][:12]}): "
+            f"{task.name} built here is not the published one (content {have['content_sha256'][:12]}, "
+            f"published {published['sha256'][:12]}; mean return {have['return_mean']:.6g}, published {published['return_mean']:.6g}): "
             f"envs/ or datasets/ differ from the release; restore them, or accept with `python -m datasets build --manifest {task.name}`"
         )
     return d
+
+
+def shrunk(task: Task, episodes: int, folder: Path = DATA) -> Path:
+    """A dataset of so many episodes, which the manifest does not know, in the place of the task's. UserError: one is there already."""
+    path = folder / f"{task.name}.h5"
+    if path.exists():
+        raise UserError(f"{path} exists; delete it to build another one")
+    d = _builder(task)(task, episodes)
+    d.meta["source"] = f"built with --episodes {episodes}"
+    with writing(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        save(d, path)
+    return path
+
+
+def agrees(task: Task, have: dict[str, Any]) -> str:
+    """In what a dataset built here is the published one: "content", "statistics", or "", nothing. Where nothing is published: "content".
+
+    Physics differs between machines: of a robot's data the mean return may differ by ERRORS standard errors, the steps by STEPS.
+    """
+    published = manifest().get(task.name)
+    if not published or have.get("content_sha256") == published["sha256"]:
+        return "content"
+    if task.family != "mamujoco" or have.get("episodes") != published["episodes"]:
+        return ""
+    error = published["return_std"] * math.sqrt(2 / published["episodes"])
+    near = abs(have["return_mean"] - published["return_mean"]) <= ERRORS * error
+    return "statistics" if near and abs(have["steps"] / published["steps"] - 1) <= STEPS else ""
 
 
 def publish(tasks: list[Task]) -> None:
@@ -62,10 +97,10 @@ def manifest() -> dict[str, dict[str, Any]]:
 
 
 def ready(task: Task, folder: Path = DATA) -> bool:
-    """Whether its data are there or can be built. Of StarCraft the maps with shipped policies count, random data included."""
+    """Whether its data are there or can be built. Of StarCraft and robots those with shipped policies count, random data included."""
     if (folder / f"{task.name}.h5").exists():
         return True
-    return task.family in BUILDERS and (task.family != "smac" or shipped(task.name.rpartition("-")[0]))
+    return task.family in BUILDERS and (task.family not in POLICIES or shipped(task.name.rpartition("-")[0]))
 
 
 def state(task: Task, folder: Path = DATA) -> str:
@@ -74,11 +109,18 @@ def state(task: Task, folder: Path = DATA) -> str:
     if not path.exists():
         if task.family not in BUILDERS:
             return "absent: to be converted"
-        return "absent: built on first use" if ready(task, folder) or task.quality == "random" else "absent: its map has no policies"
+        return (
+            "absent: built on first use"
+            if ready(task, folder) or task.quality == "random"
+            else "absent: there are no policies that could play it"
+        )
     meta = peek(path)
     if meta.get("task") != task.name or not meta.get("source"):
         return f"damaged: python -m datasets validate {path}"
-    return "built" if meta["source"] == "built" else f"converted from {meta['source']}"
+    if meta["source"] == BUILT:
+        as_published = agrees(task, meta)
+        return BUILT if as_published == "content" else f"{BUILT}, {as_published or 'not even statistics'} as published"
+    return meta["source"] if meta["source"].startswith(BUILT) else f"converted from {meta['source']}"
 
 
 def _builder(task: Task) -> Callable[[Task], Dataset]:
@@ -91,4 +133,8 @@ def _builder(task: Task) -> Callable[[Task], Dataset]:
 
 
 def _entry(d: Dataset) -> dict[str, Any]:
-    return {"sha256": content_sha256(d), "episodes": d.episodes, "steps": d.steps, "return_mean": round(statistics(d)["return_mean"], 6)}
+    s = statistics(d)
+    entry = {"sha256": content_sha256(d), "episodes": d.episodes, "steps": d.steps, "return_mean": round(s["return_mean"], 6)}
+    if d.meta["family"] == "mamujoco":
+        entry |= {"return_std": round(s["return_std"], 6), "backend": d.meta["backend"]}
+    return entry

@@ -19,14 +19,15 @@ PATIENCE = 120  # seconds for what takes a few on an idle machine
 
 # Appended to the copy's core/trainer.py: few evaluations, a checkpoint after every few updates, and a list of what was trained.
 CHANGES = """
-
-POINTS, EPISODES, FINAL, LOOK, SAVE = 4, 4, 8, 8, 0.0
+from dataclasses import replace
+LOOK, SAVE = 8, 0.0
 unlisted = train
 
 
 def train(algorithm, task, data, seeds, device, checkpoint, progress):
     with (checkpoint.parents[2] / "trained").open("a") as file:
         print(checkpoint.parent.name, task.name, *seeds, file=file)
+    task = replace(task, points=4, episodes=4, final=8)
     return unlisted(algorithm, task, data, seeds, device, checkpoint, progress)
 """
 

@@ -1,6 +1,6 @@
 """Whole episodes of a policy, end to end."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import NamedTuple
 
@@ -9,6 +9,8 @@ import numpy as np
 from datasets.behaviour.policy import Policy, act, uniforms
 from envs.api import VecEnv
 
+Act = Callable[[Policy, np.ndarray, np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarray]]  # as `datasets.behaviour.policy.act`
+
 
 class Episodes(NamedTuple):
     """E episodes, T steps. Rows of episode e: steps from offset[e] on; observations from offset[e] + e on, one more than steps."""
@@ -16,12 +18,12 @@ class Episodes(NamedTuple):
     obs: np.ndarray  # [T+E, n, O] float32
     state: np.ndarray  # [T+E, S] float32
     legal: np.ndarray  # [T+E, n, A] bool
-    actions: np.ndarray  # [T, n] int64
+    actions: np.ndarray  # [T, n] int64, or [T, n, D] float32
     logp: np.ndarray  # [T, n] float64, of the actions
     rewards: np.ndarray  # [T] float64
     offset: np.ndarray  # [E+1] int64
     terminated: np.ndarray  # [E] bool; otherwise the time was up
-    won: np.ndarray  # [E] bool
+    won: np.ndarray  # [E] bool; -1 where winning has no meaning
 
     @property
     def lengths(self) -> np.ndarray:
@@ -37,15 +39,20 @@ class Episodes(NamedTuple):
         return np.arange(len(self.rewards)) + np.repeat(np.arange(len(self.won)), self.lengths)
 
 
-def play(env: VecEnv, policy: Policy, seeds: Sequence[int], key: int = 0, greedy: bool = False) -> Episodes:
-    """One episode per lane. Episode e follows from the policy, seeds[e] and `key` alone, whoever plays in the other lanes."""
+def play(env: VecEnv, policy: Policy, seeds: Sequence[int], key: int = 0, greedy: bool = False, act: Act = act, draws: int = 1) -> Episodes:
+    """One episode per lane. Episode e follows from the policy, seeds[e] and `key` alone, whoever plays in the other lanes.
+
+    `act` chooses, with so many `draws` from [0, 1) per agent.
+    """
     seeds = np.asarray(seeds)
     seen, lanes, turns = env.reset(seeds), np.arange(env.lanes), []
-    joint = np.zeros(seen.legal.shape[:2], np.int64)
+    joint = None
     for t in count():
         obs, state, legal = (x[lanes] for x in seen)
-        u = None if greedy else uniforms(key, seeds[lanes], t, joint.shape[1])
-        joint[lanes], logp = act(policy, obs, legal, u)
+        u = None if greedy else uniforms(key, seeds[lanes], t, obs.shape[1] * draws)
+        chosen, logp = act(policy, obs, legal, u)
+        joint = np.zeros_like(chosen) if joint is None else joint  # at the first step every lane plays
+        joint[lanes] = chosen
         seen, reward, terminated, truncated, info = env.step(joint)
         turns.append((np.full(len(lanes), t), lanes, obs, state, legal, joint[lanes], logp, reward[lanes]))
         lanes = lanes[~(terminated | truncated)[lanes]]
@@ -70,5 +77,5 @@ def play(env: VecEnv, policy: Policy, seeds: Sequence[int], key: int = 0, greedy
         rewards[order],
         offset,
         terminated,
-        info["won"],
+        info.get("won", np.full(env.lanes, -1)),
     )

@@ -7,6 +7,8 @@ at a time, so that an action is the same alone and in any batch, on any number o
 
 import math
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,42 +70,47 @@ def rounded(net: Net) -> Net:
 
 def load(path: Path, map: Map) -> Policy:
     """A policy for this map. UserError: there is none, it is damaged, or it is another map's; and how to train one."""
+    return read(path, map.name, partial(shapes, map), "mappo")
+
+
+def read(path: Path, name: str, shapes: Callable[[int], Net], trainer: str) -> Policy:
+    """A policy for the map (or scenario) of that name; `shapes`: of its weights, given the hidden units. UserError as of `load`."""
     try:
         with zipfile.ZipFile(path) as file:
             if packed := [x.filename for x in file.infolist() if x.compress_type != zipfile.ZIP_STORED]:
                 raise ValueError(f"{packed[0]} is compressed")  # such a file could be of any size
         with np.load(path, allow_pickle=False) as file:
-            x = {name: file[name] for name in ("version", "map", "steps", "win_rate", "mean_return", *Net._fields)}
-        found = _fault(x, map)
+            x = {key: file[key] for key in ("version", "map", "steps", "win_rate", "mean_return", *Net._fields)}
+        found = _fault(x, name, shapes)
     except FileNotFoundError:
         found = f"no such policy; there are: {', '.join(sorted(x.stem for x in path.parent.glob('*.npz'))) or 'none'}"
     except DAMAGE as e:
         found = f"cut short, damaged, or no policy ({' '.join(str(e).split())[:100]})"
     if found:
-        how = f"python -m datasets.behaviour.mappo {map.name} --out FOLDER, then python -m datasets.behaviour ship {map.name} FOLDER"
+        how = f"python -m datasets.behaviour.{trainer} {name} --out FOLDER, then python -m datasets.behaviour ship {name} FOLDER"
         raise UserError(f"{path}: {found}. To train one: {how}")
-    net = Net(*(x[name].astype(np.float32) for name in Net._fields))
-    return Policy(map.name, net, int(x["steps"]), float(x["win_rate"]), float(x["mean_return"]))
+    net = Net(*(x[key].astype(np.float32) for key in Net._fields))
+    return Policy(name, net, int(x["steps"]), float(x["win_rate"]), float(x["mean_return"]))
 
 
-def _fault(x: dict[str, np.ndarray], map: Map) -> str:
+def _fault(x: dict[str, np.ndarray], name: str, shapes: Callable[[int], Net]) -> str:
     """What is wrong with the arrays of a file; "" if nothing is."""
     kinds = {"version": "i", "map": "U", "steps": "i", "win_rate": "f", "mean_return": "f"}
-    for name, kind in kinds.items():
-        if x[name].shape or x[name].dtype.kind != kind:
-            return f"{name} is not one value of kind {kind}"
+    for key, kind in kinds.items():
+        if x[key].shape or x[key].dtype.kind != kind:
+            return f"{key} is not one value of kind {kind}"
     if x["version"] != VERSION:
         return f"format version {x['version']}, this program reads {VERSION}"
-    if x["map"] != map.name:
-        return f"a policy for {str(x['map'])[:40]!r}, not for {map.name}"
-    hidden = x["b1"].size
+    if x["map"] != name:
+        return f"a policy for {str(x['map'])[:40]!r}, not for {name}"
+    hidden = x["b1"].shape[-1] if x["b1"].ndim else 0
     if not 1 <= hidden <= WIDEST:
         return f"{hidden} hidden units, should be 1 .. {WIDEST}"
-    for name, shape in shapes(map, hidden)._asdict().items():
-        if x[name].shape != shape or x[name].dtype != np.dtype("<f2"):
-            return f"{name} is {x[name].dtype} {x[name].shape}, should be float16 {shape} on {map.name}"
-        if not np.isfinite(x[name]).all():
-            return f"NaN or infinity in {name}"
+    for key, shape in shapes(hidden)._asdict().items():
+        if x[key].shape != shape or x[key].dtype != np.dtype("<f2"):
+            return f"{key} is {x[key].dtype} {x[key].shape}, should be float16 {shape} on {name}"
+        if not np.isfinite(x[key]).all():
+            return f"NaN or infinity in {key}"
     return ""
 
 

@@ -10,29 +10,23 @@ warning, and a new game is started for the lane's next episode (SMAC returns (0,
 
 import importlib.util
 import os
-import signal
-import subprocess
-import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from core.errors import UserError
+from envs import workers
 from envs.api import Seen, Step
 from envs.smac.maps import find
 
 INSTALL = "pip install git+https://github.com/oxwhirl/smac.git"
 VERSIONS = {69232: "4.6.2", 75689: "4.10.0"}  # builds that SMAC's results are known for (SMAC's README; pysc2's list of versions)
 GAME_BYTES = 1 << 30  # memory that a game may take; nobody has published a number
-GRACE = 10.0  # seconds a worker has for ending its games before it is killed with them
-ROOT = Path(__file__).parents[2]
 
 
 # --- what is installed
@@ -104,11 +98,6 @@ def room() -> int:
 # --- the environment
 
 
-class Worker(NamedTuple):
-    process: subprocess.Popen  # in a process group of its own, together with its games
-    pipe: Connection
-
-
 class Row(NamedTuple):
     """A lane as its worker sees it."""
 
@@ -136,7 +125,7 @@ class Games:
                 f"{lanes} games of StarCraft II at a time: this machine's memory holds {room()}; take fewer seeds or episodes at a time"
             )
         self.name, self.lanes = name, lanes
-        self.workers = [_start(name) for _ in range(min(lanes, os.cpu_count() or 1))]
+        self.workers = [workers.start(__name__, name) for _ in range(min(lanes, os.cpu_count() or 1))]
 
     def reset(self, seeds: Sequence[int]) -> Seen:
         return self._ask("reset", seeds).seen
@@ -146,10 +135,7 @@ class Games:
         return self._ask("step", act)
 
     def close(self) -> None:
-        for worker in self.workers:
-            _send(worker, None)
-        for worker in self.workers:
-            _end(worker)
+        workers.end(self.workers)
         self.workers = []
 
     def _ask(self, what: str, values: Sequence) -> Step:
@@ -179,37 +165,6 @@ class Games:
 
 
 # --- the processes
-
-
-def _start(name: str) -> Worker:
-    """A process that plays on a map. Not one of multiprocessing: those of the sweep may not have children, and games write to stdout."""
-    mine, theirs = Pipe()
-    command = f"from envs.smac.starcraft import serve; serve({theirs.fileno()}, {name!r})"
-    process = subprocess.Popen(
-        [sys.executable, "-c", command],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        pass_fds=[theirs.fileno()],
-        start_new_session=True,
-    )
-    theirs.close()
-    return Worker(process, mine)
-
-
-def _send(worker: Worker, message: Any) -> None:
-    with suppress(OSError):  # it is gone already
-        worker.pipe.send(message)
-
-
-def _end(worker: Worker) -> None:
-    """Wait for a worker to end its games, then kill what is left of its group: a worker that hangs, a game that was forgotten."""
-    with suppress(OSError):
-        worker.pipe.poll(GRACE)  # until its end of the pipe is closed
-    with suppress(ProcessLookupError):
-        os.killpg(worker.process.pid, signal.SIGKILL)  # before `wait`: until then the number belongs to this group and nobody else
-    worker.process.wait()
-    worker.pipe.close()
 
 
 class Lane:
@@ -251,9 +206,9 @@ class Lane:
         return Row(np.array(env.get_obs(), np.float32), np.array(env.get_state(), np.float32), np.array(env.get_avail_actions(), bool))
 
 
-def serve(fd: int, name: str) -> None:
+def serve(pipe: Connection, name: str) -> None:
     """In a worker: do what comes through the pipe for each lane in turn, until it says None or nobody is at its other end."""
-    pipe, lanes = Connection(fd), []
+    lanes = []
     try:
         while message := pipe.recv():
             what, values = message

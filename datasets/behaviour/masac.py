@@ -1,0 +1,261 @@
+"""python -m datasets.behaviour.masac: train a behaviour policy of a robot online and save it along the way.
+
+Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905) for a team: every agent has a policy of its own that sees what the agent sees;
+two critics, in training only, see the state and all actions.
+
+    y = r + gamma (1 - terminal) (min_k Q'_k(s', a') - alpha sum_i log pi_i(a'_i | o'_i)),   a'_i ~ pi_i(o'_i)
+    L(Q_k) = E (Q_k(s, a) - y)^2,   L(pi) = E[ alpha sum_i log pi_i(a_i | o_i) - min_k Q_k(s, a) ],   a_i ~ pi_i(o_i)
+    L(alpha) = -alpha E[ sum_i log pi_i(a_i | o_i) + H ],   H = - number of joints
+
+Steps are those of the robots, PARALLEL at a time, with an update for every RATIO of them.
+"""
+
+import argparse
+import math
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+from tqdm import tqdm
+
+from core.errors import UserError, outcome
+from core.files import writing
+from core.learner import Algorithm, Valued
+from core.nets import AgentNet, unflatten
+from core.registry import TASKS
+from core.trainer import prepared
+from core.types import Batch, Draw, Spec, State
+from datasets.behaviour import actor
+from datasets.behaviour.play import play
+from datasets.behaviour.policy import Net, Policy, rounded, save
+from envs.mamujoco import LIMIT, Arrays, Lanes, MaMujoco, shapes, split
+
+PARALLEL, RATIO = 16, 4
+START = 10_000  # steps of uniformly random actions before the first update
+EPISODES = 16  # played by each policy that is saved, sampled and greedy
+FIRST, GROWTH, LATE = 10_000, 1.5, 50  # steps before the first saved policy, then that much more each time, then in so many equal parts
+EVALUATION = 1 << 30  # seeds of the episodes that measure
+WIDE = 128  # hidden units of a critic
+
+EXAMPLES = """example:
+  python -m datasets.behaviour.masac hopper_3x1 --steps 1e6 --out trained/hopper_3x1
+  python -m datasets.behaviour ship hopper_3x1 trained/hopper_3x1
+"""
+
+
+class Temperature(nn.Module):
+    """log alpha"""
+
+    def __init__(self):
+        super().__init__()
+        self.log = nn.Parameter(torch.zeros(1))
+
+    def forward(self):
+        return self.log.exp()
+
+
+class MASAC(Algorithm):
+    @dataclass(frozen=True)
+    class Config(Valued):
+        lr: float = 3e-4
+        batch: int = 256
+        clip: float = 1e9
+
+    def nets(self):
+        c, n, a = self.cfg, self.spec, self.space
+        joint = n.state + n.agents * a.d
+        critics = {name: AgentNet(1, joint, WIDE, 1, share=False) for name in ("q1", "q2")}
+        return dict(pi=AgentNet(n.agents, n.obs, c.hidden, a.head, share=False), alpha=Temperature()) | critics
+
+    def noise(self):
+        return {name: (self.cfg.batch, 1, self.spec.agents, self.space.d) for name in ("now", "next")}
+
+    def drawn(self, f, view, u):  # actions [B, L, N, D], sum of their log-probabilities [B, L]
+        h = f.pi(view.obs)
+        a = self.space.sample(h, view.legal, u)
+        mean, log_std = self.space.gaussian(h)
+        z = torch.special.ndtri(u)  # log pi of a = tanh x, with log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2 x))
+        x = mean + log_std.exp() * z
+        squash = 2 * (math.log(2) - x - nn.functional.softplus(-2 * x))
+        return a, (-0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi) - squash).sum((-1, -2))
+
+    def values(self, f, view, a):  # of both critics [B, L]
+        x = torch.cat([view.state, a.flatten(-2)], -1)[..., None, :]
+        return [q(x)[..., 0, 0] for q in (f.q1, f.q2)]
+
+    def critic_loss(self, on, tg, b, y):
+        return sum(((q - y) ** 2).mean() for q in self.values(on, b.now, b.now.act))
+
+    def policy_loss(self, on, tg, b, u):
+        a, logp = self.drawn(on, b.now, u)
+        return (on.alpha() * logp - torch.minimum(*self.values(on, b.now, a))).mean()
+
+    def alpha_loss(self, on, tg, b, u):
+        _, logp = self.drawn(on, b.now, u)
+        return -(on.alpha() * (logp - self.spec.agents * self.space.d).detach()).mean()
+
+    def update(self, s: State, b: Batch, d: Draw):
+        on = self.online(s)
+        a, logp = self.drawn(on, b.next, d.u["next"])
+        v = torch.minimum(*self.values(self.targets(s), b.next, a)) - on.alpha() * logp
+        s, critic = self.descend(s, "q1 q2", self.critic_loss, b, b.rew + self.cfg.gamma * (1 - b.done) * v)
+        s, policy = self.descend(s, "pi", self.policy_loss, b, d.u["now"])
+        s, _ = self.descend(s, "alpha", self.alpha_loss, b, d.u["now"])
+        return self.follow(s, "q1 q2"), dict(critic=critic, policy=policy, alpha=on.alpha().mean())
+
+    def heads(self, f, obs, memory):
+        return f.pi(obs), memory
+
+
+class Buffer:
+    """All transitions of the training."""
+
+    def __init__(self, room: int, spec: Spec, see):
+        self.see, self.count = see, 0
+        self.state, self.after = (np.empty((room, spec.state), np.float32) for _ in range(2))
+        self.act = np.empty((room, spec.agents, spec.space.d), np.float32)
+        self.rew, self.done = np.empty(room, np.float32), np.empty(room, np.float32)
+
+    def add(self, **rows: np.ndarray) -> None:
+        k = self.count
+        self.count += len(rows["rew"])
+        for name, x in rows.items():
+            getattr(self, name)[k : self.count] = x
+
+    def batch(self, size: int, rng: np.random.Generator) -> Batch:
+        """Transitions drawn uniformly, as windows of one step of one run."""
+        k = rng.integers(self.count, size=size)
+        state = np.stack([self.state[k], self.after[k]], 1)
+        act = np.stack([self.act[k]] * 2, 1)
+        rows = (
+            self.see(state),
+            state,
+            np.ones((*act.shape[:3], 1), bool),
+            act,
+            self.rew[k, None],
+            self.done[k, None],
+            np.ones((size, 1), "f4"),
+        )
+        return Batch(*(torch.from_numpy(x)[None] for x in rows))
+
+
+def points(total: int) -> list[int]:
+    """Steps at which policies are saved."""
+    early = [0, *(int(FIRST * GROWTH**k) for k in range(100) if FIRST * GROWTH**k < total / LATE)]
+    return early + [round(total * k / LATE) for k in range(1, LATE + 1)]
+
+
+def policy(algorithm: MASAC, s: State, name: str, steps: int) -> Policy:
+    net = algorithm.modules["pi"]
+    w = unflatten(net, s.params["pi"][0])
+    arrays = (w[f"{layer}.{kind}"].numpy() for layer in ("first", "second", "last") for kind in ("weight", "bias"))
+    return Policy(name, rounded(Net(*arrays)), steps, math.nan, math.nan)
+
+
+def measure(env: MaMujoco, trained: Policy, spec: Spec) -> tuple[Policy, str]:
+    """The policy with what it earns in an episode per lane, and a line about it."""
+    seeds, act = np.arange(EVALUATION, EVALUATION + env.lanes), partial(actor.act, spec=spec)
+    (sampled, length), (greedy, _) = (
+        (float(x.returns.mean()), float(x.lengths.mean()))
+        for x in (play(env, trained, seeds, greedy=g, act=act, draws=spec.space.d) for g in (False, True))
+    )
+    return trained._replace(mean_return=sampled), f"return {sampled:.0f} (greedy {greedy:.0f})  length {length:.0f}"
+
+
+def train(name: str, total: int, seed: int, folder: Path) -> None:
+    """Numbered policies appear in the folder. The same again on one machine; a training that is stopped begins anew."""
+    torch.set_num_threads(1)
+    scenario, _ = split(name)
+    spec = TASKS.discover()[f"{name}-expert"].spec
+    judge = MaMujoco(name, EPISODES)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    algorithm = MASAC(MASAC.Config(), spec)
+    s = algorithm.init([seed])
+    arrays = Arrays(*map(np.zeros, shapes(scenario, PARALLEL)))
+    lanes = [Lanes(scenario, arrays.part(slice(e, e + 1))) for e in range(PARALLEL)]
+    age, born = np.zeros(PARALLEL, int), 0
+    rng, buffer, step = np.random.default_rng(seed), Buffer(total + PARALLEL, spec, judge.view), None
+
+    def begin(e: int) -> None:
+        nonlocal born
+        lanes[e].reset([born])
+        age[e], born = 0, born + 1
+
+    for e in range(PARALLEL):
+        begin(e)
+    when, saved = points(total), 0
+    bar = tqdm(total=total, unit="step", unit_scale=True, disable=not sys.stderr.isatty(), desc=name)
+    while True:
+        if sum(point <= buffer.count for point in when) > saved:
+            trained, line = measure(judge, policy(algorithm, s, name, buffer.count), spec)
+            save(trained, folder / f"policy-{saved:02}.npz")
+            tqdm.write(f"{name} {saved:02}  steps {buffer.count:>10,}  {line}")
+            sys.stdout.flush()
+            saved = sum(point <= buffer.count for point in when)
+        if buffer.count >= total:
+            break
+        state = arrays.state.astype(np.float32)
+        if buffer.count < START:
+            act = rng.uniform(-1, 1, (PARALLEL, spec.agents, spec.space.d)).astype(np.float32)
+        else:
+            with torch.no_grad():
+                u = torch.from_numpy(rng.random((PARALLEL, spec.agents, spec.space.d)).clip(1e-6, 1 - 1e-6)).float()
+                head = algorithm.online(tree_map(lambda x: x[0], s)).pi(torch.from_numpy(judge.view(state)))
+                act = spec.space.sample(head, torch.ones(1), u).numpy()
+        judge.view.command(act, arrays.act)
+        for lane in lanes:
+            lane.step()
+        age += 1
+        buffer.add(state=state, after=arrays.state, act=act, rew=arrays.reward, done=arrays.over)
+        for e in np.flatnonzero((arrays.over > 0) | (age == LIMIT)):
+            begin(e)
+        bar.update(PARALLEL)
+        if buffer.count < START:
+            continue
+        for _ in range(PARALLEL // RATIO):
+            batch = buffer.batch(algorithm.cfg.batch, rng)
+            u = {k: torch.from_numpy(rng.random((1, *shape)).clip(1e-6, 1 - 1e-6)).float() for k, shape in algorithm.noise().items()}
+            draw = Draw(u, torch.zeros(1, dtype=torch.int64))
+            if step is None:
+                step = prepared(algorithm.pack(1), (s, batch, draw), total // RATIO)
+            with torch.no_grad():
+                s, logs = step(s, batch, draw)
+        if not logs["critic"].isfinite().all():
+            raise UserError(f"{name}: the critic's loss is {float(logs['critic'])} after {buffer.count} steps; try another --seed")
+    bar.close()
+    judge.close()
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m datasets.behaviour.masac",
+        description="Train a behaviour policy of a robot (multi-agent MuJoCo, one core).",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("scenario", help="a scenario, e.g. hopper_3x1 or halfcheetah_6x1_obsk1")
+    p.add_argument("--steps", type=float, default=1e6, help="steps of the robots (default: %(default).0e)")
+    p.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the policies are saved")
+    p.add_argument("--seed", type=int, default=0, help="of the networks and the episodes (default: 0)")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+
+    def work() -> None:
+        if not args.steps >= 1:
+            raise UserError(f"--steps {args.steps:g}: should be at least 1")
+        train(args.scenario, int(args.steps), args.seed, args.out)
+
+    return outcome(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
