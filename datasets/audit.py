@@ -10,7 +10,7 @@ from core.types import Task
 from datasets.format import Dataset
 
 SAMPLE = 64  # episodes that are played again
-DETERMINISTIC = ("xor", "mne", "bridge")
+DETERMINISTIC, SEEDED = ("xor", "mne", "bridge"), ("smac", "mamujoco")
 CLOSE = 1e-5  # of rewards and observations that were float32 on the way
 
 
@@ -53,7 +53,7 @@ def _copies(d: Dataset) -> Iterator[str]:
 def _replay(d: Dataset, task: Task) -> Iterator[str]:
     """A sample of the episodes in the environment: all steps where it is deterministic, what is seen first where it is seeded."""
     sample = np.unique(np.linspace(0, d.episodes - 1, min(SAMPLE, d.episodes)).astype(int))
-    if task.family == "smac":
+    if task.family in SEEDED:
         sample = sample[d.seed[sample] >= 0]
     elif task.family not in DETERMINISTIC:
         return

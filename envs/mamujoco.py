@@ -270,8 +270,8 @@ class View:
     def command(self, act: np.ndarray, out: np.ndarray) -> None:
         """act [E, N, D] in [-1, 1] -> what every actuator is told [E, joints]."""
         agent, own, joint = self.owner
-        share = (act[:, agent, own].clip(-1, 1) + 1) / 2
-        out[:, joint] = self.low[joint] + share * (self.high - self.low)[joint]
+        middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
+        out[:, joint] = middle[joint] + half[joint] * act[:, agent, own].clip(-1, 1)
 
 
 for name, scenario in SCENARIOS.items():

@@ -127,7 +127,7 @@ def test_who_plays_which_episodes():
         assert all(np.array_equal(x, y) for x, y in zip(episode(mixed, e), of, strict=True))
     assert len(np.unique(medium.seed)) == 20
     assert not set(medium.seed) & set(expert.seed)
-    assert [len(part[-1]) for part in collect.roster(find("3m"), "medium_replay", 20)] == [7, 7, 6]
+    assert [len(part[-1]) for part in collect.roster("3m", "medium_replay", 20, partial(load, map=find("3m")))] == [7, 7, 6]
     assert replay.episodes == 20
 
 

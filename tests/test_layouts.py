@@ -93,11 +93,11 @@ def test_omiga_of_a_known_name_has_its_sizes(tmp_path):
     omiga(path, d, n, s=x, o=x, a=rng.uniform(-1.5, 1.5, (1011, n, 1)).astype(F), r=rng.normal(size=1011).astype(F))
     got = convert("omiga", path, tmp_path / "out.h5")
     d = load(tmp_path / "out.h5", got)
-    assert (got.name, got.spec) == ("halfcheetah_6x1-medium_replay", Spec(6, 23, 23, Box(1), 1000))
+    assert (got.name, got.spec) == ("v2:halfcheetah_6x1-medium_replay", Spec(6, 23, 23, Box(1), 1000))
     assert (d.lengths.tolist(), ends(d)) == ([1000, 9], ["c", "t"])
     assert np.abs(d.actions).max() == 1
     assert "actions beyond [-1, 1] clipped" in d.meta["notes"]
-    refused("omiga", path, "observations of 23, not 14", "agents 6, not 3", to=known("hopper_3x1-expert"))
+    refused("omiga", path, "observations of 23, not 14", "agents 6, not 3", to=known("v2:hopper_3x1-expert"))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_omar_tag_leaves_out_the_prey_and_is_paid_as_agent_0(tmp_path):
 
 def test_omar_halfcheetah_is_blocks_of_1000_and_its_done_a_limit(tmp_path):
     d = read("omar", omar(tmp_path, "HalfCheetah-v2", block=1000, sizes=(6, 6)))
-    assert d.meta["task"] == "halfcheetah_2x3-medium_replay"
+    assert d.meta["task"] == "v2:halfcheetah_2x3-medium_replay"
     assert (d.lengths.tolist(), ends(d)) == ([1000, 1000], ["c", "c"])
     assert d.state[[0, 1000, 1001, 2001], 0].tolist() == [0, 1000, 1000, 2000]
     assert d.rewards[-1] == 1999
@@ -443,7 +443,7 @@ def test_minari_faults(tmp_path):
 
 def test_a_task_that_does_not_fit_is_refused_by_name_and_sizes(tmp_path):
     path = flat(tmp_path)
-    refused("flat", path, "is not of hopper_3x1-expert: agents 2, not 3; observations of 1, not 14", to=known("hopper_3x1-expert"))
+    refused("flat", path, "is not of v2:hopper_3x1-expert: agents 2, not 3; observations of 1, not 14", to=known("v2:hopper_3x1-expert"))
     with pytest.raises(UserError, match="no task 'hoper_3x1-expert'; did you mean hopper_3x1-expert"):
         convert("flat", path, tmp_path / "y.h5", "hoper_3x1-expert")
     with pytest.raises(UserError, match="no layout 'omig'; did you mean omiga"):
@@ -498,7 +498,12 @@ def test_command_line(tmp_path, capsys):
 
 
 def test_spaces_of_the_published_tasks_are_those_of_the_documents():
-    for name, sizes in (("hopper_3x1", (3, 14, 1)), ("ant_2x4", (2, 113, 4)), ("halfcheetah_6x1", (6, 23, 1)), ("simple_tag", (3, 16, 2))):
+    for name, sizes in (
+        ("v2:hopper_3x1", (3, 14, 1)),
+        ("v2:ant_2x4", (2, 113, 4)),
+        ("v2:halfcheetah_6x1", (6, 23, 1)),
+        ("simple_tag", (3, 16, 2)),
+    ):
         spec = known(f"{name}-medium").spec
         assert (spec.agents, spec.obs, spec.space.width) == sizes
     assert task(Spec(1, 1, 1, Discrete(2), 1)).quality == "recorded"

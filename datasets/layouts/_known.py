@@ -1,5 +1,7 @@
 """Published recordings whose environments are not registered here: what their authors' code says of them.
 
+Those of robots are of gymnasium's v2 tasks, whose physics, rewards and observations are not those of the v5 tasks here: `v2:` says so.
+
 OMIGA shows every agent the whole MuJoCo state and the agent's one-hot code, standardised within each vector. OMAR shows the two halves of
 its HalfCheetah their own joints. MPE's sizes are those of the learned agents (in tag and world the three predators).
 """
@@ -19,10 +21,10 @@ class Known(NamedTuple):
 
 
 KNOWN = {
-    "hopper_3x1": Known(Spec(3, 14, 14, Box(1), 1000), "mamujoco", "Hopper-v2"),
-    "ant_2x4": Known(Spec(2, 113, 113, Box(4), 1000), "mamujoco", "Ant-v2"),
-    "halfcheetah_6x1": Known(Spec(6, 23, 23, Box(1), 1000), "mamujoco", "HalfCheetah-v2"),
-    "halfcheetah_2x3": Known(Spec(2, 6, 17, Box(3), 1000), "mamujoco", "HalfCheetah-v2"),
+    "v2:hopper_3x1": Known(Spec(3, 14, 14, Box(1), 1000), "mamujoco", "Hopper-v2"),
+    "v2:ant_2x4": Known(Spec(2, 113, 113, Box(4), 1000), "mamujoco", "Ant-v2"),
+    "v2:halfcheetah_6x1": Known(Spec(6, 23, 23, Box(1), 1000), "mamujoco", "HalfCheetah-v2"),
+    "v2:halfcheetah_2x3": Known(Spec(2, 6, 17, Box(3), 1000), "mamujoco", "HalfCheetah-v2"),
     "simple_spread": Known(Spec(3, 18, 54, Box(2), 25), "mpe", "OMAR's MPE"),
     "simple_tag": Known(Spec(3, 16, 48, Box(2), 25), "mpe", "OMAR's MPE"),
     "simple_world": Known(Spec(3, 24, 72, Box(2), 25), "mpe", "OMAR's MPE"),

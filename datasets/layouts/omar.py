@@ -36,8 +36,8 @@ from datasets.layouts import LAYOUTS, Layout, Recording, refuse, with_last, word
 from datasets.layouts._arrays import arrays, need, reading, shaped
 from datasets.layouts._known import KNOWN
 
-SCENARIOS = {x: x for x in ("simple_spread", "simple_tag", "simple_world")} | {"HalfCheetah-v2": "halfcheetah_2x3"}
-FIRST = ("simple_tag", "simple_world", "halfcheetah_2x3")  # the team's reward is agent 0's
+SCENARIOS = {x: x for x in ("simple_spread", "simple_tag", "simple_world")} | {"HalfCheetah-v2": "v2:halfcheetah_2x3"}
+FIRST = ("simple_tag", "simple_world", "v2:halfcheetah_2x3")  # the team's reward is agent 0's
 BLOCK, MUJOCO_BLOCK = 25, 1000
 
 

@@ -118,10 +118,10 @@ def _shared(s: Any) -> bool:
 
 
 def _name(source: Path) -> str:
-    """`HalfCheetah-v2-6x1-medium-replay.hdf5` -> halfcheetah_6x1-medium_replay"""
+    """`HalfCheetah-v2-6x1-medium-replay.hdf5` -> v2:halfcheetah_6x1-medium_replay"""
     if found := re.fullmatch(r"(\w+)-v\d-(\d+x\d+)-([\w-]+)", source.stem):
         scenario, conf, quality = found.groups()
-        name = f"{scenario.lower()}_{conf}-{quality.replace('-', '_')}"
+        name = f"v2:{scenario.lower()}_{conf}-{quality.replace('-', '_')}"
         if name.rpartition("-")[0] in KNOWN:
             return name
     return f"{word(source.stem)}-recorded"
