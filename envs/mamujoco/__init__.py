@@ -79,7 +79,7 @@ def backend() -> str:
 # --- one process
 
 
-def robots(scenario: Scenario, obsk: int | None, count: int) -> list:
+def robots(scenario: Scenario, obsk: int, count: int, **more) -> list:
     """That many of gymnasium-robotics' environments. UserError: a package is missing, or the robot cannot be divided so."""
     try:
         import mujoco
@@ -93,7 +93,7 @@ def robots(scenario: Scenario, obsk: int | None, count: int) -> list:
             "or pip install -c constraints.txt mujoco gymnasium-robotics"
         ) from None
     try:
-        return [mamujoco_v1.parallel_env(scenario.robot, scenario.parts, agent_obsk=obsk) for _ in range(count)]
+        return [mamujoco_v1.parallel_env(scenario.robot, scenario.parts, agent_obsk=obsk, **more) for _ in range(count)]
     except Exception as e:
         raise UserError(
             f"gymnasium-robotics does not divide {scenario.robot} into {scenario.parts}: {' '.join(str(e).split())[:200]}"
@@ -103,8 +103,8 @@ def robots(scenario: Scenario, obsk: int | None, count: int) -> list:
 class Lanes:
     """E robots one after the other. `arrays`: what was done and what came of it, written in place."""
 
-    def __init__(self, scenario: Scenario, arrays: "Arrays"):
-        self.robots, self.arrays = [x.single_agent_env.unwrapped for x in robots(scenario, 0, len(arrays.over))], arrays
+    def __init__(self, scenario: Scenario, arrays: "Arrays", **more):
+        self.robots, self.arrays = [x.single_agent_env.unwrapped for x in robots(scenario, 0, len(arrays.over), **more)], arrays
 
     def reset(self, seeds: Sequence[int]) -> None:
         """One seed per lane."""
@@ -283,6 +283,9 @@ for name, scenario in SCENARIOS.items():
                     name=f"{own}-{quality}",
                     spec=Spec(scenario.agents, width, scenario.state, Box(scenario.actions), LIMIT),
                     make=partial(MaMujoco, own),
+                    points=10,  # episodes are long
+                    episodes=5,
+                    final=20,
                     family="mamujoco",
                     quality=quality,
                     backend=backend(),
