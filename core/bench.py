@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from core import trainer
 from core.cell import settings
 from core.errors import outcome
+from core.evaluate import Evaluator
 from core.files import whole
 from core.learner import Algorithm
 from core.registry import ALGORITHMS, TASKS
@@ -28,6 +29,7 @@ from core.spaces import Box
 from core.types import Batch, Draw, Spec
 from datasets.bench import rows as of_data
 from datasets.format import load
+from datasets.scale import Scale
 from datasets.store import fetch
 from datasets.windows import Sampler
 
@@ -35,7 +37,7 @@ OUT = Path("results/bench.csv")
 PACKS = (1, 5, 10)
 ROUNDS, SECONDS = 5, 1.0  # each figure is the median of so many timings of about so many seconds
 
-HALFCHEETAH = "halfcheetah_6x1-medium", Spec(6, 23, 23, Box(1), 1000)  # has no environment here yet
+HALFCHEETAH = "halfcheetah_6x1-medium", Spec(6, 23, 23, Box(1), 1000)  # the states of OMIGA's data
 
 Row = tuple[str, float, str]
 
@@ -206,7 +208,49 @@ def starts() -> list[Row]:
     return [("smac/start/cold", cold, "s"), ("smac/start/warm", warm, "s"), ("smac/27m_vs_30m/4096-lanes/memory", memory, "GiB")]
 
 
+def robots(name: str, policies: int = 5, episodes: int = 10) -> list[Row]:
+    """Microseconds per step of an evaluation of packed policies, and the time that MuJoCo alone takes for the same steps: the same robots,
+    from where they began, told the same. On one core."""
+    import mujoco
+
+    task, algorithm = TASKS[f"{name}-expert"], ALGORITHMS["bc"](settings("bc", f"{name}-expert", {}), TASKS[f"{name}-expert"].spec)
+    state, evaluate = algorithm.init(range(policies)), Evaluator(algorithm, task, tuple(range(policies)), "cpu", Scale())
+    evaluate.play(state, episodes, sampled=False)  # makes the environments
+    (env,) = evaluate.envs.values()
+    told, step = [[] for _ in env.play.robots], env.play.step
+
+    def recorded() -> None:
+        for e, over in enumerate(env.play.arrays.over):
+            if not over:
+                told[e].append(env.play.arrays.act[e].copy())
+        step()
+
+    env.play.step = recorded
+    evaluate.play(state, episodes, sampled=False)
+    env.play.step = step
+    steps, whole, alone = sum(map(len, told)), [], []
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        evaluate.play(state, episodes, sampled=False)
+        whole.append(time.process_time() - started)
+        env.reset(list(range(episodes)) * policies)
+        started = time.process_time()
+        for robot, acts in zip(env.play.robots, told, strict=True):
+            model, data, skip = robot.model, robot.data, robot.frame_skip
+            for act in acts:
+                data.ctrl[:] = act
+                mujoco.mj_step(model, data, nstep=skip)
+        alone.append(time.process_time() - started)
+    evaluate.close()
+    spent, least = statistics.median(whole), statistics.median(alone)
+    return [
+        (f"mujoco/{name}/evaluation", 1e6 * spent / steps, "us a step"),
+        (f"mujoco/{name}/evaluation/alone", spent / least, "times MuJoCo alone"),
+    ]
+
+
 def run(argv: list[str]) -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"  # robots are not shared among processes
     ALGORITHMS.discover(), TASKS.discover()
     torch.set_num_threads(1)
     rate = products()
@@ -218,6 +262,7 @@ def run(argv: list[str]) -> None:
             rows += sizes(algo, task, spec, rate)
     if not argv:
         rows += battles("3m") + battles("5m_vs_6m") + drop_in("3m") + starts() + of_data()
+        rows += [row for name in ("halfcheetah_6x1", "hopper_3x1", "ant_2x4") for row in robots(name)]
     print(*(f"{name:52} {value:10.3f} {unit}" for name, value, unit in rows), sep="\n")
     OUT.parent.mkdir(exist_ok=True)
     with whole(OUT) as part, part.open("w", newline="") as file:

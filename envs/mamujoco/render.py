@@ -61,7 +61,7 @@ def record(name: str, play: Player, seed: int, steps: int) -> tuple[list[Image.I
     """Pictures of an episode's first `steps` steps; how many there were, and what they earned."""
     scenario, _ = split(name)
     env = MaMujoco(name, 1)
-    env.play = Lanes(scenario, env.play.arrays, render_mode="rgb_array", width=WIDTH, height=HEIGHT)
+    env.play = Lanes(scenario, env.play.arrays, render_mode="rgb_array", camera_name="track", width=WIDTH, height=HEIGHT)
     seen, total, shots = env.reset([seed]), 0.0, []
     for step in range(steps):
         if step % EVERY == 0:
@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("scenario", metavar="SCENARIO", help="halfcheetah_6x1, halfcheetah_2x3, hopper_3x1, ant_2x4, ...")
     cli.add_argument("--policy", default="expert", metavar="NAME", help="random, a shipped one (expert, ...), a .npz, or a .policies")
     cli.add_argument("--seed", type=int, default=0, metavar="K", help="of the episode (default: 0)")
-    cli.add_argument("--steps", type=int, default=200, metavar="N", help="how many steps to show (default: 200)")
+    cli.add_argument("--steps", type=int, default=150, metavar="N", help="how many steps to show (default: 150)")
     cli.add_argument("--out", type=Path, default=Path("episode.gif"), metavar="FILE", help="a .gif (default: episode.gif)")
     return cli
 
