@@ -16,6 +16,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,10 +34,11 @@ from core.types import Batch, Draw, Spec, State
 from datasets.behaviour import actor
 from datasets.behaviour.play import play
 from datasets.behaviour.policy import Net, Policy, rounded, save
-from envs.mamujoco import LIMIT, Arrays, Lanes, MaMujoco, shapes, split
+from envs.mamujoco import LIMIT, Arrays, Lanes, MaMujoco, View, shapes, split
 
 PARALLEL, RATIO = 16, 4
 START = 10_000  # steps of uniformly random actions before the first update
+LEAST = 1e-3  # standard deviation by which an input is divided
 EPISODES = 16  # played by each policy that is saved, sampled and greedy
 FIRST, GROWTH, LATE = 10_000, 1.5, 50  # steps before the first saved policy, then that much more each time, then in so many equal parts
 EVALUATION = 1 << 30  # seeds of the episodes that measure
@@ -112,11 +114,26 @@ class MASAC(Algorithm):
         return f.pi(obs), memory
 
 
-class Buffer:
-    """All transitions of the training."""
+class Norm(NamedTuple):
+    """x -> (x - mean) / std"""
 
-    def __init__(self, room: int, spec: Spec, see):
+    mean: np.ndarray
+    std: np.ndarray
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> "Norm":
+        return cls(rows.mean(0, dtype=float).astype("f4"), rows.std(0, dtype=float).clip(LEAST).astype("f4"))
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return (x - self.mean) / self.std
+
+
+class Buffer:
+    """All transitions of the training. Observations and states are shown standardised, once `fit` has looked at them."""
+
+    def __init__(self, room: int, spec: Spec, see: View):
         self.see, self.count = see, 0
+        self.obs, self.whole = (Norm(np.zeros(size, "f4"), np.ones(size, "f4")) for size in ((spec.agents, spec.obs), (spec.state,)))
         self.state, self.after = (np.empty((room, spec.state), np.float32) for _ in range(2))
         self.act = np.empty((room, spec.agents, spec.space.d), np.float32)
         self.rew, self.done = np.empty(room, np.float32), np.empty(room, np.float32)
@@ -127,14 +144,18 @@ class Buffer:
         for name, x in rows.items():
             getattr(self, name)[k : self.count] = x
 
+    def fit(self) -> None:
+        state = self.state[: self.count]
+        self.obs, self.whole = Norm.of(self.see(state)), Norm.of(state)
+
     def batch(self, size: int, rng: np.random.Generator) -> Batch:
         """Transitions drawn uniformly, as windows of one step of one run."""
         k = rng.integers(self.count, size=size)
         state = np.stack([self.state[k], self.after[k]], 1)
         act = np.stack([self.act[k]] * 2, 1)
         rows = (
-            self.see(state),
-            state,
+            self.obs(self.see(state)),
+            self.whole(state),
             np.ones((*act.shape[:3], 1), bool),
             act,
             self.rew[k, None],
@@ -150,11 +171,13 @@ def points(total: int) -> list[int]:
     return early + [round(total * k / LATE) for k in range(1, LATE + 1)]
 
 
-def policy(algorithm: MASAC, s: State, name: str, steps: int) -> Policy:
-    net = algorithm.modules["pi"]
-    w = unflatten(net, s.params["pi"][0])
-    arrays = (w[f"{layer}.{kind}"].numpy() for layer in ("first", "second", "last") for kind in ("weight", "bias"))
-    return Policy(name, rounded(Net(*arrays)), steps, math.nan, math.nan)
+def policy(algorithm: MASAC, s: State, norm: Norm, name: str, steps: int) -> Policy:
+    """The actors with their standardisation folded in: W (x - m) / s + b = (W / s) x + (b - W m / s)."""
+    w = unflatten(algorithm.modules["pi"], s.params["pi"][0])
+    first, bias, *others = (w[f"{layer}.{kind}"].numpy() for layer in ("first", "second", "last") for kind in ("weight", "bias"))
+    first = first / norm.std[..., None]
+    bias = bias - np.einsum("no,noh->nh", norm.mean, first)
+    return Policy(name, rounded(Net(first, bias, *others)), steps, math.nan, math.nan)
 
 
 def measure(env: MaMujoco, trained: Policy, spec: Spec) -> tuple[Policy, str]:
@@ -193,7 +216,7 @@ def train(name: str, total: int, seed: int, folder: Path) -> None:
     bar = tqdm(total=total, unit="step", unit_scale=True, disable=not sys.stderr.isatty(), desc=name)
     while True:
         if sum(point <= buffer.count for point in when) > saved:
-            trained, line = measure(judge, policy(algorithm, s, name, buffer.count), spec)
+            trained, line = measure(judge, policy(algorithm, s, buffer.obs, name, buffer.count), spec)
             save(trained, folder / f"policy-{saved:02}.npz")
             tqdm.write(f"{name} {saved:02}  steps {buffer.count:>10,}  {line}")
             sys.stdout.flush()
@@ -206,7 +229,7 @@ def train(name: str, total: int, seed: int, folder: Path) -> None:
         else:
             with torch.no_grad():
                 u = torch.from_numpy(rng.random((PARALLEL, spec.agents, spec.space.d)).clip(1e-6, 1 - 1e-6)).float()
-                head = algorithm.online(tree_map(lambda x: x[0], s)).pi(torch.from_numpy(judge.view(state)))
+                head = algorithm.online(tree_map(lambda x: x[0], s)).pi(torch.from_numpy(buffer.obs(judge.view(state))))
                 act = spec.space.sample(head, torch.ones(1), u).numpy()
         judge.view.command(act, arrays.act)
         for lane in lanes:
@@ -218,6 +241,8 @@ def train(name: str, total: int, seed: int, folder: Path) -> None:
         bar.update(PARALLEL)
         if buffer.count < START:
             continue
+        if step is None:
+            buffer.fit()
         for _ in range(PARALLEL // RATIO):
             batch = buffer.batch(algorithm.cfg.batch, rng)
             u = {k: torch.from_numpy(rng.random((1, *shape)).clip(1e-6, 1 - 1e-6)).float() for k, shape in algorithm.noise().items()}
