@@ -15,6 +15,7 @@ from core.files import writing
 from core.folder import clean, look
 from core.pace import Pace, spoken
 from core.registry import ALGORITHMS, TASKS
+from core.slurm import Options, sweep_on_slurm
 from core.sweep import Limits, Outcome, sweep
 from datasets.store import ready, state
 
@@ -105,6 +106,15 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--fail-fast", action="store_true", help="stop at the first cell that fails")
     how.add_argument("--max-hours", type=amount, default=math.inf, metavar="H", help="stop after so long, with checkpoints of what runs")
 
+    slurm = cli.add_argument_group("on a cluster: docs/sweeps.md")
+    slurm.add_argument("--launcher", choices=["local", "slurm"], default="local", help="where cells run (default: local)")
+    slurm.add_argument("--slurm-partition", metavar="P", help="partition (default: the cluster's)")
+    slurm.add_argument("--slurm-array-parallelism", type=positive, metavar="N", help="jobs at a time, a cell each (default: 16)")
+    slurm.add_argument(
+        "--slurm-time", type=positive, metavar="MINUTES", help="limit of a job; it then goes on from its checkpoint (default: 240)"
+    )
+    slurm.add_argument("--slurm-set", nargs="+", metavar="OPTION=VALUE", help="other options of sbatch: account=me qos=high")
+
     other = cli.add_argument_group("instead of running")
     other.add_argument("--list", action="store_true", help="list algorithms and tasks, and stop")
     other.add_argument("--dry-run", action="store_true", help="say what would run (with --clean: go) and how long it may take, and stop")
@@ -133,6 +143,25 @@ def estimate(cells: list[Cell], workers: int, pace: Pace) -> str:
     left = pace.left([cell for cell in cells if cell.algo not in strange], [], workers)
     with_ = f" with {workers} workers" if workers > 1 else ""
     return f"about {spoken(left)}{with_}, judged by finished runs{more}"
+
+
+def asked_of_slurm(args: argparse.Namespace) -> Options | None:
+    """What to ask of SLURM; None if cells run here. UserError for options that do not go together."""
+    options = {name: value for name, value in vars(args).items() if name.startswith("slurm_") and value is not None}
+    if args.launcher == "local":
+        if options:
+            raise UserError(f"--{next(iter(options)).replace('_', '-')} needs --launcher slurm")
+        return None
+    if args.workers:
+        raise UserError("--workers does not go with --launcher slurm; --slurm-array-parallelism says how many jobs run at a time")
+    if args.device not in (["cpu"], ["cuda"]):
+        raise UserError(f"--device {' '.join(args.device)}: with --launcher slurm write cpu or cuda, and every job gets one")
+    more = [text.partition("=") for text in args.slurm_set or []]
+    if wrong := [name for name, _, value in more if not value]:
+        raise UserError(f"--slurm-set {wrong[0]}: write option=value")
+    return Options(
+        args.slurm_partition, args.slurm_array_parallelism or 16, args.slurm_time or 240, {name: value for name, _, value in more}
+    )
 
 
 def devices(names: list[str]) -> list[str]:
@@ -186,10 +215,12 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.memory < math.inf and not Path("/proc/self/stat").exists():
         raise UserError("--memory: the memory of processes is looked up in /proc, which this system does not have")
-    able = devices(args.device)
-    workers = args.workers or len(able)
+    cluster = asked_of_slurm(args)
+    able = args.device if cluster else devices(args.device)
+    workers = cluster.parallelism if cluster else args.workers or len(able)
     algos, tasks = ALGORITHMS.match(args.algo), TASKS.match(args.env) if args.env else [name for name in TASKS if ready(TASKS[name])]
-    cells = plan(algos, tasks, args.seeds, args.set, args.out, args.paper)
+    out = args.out.resolve() if cluster else args.out  # jobs run elsewhere
+    cells = plan(algos, tasks, args.seeds, args.set, out, args.paper)
     done = finished(args.out)
     todo = [left for cell in cells if (left := cell.missing(done))]
     before = {} if args.retry_failed else {cell: reason for cell in todo if (reason := cell.failure())}
@@ -203,7 +234,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     writable(args.out)
     limits = Limits(60 * args.timeout, args.memory, args.retries, 3600 * args.max_hours, args.fail_fast)
-    ended = sweep(todo, min(workers, max(len(todo), 1)), able, limits, pace)
+    if cluster:
+        ended = sweep_on_slurm(todo, able[0], limits, pace, cluster)
+    else:
+        ended = sweep(todo, min(workers, max(len(todo), 1)), able, limits, pace)
     return report(ended, before, todo, args)
 
 
@@ -228,7 +262,9 @@ def main(argv: list[str] | None = None) -> int:
     """The exit code, as --help tells."""
     args = parser().parse_args(argv)
     code = outcome(lambda: run(args))
-    if code == 130:
+    if code == 130 and args.launcher == "slurm":
+        print("SLURM's jobs go on; `squeue` lists them, the same command with --status tells where they are", file=sys.stderr)
+    elif code == 130:
         print("stopped; the same command goes on from the last checkpoints", file=sys.stderr)
     return code
 

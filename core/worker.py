@@ -52,7 +52,8 @@ def work(cell: Cell, device: str, news: Connection) -> None:
 
     try:
         _log_to(cell.log)
-        _say(f"{cell}; process {os.getpid()} on {os.uname().nodename}, {device}")
+        job = "_".join(os.environ[name] for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID") if name in os.environ)
+        _say(f"{cell}; process {os.getpid()} on {os.uname().nodename}{f', job {job}' if job else ''}, {device}")
         ran = cell.run(device, progress)
         _say("finished" if ran else "another process is at it")
         end = [DONE if ran else BUSY]
