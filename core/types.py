@@ -94,6 +94,11 @@ class Task:
     final: int = 320  # of the last one
     per_step: bool = False  # returns are the mean reward per step (matrix games) instead of the sum
 
+    @property
+    def protocol(self) -> dict[str, int]:
+        """How policies are evaluated on it."""
+        return {"points": self.points, "episodes": self.episodes, "final_episodes": self.final}
+
     def scale(self, returns, lengths):
         """Sums of rewards and lengths of episodes [...] -> returns in the task's unit."""
         return returns / lengths if self.per_step else returns

@@ -256,7 +256,7 @@ def test_the_best_the_half_as_good_and_the_way_there_are_shipped(shipped, capsys
     assert at == {"expert": 40.0, "medium": 20.0, "replay-0": 0.0, "replay-1": 10.0, "replay-2": 20.0}
     with pytest.raises(UserError, match="a policy for 'hopper_3x1', not for ant_2x4"):
         actor.load(shipped / "expert.npz", "ant_2x4", TASKS["ant_2x4-expert"].spec)
-    with pytest.raises(UserError, match="no such policy.*datasets.behaviour.masac hopper_3x1"):
+    with pytest.raises(UserError, match=r"no such policy.*datasets.behaviour.masac hopper_3x1"):
         actor.load(shipped / "best.npz", "hopper_3x1", spec)
 
 
