@@ -28,7 +28,7 @@ BEST = dict(color="0.45", linestyle=(0, (4, 2)), linewidth=0.9)
 
 def curves(frame: pd.DataFrame, metric: str) -> Figure:
     """Mean over seeds with a 95 % bootstrap band, over updates. Tasks of one scenario are neighbours and share their limits."""
-    tasks, algos = style.order(frame.task), style.order(frame.algo)
+    tasks, algos = style.order(frame.task.unique()), style.order(frame.algo.unique())
     columns = min(COLUMNS, len(tasks))
     lines = -(-len(tasks) // columns)
     width = style.WIDE if columns > 2 else style.NARROW
@@ -88,7 +88,7 @@ def _share_limits(panels: Iterable[Axes], tasks: list[str]) -> None:
 def aggregate(frame: pd.DataFrame, metric: str) -> Figure:
     """IQM of the final normalised scores with its 95 % stratified bootstrap interval, a line per algorithm."""
     table = stats.aggregate(stats.final(frame, metric, "last"), rows.references(frame)).set_index("algo")
-    algos = [algo for algo in style.order(frame.algo) if algo in table.index][::-1]
+    algos = [algo for algo in style.order(frame.algo.unique()) if algo in table.index][::-1]
     figure = Figure(figsize=(style.NARROW, 0.22 * len(algos) + 0.55), layout="constrained")
     panel = figure.subplots()
     for place, algo in enumerate(algos):

@@ -21,6 +21,13 @@ METRICS = {  # what is measured, and of whom
     "return_sampled": ("return", "sampled actions"),
     "win_rate": ("win rate", "greedy policies"),
 }
+SUITES = {  # what is shown in one table -> the beginnings of the backends that play its tasks
+    "games": ("matrix", "bridge"),
+    "smac": ("smac",),
+    "starcraft": ("sc2",),
+    "mujoco": ("mujoco",),
+}
+TITLES = {"games": "Games", "smac": "SMAC (simulator)", "starcraft": "SMAC (StarCraft II)", "mujoco": "MuJoCo"}
 NARROW, WIDE = 3.3, 6.9  # inches: one and two columns of a paper
 RC = {
     "pdf.fonttype": 42,
@@ -46,6 +53,17 @@ def algorithm(name: str) -> tuple[str, str, str]:
     """Name in print, colour, marker. Unknown ones get theirs from their name alone, whoever else is in the figure."""
     digest = hashlib.sha256(name.encode()).digest()
     return ALGORITHMS.get(name) or (name.upper(), *SPARE[digest[0] % len(SPARE)])
+
+
+def suite(backend: str) -> str:
+    """The suite of the tasks that a backend plays, told by its name (`matrix-1` -> `games`); unknown ones are suites of their own."""
+    known = [name for name, beginnings in SUITES.items() if backend.lower().startswith(beginnings)]
+    return known[0] if known else re.match(r"\w*", backend)[0].lower() or "other"
+
+
+def order_suites(names: Iterable[str]) -> list[str]:
+    """Each once, known ones first."""
+    return sorted(set(names), key=lambda name: (list(SUITES).index(name) if name in SUITES else len(SUITES), name))
 
 
 def order(names: Iterable[str]) -> list[str]:
