@@ -38,7 +38,8 @@ def runs(out: str | Path) -> list[Run]:
 def read(out: str | Path, overrides: bool = False) -> pd.DataFrame:
     """All rows under `<out>/runs`: the columns of the CSV files, and from the JSON beside each of them `overrides` ("" or
     "alpha=0.1, beta=0"), `data` (sha256), `data_mean`, `data_won` (win rate; -1: nothing to win), `random` and `best` (reference
-    returns), `per_step`, `episodes` (of a final evaluation), `suite`, `preset` ("" if none), `file`; what is text is categorical. Runs with overrides (`--set`) are left out unless asked for; what is left may be empty.
+    returns), `per_step`, `episodes` (of a final evaluation), `suite`, `preset` ("" if none), `file`; what is text is categorical. Runs
+    with overrides (`--set`) are left out unless asked for; what is left may be empty.
 
     UserError: no runs at all, a malformed or incomplete file, runs that cannot be compared, an observation that exists twice.
     """
@@ -154,7 +155,7 @@ def _rows(run: Run) -> pd.DataFrame:
     if not run.file.read_bytes().endswith(b"\n"):
         refuse("was cut short within a line")
     returns = table[table.metric.str.startswith("return")]
-    if set(zip(table.algo, table.task)) != {(run.algo, run.task)} or set(returns.seed) != set(run.seeds):
+    if table.algo.ne(run.algo).any() or table.task.ne(run.task).any() or set(returns.seed) != set(run.seeds):
         refuse(f"does not hold the algorithm, task and seeds that {run.file.with_suffix('.json').name} announces")
     for row in returns[~np.isfinite(returns.value)].itertuples():
         refuse(f"has {row.metric} {row.value} at seed {row.seed}, step {row.step}")

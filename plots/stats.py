@@ -112,11 +112,18 @@ def normalised(scores: pd.Series, references: dict[str, tuple[float, float]]) ->
     return {algo: [normalise(x, reference) for x, reference in zip(runs, references.values())] for algo, runs in found.items()}
 
 
-def aggregate(scores: pd.Series, references: dict[str, tuple[float, float]], statistic: Statistic = iqm) -> pd.DataFrame:
-    """Scores, reference returns per task -> one row per algo: n (runs), value (of the normalised scores of all its runs), low, high, best,
-    close. Algorithms that lack one of the tasks are left out."""
+def means(scores: pd.Series, references: dict[str, tuple[float, float]]) -> pd.DataFrame:
+    """Scores, reference returns per task -> one row per algo: value (mean over tasks of the mean normalised score), best. Algorithms that
+    lack one of the tasks are left out."""
+    values = {algo: float(np.mean([x.mean() for x in tasks])) for algo, tasks in normalised(scores, references).items()}
+    table = pd.DataFrame({"algo": list(values), "value": list(values.values())})
+    return _ranked(table.assign(low=table.value, high=table.value)).drop(columns=["low", "high", "close"])
+
+
+def aggregate(scores: pd.Series, references: dict[str, tuple[float, float]]) -> pd.DataFrame:
+    """The same of the IQM: n (runs), value (of the normalised scores of all runs), low, high, best, close."""
     rows = [
-        (algo, sum(map(len, tasks)), float(statistic(np.concatenate(tasks))), *map(float, interval(tasks, statistic, rng())))
+        (algo, sum(map(len, tasks)), float(iqm(np.concatenate(tasks))), *map(float, interval(tasks, iqm, rng())))
         for algo, tasks in normalised(scores, references).items()
     ]
     return _ranked(pd.DataFrame(rows, columns=["algo", "n", "value", "low", "high"]))

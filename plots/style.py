@@ -1,8 +1,11 @@
 """How things are called, ordered and coloured, in tables and figures alike. An algorithm needs no entry here; an entry fixes its looks."""
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable
+
+from core.protocol import PRESETS
 
 # name in print, colour, marker; the order of the table's columns. Okabe and Ito's palette, distinct for colour-blind readers.
 ALGORITHMS = {
@@ -71,6 +74,19 @@ def order(names: Iterable[str]) -> list[str]:
     known = list(ALGORITHMS)
     numbers = {name: [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)] for name in names}
     return sorted(numbers, key=lambda name: (known.index(name) if name in known else len(known), numbers[name]))
+
+
+def grouped(tasks: Iterable[str]) -> list[list[str]]:
+    """Tasks in order, those of a scenario together."""
+    return [list(group) for _, group in itertools.groupby(tasks, scenario)]
+
+
+def preset(name: str) -> str:
+    """What a caption says of runs that were made with less than the benchmark's budget; empty for the others."""
+    if not name:
+        return ""
+    known = f" ({PRESETS[name].about})" if name in PRESETS else ""
+    return f" Preset {name}{known}: not the benchmark's full budget."
 
 
 def scenario(task: str) -> str:

@@ -196,6 +196,7 @@ def test_efficiency_by_hand():
     assert table[["algo", "share", "value"]].values.tolist() == [["a", 0, 0], ["a", 0.5, 75], ["a", 1, 100]]
 
 
-def test_a_mean_beside_the_iqm():
-    table = stats.aggregate(series(a__t=[0, 0, 0, 8]), {"t": (0, 10)}, np.mean)
-    assert table.value.tolist() == [20]
+def test_means_by_hand():
+    """Every task counts the same, however many runs it has."""
+    table = stats.means(series(a__t=[0, 0, 0, 8], a__u=[1], b__t=[10], b__u=[0], c__t=[0]), {"t": (0, 10), "u": (0, 1)})
+    assert table[["algo", "value", "best"]].values.tolist() == [["a", 60, True], ["b", 50, False]]
