@@ -9,7 +9,7 @@ from plots import stats, style
 from plots.rows import Run
 from plots.typeset import MISSING, Cell, Table, assignments, number, setting, spread
 
-PAPER = Path(__file__).parents[1] / "results" / "paper.csv"
+PAPER = Path(__file__).with_name("paper.csv")
 VARIES = "by task"
 NOT_COMPARABLE = (
     "NOT COMPARABLE: the published numbers are of other data, and of other versions of the environments, than this project's. "

@@ -151,13 +151,13 @@ def better(*samples: np.ndarray, axis: int) -> np.ndarray:
     return np.mean([(1 + np.sign(x[..., :, None] - y[..., None, :])).mean((-2, -1)) / 2 for x, y in pairs], axis=0)
 
 
-def improvement(scores: pd.Series, over: str) -> pd.DataFrame:
-    """Scores -> one row per algo but `over`: value (probability that one of its runs is better than one of `over`, mean over tasks; a tie
-    counts half), low, high. Algorithms that lack a task are left out, all if `over` does."""
+def improvement(scores: pd.Series, of: str) -> pd.DataFrame:
+    """Scores -> one row per algo but `of`: value (probability that a run of `of` is better than one of algo, mean over tasks; a tie counts
+    half), low, high. Algorithms that lack a task are left out, all if `of` does."""
     runs = complete(scores, scores.index.unique("task"))
     rows = []
-    for algo in runs.keys() - {over} if over in runs else ():
-        samples = [x for pair in zip(runs[algo], runs[over]) for x in pair]
+    for algo in runs.keys() - {of} if of in runs else ():
+        samples = [x for pair in zip(runs[of], runs[algo]) for x in pair]
         rows.append((algo, float(better(*samples, axis=-1)), *map(float, percentiles(samples, better, rng()))))
     return pd.DataFrame(sorted(rows), columns=["algo", "value", "low", "high"])
 

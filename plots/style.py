@@ -81,12 +81,14 @@ def grouped(tasks: Iterable[str]) -> list[list[str]]:
     return [list(group) for _, group in itertools.groupby(tasks, scenario)]
 
 
+def short(preset: str) -> str:
+    """A preset in a few words."""
+    return f"preset {preset}: {PRESETS[preset].about}" if preset in PRESETS else f"preset {preset}"
+
+
 def preset(name: str) -> str:
     """What a caption says of runs that were made with less than the benchmark's budget; empty for the others."""
-    if not name:
-        return ""
-    known = f" ({PRESETS[name].about})" if name in PRESETS else ""
-    return f" Preset {name}{known}: not the benchmark's full budget."
+    return f" {short(name).capitalize()}; not the benchmark's full budget." if name else ""
 
 
 def scenario(task: str) -> str:

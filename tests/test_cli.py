@@ -128,18 +128,18 @@ def test_tables_and_curves(project, swept, tmp_path):
     assert tables.code == 0, tables
     assert "batch=8, hidden=8, steps=20" in tables.out
     assert {path.stem for path in (out / "tables").iterdir()} == {"ablation-games", "costs-games", "datasets"}
-    curves = project.run("--out", out, program="plots.curves")
-    assert curves.code == 2
-    assert len(curves.err.splitlines()) == 1
+    figures = project.run("--out", out, program="plots.figures")
+    assert figures.code == 0, figures
+    assert {path.stem.partition("-")[0] for path in (out / "figures").glob("*.pdf")} == {"ablation"}
 
     done = project.run("--algo", "mine", "--env", "bridge-optimal", "--seeds", "2", "--out", out, "--draft")  # few updates in this copy
     assert done.code == 0, done
     assert "| bridge-optimal |" in done.out
     assert {"main-games.md", "ablation-games.md"} < {path.name for path in (out / "tables").iterdir()}
     assert "steps=20" not in (out / "tables" / "main-games.md").read_text()
-    curves = project.run("--out", out, program="plots.curves")
-    assert curves.code == 0, curves
-    assert {"curves-return.pdf", "curves-return.png"} < {path.name for path in (out / "figures").iterdir()}
+    figures = project.run("--out", out, program="plots.figures")
+    assert figures.code == 0, figures
+    assert {"curves-games-return.pdf", "curves-games-return.png"} < {path.name for path in (out / "figures").iterdir()}
 
 
 def test_list(project):
@@ -194,7 +194,7 @@ def test_makefile():
     demo = make("-n", "demo", "WORKERS=2")
     assert ".venv/bin/python run_benchmark.py --workers 2 --algo inspo bc --env 'xor-*' 'mne-*' 'bridge-*' --seeds 5" in demo
     assert "-m plots.tables" in demo
-    assert "-m plots.curves" in demo
+    assert "-m plots.figures" in demo
     assert "run_benchmark.py --workers 2 --seeds 10" in make("-n", "reproduce", "WORKERS=2")
 
 

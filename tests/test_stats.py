@@ -167,8 +167,8 @@ def test_ranks_of_runs_that_overlap_have_intervals_that_do():
 def test_probability_of_improvement_by_hand():
     """On t one pair of four is won and one tied: 3 / 8; on u all are won."""
     scores = series(x__t=[0, 2], y__t=[1, 2], x__u=[5, 6], y__u=[1, 2], z__t=[7, 7])
-    table = stats.improvement(scores, "y")
-    assert table[["algo", "value"]].values.tolist() == [["x", (3 / 8 + 1) / 2]]
+    table = stats.improvement(scores, "x")
+    assert table[["algo", "value"]].values.tolist() == [["y", (3 / 8 + 1) / 2]]
     assert stats.improvement(scores, "z").empty
     assert stats.improvement(scores, "nobody").empty
 
