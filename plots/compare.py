@@ -101,6 +101,7 @@ def quality(frame: pd.DataFrame, metric: str) -> Figure | None:
     counts = [len(names[name]) for name in kinds]
     panel.set_xticks(range(len(kinds)), [f"{name}\n{n} task{'s' * (n > 1)}" for name, n in zip(kinds, counts)])
     panel.set_xlim(-0.55, len(kinds) - 0.45)
+    panel.set_ylim(min(0, panel.dataLim.y0) - 4, max(100, panel.dataLim.y1) + 4)
     panel.tick_params(axis="x", length=0)
     panel.grid(axis="y", linewidth=0.4, color="0.85")
     panel.set_axisbelow(True)

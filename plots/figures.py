@@ -111,7 +111,7 @@ def run(argv: list[str] | None = None) -> int:
             raise UserError(f"--of {args.of}: no such method among the runs; {suggest(args.of, algos)}")
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        with matplotlib.rc_context(style.RC):
+        with matplotlib.rc_context(style.WORDS):
             for name, caption, figure in pictures(frame, args.metric, args.of, args.draft):
                 save(figure, folder / name)
                 shown.append((name, caption))

@@ -51,6 +51,8 @@ RC = {
     "savefig.dpi": 220,
 }
 
+WORDS = RC | {"text.parse_math": False}  # where names come from files: they are not formulas
+
 
 def algorithm(name: str) -> tuple[str, str, str]:
     """Name in print, colour, marker. Unknown ones get theirs from their name alone, whoever else is in the figure."""
