@@ -39,7 +39,7 @@ cards: setup ## describe all datasets: datasets/CARDS.md (builds those that are 
 
 tables: setup ## tables and figures from the CSV files alone
 	$(PY) -m plots.tables
-	$(PY) -m plots.curves
+	$(PY) -m plots.figures
 
 ablations: setup ## what each part of InSPO is worth, 10 seeds: results/tables/ablation.md
 	$(RUN) --algo inspo $(PARTS) --seeds 10

@@ -5,6 +5,7 @@ import math
 import re
 import sys
 import tempfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from core.errors import UserError, outcome
 from core.files import writing
 from core.folder import clean, look
 from core.pace import Pace, spoken
+from core.protocol import PRESETS
 from core.registry import ALGORITHMS, TASKS
 from core.slurm import Options, sweep_on_slurm
 from core.sweep import Limits, Outcome, sweep
@@ -27,6 +29,7 @@ EXAMPLES = """examples:
   python run_benchmark.py --dry-run
   python run_benchmark.py --workers 8 --device cuda --memory 12G --max-hours 10
   python run_benchmark.py --launcher slurm --slurm-partition gpu --slurm-time 240 --device cuda
+  python run_benchmark.py --preset quick --dry-run
   python run_benchmark.py --status
 
 A sweep that was interrupted goes on from its last checkpoints when the same command is given again; what is finished is kept.
@@ -87,7 +90,11 @@ def parser() -> argparse.ArgumentParser:
     cli = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--algo", nargs="+", default=["*"], metavar="NAME", help="algorithms, names or globs (default: all)")
     cli.add_argument("--env", nargs="+", metavar="TASK", help="tasks, names or globs (default: all whose data are there or can be built)")
-    cli.add_argument("--seeds", type=seeds, default=seeds("5"), metavar="SEEDS", help="5 (for 0 to 4, the default), 0-9, or 0,2,7")
+    cli.add_argument("--seeds", type=seeds, metavar="SEEDS", help="5 (for 0 to 4, the default), 0-9, or 0,2,7")
+    presets = "; ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
+    cli.add_argument(
+        "--preset", choices=PRESETS, help=f"a size of the whole benchmark, its tasks and seeds if no others are named ({presets})"
+    )
     cli.add_argument("--set", nargs="+", default=[], action="extend", metavar="FIELD=VALUE", help="settings other than the method's own")
     cli.add_argument("--paper", action="store_true", help="the papers' networks, minibatches and updates, not the benchmark's protocol")
     cli.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="where results go (default: results)")
@@ -176,6 +183,14 @@ def devices(names: list[str]) -> list[str]:
     return names
 
 
+def chosen(names: list[str] | None, preset: str | None) -> list[str]:
+    """The tasks that are named, or those of the preset, or all: of the latter those whose data are there or can be built."""
+    if names:
+        return TASKS.match(names)
+    globs = PRESETS[preset].tasks if preset else ("*",)
+    return [name for name, task in TASKS.items() if any(fnmatchcase(name, glob) for glob in globs) and ready(task)]
+
+
 def writable(out: Path) -> None:
     """UserError if nothing can be written to the folder: said before hours of work, not after."""
     folder = out / "runs"
@@ -218,9 +233,11 @@ def run(args: argparse.Namespace) -> int:
     cluster = asked_of_slurm(args)
     able = args.device if cluster else devices(args.device)
     workers = cluster.parallelism if cluster else args.workers or len(able)
-    algos, tasks = ALGORITHMS.match(args.algo), TASKS.match(args.env) if args.env else [name for name in TASKS if ready(TASKS[name])]
+    algos, tasks, own = ALGORITHMS.match(args.algo), chosen(args.env, args.preset), args.seeds or seeds("5")
+    if args.preset and not args.seeds:
+        own = tuple(range(PRESETS[args.preset].seeds))
     out = args.out.resolve() if cluster else args.out  # jobs run elsewhere
-    cells = plan(algos, tasks, args.seeds, args.set, out, args.paper)
+    cells = plan(algos, tasks, own, args.set, out, args.paper, args.preset or "")
     done = finished(args.out)
     todo = [left for cell in cells if (left := cell.missing(done))]
     before = {} if args.retry_failed else {cell: reason for cell in todo if (reason := cell.failure())}

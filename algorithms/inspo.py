@@ -104,9 +104,11 @@ class InSPO(Algorithm):
                 raise UserError("samples, weight_max and rho_max must be at least 1")
 
     SMAC = dict(gamma=0.98, batch=64, tau=0.05, alpha=0.3, warmup=0.4, samples=1, steps=3000)
+    ROBOTS = dict(gamma=0.99, tau=0.005, alpha=10.0, warmup=0.1, samples=2)
     PAPER = {  # this project's, as the paper's are not known; gamma = 0 where actions do not change the state
         **dict.fromkeys(("*-random", "*-medium*", "*-expert", "*-mixed"), SMAC),
         "*3m-*": dict(batch=128),
+        **dict.fromkeys(("halfcheetah_*", "hopper_*", "ant_*"), ROBOTS),
         "xor-*": dict(gamma=0.0, lr=1e-3, batch=64, steps=700),
         "mne*": dict(gamma=0.0, lr=3e-3, steps=800, beta=5.0, beta_end=0.0),
         "bridge-*": dict(lr=3e-3, batch=32, tau=0.02, alpha_end=0.3, steps=4000),

@@ -8,7 +8,7 @@ method has settings of this project, in its own PAPER. `run_benchmark.py --paper
 minibatches and updates as well.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 SMAC = (
     "3m", "8m", "25m", "5m_vs_6m", "8m_vs_9m", "10m_vs_11m", "27m_vs_30m", "MMM", "MMM2", "2s3z",
@@ -24,5 +24,34 @@ BENCHMARK: dict[str, dict[str, Any]] = {  # globs of tasks -> fields; a method t
         )
         for name in SMAC
     },
-    **{f"{name}-*": dict(memory="mlp", share=True, hidden=256, window=1, burn=0, batch=256, steps=100_000) for name in MUJOCO},
+    **{f"{name}*-*": dict(memory="mlp", share=True, hidden=64, window=1, burn=0, batch=128, steps=15_000) for name in MUJOCO},
+}
+
+
+class Preset(NamedTuple):
+    """A size of the whole benchmark: `run_benchmark.py --preset`, `make reproduce PRESET=`."""
+
+    tasks: tuple[str, ...]  # globs; one that fits nothing that is registered here is left out
+    seeds: int
+    share: float  # of every method's updates
+    about: str  # for captions
+
+
+PRESETS = {
+    "quick": Preset(
+        (
+            "xor-*",
+            "mne-*",
+            "bridge-*",
+            "3m-medium",
+            "3m-expert",
+            "halfcheetah_6x1-medium_replay",
+            "hopper_3x1-medium_replay",
+            "ant_2x4-medium_replay",
+        ),
+        seeds=3,
+        share=0.2,
+        about="3 seeds, a fifth of the updates",
+    ),
+    "full": Preset(("*",), seeds=10, share=1.0, about="10 seeds"),
 }

@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     p = command(
         "convert", _convert, "a published recording -> a dataset", "pymarl bridge_mix.npz datasets/data/bridge-mix.h5 --task bridge-mix"
     )
-    _layout(p, {name: x for name, x in LAYOUTS.items() if x.open})
+    _layout(p, LAYOUTS)
     p.add_argument("source", type=Path, metavar="SRC", help="the recording")
     p.add_argument("target", type=Path, metavar="DST", help="the .h5 to write")
     p.add_argument("--task", help="the task whose data it is (default: told by the names and sizes in the recording)")
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
     p = command("export", _export, "a dataset -> a layout that others read", "pymarl datasets/data/3m-expert.h5 3m_expert.h5")
     _layout(p, {name: x for name, x in LAYOUTS.items() if x.write})
-    p.add_argument("source", type=Path, metavar="SRC", help="our .h5; of marl-eval a folder of results")
+    p.add_argument("source", type=Path, metavar="SRC", help="our .h5")
     p.add_argument("target", type=Path, metavar="DST", help="the file to write, of minari a new folder")
 
     p = command("plot", _plot, "a picture of a dataset, or of several to compare", "datasets/data/3m-*.h5 --out 3m.pdf")

@@ -1,4 +1,4 @@
-"""What the two command lines share: the options, and how a mistake ends."""
+"""What the command lines share: the options, and how a mistake ends."""
 
 import argparse
 from collections.abc import Callable
@@ -7,11 +7,12 @@ from core.errors import UserError, outcome
 from plots.style import METRICS
 
 
-def parser(module: str, description: str) -> argparse.ArgumentParser:
+def parser(module: str, description: str, draft: bool = True) -> argparse.ArgumentParser:
     """Options of everything that is made from rows."""
     options = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     options.add_argument("--out", default="results", help="folder that holds runs/ (default: %(default)s)")
-    options.add_argument("--draft", action="store_true", help="show what is there although runs are missing")
+    if draft:
+        options.add_argument("--draft", action="store_true", help="show what is there although runs are missing")
     options.add_argument("--metric", nargs="+", choices=METRICS, default=list(METRICS), help="default: all that the runs have")
     return options
 

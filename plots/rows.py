@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import UserError
+from plots import style
 
 TYPES = {"algo": str, "task": str, "seed": np.int64, "step": np.int64, "metric": str, "value": float}
 RUN = ["algo", "overrides", "task"]  # one method on one task; its seeds may be spread over several files
@@ -23,26 +24,45 @@ class Run(NamedTuple):
     config: dict
     shared: dict  # what all runs of a task must have in common
     columns: dict  # what each of its rows carries
+    about: dict  # all of it
+
+
+def runs(out: str | Path) -> list[Run]:
+    """What the JSON files under `<out>/runs` say. UserError: none there, or a malformed one."""
+    files = sorted(Path(out, "runs").glob("*/[!.]*.csv"))
+    if not files:
+        raise UserError(f"no runs in {Path(out, 'runs')}; make some with: python run_benchmark.py --out {out}")
+    return [_about(file) for file in files]
 
 
 def read(out: str | Path, overrides: bool = False) -> pd.DataFrame:
     """All rows under `<out>/runs`: the columns of the CSV files, and from the JSON beside each of them `overrides` ("" or
     "alpha=0.1, beta=0"), `data` (sha256), `data_mean`, `data_won` (win rate; -1: nothing to win), `random` and `best` (reference
-    returns), `per_step`, `episodes` (of a final evaluation), `file`. Runs with overrides (`--set`) are left out unless asked for; what
-    is left may be empty.
+    returns), `per_step`, `episodes` (of a final evaluation), `suite`, `preset` ("" if none), `file`; what is text is categorical. Runs
+    with overrides (`--set`) are left out unless asked for; what is left may be empty.
 
     UserError: no runs at all, a malformed or incomplete file, runs that cannot be compared, an observation that exists twice.
     """
-    files = sorted(Path(out, "runs").glob("*/[!.]*.csv"))
-    if not files:
-        raise UserError(f"no runs in {Path(out, 'runs')}; make some with: python run_benchmark.py --out {out}")
-    runs = [_about(file) for file in files]
-    _refuse_mixtures([run for run in runs if overrides or not run.columns["overrides"]])
-    frame = pd.concat([_rows(run) for run in runs])
+    found = runs(out)
+    _refuse_mixtures([run for run in found if overrides or not run.columns["overrides"]])
+    tables = [_rows(run) for run in found]
+    frame = pd.concat(tables, ignore_index=True).astype({"metric": "category"})
+    lengths = [len(table) for table in tables]
+    for column, values in _columns(found).items():
+        frame[column] = values.repeat(lengths)
     if not overrides:
         frame = frame[frame.overrides == ""]
+    for column in frame.columns[frame.dtypes == "category"]:
+        frame[column] = frame[column].cat.remove_unused_categories()
     _refuse_repetitions(frame)
     return frame.sort_values([*RUN, "metric", "seed", "step"], ignore_index=True)
+
+
+def _columns(found: list[Run]) -> dict[str, pd.Categorical | np.ndarray]:
+    """What the rows of a run carry, a value per run. A million rows need not hold a million strings."""
+    values = {"algo": [run.algo for run in found], "task": [run.task for run in found]}
+    values |= {column: [run.columns[column] for run in found] for column in found[0].columns}
+    return {column: pd.Categorical(x) if isinstance(x[0], str) else np.array(x) for column, x in values.items()}
 
 
 def holes(frame: pd.DataFrame, metric: str = "return") -> list[tuple[str, str, list[int]]]:
@@ -64,6 +84,17 @@ def require(frame: pd.DataFrame, metric: str, shown: int = 6) -> None:
         )
 
 
+def per_task(frame: pd.DataFrame, column: str) -> dict:
+    """Task -> the value that all its rows have in `column`."""
+    first = frame.drop_duplicates("task")
+    return dict(zip(first.task, first[column]))
+
+
+def suites(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The frame's suites with their rows, in the order of the style."""
+    return [(suite, frame[frame.suite == suite]) for suite in style.order_suites(frame.suite.unique())]
+
+
 def measured(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The frame as a table of `metric` sees it. For `win_rate`: the tasks where there is something to win, on the scale of win rates."""
     if metric != "win_rate":
@@ -74,7 +105,8 @@ def measured(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def references(frame: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """Task -> return of the uniformly random and of the best known policy."""
-    return {task: (low, high) for task, low, high in frame[["task", "random", "best"]].drop_duplicates().itertuples(index=False)}
+    low, high = per_task(frame, "random"), per_task(frame, "best")
+    return {task: (low[task], high[task]) for task in low}
 
 
 def _about(file: Path) -> Run:
@@ -93,11 +125,14 @@ def _about(file: Path) -> Run:
             best=float(high),
             per_step=bool(about["per_step"]),
             episodes=int(protocol["final_episodes"]),
+            suite=style.suite(about["backend"]),
+            preset=str(about.get("preset", "")),
             file=str(file),
         )
         shared = {"data": data["sha256"], **protocol, "backend": about["backend"], "reference": [low, high], "per_step": about["per_step"]}
+        shared["preset"] = columns["preset"]
         int(config["steps"])
-        return Run(file, about["algo"], about["task"], list(about["seeds"]), config, shared, columns)
+        return Run(file, about["algo"], about["task"], list(about["seeds"]), config, shared, columns, about)
     except FileNotFoundError:
         raise UserError(f"{file} has no {path.name} beside it that says how it was made; delete it and run it again") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -120,14 +155,14 @@ def _rows(run: Run) -> pd.DataFrame:
     if not run.file.read_bytes().endswith(b"\n"):
         refuse("was cut short within a line")
     returns = table[table.metric.str.startswith("return")]
-    if set(zip(table.algo, table.task)) != {(run.algo, run.task)} or set(returns.seed) != set(run.seeds):
+    if table.algo.ne(run.algo).any() or table.task.ne(run.task).any() or set(returns.seed) != set(run.seeds):
         refuse(f"does not hold the algorithm, task and seeds that {run.file.with_suffix('.json').name} announces")
     for row in returns[~np.isfinite(returns.value)].itertuples():
         refuse(f"has {row.metric} {row.value} at seed {row.seed}, step {row.step}")
     for (metric, seed), step in returns.groupby(["metric", "seed"]).step.max().items():
         if step != run.config["steps"]:
             refuse(f"was cut short: {metric} of seed {seed} ends at step {step} of {run.config['steps']}")
-    return table.assign(**run.columns)
+    return table[["seed", "step", "metric", "value"]]
 
 
 def _refuse_mixtures(runs: list[Run]) -> None:

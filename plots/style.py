@@ -1,8 +1,11 @@
 """How things are called, ordered and coloured, in tables and figures alike. An algorithm needs no entry here; an entry fixes its looks."""
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable
+
+from core.protocol import PRESETS
 
 # name in print, colour, marker; the order of the table's columns. Okabe and Ito's palette, distinct for colour-blind readers.
 ALGORITHMS = {
@@ -21,6 +24,13 @@ METRICS = {  # what is measured, and of whom
     "return_sampled": ("return", "sampled actions"),
     "win_rate": ("win rate", "greedy policies"),
 }
+SUITES = {  # what is shown in one table -> the beginnings of the backends that play its tasks
+    "games": ("matrix", "bridge"),
+    "smac": ("smac",),
+    "starcraft": ("sc2",),
+    "mujoco": ("mujoco",),
+}
+TITLES = {"games": "Games", "smac": "SMAC (simulator)", "starcraft": "SMAC (StarCraft II)", "mujoco": "MuJoCo"}
 NARROW, WIDE = 3.3, 6.9  # inches: one and two columns of a paper
 RC = {
     "pdf.fonttype": 42,
@@ -41,6 +51,8 @@ RC = {
     "savefig.dpi": 220,
 }
 
+WORDS = RC | {"text.parse_math": False}  # where names come from files: they are not formulas
+
 
 def algorithm(name: str) -> tuple[str, str, str]:
     """Name in print, colour, marker. Unknown ones get theirs from their name alone, whoever else is in the figure."""
@@ -48,11 +60,37 @@ def algorithm(name: str) -> tuple[str, str, str]:
     return ALGORITHMS.get(name) or (name.upper(), *SPARE[digest[0] % len(SPARE)])
 
 
+def suite(backend: str) -> str:
+    """The suite of the tasks that a backend plays, told by its name (`matrix-1` -> `games`); unknown ones are suites of their own."""
+    known = [name for name, beginnings in SUITES.items() if backend.lower().startswith(beginnings)]
+    return known[0] if known else re.match(r"\w*", backend)[0].lower() or "other"
+
+
+def order_suites(names: Iterable[str]) -> list[str]:
+    """Each once, known ones first."""
+    return sorted(set(names), key=lambda name: (list(SUITES).index(name) if name in SUITES else len(SUITES), name))
+
+
 def order(names: Iterable[str]) -> list[str]:
     """Each once: known algorithms first, in the order above, then the rest with numbers by size (3m before 10m)."""
     known = list(ALGORITHMS)
     numbers = {name: [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)] for name in names}
     return sorted(numbers, key=lambda name: (known.index(name) if name in known else len(known), numbers[name]))
+
+
+def grouped(tasks: Iterable[str]) -> list[list[str]]:
+    """Tasks in order, those of a scenario together."""
+    return [list(group) for _, group in itertools.groupby(tasks, scenario)]
+
+
+def short(preset: str) -> str:
+    """A preset in a few words."""
+    return f"preset {preset}: {PRESETS[preset].about}" if preset in PRESETS else f"preset {preset}"
+
+
+def preset(name: str) -> str:
+    """What a caption says of runs that were made with less than the benchmark's budget; empty for the others."""
+    return f" {short(name).capitalize()}; not the benchmark's full budget." if name else ""
 
 
 def scenario(task: str) -> str:

@@ -127,19 +127,19 @@ def test_tables_and_curves(project, swept, tmp_path):
     tables = project.run("--out", out, program="plots.tables")
     assert tables.code == 0, tables
     assert "batch=8, hidden=8, steps=20" in tables.out
-    assert {path.name for path in (out / "tables").iterdir()} == {"ablation.md", "ablation.tex", "ablation.csv"}
-    curves = project.run("--out", out, program="plots.curves")
-    assert curves.code == 2
-    assert len(curves.err.splitlines()) == 1
+    assert {path.stem for path in (out / "tables").iterdir()} == {"ablation-games", "costs-games", "datasets"}
+    figures = project.run("--out", out, program="plots.figures")
+    assert figures.code == 0, figures
+    assert {path.stem.partition("-")[0] for path in (out / "figures").glob("*.pdf")} == {"ablation"}
 
     done = project.run("--algo", "mine", "--env", "bridge-optimal", "--seeds", "2", "--out", out, "--draft")  # few updates in this copy
     assert done.code == 0, done
     assert "| bridge-optimal |" in done.out
-    assert {"main.md", "ablation.md"} < {path.name for path in (out / "tables").iterdir()}
-    assert "ablation" not in (out / "tables" / "main.md").read_text()
-    curves = project.run("--out", out, program="plots.curves")
-    assert curves.code == 0, curves
-    assert {"curves-return.pdf", "curves-return.png"} < {path.name for path in (out / "figures").iterdir()}
+    assert {"main-games.md", "ablation-games.md"} < {path.name for path in (out / "tables").iterdir()}
+    assert "steps=20" not in (out / "tables" / "main-games.md").read_text()
+    figures = project.run("--out", out, program="plots.figures")
+    assert figures.code == 0, figures
+    assert {"curves-games-return.pdf", "curves-games-return.png"} < {path.name for path in (out / "figures").iterdir()}
 
 
 def test_list(project):
@@ -173,7 +173,7 @@ def test_a_new_baseline_is_one_file(project, tmp_path):
     done = project.run("--algo", "mine", "--env", "bridge-optimal", "--seeds", "2", *SMALL, "--out", tmp_path, "--draft")
     assert done.code == 0, done
     assert "| MINE |" in done.out
-    assert "| MINE |" in (tmp_path / "tables" / "ablation.md").read_text()
+    assert "| MINE |" in (tmp_path / "tables" / "ablation-games.md").read_text()
 
 
 @pytest.mark.usefixtures("mine")
@@ -194,7 +194,7 @@ def test_makefile():
     demo = make("-n", "demo", "WORKERS=2")
     assert ".venv/bin/python run_benchmark.py --workers 2 --algo inspo bc --env 'xor-*' 'mne-*' 'bridge-*' --seeds 5" in demo
     assert "-m plots.tables" in demo
-    assert "-m plots.curves" in demo
+    assert "-m plots.figures" in demo
     assert "run_benchmark.py --workers 2 --seeds 10" in make("-n", "reproduce", "WORKERS=2")
 
 

@@ -301,10 +301,6 @@ def test_no_pickle_is_run_wherever_a_file_is_accepted(tmp_path, capsys):
         if path.is_file():
             assert main(["validate", str(path)]) == 1
             capsys.readouterr()
-    (tmp_path / "runs" / "bc").mkdir(parents=True)
-    for suffix in (".csv", ".json"):
-        (tmp_path / "runs" / "bc" / f"xor-ab-0{suffix}").write_bytes(raw[1])
-    assert main(["export", "marl-eval", str(tmp_path), str(tmp_path / "y.json")]) == 2
     assert not sprung.exists()
     assert not (tmp_path / "out.h5").exists()
 

@@ -1,6 +1,5 @@
 """Our data in others' layouts and back: what a layout can hold comes back to the bit, what it cannot is said. And what the audit finds."""
 
-import json
 import resource
 import signal
 import subprocess
@@ -233,25 +232,6 @@ def test_a_full_disk(tmp_path):
     assert (done.returncode, done.stdout) == (0, "2\n" * 3), done
     assert [line[:29] for line in done.stderr.splitlines()] == ["error: no space left on the d"] * 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.h5", "y.h5"]
-
-
-def test_results_for_marl_eval(tmp_path, capsys):
-    out = ROOT / "results" / "reference"
-    assert main(["export", "marl-eval", str(out), str(tmp_path / "x.json")]) == 0
-    assert "no place for: " in capsys.readouterr().out
-    x = json.loads((tmp_path / "x.json").read_text())
-    runs = x["xor"]["xor-ab_ba"]
-    assert {"bc", "inspo", "inspo (resample=False)"} <= runs.keys()
-    seed = runs["inspo"]["seed_3"]
-    steps = [seed[f"step_{i}"] for i in range(len(seed) - 1)]
-    assert [s["step_count"] for s in steps] == sorted(s["step_count"] for s in steps)
-    assert seed["absolute_metrics"]["return"] == steps[-1]["return"] == [1.0]
-    from plots import rows
-
-    frame = rows.read(out)
-    last = frame[(frame.task == "bridge-mix") & (frame.algo == "bc") & (frame.metric == "return")]
-    last = last[last.step == last.step.max()].sort_values("seed").value.tolist()
-    assert [x["bridge"]["bridge-mix"]["bc"][f"seed_{k}"]["absolute_metrics"]["return"][0] for k in range(len(last))] == last
 
 
 # --- the audit

@@ -20,12 +20,12 @@ LAYOUTS = Registry("layout", "datasets.layouts")
 
 
 class Layout(NamedTuple):
-    """What can be done with a layout; None where it cannot."""
+    """What can be done with a layout."""
 
     title: str
     files: str  # what a recording in it looks like
-    open: "Callable[[Path], AbstractContextManager[Recording]] | None" = None
-    write: Callable[[Path, Path], str] | None = None  # our file -> theirs; returns what theirs cannot hold
+    open: "Callable[[Path], AbstractContextManager[Recording]]"
+    write: Callable[[Path, Path], str] | None = None  # our file -> theirs; returns what theirs cannot hold. None: cannot be written
 
 
 @dataclass
