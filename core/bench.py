@@ -47,7 +47,7 @@ OUT = Path("results/bench.csv")
 PACKS = (1, 5, 10)
 ROUNDS, SECONDS = 5, 1.0  # each figure is the median of so many timings of about so many seconds
 
-HALFCHEETAH = "halfcheetah_6x1-medium", Spec(6, 23, 23, Box(1), 1000)  # the states of OMIGA's data
+HALFCHEETAH = "halfcheetah_6x1-medium", Spec(6, 23, 23, Box(1), 1000), dict(hidden=256, batch=256)  # as OMIGA has them
 
 Row = tuple[str, float, str]
 
@@ -82,10 +82,10 @@ def updates(algo: str, task: str) -> list[Row]:
     return rows
 
 
-def sizes(algo: str, task: str, spec: Spec, rate: float) -> list[Row]:
+def sizes(algo: str, task: str, spec: Spec, rate: float, overrides: dict) -> list[Row]:
     """ms per update of 1 and 5 packed seeds, not compiled, on a random batch of a task's size; share of the machine's matrix-product
     rate [flop / s] that the matrix products of an update reach, over its whole time."""
-    cfg, rows, name = settings(algo, task, {}), [], f"update/{algo}/{task}/plain"
+    cfg, rows, name = settings(algo, task, overrides), [], f"update/{algo}/{task}/plain"
     algorithm = ALGORITHMS[algo](cfg, spec)
     for seeds in (1, 5):
         state, (b, d) = algorithm.init(range(seeds)), invented(algorithm, spec, seeds)
@@ -330,8 +330,8 @@ def run(argv: list[str]) -> None:
     for algo in () if argv else ("inspo", "bc"):
         rows += updates(algo, "bridge-mix")
     for algo in ALGORITHMS.match(argv or ["*"]):
-        for task, spec in (*((name, TASKS[name].spec) for name in ("bridge-mix", "2s3z-medium")), HALFCHEETAH):
-            rows += sizes(algo, task, spec, rate)
+        for task, spec, overrides in (*((name, TASKS[name].spec, {}) for name in ("bridge-mix", "2s3z-medium")), HALFCHEETAH):
+            rows += sizes(algo, task, spec, rate, overrides)
     if not argv:
         rows += battles("3m") + battles("5m_vs_6m") + drop_in("3m") + starts() + of_data() + pool()
         rows += [row for name in ("halfcheetah_6x1", "hopper_3x1", "ant_2x4") for row in robots(name)]

@@ -24,7 +24,10 @@ BENCHMARK: dict[str, dict[str, Any]] = {  # globs of tasks -> fields; a method t
         )
         for name in SMAC
     },
-    **{f"{name}*-*": dict(memory="mlp", share=True, hidden=64, window=1, burn=0, batch=128, steps=15_000) for name in MUJOCO},
+    **{
+        f"{name}*-*": dict(memory="mlp", share=True, hidden=64, window=1, burn=0, batch=128, steps=15_000, critic_lr=1e-3)
+        for name in MUJOCO
+    },
 }
 
 
