@@ -28,7 +28,7 @@ from core.errors import UserError
 from core.registry import TASKS
 from core.spaces import Box
 from core.types import Spec, Task
-from envs import workers
+from envs import _workers as workers
 from envs.api import Seen, Step
 
 LIMIT = 1000

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from core.errors import UserError
-from envs import workers
+from envs import _workers as workers
 from envs.api import Seen, Step
 from envs.smac.maps import find
 
