@@ -86,7 +86,7 @@ def cluster(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def project(cluster, tmp_path_factory) -> Project:
-    project = Project(tmp_path_factory.mktemp("project"), {"algorithms/faulty.py": FAULTY})
+    project = Project(tmp_path_factory.mktemp("project"), {"algorithms/faulty.py": FAULTY, "core/trainer.py": "\nLOOK = 2\n"})
     (project.root / "armed").mkdir()
     return project
 
@@ -136,11 +136,12 @@ def test_an_array_with_two_jobs_preempted_gives_what_the_pool_gives(project):
 
 
 def test_a_job_that_reaches_its_time_limit_goes_on_from_its_checkpoint(project):
-    """Of two minutes; SLURM warns it after half a minute, and lets a job that was queued again wait for two."""
+    """Of three minutes for two minutes of work; SLURM warns it half a minute to one and a half after its start, and lets a job that was
+    queued again wait for two."""
     out, local = project.fresh(), project.fresh()
     assert project.run("--algo", "bc", "--env", "xor-ab", *SMALL, "--out", local).code == 0
-    (project.root / "armed" / "slows").write_text("1")
-    running = project.start(*on_slurm(out, "--algo", "slows", "--env", "xor-ab", *SMALL, "--slurm-time", "2"))
+    (project.root / "armed" / "slows").write_text("3")
+    running = project.start(*on_slurm(out, "--algo", "slows", "--env", "xor-ab", *SMALL, "--slurm-time", "3"))
     until(running.over, 900)
     ended = running.ended()
     assert ended.code == 0, ended
