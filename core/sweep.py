@@ -225,6 +225,7 @@ class Pool:
 
     def stop(self) -> None:
         """Ask all workers for a checkpoint, wait a moment, and end those that do not answer."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # clusters say it twice; Ctrl-C again means at once
         try:
             now = time.monotonic()
             for worker in self.running:

@@ -86,7 +86,7 @@ def cluster(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def project(cluster, tmp_path_factory) -> Project:
-    project = Project(tmp_path_factory.mktemp("project"), {"algorithms/faulty.py": FAULTY})
+    project = Project(tmp_path_factory.mktemp("project"), {"algorithms/faulty.py": FAULTY, "core/trainer.py": "\nLOOK = 2\n"})
     (project.root / "armed").mkdir()
     return project
 
@@ -133,6 +133,25 @@ def test_an_array_with_two_jobs_preempted_gives_what_the_pool_gives(project):
             after = log.rpartition("; process ")[2]
             assert "step 0 of 40" not in after  # from the checkpoint
     assert "20 finished (40 seeds), 0 running, 0 begun, 0 failed" in project.run("--status", "--out", out).out
+
+
+def test_a_job_that_reaches_its_time_limit_goes_on_from_its_checkpoint(project):
+    """Of three minutes for two minutes of work; SLURM warns it half a minute to one and a half after its start, and lets a job that was
+    queued again wait for two."""
+    out, local = project.fresh(), project.fresh()
+    assert project.run("--algo", "bc", "--env", "xor-ab", *SMALL, "--out", local).code == 0
+    (project.root / "armed" / "slows").write_text("3")
+    running = project.start(*on_slurm(out, "--algo", "slows", "--env", "xor-ab", *SMALL, "--slurm-time", "3"))
+    until(running.over, 900)
+    ended = running.ended()
+    assert ended.code == 0, ended
+    (rows,), (theirs,) = results(out).values(), results(local).values()
+    assert rows.replace(b"slows", b"bc") == theirs
+    (log,) = out.glob("logs/slows/*.log")
+    begun = log.read_text().split("; process ")
+    assert len(begun) > 2
+    assert all("stopped; there is a checkpoint" in part for part in begun[1:-1])
+    assert all("step 0 of 40" not in part for part in begun[2:])
 
 
 def test_failures_and_mistakes_are_told(project):
