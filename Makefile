@@ -6,6 +6,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
 
 GAMES := --env 'xor-*' 'mne-*' 'bridge-*'
 PARTS := --env xor-ab_ba mne-imbalanced bridge-mix
+OUT ?= results
 RUN := $(PY) run_benchmark.py --workers $(WORKERS)
 
 .DEFAULT_GOAL := help
@@ -37,9 +38,10 @@ reproduce: setup ## the full tables of everything registered, 10 seeds; may be s
 cards: setup ## describe all datasets: datasets/CARDS.md (builds those that are not there)
 	$(PY) -m datasets cards
 
-tables: setup ## tables and figures from the CSV files alone
-	$(PY) -m plots.tables
-	$(PY) -m plots.figures
+tables: setup ## tables, figures and the report from the CSV files alone (of another folder: OUT=results/quick)
+	$(PY) -m plots.tables --out $(OUT)
+	$(PY) -m plots.figures --out $(OUT)
+	$(PY) -m plots.report --out $(OUT)
 
 ablations: setup ## what each part of InSPO is worth, 10 seeds: results/tables/ablation.md
 	$(RUN) --algo inspo $(PARTS) --seeds 10

@@ -86,6 +86,7 @@ def wandb(out: Path, target: Path) -> str:
         for step, some in run.points.groupby("step"):
             session.log({_tag(metric): float(value) for metric, value in zip(some.metric, some.value)}, step=int(step))
         session.finish()
+    client.teardown()  # waits for its server: `finish` may return before the file is written
     return f"{len(runs)} offline runs; upload them with: wandb sync {target}/wandb/offline-run-*"
 
 

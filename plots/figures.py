@@ -8,6 +8,7 @@ quality of the data), and `ablation` where there are runs with `--set`, each as 
 their captions.
 """
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,9 +118,9 @@ def run(argv: list[str] | None = None) -> int:
                 shown.append((name, caption))
         with whole(folder / "figures.tex") as part:
             part.write_text(latex(shown) + "\n")
-        names = {name for name, _ in shown}
+        names, ours = {name for name, _ in shown}, re.compile(rf"({'|'.join(KINDS)})-.*-({'|'.join(args.metric)})(-\d+)?")
         for path in folder.iterdir():  # of runs that are gone
-            if path.suffix in (".pdf", ".png") and path.stem.partition("-")[0] in KINDS and path.stem not in names:
+            if path.suffix in (".pdf", ".png") and ours.fullmatch(path.stem) and path.stem not in names:
                 path.unlink()
         print(f"{folder}: {len(shown)} figures (.pdf, .png), {', '.join(dict.fromkeys(name.partition('-')[0] for name, _ in shown))}")
 

@@ -98,6 +98,8 @@ def test_figures_of_runs_that_are_gone_go(tmp_path):
     names = {path.stem for path in Path(tmp_path, "figures").iterdir()}
     assert "mine" in names
     assert not any(name.startswith("ablation") for name in names)
+    assert figures.run(["--out", str(tmp_path), "--metric", "return_sampled"]) == 0
+    assert names < {path.stem for path in Path(tmp_path, "figures").iterdir()}  # of another metric: they stay
 
 
 def test_many_tasks_make_several_pages_that_fit_on_paper(tmp_path):
