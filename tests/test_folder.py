@@ -104,6 +104,7 @@ def test_what_is_of_use_is_not_cleaned(tmp_path):
     assert gone == {other.note, other.checkpoint, orphan} | parts
 
 
+@pytest.mark.slow
 def test_ten_thousand_cells_are_listed_and_resumed_in_seconds(made, tmp_path):
     """Seconds of the processor, from the start of Python on."""
     algos, tasks = list(ALGORITHMS), ["xor-ab", "xor-ab_ba", "mne-balanced", "bridge-mix"]
@@ -123,6 +124,7 @@ def test_ten_thousand_cells_are_listed_and_resumed_in_seconds(made, tmp_path):
         )
         seconds = used() - before
         assert {"--status": f"{MANY} finished", "--env": f"{pairs} cells asked for"}[argv[0]] in ended.stdout
+        print(f"{seconds:.2f} s: {' '.join(argv)}")
         assert seconds < 5, argv
     before = used(resource.RUSAGE_SELF)
     done = finished(tmp_path)
