@@ -10,7 +10,7 @@ OUT ?= results
 RUN := $(PY) run_benchmark.py --workers $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data cards demo reproduce ablations tables test test-slow bench
+.PHONY: help setup data cards demo reproduce ablations tables test test-slow test-faults test-slurm bench
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -57,6 +57,13 @@ test: setup ## the tests (on two cores some minutes)
 
 test-slow: setup ## the tests that take long: every method compiled
 	$(PY) -m pytest -m slow
+
+test-faults: setup ## 200 faults in a random sweep: no row is lost (some minutes)
+	$(PY) -m pytest -m slow tests/test_faults.py -s
+
+test-slurm: setup ## a sweep on a real SLURM of one node; installs Debian's packages, needs root
+	apt-get install -y --no-install-recommends slurm-wlm munge
+	$(PY) -m pytest -m slurm tests/test_slurm.py
 
 bench: setup ## how fast it is: results/bench.csv
 	$(PY) -m core.bench

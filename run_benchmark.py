@@ -1,17 +1,22 @@
 """Fill in the benchmark: train every (algorithm, task) cell that is asked for and not yet in the results folder."""
 
 import argparse
+import math
+import re
 import sys
 import tempfile
 from pathlib import Path
 
 import torch
 
-from core.cell import Cell, plan, timings
+from core.cell import Cell, finished, plan, timings
 from core.errors import UserError, outcome
 from core.files import writing
+from core.folder import clean, look
+from core.pace import Pace, spoken
 from core.registry import ALGORITHMS, TASKS
-from core.sweep import sweep
+from core.slurm import Options, sweep_on_slurm
+from core.sweep import Limits, Outcome, sweep
 from datasets.store import ready, state
 
 REFERENCE = Path(__file__).parent / "results" / "reference"
@@ -20,9 +25,15 @@ EXAMPLES = """examples:
   python run_benchmark.py --algo inspo --env mne-imbalanced --set beta=0 --seeds 0-9
   python run_benchmark.py --list
   python run_benchmark.py --dry-run
+  python run_benchmark.py --workers 8 --device cuda --memory 12G --max-hours 10
+  python run_benchmark.py --launcher slurm --slurm-partition gpu --slurm-time 240 --device cuda
+  python run_benchmark.py --status
 
-A run that was interrupted goes on from its last checkpoint when the same command is given again; what is finished is kept.
-Tables and figures are made from the results folder: python -m plots.tables, python -m plots.curves."""
+A sweep that was interrupted goes on from its last checkpoints when the same command is given again; what is finished is kept.
+Every cell has a log in results/logs. docs/sweeps.md tells more. Tables and figures are made from the results folder:
+python -m plots.tables, python -m plots.curves.
+
+exit code: 0, 1 a cell failed, 2 a mistake in the input, 3 the time was up, 130 stopped"""
 
 
 def seeds(text: str) -> tuple[int, ...]:
@@ -48,6 +59,30 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number, 0 for none")
+    return int(text)
+
+
+def amount(text: str) -> float:
+    try:
+        value = float(text)
+        if not 0 < value < math.inf:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number above 0") from None
+    return value
+
+
+def size(text: str) -> float:
+    """ "8G" or "500M" -> bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([MG])i?B?", text)
+    if not match or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r}: write 8G or 500M")
+    return float(match[1]) * {"M": 2**20, "G": 2**30}[match[2]]
+
+
 def parser() -> argparse.ArgumentParser:
     cli = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--algo", nargs="+", default=["*"], metavar="NAME", help="algorithms, names or globs (default: all)")
@@ -55,11 +90,36 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--seeds", type=seeds, default=seeds("5"), metavar="SEEDS", help="5 (for 0 to 4, the default), 0-9, or 0,2,7")
     cli.add_argument("--set", nargs="+", default=[], action="extend", metavar="FIELD=VALUE", help="settings other than the method's own")
     cli.add_argument("--paper", action="store_true", help="the papers' networks, minibatches and updates, not the benchmark's protocol")
-    cli.add_argument("--workers", type=positive, default=1, metavar="N", help="cells trained at a time, one core each (default: 1)")
-    cli.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
     cli.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="where results go (default: results)")
-    cli.add_argument("--list", action="store_true", help="list algorithms and tasks, and stop")
-    cli.add_argument("--dry-run", action="store_true", help="say what would run and how long it may take, and stop")
+
+    how = cli.add_argument_group("how cells are run, each in a process of its own")
+    how.add_argument("--workers", type=positive, metavar="N", help="cells at a time, one core each (default: 1, or one per GPU)")
+    how.add_argument("--device", nargs="+", default=["cpu"], help="cpu (default), cuda for all GPUs, or those to use: cuda:0 cuda:1")
+    how.add_argument("--timeout", type=amount, default=60, metavar="MINUTES", help="without news for so long a cell is stuck (default: 60)")
+    how.add_argument("--memory", type=size, default=math.inf, metavar="SIZE", help="what a cell may take: 8G, 500M (default: no limit)")
+    how.add_argument(
+        "--retries", type=count, default=2, metavar="N", help="times a cell that crashed or is stuck is tried again (default: 2)"
+    )
+    how.add_argument(
+        "--retry-failed", action="store_true", help="try cells again that failed in an earlier sweep; otherwise they are left out"
+    )
+    how.add_argument("--fail-fast", action="store_true", help="stop at the first cell that fails")
+    how.add_argument("--max-hours", type=amount, default=math.inf, metavar="H", help="stop after so long, with checkpoints of what runs")
+
+    slurm = cli.add_argument_group("on a cluster: docs/sweeps.md")
+    slurm.add_argument("--launcher", choices=["local", "slurm"], default="local", help="where cells run (default: local)")
+    slurm.add_argument("--slurm-partition", metavar="P", help="partition (default: the cluster's)")
+    slurm.add_argument("--slurm-array-parallelism", type=positive, metavar="N", help="jobs at a time, a cell each (default: 16)")
+    slurm.add_argument(
+        "--slurm-time", type=positive, metavar="MINUTES", help="limit of a job; it then goes on from its checkpoint (default: 240)"
+    )
+    slurm.add_argument("--slurm-set", nargs="+", metavar="OPTION=VALUE", help="other options of sbatch: account=me qos=high")
+
+    other = cli.add_argument_group("instead of running")
+    other.add_argument("--list", action="store_true", help="list algorithms and tasks, and stop")
+    other.add_argument("--dry-run", action="store_true", help="say what would run (with --clean: go) and how long it may take, and stop")
+    other.add_argument("--status", action="store_true", help="say what is in the results folder: finished, running, begun, failed, stale")
+    other.add_argument("--clean", action="store_true", help="move stale results to FOLDER/stale, delete files that nobody needs any more")
     cli.add_argument("--draft", action="store_true", help="print the table at the end even if runs for it are missing")
     return cli
 
@@ -76,27 +136,44 @@ def listing() -> None:
         print(f"  {name:{width}}  {task.spec.agents} agents  {space.kind}, {space.width:2} actions  {task.backend:10}  {state(task)}")
 
 
-def estimate(cells: list[Cell], workers: int) -> str:
-    """How long cells may take, judged by finished runs of the same algorithm on the same task, or on its slowest task."""
-    known = timings(REFERENCE) | timings(cells[0].out)
-    seconds, strange = 0.0, []
-    for cell in cells:
-        rates = [rate for (algo, task), rate in known.items() if algo == cell.algo and task in TASKS]
-        rate = known.get((cell.algo, cell.task), max(rates, default=None))
-        if rate is None:
-            strange.append(cell.algo)
-        else:
-            seconds += rate * cell.config.steps
-    more = f", and what {', '.join(sorted(set(strange)))} needs, which no finished run tells" if strange else ""
-    return f"about {max(seconds / workers / 60, 0.1):.1f} minutes, judged by finished runs{more}"
+def estimate(cells: list[Cell], workers: int, pace: Pace) -> str:
+    """How long cells may take, judged by finished runs."""
+    strange = sorted({cell.algo for cell in cells if pace.seconds(cell) is None})
+    more = f", and what {', '.join(strange)} needs, which no finished run tells" if strange else ""
+    left = pace.left([cell for cell in cells if cell.algo not in strange], [], workers)
+    with_ = f" with {workers} workers" if workers > 1 else ""
+    return f"about {spoken(left)}{with_}, judged by finished runs{more}"
 
 
-def check(device: str) -> None:
-    """UserError if torch cannot use the device."""
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from None
+def asked_of_slurm(args: argparse.Namespace) -> Options | None:
+    """What to ask of SLURM; None if cells run here. UserError for options that do not go together."""
+    options = {name: value for name, value in vars(args).items() if name.startswith("slurm_") and value is not None}
+    if args.launcher == "local":
+        if options:
+            raise UserError(f"--{next(iter(options)).replace('_', '-')} needs --launcher slurm")
+        return None
+    if args.workers:
+        raise UserError("--workers does not go with --launcher slurm; --slurm-array-parallelism says how many jobs run at a time")
+    if args.device not in (["cpu"], ["cuda"]):
+        raise UserError(f"--device {' '.join(args.device)}: with --launcher slurm write cpu or cuda, and every job gets one")
+    more = [text.partition("=") for text in args.slurm_set or []]
+    if wrong := [name for name, _, value in more if not value]:
+        raise UserError(f"--slurm-set {wrong[0]}: write option=value")
+    return Options(
+        args.slurm_partition, args.slurm_array_parallelism or 16, args.slurm_time or 240, {name: value for name, _, value in more}
+    )
+
+
+def devices(names: list[str]) -> list[str]:
+    """`cuda` is all GPUs. UserError if torch cannot use one of them."""
+    if names == ["cuda"] and torch.cuda.is_available():
+        names = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+    for name in names:
+        try:
+            torch.zeros(1, device=name).item()
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return names
 
 
 def writable(out: Path) -> None:
@@ -108,39 +185,86 @@ def writable(out: Path) -> None:
             pass
 
 
+def tidy(out: Path, dry: bool) -> None:
+    """Clean a results folder, or say what would be done."""
+    many = 0
+    for path, to in list(clean(out)):
+        print(f"{path} -> {to}" if to else f"delete {path}")
+        many += 1
+        if not dry:
+            with writing(to or path):
+                if to:
+                    to.parent.mkdir(parents=True, exist_ok=True)
+                    path.replace(to)
+                else:
+                    path.unlink(missing_ok=True)
+    print(f"{many} files {'to move or delete' if dry else 'moved or deleted'} in {out}")
+
+
 def run(args: argparse.Namespace) -> int:
-    """1 when a cell failed."""
+    """1 when a cell failed, 3 when there was no time for all."""
     ALGORITHMS.discover(), TASKS.discover()
     if args.list:
         listing()
         return 0
-    check(args.device)
+    if args.clean:
+        tidy(args.out, args.dry_run)
+        return 0
+    if args.status:
+        print(look(args.out).text(args.out))
+        return 0
+    if args.memory < math.inf and not Path("/proc/self/stat").exists():
+        raise UserError("--memory: the memory of processes is looked up in /proc, which this system does not have")
+    cluster = asked_of_slurm(args)
+    able = args.device if cluster else devices(args.device)
+    workers = cluster.parallelism if cluster else args.workers or len(able)
     algos, tasks = ALGORITHMS.match(args.algo), TASKS.match(args.env) if args.env else [name for name in TASKS if ready(TASKS[name])]
-    cells = plan(algos, tasks, args.seeds, args.set, args.out, args.paper)
-    todo = [left for cell in cells if (left := cell.missing())]
-    print(f"{len(cells)} cells asked for, {len(cells) - len(todo)} finished in {args.out}, {len(todo)} to do")
+    out = args.out.resolve() if cluster else args.out  # jobs run elsewhere
+    cells = plan(algos, tasks, args.seeds, args.set, out, args.paper)
+    done = finished(args.out)
+    todo = [left for cell in cells if (left := cell.missing(done))]
+    before = {} if args.retry_failed else {cell: reason for cell in todo if (reason := cell.failure())}
+    lacking, todo = len(todo), [cell for cell in todo if cell not in before]
+    failures = f", {len(before)} failed before" if before else ""
+    print(f"{len(cells)} cells asked for, {len(cells) - lacking} finished in {args.out}{failures}, {len(todo)} to do", flush=True)
+    pace = Pace(timings(REFERENCE) | timings(args.out) if todo else {})
     if args.dry_run:
         if todo:
-            print(*(f"  {cell}" for cell in todo), estimate(todo, args.workers), sep="\n")
+            print(*(f"  {cell}" for cell in todo), estimate(todo, workers, pace), sep="\n")
         return 0
     writable(args.out)
-    failed = sweep(todo, min(args.workers, max(len(todo), 1)), args.device)
-    for cell, reason in failed.items():
-        print(f"FAILED {cell}: {reason}", file=sys.stderr)
-    if failed:
-        print(f"{len(failed)} of {len(todo)} cells failed; the same command tries them again", file=sys.stderr)
+    limits = Limits(60 * args.timeout, args.memory, args.retries, 3600 * args.max_hours, args.fail_fast)
+    if cluster:
+        ended = sweep_on_slurm(todo, able[0], limits, pace, cluster)
+    else:
+        ended = sweep(todo, min(workers, max(len(todo), 1)), able, limits, pace)
+    return report(ended, before, todo, args)
+
+
+def report(ended: Outcome, before: dict[Cell, str], todo: list[Cell], args: argparse.Namespace) -> int:
+    """The end of a sweep, and its exit code."""
+    for cell, reason in ended.failed.items():
+        print(f"FAILED {cell}: {reason}; {cell.log}", file=sys.stderr)
+    for cell, reason in before.items():
+        print(f"failed before: {cell}: {reason}; {cell.log}", file=sys.stderr)
+    if ended.failed or before:
+        print(f"{len(ended.failed)} of {len(todo)} cells failed; the same command with --retry-failed tries them again", file=sys.stderr)
+    if ended.left:
+        print(f"{len(ended.left)} of {len(todo)} cells are left; the same command goes on with them", file=sys.stderr)
     if args.draft:
-        from plots import tables  # here, because every worker imports this file, and this takes a second and more
+        from plots import tables  # here, because this takes a second and more
 
         tables.run(["--out", str(args.out), "--draft"])
-    return 1 if failed else 0
+    return 1 if ended.failed or before else 3 if ended.left else 0
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0, 1 when a cell failed, 2 for a mistake in the input, 130 when stopped."""
+    """The exit code, as --help tells."""
     args = parser().parse_args(argv)
     code = outcome(lambda: run(args))
-    if code == 130:
+    if code == 130 and args.launcher == "slurm":
+        print("SLURM's jobs go on; `squeue` lists them, the same command with --status tells where they are", file=sys.stderr)
+    elif code == 130:
         print("stopped; the same command goes on from the last checkpoints", file=sys.stderr)
     return code
 

@@ -1,17 +1,25 @@
 """How fast it is: results/bench.csv (name,value,unit). Ratios within one run are what to compare between machines.
 
 `python -m core.bench` measures InSPO and BC as they run on Bridge, compiled and plain, and every method plain on Bridge and at the sizes
-of two larger tasks with the benchmark's protocol; `python -m core.bench omiga icq` measures these methods alone.
+of two larger tasks with the benchmark's protocol; `python -m core.bench omiga icq` measures these methods alone, and
+`python -m core.bench sweep` what a pool costs.
 """
 
 import csv
+import io
+import multiprocessing
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr
+from dataclasses import replace
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +27,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from core import trainer
-from core.cell import settings
+from core.cell import Cell, plan, settings
 from core.errors import outcome
 from core.files import whole
 from core.learner import Algorithm
+from core.pace import Pace
 from core.registry import ALGORITHMS, TASKS
 from core.spaces import Box
+from core.sweep import Limits, server, sweep
 from core.types import Batch, Draw, Spec
 from datasets.bench import rows as of_data
 from datasets.format import load
@@ -206,9 +216,71 @@ def starts() -> list[Row]:
     return [("smac/start/cold", cold, "s"), ("smac/start/warm", warm, "s"), ("smac/27m_vs_30m/4096-lanes/memory", memory, "GiB")]
 
 
+def pool(count: int = 1000, workers: int = 2, steps: int = 1) -> list[Row]:
+    """A sweep of cells of so many updates of one seed, from the start of the server that workers are forked from, against the ideal: as
+    many processes that are warm and fill their share of the same cells one after the other, without a pool, logs and supervision.
+    Seconds by the clock and of the processor; on a machine that does other work as well, the latter are to be compared."""
+    tasks = TASKS.match(["xor-*", "mne*"])
+    context = multiprocessing.get_context("forkserver")
+    rows, seconds = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+
+        def cells(name: str) -> list[Cell]:
+            planned = [
+                plan(["bc"], tasks, (0,), [f"steps={steps}", f"lr={1e-3 + 1e-6 * k}"], Path(folder, name))
+                for k in range(-(-count // len(tasks)))
+            ]
+            return [cell for some in planned for cell in some][:count]
+
+        with server():
+            pipes = [context.Pipe() for _ in range(workers)]
+            loops = [context.Process(target=_loop, args=(cells("ideal")[k::workers], pipes[k][1])) for k in range(workers)]
+            for loop in loops:
+                loop.start()
+            for mine, _ in pipes:
+                mine.recv()  # all are warm
+            for mine, _ in pipes:
+                mine.send("go")
+            ideal = [mine.recv() for mine, _ in pipes]
+            for loop in loops:
+                loop.join()
+        forkserver._forkserver._stop()  # its workers' processor time is counted when it is gone
+        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        own = time.process_time()
+        with redirect_stderr(io.StringIO()):
+            ended = sweep(cells("pool"), workers, ["cpu"], Limits(), Pace({}))
+        wall = time.perf_counter() - started
+        assert not ended.failed
+        assert not ended.left
+        forkserver._forkserver._stop()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds["clock"] = wall, max(x for x, _ in ideal)
+        seconds["processor"] = (
+            after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime + time.process_time() - own,
+            sum(x for _, x in ideal),
+        )
+    for kind, (mine, best) in seconds.items():
+        name = f"sweep/{count}-cells-of-{steps}/{workers}-workers/{kind}"
+        rows += [(name, mine, "s"), (f"{name}/ideal", best, "s"), (f"{name}/overhead", mine / best, "times the ideal")]
+    return rows
+
+
+def _loop(cells: list[Cell], pipe: Connection) -> None:
+    """Fill cells as soon as told, and tell the seconds that it took, by the clock and of the processor."""
+    replace(cells[0], seeds=(1,)).run()
+    pipe.send("warm")
+    pipe.recv()
+    began, own = time.perf_counter(), time.process_time()
+    for cell in cells:
+        cell.run()
+    pipe.send((time.perf_counter() - began, time.process_time() - own))
+
+
 def run(argv: list[str]) -> None:
     ALGORITHMS.discover(), TASKS.discover()
     torch.set_num_threads(1)
+    if argv == ["sweep"]:
+        return show(pool())
     rate = products()
     rows: list[Row] = [("cores", os.cpu_count(), "cores"), ("products", rate / 1e9, "Gflop/s")]
     for algo in () if argv else ("inspo", "bc"):
@@ -217,7 +289,11 @@ def run(argv: list[str]) -> None:
         for task, spec in (*((name, TASKS[name].spec) for name in ("bridge-mix", "2s3z-medium")), HALFCHEETAH):
             rows += sizes(algo, task, spec, rate)
     if not argv:
-        rows += battles("3m") + battles("5m_vs_6m") + drop_in("3m") + starts() + of_data()
+        rows += battles("3m") + battles("5m_vs_6m") + drop_in("3m") + starts() + of_data() + pool()
+    show(rows)
+
+
+def show(rows: list[Row]) -> None:
     print(*(f"{name:52} {value:10.3f} {unit}" for name, value, unit in rows), sep="\n")
     OUT.parent.mkdir(exist_ok=True)
     with whole(OUT) as part, part.open("w", newline="") as file:

@@ -2,13 +2,18 @@
 
 import csv
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import platform
+import resource
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.metadata import version
@@ -55,13 +60,32 @@ class Cell:
 
     @property
     def path(self) -> Path:
-        return self.out / "runs" / self.algo / f"{self.task}-{self.key}.csv"
+        return self._file("runs", ".csv")
+
+    @property
+    def log(self) -> Path:
+        """What its processes said, attempt after attempt."""
+        return self._file("logs", ".log")
+
+    @property
+    def note(self) -> Path:
+        """Says what is begun and not finished, and with a reason what failed; gone when the cell is finished."""
+        return self._file("unfinished", ".json")
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path.with_name(f".{self.path.stem}.checkpoint")
+
+    @property
+    def lock(self) -> FileLock:
+        """Held by the process that is at cells of the family; released by the system when its holder dies."""
+        return FileLock(self.path.with_name(f".{self.task}-{self.family}.lock"))
+
+    def _file(self, folder: str, suffix: str) -> Path:
+        return self.out / folder / self.algo / f"{self.task}-{self.key}{suffix}"
 
     def __str__(self):
-        seeds = self.seeds
-        run = f"{seeds[0]}-{seeds[-1]}" if len(seeds) > 1 and seeds == tuple(range(seeds[0], seeds[-1] + 1)) else ",".join(map(str, seeds))
-        changed = ", ".join(f"{k}={v}" for k, v in self.overrides.items())
-        return f"{self.algo} on {self.task}, seeds {run}" + (f", {changed}" if changed else "")
+        return spelled(self.algo, self.task, self.seeds, self.overrides)
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -69,54 +93,75 @@ class Cell:
         own = settings(self.algo, self.task, {})
         return {k: v for k, v in dataclasses.asdict(self.config).items() if v != getattr(own, k)}
 
-    def missing(self) -> "Cell | None":
-        """The cell of the seeds that no finished file holds; None when there are none."""
-        done = set()
-        for path in self.path.parent.glob(f"{self.task}-*.json"):
-            about = described(path)
-            if about["family"] == self.family and path.with_suffix(".csv").exists():
-                done |= set(about["seeds"])
-        left = tuple(seed for seed in self.seeds if seed not in done)
+    def missing(self, done: Mapping[str, set[int]]) -> "Cell | None":
+        """The cell of the seeds that are not among the `finished`; None when there are none."""
+        left = tuple(seed for seed in self.seeds if seed not in done.get(self.family, ()))
         return dataclasses.replace(self, seeds=left) if left else None
 
-    def run(self, device: str = "cpu", progress: trainer.Progress = lambda step, score: None, wait: bool = True) -> bool:
-        """Fill the cell, unless another process is at it: then wait for that one, or return False.
+    def run(self, device: str = "cpu", progress: trainer.Progress = lambda step, score: None) -> bool:
+        """Fill the cell; False if another process is at it.
 
         The CSV appears when it is complete; the policies and the JSON beside it first, so that there is no CSV without them.
         """
-        path = self.path.with_name(f".{self.task}-{self.family}.lock")
-        lock = FileLock(path)  # released by the system when its holder dies
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        lock = self.lock
+        with writing(Path(lock.lock_file)):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                lock.acquire(blocking=wait)
+                lock.acquire(blocking=False)
             except Timeout:  # an OSError as well, which `writing` must not see
                 return False
         try:
-            if cell := self.missing():
+            if cell := self.missing(finished(self.out, self.algo, self.task)):
                 cell._fill(device, progress)
+            else:  # a process that was killed after its work may have left these
+                self._tidy()
         finally:
             lock.release()
         return True
 
-    def _fill(self, device: str, progress: trainer.Progress) -> None:
-        task, started = TASKS[self.task], time.time()
-        data = load(fetch(task), task)
-        if data.meta["content_sha256"] != self.data:
-            raise UserError(f"the dataset of {self.task} changed since this run was planned; start again")
-        algorithm = ALGORITHMS[self.algo](self.config, task.spec)
-        for part in self.path.parent.glob(f".*{self.path.stem}.*.part*"):  # of processes that were killed: we hold the lock
-            part.unlink(missing_ok=True)
-        checkpoint = self.path.with_name(f".{self.path.stem}.checkpoint")
-        rows, *end = trainer.train(algorithm, task, data, self.seeds, device, checkpoint, progress)
-        policies.save(self.algo, self.task, algorithm, self.seeds, *end, self.path.with_suffix(policies.SUFFIX))
-        about = {
+    def fail(self, reason: str, again: bool) -> None:
+        """Note that it failed; `again`: the same command is to try it again. Where the disk refuses, only the caller tells."""
+        with suppress(UserError):
+            self._note(reason=reason, again=again)
+
+    def failure(self) -> str:
+        """Why it failed for good before; empty if it did not."""
+        about = noted(self.note)
+        return about["reason"] if about and not about["again"] else ""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What it is, for the files that tell."""
+        return {
             "algo": self.algo,
             "task": self.task,
             "seeds": list(self.seeds),
             "config": dataclasses.asdict(self.config),
             "overrides": self.overrides,
             "protocol": PROTOCOL,
+            "family": self.family,
+            "code": revision(),
+        }
+
+    def _note(self, **more: Any) -> None:
+        with writing(self.note):
+            self.note.parent.mkdir(parents=True, exist_ok=True)
+        with whole(self.note) as part:
+            part.write_text(json.dumps(self.about | {"data": {"sha256": self.data}} | more, indent=2) + "\n")
+
+    def _fill(self, device: str, progress: trainer.Progress) -> None:
+        task, started = TASKS[self.task], time.monotonic()
+        self._note(reason="", again=True)
+        data = load(fetch(task), task)
+        if data.meta["content_sha256"] != self.data:
+            raise UserError(f"the dataset of {self.task} changed since this run was planned; start again")
+        algorithm = ALGORITHMS[self.algo](self.config, task.spec)
+        for part in self.path.parent.glob(f".*{self.path.stem}.*.part*"):  # of processes that were killed: we hold the lock
+            part.unlink(missing_ok=True)
+        ready = time.monotonic() - started
+        rows, state, scale, seconds = trainer.train(algorithm, task, data, self.seeds, device, self.checkpoint, progress)
+        policies.save(self.algo, self.task, algorithm, self.seeds, state, scale, self.path.with_suffix(policies.SUFFIX))
+        about = self.about | {
             "data": {
                 "sha256": self.data,
                 **{k: data.meta[k] for k in ("source", "episodes", "steps", "return_mean", "return_std", "win_rate")},
@@ -124,16 +169,15 @@ class Cell:
             "backend": task.backend,
             "reference": list(task.reference),
             "per_step": task.per_step,
-            "family": self.family,
-            "code": revision(),
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "versions": versions(),
             "machine": {
                 "system": platform.platform(),
                 "processor": platform.machine(),
                 "cores": os.cpu_count(),
                 "device": device_name(device),
             },
-            "wall_seconds": round(time.time() - started, 2),
+            "wall_seconds": round(ready + seconds, 2),
+            "peak_memory": peak_memory(device),
         }
         with whole(self.path.with_suffix(".json")) as part:
             part.write_text(json.dumps(about, indent=2) + "\n")
@@ -141,7 +185,18 @@ class Cell:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(COLUMNS)
             table.writerows((self.algo, self.task, seed, step, metric, f"{value:.7g}") for seed, step, metric, value in rows)
-        checkpoint.unlink(missing_ok=True)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        self.checkpoint.unlink(missing_ok=True)
+        self.note.unlink(missing_ok=True)
+
+
+def spelled(algo: str, task: str, seeds: Sequence[int], overrides: dict[str, Any]) -> str:
+    """A cell for people: "inspo on xor-ab, seeds 0-9, beta=0"."""
+    row = len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    run = f"{seeds[0]}-{seeds[-1]}" if row else ",".join(map(str, seeds))
+    return ", ".join([f"{algo} on {task}", f"seeds {run}", *(f"{k}={v}" for k, v in overrides.items())])
 
 
 def settings(algo: str, task: str, overrides: dict[str, Any], paper: bool = False) -> Common:
@@ -179,11 +234,26 @@ def content(task: str) -> str:
     return meta["content_sha256"]
 
 
+def results(out: Path, algo: str = "*", task: str = "*") -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The JSON files of finished runs in a results folder, and what they say."""
+    for path in out.glob(f"runs/{algo}/[!.]*.json" if task == "*" else f"runs/{algo}/{task}-*.json"):  # a dot begins what is unfinished
+        about = described(path)
+        if path.with_suffix(".csv").exists():
+            yield path, about
+
+
+def finished(out: Path, algo: str = "*", task: str = "*") -> dict[str, set[int]]:
+    """Family -> seeds that finished files hold."""
+    done = defaultdict(set)
+    for _, about in results(out, algo, task):
+        done[about["family"]] |= set(about["seeds"])
+    return done
+
+
 def timings(out: Path) -> dict[tuple[str, str], float]:
     """Seconds per update of the finished runs in a results folder, the slowest of each (algorithm, task)."""
     seconds: dict[tuple[str, str], float] = {}
-    for path in out.glob("runs/*/[!.]*.json"):  # files that begin with a dot are unfinished
-        about = described(path)
+    for _, about in results(out):
         cell = about["algo"], about["task"]
         seconds[cell] = max(seconds.get(cell, 0.0), about["wall_seconds"] / about["config"]["steps"])
     return seconds
@@ -192,7 +262,7 @@ def timings(out: Path) -> dict[tuple[str, str], float]:
 def described(path: Path) -> dict[str, Any]:
     """What the JSON of a finished run says; UserError if it is damaged."""
     try:
-        about = json.loads(path.read_text())
+        about = json.loads(path.read_bytes())
         if not {"algo", "task", "seeds", "family", "config", "wall_seconds"} <= about.keys():
             raise ValueError
         return about
@@ -200,10 +270,20 @@ def described(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged; delete it and the CSV beside it and run it again") from None
 
 
+def noted(path: Path) -> dict[str, Any] | None:
+    """What the note of an unfinished cell says; None if there is none, or none that can be read: such a cell is begun again."""
+    try:
+        about = json.loads(path.read_bytes())
+        return about if {"algo", "task", "seeds", "family", "config", "data", "reason", "again"} <= about.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 def digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
+@functools.cache  # once: what runs is the code that was imported
 def revision() -> dict[str, Any]:
     """The code's git commit and whether files differ from it; empty outside a git checkout."""
     root = Path(__file__).parents[1]
@@ -219,3 +299,15 @@ def revision() -> dict[str, Any]:
 
 def device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def peak_memory(device: str) -> int:
+    """Bytes that this process held at most: on the GPU if it trains there, else in the machine's memory, shared libraries included."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

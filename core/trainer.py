@@ -32,11 +32,31 @@ class Diverged(Exception):
     """A loss that is not a number: the run stops, with the step and the losses."""
 
 
+class Stopped(Exception):
+    """Raised by `progress` to end a run early: it leaves a checkpoint of where it is."""
+
+
 def train(
     algorithm: Algorithm, task: Task, data: Dataset, seeds: tuple[int, ...], device: str, checkpoint: Path, progress: Progress
-) -> tuple[list[Row], State, Scale]:
-    """Rows of all seeds, trained as one batch, where they ended, and the scale of the observations that they act on; `checkpoint` is
-    written on the way and read if it is there."""
+) -> tuple[list[Row], State, Scale, float]:
+    """Rows of all seeds, trained as one batch, where they ended, the scale of the observations that they act on, and the seconds that it
+    took, those before an interruption included; `checkpoint` is written on the way and read if it is there."""
+    began = time.monotonic()
+
+    def spent() -> float:
+        return time.monotonic() - began + before
+
+    def tell(step: int, score: float | None) -> None:
+        try:
+            progress(step, score)
+        except Stopped:
+            save()
+            raise
+
+    def save() -> None:
+        run.seconds = spent()
+        run.save(checkpoint)
+
     torch.set_num_threads(1)  # the same sums on every machine, and one cell per core
     cfg, turns = algorithm.cfg, algorithm.turns
     data, scale = standardised(data)
@@ -45,6 +65,7 @@ def train(
     run = Run(tree_map(lambda x: x.to(device), algorithm.init(seeds)), [], {}, 0)
     if checkpoint.exists():
         run = run.load(checkpoint, device)
+    before = run.seconds
     points = sorted({round(k * cfg.steps / POINTS) for k in range(POINTS + 1)})
     step, saved = None, time.monotonic()
     for point in points:
@@ -53,29 +74,30 @@ def train(
             if step is None:
                 step = prepared(algorithm.pack(len(seeds)), (run.state, *sampler.draw(run.done)), cfg.steps * turns)
             run = learn(run, step, sampler, end, turns)
-            progress(run.done // turns, None)
+            tell(run.done // turns, None)
             if time.monotonic() - saved > SAVE:
-                run.save(checkpoint)
+                save()
                 saved = time.monotonic()
         if not any(row[1] == point for row in run.rows):
             scores = evaluate(run.state, FINAL if point == cfg.steps else EPISODES)
             means = {name: total / run.counted for name, total in run.sums.items()}
             rows = [(seed, point, metric, float(value[k])) for k, seed in enumerate(seeds) for metric, value in {**scores, **means}.items()]
             run = Run(run.state, run.rows + rows, {}, run.done)
-            progress(point, float(scores["return"].mean()))
+            tell(point, float(scores["return"].mean()))
     evaluate.close()
-    return run.rows, run.state, scale
+    return run.rows, run.state, scale, spent()
 
 
 class Run:
-    """Where a training stands: the state, the rows so far, the sums of what was logged since the last row, the calls done."""
+    """Where a training stands: the state, the rows so far, the sums of what was logged since the last row, the calls done, and
+    the seconds that it took when it was saved."""
 
-    def __init__(self, state: State, rows: list[Row], sums: dict[str, torch.Tensor], done: int, counted: int = 0):
-        self.state, self.rows, self.sums, self.done, self.counted = state, rows, sums, done, counted
+    def __init__(self, state: State, rows: list[Row], sums: dict[str, torch.Tensor], done: int, counted: int = 0, seconds: float = 0.0):
+        self.state, self.rows, self.sums, self.done, self.counted, self.seconds = state, rows, sums, done, counted, seconds
 
     def save(self, path: Path) -> None:
         leaves, _ = tree_flatten(self.state)
-        keep([leaves, self.rows, self.sums, self.done, self.counted], path)
+        keep([leaves, self.rows, self.sums, self.done, self.counted, self.seconds], path)
 
     def load(self, path: Path, device: str) -> "Run":
         """The saved run, in the structure of this one; this one, with a note, if the file is damaged."""

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
@@ -124,9 +125,9 @@ class Forks:
 
 
 class Project:
-    """A copy of the project in `root`; outputs of commands go beside it."""
+    """A copy of the project in `root`, with texts added to the end of files; outputs of commands go beside it."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, additions: Mapping[str, str] = MappingProxyType({})):
         self.root, self.folder, self.count = folder / "project", folder, 0
         for name in PACKAGES:
             shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__", "data"))
@@ -135,6 +136,9 @@ class Project:
                 shutil.copy(path, self.root)
         with (self.root / "core" / "trainer.py").open("a") as file:
             file.write(CHANGES)
+        for name, text in additions.items():
+            with (self.root / name).open("a") as file:
+                file.write(text)
         learner = self.root / "core" / "learner.py"
         assert learner.read_text().count("steps: int = 2000") == 1
         learner.write_text(learner.read_text().replace("steps: int = 2000", "steps: int = 80"))  # for runs without --set

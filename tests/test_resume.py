@@ -107,7 +107,7 @@ def test_killed_three_times_it_ends_as_if_nothing_had_happened(project, start, u
 def test_a_worker_that_dies_takes_its_own_cell_with_it(start, project):
     out = project.fresh()
     command = ["--algo", "bc", "--env", "bridge-optimal", "xor-ab", "--seeds", "2", "--set", "steps=404", "batch=8", "--out", out]
-    running = start(*command)
+    running = start(*command, "--retries", 0)
     running.until(lambda: checkpoints(out))
     (worker,) = running.workers()
     os.kill(worker, signal.SIGKILL)
@@ -116,10 +116,10 @@ def test_a_worker_that_dies_takes_its_own_cell_with_it(start, project):
     lines = ended.err.splitlines()
     assert [line for line in lines if line.startswith("FAILED bc on bridge-optimal") and "SIGKILL" in line]
     assert "done   2/2 bc on xor-ab, seeds 0-1, batch=8, steps=404" in lines
-    assert "1 of 2 cells failed; the same command tries them again" in lines
+    assert "1 of 2 cells failed; the same command with --retry-failed tries them again" in lines
     assert [name.partition("-")[0] for name in results(out)] == ["runs/bc/xor"]
 
-    assert start(*command).ended().code == 0
+    assert start(*command, "--retry-failed").ended().code == 0
     assert trained(out) == ["bc bridge-optimal 0 1"] * 2 + ["bc xor-ab 0 1"]
     assert len(results(out)) == 2
 
@@ -187,7 +187,7 @@ def sealed(thing: object) -> bytes:
 def run() -> Run:
     tree = {"pi": torch.arange(2000.0).reshape(2, 1000)}
     state = State(tree, tree, {"pi": ()}, torch.tensor([7, 7]))
-    return Run(state, [(0, 0, "return", 0.1)], {"loss": torch.ones(2, dtype=torch.float64)}, 7, 3)
+    return Run(state, [(0, 0, "return", 0.1)], {"loss": torch.ones(2, dtype=torch.float64)}, 7, 3, 12.5)
 
 
 def test_a_checkpoint_comes_back(run, tmp_path, capsys):
@@ -195,7 +195,7 @@ def test_a_checkpoint_comes_back(run, tmp_path, capsys):
     empty = Run(run.state._replace(params={"pi": torch.zeros(2, 1000)}), [], {}, 0)
     back = empty.load(tmp_path / "x", "cpu")
     assert torch.equal(back.state.params["pi"], run.state.params["pi"])
-    assert (back.rows, back.sums.keys(), back.done, back.counted) == (run.rows, run.sums.keys(), 7, 3)
+    assert (back.rows, back.sums.keys(), back.done, back.counted, back.seconds) == (run.rows, run.sums.keys(), 7, 3, 12.5)
     assert capsys.readouterr().out == ""
 
 
@@ -241,7 +241,8 @@ def test_a_run_with_a_damaged_checkpoint_starts_from_the_beginning(start, projec
     csv.with_name(f".{csv.stem}.checkpoint").write_bytes(sealed(Bomb(out / "exploded")))
     ended = start(*INSPO, "--out", out).ended()
     assert ended.code == 0, ended
-    assert len([line for line in ended.out.splitlines() if line.startswith("note: ") and "starts from the beginning" in line]) == 1
+    (log,) = out.glob("logs/inspo/*.log")
+    assert len([line for line in log.read_text().splitlines() if line.startswith("note: ") and "starts from the beginning" in line]) == 1
     assert results(out) == whole
     assert not (out / "exploded").exists()
     assert not leftovers(out)
