@@ -5,6 +5,7 @@ import math
 import re
 import sys
 import tempfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from core.errors import UserError, outcome
 from core.files import writing
 from core.folder import clean, look
 from core.pace import Pace, spoken
+from core.protocol import PRESETS
 from core.registry import ALGORITHMS, TASKS
 from core.slurm import Options, sweep_on_slurm
 from core.sweep import Limits, Outcome, sweep
@@ -25,13 +27,14 @@ EXAMPLES = """examples:
   python run_benchmark.py --algo inspo --env mne-imbalanced --set beta=0 --seeds 0-9
   python run_benchmark.py --list
   python run_benchmark.py --dry-run
+  python run_benchmark.py --preset quick --out results/quick
   python run_benchmark.py --workers 8 --device cuda --memory 12G --max-hours 10
   python run_benchmark.py --launcher slurm --slurm-partition gpu --slurm-time 240 --device cuda
   python run_benchmark.py --status
 
 A sweep that was interrupted goes on from its last checkpoints when the same command is given again; what is finished is kept.
 Every cell has a log in results/logs. docs/sweeps.md tells more. Tables and figures are made from the results folder:
-python -m plots.tables, python -m plots.curves.
+python -m plots.tables, python -m plots.figures, python -m plots.report.
 
 exit code: 0, 1 a cell failed, 2 a mistake in the input, 3 the time was up, 130 stopped"""
 
@@ -87,9 +90,12 @@ def parser() -> argparse.ArgumentParser:
     cli = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--algo", nargs="+", default=["*"], metavar="NAME", help="algorithms, names or globs (default: all)")
     cli.add_argument("--env", nargs="+", metavar="TASK", help="tasks, names or globs (default: all whose data are there or can be built)")
-    cli.add_argument("--seeds", type=seeds, default=seeds("5"), metavar="SEEDS", help="5 (for 0 to 4, the default), 0-9, or 0,2,7")
+    cli.add_argument("--seeds", type=seeds, metavar="SEEDS", help="5 (for 0 to 4, the default), 0-9, or 0,2,7")
     cli.add_argument("--set", nargs="+", default=[], action="extend", metavar="FIELD=VALUE", help="settings other than the method's own")
-    cli.add_argument("--paper", action="store_true", help="the papers' networks, minibatches and updates, not the benchmark's protocol")
+    budget = cli.add_mutually_exclusive_group()
+    budget.add_argument("--paper", action="store_true", help="the papers' networks, minibatches and updates, not the benchmark's protocol")
+    sizes = "; ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
+    budget.add_argument("--preset", choices=PRESETS, help=f"tasks, seeds and updates of a size of the whole benchmark ({sizes})")
     cli.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="where results go (default: results)")
 
     how = cli.add_argument_group("how cells are run, each in a process of its own")
@@ -218,9 +224,14 @@ def run(args: argparse.Namespace) -> int:
     cluster = asked_of_slurm(args)
     able = args.device if cluster else devices(args.device)
     workers = cluster.parallelism if cluster else args.workers or len(able)
-    algos, tasks = ALGORITHMS.match(args.algo), TASKS.match(args.env) if args.env else [name for name in TASKS if ready(TASKS[name])]
+    preset = PRESETS[args.preset] if args.preset else None
+    globs = preset.tasks if preset else ("*",)
+    registered = [name for name in TASKS if any(fnmatchcase(name, glob) for glob in globs) and ready(TASKS[name])]
+    algos, tasks = ALGORITHMS.match(args.algo), TASKS.match(args.env) if args.env else registered
+    asked = args.seeds or tuple(range(preset.seeds if preset else 5))
+    marked = args.preset if preset and preset.share < 1 else ""
     out = args.out.resolve() if cluster else args.out  # jobs run elsewhere
-    cells = plan(algos, tasks, args.seeds, args.set, out, args.paper)
+    cells = plan(algos, tasks, asked, args.set, out, args.paper, marked)
     done = finished(args.out)
     todo = [left for cell in cells if (left := cell.missing(done))]
     before = {} if args.retry_failed else {cell: reason for cell in todo if (reason := cell.failure())}

@@ -27,7 +27,7 @@ from core import policies, trainer
 from core.errors import UserError
 from core.files import whole, writing
 from core.learner import Common
-from core.protocol import BENCHMARK
+from core.protocol import BENCHMARK, PRESETS
 from core.registry import ALGORITHMS, TASKS
 from datasets.format import load, sealed
 from datasets.store import fetch
@@ -47,6 +47,7 @@ class Cell:
     seeds: tuple[int, ...]
     data: str  # sha256 of the dataset's content
     out: Path
+    preset: str = ""  # of less than the benchmark's budget
 
     @property
     def family(self) -> str:
@@ -90,7 +91,7 @@ class Cell:
     @property
     def overrides(self) -> dict[str, Any]:
         """Fields that differ from the method's own setting for the task."""
-        own = settings(self.algo, self.task, {})
+        own = settings(self.algo, self.task, {}, preset=self.preset)
         return {k: v for k, v in dataclasses.asdict(self.config).items() if v != getattr(own, k)}
 
     def missing(self, done: Mapping[str, set[int]]) -> "Cell | None":
@@ -138,6 +139,7 @@ class Cell:
             "seeds": list(self.seeds),
             "config": dataclasses.asdict(self.config),
             "overrides": self.overrides,
+            "preset": self.preset,
             "protocol": PROTOCOL,
             "family": self.family,
             "code": revision(),
@@ -199,14 +201,16 @@ def spelled(algo: str, task: str, seeds: Sequence[int], overrides: dict[str, Any
     return ", ".join([f"{algo} on {task}", f"seeds {run}", *(f"{k}={v}" for k, v in overrides.items())])
 
 
-def settings(algo: str, task: str, overrides: dict[str, Any], paper: bool = False) -> Common:
-    """The configuration of an algorithm on a task: defaults, then its PAPER table, then the benchmark's protocol (unless `paper`), then
-    the overrides."""
+def settings(algo: str, task: str, overrides: dict[str, Any], paper: bool = False, preset: str = "") -> Common:
+    """The configuration of an algorithm on a task: defaults, then its PAPER table, then the benchmark's protocol (unless `paper`), of the
+    updates the preset's share, then the overrides."""
     algorithm = ALGORITHMS[algo]
     known = {field.name for field in dataclasses.fields(algorithm.Config)}
     protocol = {} if paper else matching(BENCHMARK, task)
-    shared = {name: value for name, value in protocol.items() if name in known}
-    return algorithm.Config(**matching(algorithm.PAPER, task) | shared | overrides)
+    values = matching(algorithm.PAPER, task) | {name: value for name, value in protocol.items() if name in known}
+    if preset:
+        values["steps"] = max(1, round(algorithm.Config(**values).steps * PRESETS[preset].share))
+    return algorithm.Config(**values | overrides)
 
 
 def matching(table: dict[str, dict[str, Any]], task: str) -> dict[str, Any]:
@@ -219,12 +223,19 @@ def matching(table: dict[str, dict[str, Any]], task: str) -> dict[str, Any]:
 
 
 def plan(
-    algos: Sequence[str], tasks: Sequence[str], seeds: tuple[int, ...], assignments: Sequence[str], out: Path, paper: bool = False
+    algos: Sequence[str],
+    tasks: Sequence[str],
+    seeds: tuple[int, ...],
+    assignments: Sequence[str],
+    out: Path,
+    paper: bool = False,
+    preset: str = "",
 ) -> list[Cell]:
     """The cells of every algorithm on every task. Datasets that are absent are built."""
-    configs = {(algo, task): settings(algo, task, ALGORITHMS[algo].Config.parse(assignments), paper) for algo in algos for task in tasks}
+    changes = {algo: ALGORITHMS[algo].Config.parse(assignments) for algo in algos}
+    configs = {(algo, task): settings(algo, task, changes[algo], paper, preset) for algo in algos for task in tasks}
     data = {task: content(task) for task in tasks}
-    return [Cell(algo, task, config, seeds, data[task], out) for (algo, task), config in configs.items()]
+    return [Cell(algo, task, config, seeds, data[task], out, preset) for (algo, task), config in configs.items()]
 
 
 def content(task: str) -> str:

@@ -90,7 +90,7 @@ def stale(about: dict[str, Any]) -> str:
         return f"there is no {algo if algo not in ALGORITHMS else task} any more"
     if about["protocol"] != PROTOCOL:
         return "the protocol of evaluation changed"
-    now = current(algo, task, json.dumps(about["overrides"], sort_keys=True))
+    now = current(algo, task, json.dumps(about["overrides"], sort_keys=True), about.get("preset", ""))
     if now is None:
         return "its settings do not exist any more"
     if now != about["config"]:
@@ -102,10 +102,10 @@ def stale(about: dict[str, Any]) -> str:
 
 
 @cache
-def current(algo: str, task: str, overrides: str) -> dict[str, Any] | None:
+def current(algo: str, task: str, overrides: str, preset: str) -> dict[str, Any] | None:
     """The configuration that the method has on the task now, as JSON gives it back; None: it refuses these overrides."""
     try:
-        return json.loads(json.dumps(dataclasses.asdict(settings(algo, task, json.loads(overrides)))))
+        return json.loads(json.dumps(dataclasses.asdict(settings(algo, task, json.loads(overrides), preset=preset))))
     except (TypeError, UserError):
         return None
 
