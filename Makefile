@@ -7,6 +7,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
 GAMES := --env 'xor-*' 'mne-*' 'bridge-*'
 PARTS := --env xor-ab_ba mne-imbalanced bridge-mix
 OUT ?= results
+PRESET ?= full
 RUN := $(PY) run_benchmark.py --workers $(WORKERS)
 
 .DEFAULT_GOAL := help
@@ -31,9 +32,12 @@ demo: setup ## InSPO and BC on XOR, M-NE and Bridge, 5 seeds: table and figures 
 	$(RUN) --algo inspo bc $(GAMES) --seeds 5
 	@$(MAKE) --no-print-directory tables
 
-reproduce: setup ## the full tables of everything registered, 10 seeds; may be stopped and started again
-	$(RUN) --seeds 10
-	@$(MAKE) --no-print-directory tables
+# all cells of a preset, and the ablations
+CELLS = $(RUN) --preset $(PRESET) --out results/$(PRESET)
+reproduce: setup ## everything registered, then tables, figures, report in results/$(PRESET); PRESET=quick (hours on two cores) or full
+	$(CELLS) --dry-run
+	$(CELLS)
+	@$(MAKE) --no-print-directory ablations tables OUT=results/$(PRESET) RUN="$(RUN) --preset $(PRESET)" SEEDS=
 
 cards: setup ## describe all datasets: datasets/CARDS.md (builds those that are not there)
 	$(PY) -m datasets cards
@@ -43,13 +47,15 @@ tables: setup ## tables, figures and the report from the CSV files alone (of ano
 	$(PY) -m plots.figures --out $(OUT)
 	$(PY) -m plots.report --out $(OUT)
 
-ablations: setup ## what each part of InSPO is worth, 10 seeds: results/tables/ablation.md
-	$(RUN) --algo inspo $(PARTS) --seeds 10
-	$(RUN) --algo inspo $(PARTS) --seeds 10 --set sequential=false
-	$(RUN) --algo inspo $(PARTS) --seeds 10 --set behavior=factored
-	$(RUN) --algo inspo $(PARTS) --seeds 10 --set resample=false
-	$(RUN) --algo inspo --env mne-imbalanced --seeds 10 --set beta=0
-	$(PY) -m plots.tables
+SEEDS ?= --seeds 10
+PART = $(RUN) --algo inspo $(SEEDS) --out $(OUT)
+ablations: setup ## what each part of InSPO is worth, 10 seeds: results/tables/ablation-games.md
+	$(PART) $(PARTS)
+	$(PART) $(PARTS) --set sequential=false
+	$(PART) $(PARTS) --set behavior=factored
+	$(PART) $(PARTS) --set resample=false
+	$(PART) --env mne-imbalanced --set beta=0
+	$(PY) -m plots.tables --out $(OUT)
 
 test: setup ## the tests (on two cores some minutes)
 	$(PY) -m ruff check .

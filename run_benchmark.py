@@ -5,6 +5,7 @@ import math
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -27,14 +28,14 @@ EXAMPLES = """examples:
   python run_benchmark.py --algo inspo --env mne-imbalanced --set beta=0 --seeds 0-9
   python run_benchmark.py --list
   python run_benchmark.py --dry-run
+  python run_benchmark.py --preset quick --out results/quick
   python run_benchmark.py --workers 8 --device cuda --memory 12G --max-hours 10
   python run_benchmark.py --launcher slurm --slurm-partition gpu --slurm-time 240 --device cuda
-  python run_benchmark.py --preset quick --dry-run
   python run_benchmark.py --status
 
 A sweep that was interrupted goes on from its last checkpoints when the same command is given again; what is finished is kept.
 Every cell has a log in results/logs. docs/sweeps.md tells more. Tables and figures are made from the results folder:
-python -m plots.tables, python -m plots.curves.
+python -m plots.tables, python -m plots.figures, python -m plots.report.
 
 exit code: 0, 1 a cell failed, 2 a mistake in the input, 3 the time was up, 130 stopped"""
 
@@ -91,12 +92,11 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--algo", nargs="+", default=["*"], metavar="NAME", help="algorithms, names or globs (default: all)")
     cli.add_argument("--env", nargs="+", metavar="TASK", help="tasks, names or globs (default: all whose data are there or can be built)")
     cli.add_argument("--seeds", type=seeds, metavar="SEEDS", help="5 (for 0 to 4, the default), 0-9, or 0,2,7")
-    presets = "; ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
-    cli.add_argument(
-        "--preset", choices=PRESETS, help=f"a size of the whole benchmark, its tasks and seeds if no others are named ({presets})"
-    )
     cli.add_argument("--set", nargs="+", default=[], action="extend", metavar="FIELD=VALUE", help="settings other than the method's own")
-    cli.add_argument("--paper", action="store_true", help="the papers' networks, minibatches and updates, not the benchmark's protocol")
+    budget = cli.add_mutually_exclusive_group()
+    budget.add_argument("--paper", action="store_true", help="the papers' networks, minibatches and updates, not the benchmark's protocol")
+    sizes = "; ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
+    budget.add_argument("--preset", choices=PRESETS, help=f"tasks, seeds and updates of a size of the whole benchmark ({sizes})")
     cli.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="where results go (default: results)")
 
     how = cli.add_argument_group("how cells are run, each in a process of its own")
@@ -183,11 +183,10 @@ def devices(names: list[str]) -> list[str]:
     return names
 
 
-def chosen(names: list[str] | None, preset: str | None) -> list[str]:
-    """The tasks that are named, or those of the preset, or all: of the latter those whose data are there or can be built."""
+def chosen(names: list[str] | None, globs: Sequence[str]) -> list[str]:
+    """The tasks that are named, or those that fit a glob and whose data are there or can be built."""
     if names:
         return TASKS.match(names)
-    globs = PRESETS[preset].tasks if preset else ("*",)
     return [name for name, task in TASKS.items() if any(fnmatchcase(name, glob) for glob in globs) and ready(task)]
 
 
@@ -233,11 +232,12 @@ def run(args: argparse.Namespace) -> int:
     cluster = asked_of_slurm(args)
     able = args.device if cluster else devices(args.device)
     workers = cluster.parallelism if cluster else args.workers or len(able)
-    algos, tasks, own = ALGORITHMS.match(args.algo), chosen(args.env, args.preset), args.seeds or seeds("5")
-    if args.preset and not args.seeds:
-        own = tuple(range(PRESETS[args.preset].seeds))
+    preset = PRESETS[args.preset] if args.preset else None
+    algos, tasks = ALGORITHMS.match(args.algo), chosen(args.env, preset.tasks if preset else ("*",))
+    asked = args.seeds or tuple(range(preset.seeds if preset else 5))
+    marked = args.preset if preset and preset.share < 1 else ""
     out = args.out.resolve() if cluster else args.out  # jobs run elsewhere
-    cells = plan(algos, tasks, own, args.set, out, args.paper, args.preset or "")
+    cells = plan(algos, tasks, asked, args.set, out, args.paper, marked)
     done = finished(args.out)
     todo = [left for cell in cells if (left := cell.missing(done))]
     before = {} if args.retry_failed else {cell: reason for cell in todo if (reason := cell.failure())}

@@ -46,7 +46,7 @@ class Cell:
     seeds: tuple[int, ...]
     data: str  # sha256 of the dataset's content
     out: Path
-    preset: str = ""  # of core.protocol, whose settings these are
+    preset: str = ""  # of less than the benchmark's budget
 
     @property
     def family(self) -> str:
@@ -202,14 +202,13 @@ def spelled(algo: str, task: str, seeds: Sequence[int], overrides: dict[str, Any
 
 def settings(algo: str, task: str, overrides: dict[str, Any], paper: bool = False, preset: str = "") -> Common:
     """The configuration of an algorithm on a task: defaults, then its PAPER table, then the benchmark's protocol (unless `paper`), of the
-    updates so many as the preset says, then the overrides."""
+    updates the preset's share, then the overrides."""
     algorithm = ALGORITHMS[algo]
     known = {field.name for field in dataclasses.fields(algorithm.Config)}
     protocol = {} if paper else matching(BENCHMARK, task)
-    shared = {name: value for name, value in protocol.items() if name in known}
-    values = matching(algorithm.PAPER, task) | shared
+    values = matching(algorithm.PAPER, task) | {name: value for name, value in protocol.items() if name in known}
     if preset:
-        values["steps"] = max(1, round(PRESETS[preset].share * algorithm.Config(**values).steps))
+        values["steps"] = max(1, round(algorithm.Config(**values).steps * PRESETS[preset].share))
     return algorithm.Config(**values | overrides)
 
 
@@ -232,9 +231,8 @@ def plan(
     preset: str = "",
 ) -> list[Cell]:
     """The cells of every algorithm on every task. Datasets that are absent are built."""
-    configs = {
-        (algo, task): settings(algo, task, ALGORITHMS[algo].Config.parse(assignments), paper, preset) for algo in algos for task in tasks
-    }
+    changes = {algo: ALGORITHMS[algo].Config.parse(assignments) for algo in algos}
+    configs = {(algo, task): settings(algo, task, changes[algo], paper, preset) for algo in algos for task in tasks}
     data = {task: content(task) for task in tasks}
     return [Cell(algo, task, config, seeds, data[task], out, preset) for (algo, task), config in configs.items()]
 

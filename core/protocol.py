@@ -36,7 +36,7 @@ class Preset(NamedTuple):
 
     tasks: tuple[str, ...]  # globs; one that fits nothing that is registered here is left out
     seeds: int
-    share: float  # of every method's updates
+    share: float  # of every method's updates; what is made with less than all is marked by the preset's name, in rows and captions
     about: str  # for captions
 
 

@@ -195,7 +195,22 @@ def test_makefile():
     assert ".venv/bin/python run_benchmark.py --workers 2 --algo inspo bc --env 'xor-*' 'mne-*' 'bridge-*' --seeds 5" in demo
     assert "-m plots.tables" in demo
     assert "-m plots.figures" in demo
-    assert "run_benchmark.py --workers 2 --seeds 10" in make("-n", "reproduce", "WORKERS=2")
+    quick = make("-n", "reproduce", "WORKERS=2", "PRESET=quick")
+    assert "run_benchmark.py --workers 2 --preset quick --out results/quick --dry-run" in quick
+    assert "-m plots.report --out results/quick" in quick
+    assert "--preset full --out results/full" in make("-n", "reproduce", "WORKERS=2")
+
+
+def test_a_preset_is_fewer_seeds_and_updates_and_says_so(project, tmp_path):
+    done = project.run("--preset", "quick", "--algo", "bc", "--env", "bridge-optimal", "--out", tmp_path)
+    assert done.code == 0, done
+    [about] = [json.loads(path.read_text()) for path in tmp_path.glob("runs/bc/*.json")]
+    assert (about["preset"], about["overrides"], about["seeds"]) == ("quick", {}, [0, 1, 2])
+    assert about["config"]["steps"] == 800  # a fifth of the method's 4000
+    assert "1 finished" in project.run("--preset", "quick", "--algo", "bc", "--env", "bridge-optimal", "--out", tmp_path, "--dry-run").out
+    tables = project.run("--out", tmp_path, program="plots.tables")
+    assert "Preset quick: 3 seeds, a fifth of the updates" in tables.out
+    assert project.run("--preset", "full", "--paper").code == 2
 
 
 # --- mistakes
