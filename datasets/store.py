@@ -48,9 +48,10 @@ def build(task: Task) -> Dataset:
     have = statistics(d) | {"content_sha256": content_sha256(d)}
     if not agrees(task, have):
         published = manifest()[task.name]
+        earned = have["return_mean"], published.get("return_mean", math.nan)
         raise UserError(
             f"{task.name} built here is not the published one (content {have['content_sha256'][:12]}, "
-            f"published {published['sha256'][:12]}; mean return {have['return_mean']:.6g}, published {published['return_mean']:.6g}): "
+            f"published {published['sha256'][:12]}; mean return {earned[0]:.6g}, published {earned[1]:.6g}): "
             f"envs/ or datasets/ differ from the release; restore them, or accept with `python -m datasets build --manifest {task.name}`"
         )
     return d

@@ -11,16 +11,18 @@ from core.registry import TASKS
 from datasets import collect, store
 from datasets.behaviour import SHIPPED, shipped
 from datasets.format import content_sha256
+from envs import mamujoco
 from envs.smac.maps import MAPS
 
 TASKS.discover()
 SCENARIOS = [name for name in MAPS if shipped(name)]
+ROBOTS = [name for name in mamujoco.SCENARIOS if shipped(name)]
 
 
 def test_every_dataset_that_can_be_built_is_published():
     built = {task.name for task in TASKS.values() if task.family in store.BUILDERS and store.ready(task, Path("nowhere"))}
     assert built == set(store.manifest())
-    assert {path.name for path in SHIPPED.iterdir() if path.is_dir()} == set(SCENARIOS)
+    assert {path.name for path in SHIPPED.iterdir() if path.is_dir()} == {*SCENARIOS, *ROBOTS}
 
 
 @pytest.mark.parametrize(("threads", "lanes"), [(1, 125), (2, 311)])
@@ -50,3 +52,9 @@ def test_a_processor_without_vector_instructions_changes_nothing():
 )
 def test_all_of_starcraft_is_what_is_published(name):
     assert content_sha256(store.build(TASKS[name])) == store.manifest()[name]["sha256"]
+
+
+@pytest.mark.slow  # minutes as well
+@pytest.mark.parametrize("name", [f"{scenario}-{q}" for scenario in ROBOTS for q in mamujoco.QUALITIES])
+def test_robots_earn_what_is_published(name):
+    store.build(TASKS[name])  # refuses other content, unless the statistics are the published ones

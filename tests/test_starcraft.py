@@ -17,6 +17,7 @@ from core.spaces import Discrete
 from core.types import Spec, Task
 from datasets.convert import read
 from datasets.format import load, save
+from envs import _workers
 from envs.smac import simulator, starcraft
 from envs.smac.maps import find
 from envs.smac.starcraft import Games, backend, detect
@@ -360,7 +361,7 @@ def test_games_that_the_package_forgets_are_killed(played, monkeypatch):
 
 
 def test_a_worker_that_hangs_is_killed_with_its_games(played, monkeypatch):
-    monkeypatch.setattr(starcraft, "GRACE", 0.2)
+    monkeypatch.setattr(_workers, "GRACE", 0.2)
     env = Games("3m", 1)
     env.reset([14])
     env.workers[0].pipe.send(("step", [np.ones(3, np.int64)]))
