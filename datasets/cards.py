@@ -16,7 +16,14 @@ from plots.tables import MISSING, number
 HERE = Path(__file__).parent
 BINS = 40
 RARE = 0.01  # an action taken in fewer of the steps in which it is legal is not covered
-COLOURS = {"random": "#5A5A5A", "medium": "#56B4E9", "medium_replay": "#CC79A7", "expert": "#D55E00", "mixed": "#009E73"}
+COLOURS = {
+    "random": "#5A5A5A",
+    "medium": "#56B4E9",
+    "medium_replay": "#CC79A7",
+    "expert": "#D55E00",
+    "mixed": "#009E73",
+    "medium_expert": "#009E73",
+}
 HEAD = f"""# Datasets
 
 Made by `python -m datasets cards` from the files that `python -m datasets build` makes. Returns are undiscounted sums of an episode's

@@ -140,7 +140,7 @@ def ablation(frame: pd.DataFrame, metric: str, algo: str) -> Figure:
             panel.barh(place, value, height=0.6, color=colour if variant == "" else "0.7", linewidth=0)
             panel.plot([low, high], [place, place], color="0.15", linewidth=0.9, solid_capstyle="butt")
         panel.axvline(0, color="0.3", linewidth=0.6)
-        panel.set_title(task, pad=3)
+        panel.set_title(style.title(task), pad=3)
         panel.set_yticks(range(len(variants)), [variant or style.algorithm(algo)[0] for variant in variants])
         panel.set_ylim(-0.6, len(variants) - 0.4)
         panel.set_xlim(min(0, panel.dataLim.x0) - 2, max(100, panel.dataLim.x1) + 2)

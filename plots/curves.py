@@ -117,7 +117,7 @@ def _pages(frame: pd.DataFrame, height: float, legend_lines: int = 2) -> Iterato
         figure = Figure(figsize=(width, height * lines + 0.3 + 0.15 * legend_lines * (1 if columns > 2 else 1.5)), layout="constrained")
         panels = figure.subplots(lines, columns, squeeze=False).ravel()
         for panel, task in zip(panels, some):
-            panel.set_title(task, pad=3)
+            panel.set_title(style.title(task), pad=3)
         for panel in panels[len(some) :]:
             panel.set_axis_off()
         yield figure, dict(zip(some, panels))

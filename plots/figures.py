@@ -78,7 +78,7 @@ def _named(suite: str, metric: str, frame: pd.DataFrame, drawn: list[tuple[str, 
         method = f"-{of}" if kind == "ablation" else ""
         what = f"{style.TITLES.get(suite, suite)}, {style.METRICS[metric][0]} of {style.METRICS[metric][1]}"
         if preset:  # a figure may be passed on without its caption
-            figure.legend([], [], loc="outside lower right", title=style.short(preset), title_fontsize=5.5, frameon=False, borderpad=0)
+            figure.supxlabel("\n".join(filter(None, [figure.get_supxlabel(), style.short(preset)])), fontsize=7.5)
         caption = CAPTIONS[kind].format(n=n, of=style.algorithm(of)[0])
         yield Picture(f"{kind}-{suite}{method}-{metric}{part}", f"{what}. {caption}{style.preset(preset)}", figure)
 

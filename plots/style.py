@@ -31,6 +31,7 @@ SUITES = {  # what is shown in one table -> the beginnings of the backends that 
     "mujoco": ("mujoco",),
 }
 TITLES = {"games": "Games", "smac": "SMAC (simulator)", "starcraft": "SMAC (StarCraft II)", "mujoco": "MuJoCo"}
+TITLE = 18  # characters that fit over a panel
 NARROW, WIDE = 3.3, 6.9  # inches: one and two columns of a paper
 RC = {
     "pdf.fonttype": 42,
@@ -81,6 +82,11 @@ def order(names: Iterable[str]) -> list[str]:
 def grouped(tasks: Iterable[str]) -> list[list[str]]:
     """Tasks in order, those of a scenario together."""
     return [list(group) for _, group in itertools.groupby(tasks, scenario)]
+
+
+def title(task: str) -> str:
+    """A task over a panel: in two lines where one would run into the next panel's."""
+    return task if len(task) <= TITLE else "-\n".join(task.rsplit("-", 1))
 
 
 def short(preset: str) -> str:
