@@ -5,7 +5,7 @@ import json
 import os
 import re
 import subprocess
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -119,30 +119,19 @@ def content(task: str) -> str:
 
 def changes(entries: list[Entry]) -> list[str]:
     """Of finished runs: the revisions of the code that made them where files that such a run goes through are others now."""
-    made = defaultdict(set), defaultdict(int)
+    algos, runs = defaultdict(set), Counter()
     for entry in entries:
         revision = entry.about["code"]["revision"]
-        made[0][revision].add(entry.about["algo"])
-        made[1][revision] += 1
+        algos[revision].add(entry.about["algo"])
+        runs[revision] += 1
     lines = []
-    for revision, algos in made[0].items():
-        command = [
-            "git",
-            "-C",
-            str(ROOT),
-            "diff",
-            "--name-only",
-            revision,
-            "--",
-            "core",
-            "envs",
-            "datasets",
-            *(f"algorithms/{a}.py" for a in algos),
-        ]
+    for revision, names in algos.items():
+        paths = ["core", "envs", "datasets", *(f"algorithms/{name}.py" for name in names)]
+        command = ["git", "-C", str(ROOT), "diff", "--name-only", revision, "--", *paths]
         files = subprocess.run(command, capture_output=True, text=True).stdout.split() if revision else []
         if files := [file for file in files if file.endswith(".py")]:
             rest = f" and {len(files) - 4} more" if len(files) > 4 else ""
-            lines.append(f"  {made[1][revision]} by {revision[:10]}: since then {', '.join(files[:4])}{rest} changed")
+            lines.append(f"  {runs[revision]} by {revision[:10]}: since then {', '.join(files[:4])}{rest} changed")
     return ["made by earlier code (git), which tables do not tell apart:", *lines] if lines else []
 
 

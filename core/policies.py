@@ -1,6 +1,7 @@
 """The networks of a finished run, in a file beside its CSV: to look at, and to play with."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from datasets.scale import Scale
 from envs.api import Seen
 
 SUFFIX = ".policies"
+NAMED = re.compile(rf"(.+\{SUFFIX})(?::(\d+))?")  # a file, and the seed of one of its policies
 
 
 class Policies(NamedTuple):
@@ -45,6 +47,17 @@ class Policies(NamedTuple):
             return action.numpy()
 
         return play
+
+
+def player(text: str, scenario: str) -> Callable[[Seen], np.ndarray] | None:
+    """The greedy policy that "PATH.policies" or "PATH.policies:SEED" names (of the first seed, if none); None: the text is no such name.
+    UserError: not of this map or scenario, or nothing that can be used."""
+    if not (found := NAMED.fullmatch(text)):
+        return None
+    run = load(Path(found[1]))
+    if run.task.rpartition(":")[2].rpartition("-")[0] != scenario:
+        raise UserError(f"{found[1]}: policies for {run.task}, not for {scenario}")
+    return run.player(int(found[2] or run.seeds[0]))
 
 
 def save(algo: str, task: str, algorithm: Algorithm, seeds: tuple[int, ...], state: State, scale: Scale, path: Path) -> None:

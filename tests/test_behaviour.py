@@ -9,7 +9,7 @@ import torch
 
 from core.errors import UserError
 from datasets.behaviour import __main__ as shipping
-from datasets.behaviour import mappo
+from datasets.behaviour import mappo, training
 from datasets.behaviour.play import play
 from datasets.behaviour.policy import Net, Policy, act, exp, load, log, rounded, save, shapes, uniform, uniforms
 from envs.smac.maps import find
@@ -232,7 +232,7 @@ def test_exported_policy_is_the_network_that_is_trained():
 def short(monkeypatch):
     """A training of seconds."""
     monkeypatch.setattr(mappo, "EPISODES", 32)
-    monkeypatch.setattr(mappo, "FIRST", 3000)
+    monkeypatch.setattr(training, "FIRST", 3000)
     monkeypatch.setattr(mappo, "LATE", 2)
     threads = torch.get_num_threads()
     yield

@@ -16,7 +16,7 @@ from core.registry import TASKS
 from datasets import collect, store
 from datasets.audit import audit
 from datasets.behaviour import __main__ as shipping
-from datasets.behaviour import actor, masac
+from datasets.behaviour import actor, masac, training
 from datasets.behaviour.play import play
 from datasets.behaviour.policy import Net, Policy, save
 from datasets.format import content_sha256, problems, statistics
@@ -364,8 +364,9 @@ def test_a_loss_is_that_of_soft_actor_critic(double):
 
 
 def test_a_training_leaves_policies_that_play(monkeypatch, tmp_path, capsys):
-    for name, value in {"EPISODES": 2, "START": 64, "FIRST": 100, "LATE": 2}.items():
+    for name, value in {"EPISODES": 2, "START": 64, "LATE": 2}.items():
         monkeypatch.setattr(masac, name, value)
+    monkeypatch.setattr(training, "FIRST", 100)
     assert masac.main(["hopper_3x1", "--steps", "320", "--out", str(tmp_path)]) == 0
     spec = TASKS["hopper_3x1-expert"].spec
     files = sorted(tmp_path.glob("policy-*.npz"))

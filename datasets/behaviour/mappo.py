@@ -5,7 +5,6 @@ except that the networks are feed-forward, inputs are standardised instead of la
 is whole episodes.
 """
 
-import argparse
 import math
 import sys
 import time
@@ -18,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from core.errors import UserError, outcome
+from core.errors import UserError
 from core.files import Damaged, keep, kept, writing
 from datasets.behaviour.play import Episodes, play
 from datasets.behaviour.policy import Net, Policy, kernel, rounded, save
+from datasets.behaviour.training import command, points
 from envs.smac.maps import Map, find
 from envs.smac.vector import Smac
 from envs.smac.views import Terms, default_terms
@@ -37,7 +37,7 @@ HIDDEN, CRITIC = 64, 128  # hidden units of the policy and of the critic
 BATCH = 4096  # steps, about: as many episodes as make so many if they are as long as the last ones
 LEAST = 0.1  # standard deviation by which an input is divided, or the first sight of something rare would be all there is
 EPISODES = 256  # played by each policy that is saved, sampled and greedy
-FIRST, GROWTH, LATE = 10_000, 1.5, 20  # steps before the first saved policy, then that much more each time, then in so many equal parts
+LATE = 20  # equal parts of the steps after which policies are saved, once there were a few
 SAVE = 60.0  # seconds between checkpoints of the training itself
 EVALUATION = 1 << 40  # seeds of the episodes that measure
 
@@ -245,12 +245,6 @@ def advantages(rewards, values, offset, terminated, out):
             out[t] = after
 
 
-def points(total: int) -> list[int]:
-    """Steps at which policies are saved."""
-    early = [0, *(int(FIRST * GROWTH**k) for k in range(100) if FIRST * GROWTH**k < total / LATE)]
-    return early + [round(total * k / LATE) for k in range(1, LATE + 1)]
-
-
 def measure(env: Smac, policy: Policy) -> tuple[Policy, str]:
     """The policy as it will be saved with what it reaches in an episode per lane, and a line about it."""
     policy, seeds = policy._replace(net=rounded(policy.net)), np.arange(EVALUATION, EVALUATION + env.lanes)
@@ -276,7 +270,7 @@ def train(map: Map, total: int, seed: int, folder: Path) -> None:
         except Damaged as e:
             raise UserError(f"{state} is damaged ({e}): delete it to train from the start") from None
 
-    judge, when, terms = Smac(map.name, EPISODES), points(total), default_terms(map)
+    judge, when, terms = Smac(map.name, EPISODES), points(total, LATE), default_terms(map)
     if map.name in STRICT:
         terms = terms._replace(only_positive=False)
     bar = tqdm(total=total, initial=run.steps, unit="step", unit_scale=True, disable=not sys.stderr.isatty(), desc=map.name)
@@ -302,29 +296,16 @@ def train(map: Map, total: int, seed: int, folder: Path) -> None:
     bar.close()
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="python -m datasets.behaviour.mappo",
-        description="Train a behaviour policy on a SMAC map (embedded simulator, one core).",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    p.add_argument("map", help="a SMAC map, e.g. 3m")
-    p.add_argument("--steps", type=float, default=10e6, help="steps of the environment (default: %(default).0e)")
-    p.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the policies are saved")
-    p.add_argument("--seed", type=int, default=0, help="of the networks and the episodes (default: 0)")
-    return p
-
-
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-
-    def work() -> None:
-        if not args.steps >= 1:
-            raise UserError(f"--steps {args.steps:g}: should be at least 1")
-        train(find(args.map), int(args.steps), args.seed, args.out)
-
-    return outcome(work)
+    return command(
+        lambda name, *rest: train(find(name), *rest),
+        argv,
+        module="datasets.behaviour.mappo",
+        what="Train a behaviour policy on a SMAC map (embedded simulator, one core).",
+        name=("map", "a SMAC map, e.g. 3m"),
+        steps=("the environment", 10e6),
+        examples=EXAMPLES,
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ two critics, in training only, see the state and all actions.
 Steps are those of the robots, PARALLEL at a time, with an update for every RATIO of them.
 """
 
-import argparse
 import math
 import sys
 from dataclasses import dataclass
@@ -20,11 +19,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from tqdm import tqdm
 
-from core.errors import UserError, outcome
+from core.errors import UserError
 from core.files import writing
 from core.learner import Algorithm, Valued
 from core.nets import AgentNet, unflatten
@@ -34,6 +33,8 @@ from core.types import Batch, Draw, Spec, State
 from datasets.behaviour import actor
 from datasets.behaviour.play import play
 from datasets.behaviour.policy import Net, Policy, rounded, save
+from datasets.behaviour.training import command, points
+from datasets.windows import OPEN
 from envs.mamujoco import LIMIT, Arrays, Lanes, MaMujoco, View, shapes, split
 
 PARALLEL, RATIO = 16, 4
@@ -41,7 +42,7 @@ START = 10_000  # steps of uniformly random actions before the first update
 RAW = {"Ant"}  # whose contact forces hardly exist in random play, and would be enormous in its units
 LEAST = 1e-3  # standard deviation by which an input is divided
 EPISODES = 16  # played by each policy that is saved, sampled and greedy
-FIRST, GROWTH, LATE = 10_000, 1.5, 50  # steps before the first saved policy, then that much more each time, then in so many equal parts
+LATE = 50  # equal parts of the steps after which policies are saved, once there were a few
 EVALUATION = 1 << 30  # seeds of the episodes that measure
 WIDE = 128  # hidden units of a critic
 
@@ -166,10 +167,8 @@ class Buffer:
         return Batch(*(torch.from_numpy(x)[None] for x in rows))
 
 
-def points(total: int) -> list[int]:
-    """Steps at which policies are saved."""
-    early = [0, *(int(FIRST * GROWTH**k) for k in range(100) if FIRST * GROWTH**k < total / LATE)]
-    return early + [round(total * k / LATE) for k in range(1, LATE + 1)]
+def uniforms(rng: np.random.Generator, *shape: int) -> Tensor:
+    return torch.from_numpy(rng.random(shape).clip(*OPEN)).float()
 
 
 def policy(algorithm: MASAC, s: State, norm: Norm, name: str, steps: int) -> Policy:
@@ -213,7 +212,7 @@ def train(name: str, total: int, seed: int, folder: Path) -> None:
 
     for e in range(PARALLEL):
         begin(e)
-    when, saved = points(total), 0
+    when, saved = points(total, LATE), 0
     bar = tqdm(total=total, unit="step", unit_scale=True, disable=not sys.stderr.isatty(), desc=name)
     while True:
         if sum(point <= buffer.count for point in when) > saved:
@@ -229,7 +228,7 @@ def train(name: str, total: int, seed: int, folder: Path) -> None:
             act = rng.uniform(-1, 1, (PARALLEL, spec.agents, spec.space.d)).astype(np.float32)
         else:
             with torch.no_grad():
-                u = torch.from_numpy(rng.random((PARALLEL, spec.agents, spec.space.d)).clip(1e-6, 1 - 1e-6)).float()
+                u = uniforms(rng, PARALLEL, spec.agents, spec.space.d)
                 head = algorithm.online(tree_map(lambda x: x[0], s)).pi(torch.from_numpy(buffer.obs(judge.view(state))))
                 act = spec.space.sample(head, torch.ones(1), u).numpy()
         judge.view.command(act, arrays.act)
@@ -246,7 +245,7 @@ def train(name: str, total: int, seed: int, folder: Path) -> None:
             buffer.fit()
         for _ in range(PARALLEL // RATIO):
             batch = buffer.batch(algorithm.cfg.batch, rng)
-            u = {k: torch.from_numpy(rng.random((1, *shape)).clip(1e-6, 1 - 1e-6)).float() for k, shape in algorithm.noise().items()}
+            u = {k: uniforms(rng, 1, *shape) for k, shape in algorithm.noise().items()}
             draw = Draw(u, torch.zeros(1, dtype=torch.int64))
             if step is None:
                 step = prepared(algorithm.pack(1), (s, batch, draw), total // RATIO)
@@ -258,29 +257,16 @@ def train(name: str, total: int, seed: int, folder: Path) -> None:
     judge.close()
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="python -m datasets.behaviour.masac",
-        description="Train a behaviour policy of a robot (multi-agent MuJoCo, one core).",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    p.add_argument("scenario", help="a scenario, e.g. hopper_3x1 or halfcheetah_6x1_obsk1")
-    p.add_argument("--steps", type=float, default=1e6, help="steps of the robots (default: %(default).0e)")
-    p.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the policies are saved")
-    p.add_argument("--seed", type=int, default=0, help="of the networks and the episodes (default: 0)")
-    return p
-
-
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-
-    def work() -> None:
-        if not args.steps >= 1:
-            raise UserError(f"--steps {args.steps:g}: should be at least 1")
-        train(args.scenario, int(args.steps), args.seed, args.out)
-
-    return outcome(work)
+    return command(
+        train,
+        argv,
+        module="datasets.behaviour.masac",
+        what="Train a behaviour policy of a robot (multi-agent MuJoCo, one core).",
+        name=("scenario", "a scenario, e.g. hopper_3x1 or halfcheetah_6x1_obsk1"),
+        steps=("the robots", 1e6),
+        examples=EXAMPLES,
+    )
 
 
 if __name__ == "__main__":

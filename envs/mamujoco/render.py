@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +20,6 @@ from envs.mamujoco import Lanes, MaMujoco, split
 WIDTH, HEIGHT = 320, 240
 EVERY = 2  # steps from a picture to the next
 COLOURS = 64
-RUN = re.compile(r"(.+\.policies)(?::(\d+))?")
 EXAMPLES = """examples:
   python -m envs.mamujoco.render halfcheetah_6x1 --policy expert
   python -m envs.mamujoco.render ant_2x4 --policy results/runs/bc/ant_2x4-medium-0123456789ab.policies:2 --out ant.gif
@@ -35,6 +33,7 @@ Player = Callable[[Seen, int], np.ndarray]  # what is seen, step -> actions [1, 
 def player(policy: str, name: str, spec: Spec, seed: int) -> Player:
     """`random`, the name of a shipped policy, or the path of a checkpoint or of a run's policies (of its first seed, or PATH:SEED).
     UserError: there is none like that."""
+    from core import policies
     from datasets.behaviour import SHIPPED, actor
     from datasets.behaviour.policy import uniforms
 
@@ -43,13 +42,7 @@ def player(policy: str, name: str, spec: Spec, seed: int) -> Player:
         act = partial(actor.uniform, None, spec=spec)
     elif policy in shipped or policy.endswith(".npz"):
         act = partial(actor.act, actor.load(shipped.get(policy, Path(policy)), name, spec), spec=spec)
-    elif found := RUN.fullmatch(policy):
-        from core import policies
-
-        run = policies.load(Path(found[1]))
-        if run.task.rpartition("-")[0] != name:
-            raise UserError(f"{found[1]}: policies for {run.task}, not for {name}")
-        play = run.player(int(found[2] or run.seeds[0]))
+    elif play := policies.player(policy, name):
         return lambda seen, step: play(seen)
     else:
         raise UserError(f"no policy {policy!r} for {name}; {suggest(policy, ['random', *shipped])}")

@@ -1,7 +1,6 @@
 """Pictures of episodes: python -m envs.smac.render 3m --policy random --out episode.gif"""
 
 import argparse
-import re
 import shutil
 import subprocess
 import sys
@@ -31,7 +30,6 @@ FINE = 3  # drawn so many times larger, for smooth edges
 MILLISECONDS, LAST = 120, 1800  # a step is shown this long (0.36 s in the game), the end of the episode longer
 COLOURS = 64  # of a GIF
 ENDINGS = (".gif", ".mp4", ".png")
-RUN = re.compile(r"(.+\.policies)(?::(\d+))?")
 
 Colour = tuple[int, ...]
 PAPER, GROUND, EDGE, INK, QUIET = (226, 224, 219), (250, 249, 246), (168, 163, 154), (30, 30, 30), (110, 108, 104)
@@ -209,6 +207,7 @@ Player = Callable[[Smac, Seen, int], np.ndarray]  # environment, what is seen, s
 def player(policy: str, map: Map, seed: int) -> Player:
     """`heuristic`, `random`, the name of a shipped policy, or the path of a checkpoint or of a run's policies (of its first seed, or
     PATH:SEED). UserError: there is none like that."""
+    from core import policies
     from datasets.behaviour import SHIPPED
     from datasets.behaviour.policy import act, load, uniform, uniforms
 
@@ -220,22 +219,11 @@ def player(policy: str, map: Map, seed: int) -> Player:
         net = uniform(map)
     elif policy in shipped or policy.endswith(".npz"):
         net = load(shipped.get(policy, Path(policy)), map)
-    elif found := RUN.fullmatch(policy):
-        return trained(Path(found[1]), found[2], map)
+    elif play := policies.player(policy, map.name):
+        return lambda env, seen, step: play(seen)
     else:
         raise UserError(f"no policy {policy!r} for {map.name}; {suggest(policy, ['heuristic', 'random', *shipped])}")
     return lambda env, seen, step: act(net, seen.obs, seen.legal, uniforms(0, np.array([seed]), step, map.n))[0]
-
-
-def trained(path: Path, seed: str | None, map: Map) -> Player:
-    """The greedy policy of a finished run."""
-    from core import policies
-
-    run = policies.load(path)
-    if run.task.rpartition(":")[2].rpartition("-")[0] != map.name:
-        raise UserError(f"{path}: policies for {run.task}, not for {map.name}")
-    play = run.player(run.seeds[0] if seed is None else int(seed))
-    return lambda env, seen, step: play(seen)
 
 
 def record(map: Map, play: Player, seed: int) -> list[Shot]:
