@@ -42,7 +42,7 @@ from torch import Tensor, nn
 
 from core.errors import UserError
 from core.learner import Algorithm, Common, mean, resampled
-from core.nets import AgentNet, Critic, at
+from core.nets import AgentNet, Conditional, Critic, after, at
 from core.registry import ALGORITHMS
 
 
@@ -116,10 +116,9 @@ class InSPO(Algorithm):
 
     def nets(self):
         c, n, a = self.cfg, self.spec, self.space
-        known = n.agents * (a.width + 1)  # every agent's action where known, and whether it is known
         return dict(
             pi=AgentNet(n.agents, n.obs, c.hidden, a.head, c.share, c.memory),
-            mu=AgentNet(n.agents, n.state + known, c.hidden, a.head, share=True),
+            mu=Conditional(n.agents, n.state, a.width, c.hidden, a.head),
             q1=Critic(a, n.agents, n.state, c.hidden, c.share),
             q2=Critic(a, n.agents, n.state, c.hidden, c.share),
             alpha=Temperature(),
@@ -140,14 +139,20 @@ class InSPO(Algorithm):
 
     # behaviour model ---------------------------------------------------------------------------------------------------
 
-    def mu(self, f, state, act, rank):
-        """Heads of mu(a^j | s, all a^k of lower rank than j): state [..., S], act [..., N] or [..., N, D], rank [..., N]."""
-        known = (rank[..., None, :] < rank[..., :, None]).to(state.dtype)  # [..., j, k]
+    def mu(self, f, state, act, rank, i=None, a=None):
+        """Heads of mu(a^j | s, all a^k of lower rank than j): state [..., S], act [..., N] or [..., N, D], rank [..., N]. With a, agent
+        i's actions in place of those in act, in the chain of i: heads of i+1, ..., i-1 alone."""
+        act, known = self.space.encode(act), (rank[..., None, :] < rank[..., :, None]).to(state.dtype)  # [..., j, k]
         if self.cfg.behavior == "factored":
-            known = torch.zeros_like(known)
-        given = (self.space.encode(act)[..., None, :, :] * known[..., None]).flatten(-2)
-        lead = given.shape[:-1]
-        return f.mu(torch.cat([state[..., None, :].expand(*lead, -1), given, known.expand(*lead, -1)], -1))
+            heads = f.mu(state, act, torch.zeros_like(known))
+            return heads if a is None else heads[..., self.others(i, rank), :].expand(len(a), *[-1] * heads.ndim)
+        if a is None:
+            return f.mu(state, act, known)
+        return f.mu(state, act, known * (rank > 0), i, self.space.encode(a))  # what act says of i is not to be seen
+
+    def others(self, i, like):
+        """i+1, ..., i-1."""
+        return after(i, self.spec.agents, like.device)[1:]
 
     def chain(self, i, like):
         """Ranks of the order i, i+1, ..., i-1."""
@@ -161,24 +166,25 @@ class InSPO(Algorithm):
 
     def local(self, f, b, i, pi, u) -> Local:
         """The terms of (2), (5) and (6) that do not depend on Q. pi: heads of all agents' policies [B, L+1, N, head]."""
-        space, flat = self.space, len(self.space.draw)  # an action has no axis of its own, or one
-        mine = (torch.arange(self.spec.agents, device=b.obs.device) == i).view(-1, *[1] * flat)
+        space, rank = self.space, self.chain(i, b.obs)
         legal, h, act = at(b.legal, 2, i), at(pi, 2, i), at(b.act, 2, i)
         a, p = space.support(h, legal, at(u["own"], 2, i))
         log_pi = space.log_prob(h[..., None, :], a, legal[..., None, :])
         a = torch.cat([a, act.unsqueeze(2)], 2)
+        mine = at(self.mu(f, b.state, b.act, torch.zeros_like(rank)), 2, i)
+        log_mu = space.log_prob(mine[..., None, :], a, legal[..., None, :])
+
         team = space.sample(pi, b.legal, u["team"])  # [M, B, L+1, N]
-        joint = torch.where(mine, a.movedim(2, 0)[:, None].unsqueeze(4), team)  # [K+1, M, B, L+1, N]
-        mu = self.mu(f, b.state, joint, self.chain(i, b.obs))
-        log_mu = at(space.log_prob(mu[:, 0], joint[:, 0], b.legal), 3, i)
+        mu = self.mu(f, b.state, team, rank, i, a.movedim(2, 0)[:, None])  # [K+1, M, B, L+1, N-1, head]
+        others = self.others(i, b.obs)
+        pi, legal, own = (x[:, :, others] for x in (pi, b.legal, u["own"]))
 
         def ratio(c):  # log pi^j - log mu^j
-            ok = b.legal[..., None, :]
+            ok = legal[..., None, :]
             return space.log_prob(pi[..., None, :], c, ok) - space.log_prob(mu[..., None, :], c, ok)
 
-        kl = space.expect(ratio, pi, b.legal, u["own"])  # [K+1, M, B, L+1, N]
-        k = torch.where(mine.view(-1), 0.0, kl).sum(-1).mean(1)
-        return Local(a, p, log_pi, log_mu.movedim(0, -1), k.movedim(0, -1))
+        k = space.expect(ratio, pi, legal, own).sum(-1).mean(1)
+        return Local(a, p, log_pi, log_mu, k.movedim(0, -1))
 
     def q(self, f, b, i, a):  # Q^i(s, a^i), the smaller critic
         return torch.minimum(f.q1(b.state, a, agent=i), f.q2(b.state, a, agent=i))

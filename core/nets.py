@@ -43,6 +43,16 @@ def at(x: Tensor, dim: int, i: int | Tensor) -> Tensor:
     return x.gather(dim, i.expand(shape)).squeeze(dim)
 
 
+def times(x: Tensor, w: Tensor) -> Tensor:
+    """x @ w for w [inputs, outputs], as one product whatever the layout of x [..., inputs] in memory."""
+    return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], -1)
+
+
+def after(i: int | Tensor, agents: int, device: torch.device) -> Tensor:
+    """i, i+1, ..., i-1."""
+    return (torch.arange(agents, device=device) + i) % agents
+
+
 class Linear(nn.Module):
     """x W + b, for one network or for `stack` of them at once: [..., stack, inputs] -> [..., stack, outputs]."""
 
@@ -55,7 +65,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.weight.ndim == 2:  # one network, or one agent's row of a stack
-            return x @ self.weight + self.bias
+            return times(x, self.weight) + self.bias
         return torch.einsum("...ni,nio->...no", x, self.weight) + self.bias
 
 
@@ -104,6 +114,28 @@ class AgentNet(nn.Module):
             h = self.second(x[:, t], h)
             rows.append(h)
         return self.last(torch.stack(rows, 1))
+
+
+class Conditional(AgentNet):
+    """Heads of p(a_j | s, a_k of the known k), one network for every agent j and every set of agents whose actions are known.
+
+    forward(state, act, known): state [..., S], encoded actions [..., N, A], known [..., N, N] (does j know k?) -> [..., N, outputs].
+    forward(state, act, known, i, a): only i+1, ..., i-1 are asked, who all know agent i's action a [..., A] as well -> [..., N-1, outputs].
+    Lead axes broadcast: the first layer adds up what each input gives, so that many candidates a share what the others give.
+    """
+
+    def __init__(self, agents: int, state: int, width: int, hidden: int, outputs: int):
+        super().__init__(agents, state + agents * (width + 1), hidden, outputs, share=True)
+        self.inputs = state, agents * width, agents
+
+    def forward(self, state: Tensor, act: Tensor, known: Tensor, i: int | Tensor | None = None, a: Tensor | None = None) -> Tensor:
+        of_state, of_act, of_known = self.first.weight.split(self.inputs)
+        of_act = of_act.unflatten(0, (len(of_known), -1))
+        each = torch.einsum("...kw,kwh->...kh", act, of_act) + of_known
+        x = (times(state, of_state) + self.first.bias)[..., None, :] + self.who + known @ each
+        if i is not None:
+            x = x[..., after(i, len(of_known), x.device)[1:], :] + (times(a, at(of_act, 0, i)) + at(of_known, 0, i))[..., None, :]
+        return self.last(F.relu(self.second(F.relu(x))))
 
 
 class Critic(nn.Module):
