@@ -237,7 +237,7 @@ def run(args: argparse.Namespace) -> int:
     asked = args.seeds or tuple(range(preset.seeds if preset else 5))
     marked = args.preset if preset and preset.share < 1 else ""
     out = args.out.resolve() if cluster else args.out  # jobs run elsewhere
-    cells = plan(algos, tasks, asked, args.set, out, args.paper, marked)
+    cells = plan(algos, tasks, asked, args.set, out, args.paper, marked, args.dry_run)
     done = finished(args.out)
     todo = [left for cell in cells if (left := cell.missing(done))]
     before = {} if args.retry_failed else {cell: reason for cell in todo if (reason := cell.failure())}

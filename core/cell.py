@@ -30,7 +30,7 @@ from core.learner import Common
 from core.protocol import BENCHMARK, PRESETS
 from core.registry import ALGORITHMS, TASKS
 from datasets.format import load, sealed
-from datasets.store import fetch
+from datasets.store import expected, fetch
 
 COLUMNS = ["algo", "task", "seed", "step", "metric", "value"]
 PACKAGES = ["torch", "numpy", "scipy", "numba", "h5py", "pandas", "matplotlib"]
@@ -229,11 +229,12 @@ def plan(
     out: Path,
     paper: bool = False,
     preset: str = "",
+    dry: bool = False,
 ) -> list[Cell]:
-    """The cells of every algorithm on every task. Datasets that are absent are built."""
+    """The cells of every algorithm on every task. Datasets that are absent are built; `dry`: they are not touched."""
     changes = {algo: ALGORITHMS[algo].Config.parse(assignments) for algo in algos}
     configs = {(algo, task): settings(algo, task, changes[algo], paper, preset) for algo in algos for task in tasks}
-    data = {task: content(task) for task in tasks}
+    data = {task: expected(TASKS[task]) if dry else content(task) for task in tasks}
     return [Cell(algo, task, config, seeds, data[task], out, preset) for (algo, task), config in configs.items()]
 
 

@@ -97,6 +97,12 @@ def manifest() -> dict[str, dict[str, Any]]:
     return json.loads(MANIFEST.read_text()) if MANIFEST.exists() else {}
 
 
+def expected(task: Task, folder: Path = DATA) -> str:
+    """Hash of the content of its data as the file's head tells, or as they are to be when they are built; "" if neither is known."""
+    path = folder / f"{task.name}.h5"
+    return peek(path).get("content_sha256", "") if path.exists() else manifest().get(task.name, {}).get("sha256", "")
+
+
 def ready(task: Task, folder: Path = DATA) -> bool:
     """Whether its data are there or can be built. Of StarCraft and robots those with shipped policies count, random data included."""
     if (folder / f"{task.name}.h5").exists():
