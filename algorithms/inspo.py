@@ -103,7 +103,7 @@ class InSPO(Algorithm):
             if self.samples < 1 or min(self.weight_max, self.rho_max) < 1:
                 raise UserError("samples, weight_max and rho_max must be at least 1")
 
-    SMAC = dict(gamma=0.98, batch=64, tau=0.05, alpha=0.3, warmup=0.4, samples=1, steps=3000)
+    SMAC = dict(gamma=0.98, batch=64, tau=0.05, alpha=1.0, alpha_end=0.3, warmup=0.4, samples=1, steps=3000)
     ROBOTS = dict(gamma=0.99, tau=0.005, alpha=10.0, warmup=0.1, samples=2)
     PAPER = {  # this project's, as the paper's are not known; gamma = 0 where actions do not change the state
         **dict.fromkeys(("*-random", "*-medium*", "*-expert", "*-mixed"), SMAC),
