@@ -42,7 +42,7 @@ from torch import Tensor, nn
 
 from core.errors import UserError
 from core.learner import Algorithm, Common, mean, resampled
-from core.nets import AgentNet, Conditional, Critic, after, at
+from core.nets import AgentNet, Conditional, Critic, at, others
 from core.registry import ALGORITHMS
 
 
@@ -145,14 +145,10 @@ class InSPO(Algorithm):
         act, known = self.space.encode(act), (rank[..., None, :] < rank[..., :, None]).to(state.dtype)  # [..., j, k]
         if self.cfg.behavior == "factored":
             heads = f.mu(state, act, torch.zeros_like(known))
-            return heads if a is None else heads[..., self.others(i, rank), :].expand(len(a), *[-1] * heads.ndim)
+            return heads if a is None else heads[..., others(i, self.spec.agents, rank.device), :].expand(len(a), *[-1] * heads.ndim)
         if a is None:
             return f.mu(state, act, known)
         return f.mu(state, act, known * (rank > 0), i, self.space.encode(a))  # what act says of i is not to be seen
-
-    def others(self, i, like):
-        """i+1, ..., i-1."""
-        return after(i, self.spec.agents, like.device)[1:]
 
     def chain(self, i, like):
         """Ranks of the order i, i+1, ..., i-1."""
@@ -176,8 +172,8 @@ class InSPO(Algorithm):
 
         team = space.sample(pi, b.legal, u["team"])  # [M, B, L+1, N]
         mu = self.mu(f, b.state, team, rank, i, a.movedim(2, 0)[:, None])  # [K+1, M, B, L+1, N-1, head]
-        others = self.others(i, b.obs)
-        pi, legal, own = (x[:, :, others] for x in (pi, b.legal, u["own"]))
+        rest = others(i, self.spec.agents, rank.device)
+        pi, legal, own = (x[:, :, rest] for x in (pi, b.legal, u["own"]))
 
         def ratio(c):  # log pi^j - log mu^j
             ok = legal[..., None, :]

@@ -48,9 +48,9 @@ def times(x: Tensor, w: Tensor) -> Tensor:
     return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], -1)
 
 
-def after(i: int | Tensor, agents: int, device: torch.device) -> Tensor:
-    """i, i+1, ..., i-1."""
-    return (torch.arange(agents, device=device) + i) % agents
+def others(i: int | Tensor, agents: int, device: torch.device) -> Tensor:
+    """i+1, ..., i-1."""
+    return (torch.arange(1, agents, device=device) + i) % agents
 
 
 class Linear(nn.Module):
@@ -134,7 +134,7 @@ class Conditional(AgentNet):
         each = torch.einsum("...kw,kwh->...kh", act, of_act) + of_known
         x = (times(state, of_state) + self.first.bias)[..., None, :] + self.who + known @ each
         if i is not None:
-            x = x[..., after(i, len(of_known), x.device)[1:], :] + (times(a, at(of_act, 0, i)) + at(of_known, 0, i))[..., None, :]
+            x = x[..., others(i, len(of_known), x.device), :] + (times(a, at(of_act, 0, i)) + at(of_known, 0, i))[..., None, :]
         return self.last(F.relu(self.second(F.relu(x))))
 
 
