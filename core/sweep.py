@@ -25,6 +25,7 @@ from core.worker import BUSY, DONE, FAILED, PROGRESS, RAISED, STOPPED, work
 TICK = 0.5  # seconds between looks at the workers
 GRACE = 20.0  # seconds for a checkpoint
 LATER = 1.0  # seconds until a cell is tried again that another process is at
+YOUNG = 5.0  # seconds of a process in which it may go on with another cell: of short ones, its start is most of the cost
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 KEPT = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2]  # for the runner alone: it stops its workers (the last: time is up on a cluster)
 VALUES = {PROGRESS: 2, DONE: 0, BUSY: 0, STOPPED: 0, FAILED: 2, RAISED: 1}  # what comes with a piece of news
@@ -51,10 +52,12 @@ class Outcome(NamedTuple):
 class Worker:
     process: BaseProcess
     news: Connection
+    orders: Connection
     cell: Cell
     device: str
+    born: float  # on the clock that nobody can set, like all times here
     began: float
-    heard: float  # when there was news; on the clock that nobody can set, like all times here
+    heard: float  # when there was news
     rest: bytes = b""  # the beginning of a piece of news
     first: int | None = None  # the update that it began with, which a checkpoint tells
     step: int = 0
@@ -82,6 +85,12 @@ class Worker:
                 raise ValueError
         return news
 
+    def next(self, cell: Cell) -> None:
+        """Let it go on with another cell. OSError: it is gone."""
+        self.cell, self.first, self.step, self.score = cell, None, 0, None
+        self.began = self.heard = time.monotonic()
+        self.orders.send(cell)
+
     def end(self) -> None:
         """Kill what is left of it and its children, and wait; not for ever, because a process may be stuck in the system."""
         with suppress(ProcessLookupError, PermissionError):
@@ -89,6 +98,7 @@ class Worker:
         self.process.kill()
         self.process.join(5)
         self.news.close()
+        self.orders.close()
 
 
 @dataclass(eq=False)
@@ -140,12 +150,13 @@ class Pool:
     def worker(self, cell: Cell) -> Worker:
         load = Counter(worker.device for worker in self.running)
         device = min(self.devices, key=lambda device: load[device])
-        news, end = self.context.Pipe(duplex=False)
+        (news, tell), (told, orders) = self.context.Pipe(duplex=False), self.context.Pipe(duplex=False)
         os.set_blocking(news.fileno(), False)
-        process = self.context.Process(target=work, args=(cell, device, end), daemon=True)
+        process = self.context.Process(target=work, args=(cell, device, tell, told), daemon=True)
         process.start()
-        end.close()
-        return Worker(process, news, cell, device, time.monotonic(), time.monotonic())
+        tell.close(), told.close()
+        now = time.monotonic()
+        return Worker(process, news, orders, cell, device, now, now, now)
 
     def listen(self, seconds: float) -> None:
         ready = wait([worker.news for worker in self.running], seconds) if self.running else time.sleep(min(seconds, LATER)) or []
@@ -201,6 +212,11 @@ class Pool:
             self.crashed(worker, values[0])
             return
         cell = worker.cell
+        if kind == DONE and self.waiting and worker.stopping == math.inf and time.monotonic() - worker.born < YOUNG:
+            self.finish(cell)
+            with suppress(OSError):  # its end will be heard
+                worker.next(self.waiting.pop(0))
+            return
         worker.end()
         self.running.remove(worker)
         if kind == BUSY:
@@ -249,8 +265,9 @@ class Pool:
 
 
 def sweep(cells: Sequence[Cell], workers: int, devices: Sequence[str], limits: Limits, pace: Pace) -> Outcome:
-    """Run the cells, `workers` at a time, each in a process of its own, on the device that has least to do. Cells that another sweep is
-    at are left to it, and waited for at the end. KeyboardInterrupt, also by SIGTERM: what runs has left checkpoints."""
+    """Run the cells, `workers` at a time, each in a process of its own (short ones one after the other in one), on the device that has
+    least to do. Cells that another sweep is at are left to it, and waited for at the end. KeyboardInterrupt, also by SIGTERM: what runs
+    has left checkpoints."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with server(), View() as view:

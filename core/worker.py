@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from multiprocessing.connection import Connection
@@ -27,18 +28,29 @@ OFTEN = 0.2  # seconds between news
 REASON = 1000  # characters of a reason; the log has all
 
 
-def work(cell: Cell, device: str, news: Connection) -> None:
-    """The life of a worker. SIGTERM asks it to leave a checkpoint and stop."""
+def work(cell: Cell, device: str, news: Connection, orders: Connection) -> None:
+    """The life of a worker: this cell, and those that it is given when it is done. SIGTERM asks it to leave a checkpoint and stop."""
     os.setsid()  # a kill of the group takes its children, and no key of the terminal reaches it
     _die_with_the_runner()
-    stopping = []
+    stopping: list[bool] = []
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-    last = -OFTEN
 
     def tell(kind: str, *values) -> None:
         line = json.dumps([kind, *values]).encode()
         os.write(news.fileno(), line + b"\n")
+
+    while True:
+        end = fill(cell, device, tell, stopping)
+        tell(*end)
+        if end[0] != DONE:
+            return
+        cell = orders.recv()
+
+
+def fill(cell: Cell, device: str, tell: Callable[..., None], stopping: list[bool]) -> list:
+    """Run the cell, log it, send news of it: how it ended, and why."""
+    last = -OFTEN
 
     def progress(step: int, score: float | None) -> None:
         nonlocal last
@@ -56,19 +68,18 @@ def work(cell: Cell, device: str, news: Connection) -> None:
         _say(f"{cell}; process {os.getpid()} on {os.uname().nodename}{f', job {job}' if job else ''}, {device}")
         ran = cell.run(device, progress)
         _say("finished" if ran else "another process is at it")
-        end = [DONE if ran else BUSY]
+        return [DONE if ran else BUSY]
     except Stopped:
         _say("stopped; there is a checkpoint")
-        end = [STOPPED]
+        return [STOPPED]
     except (UserError, Diverged) as error:
         _say(f"failed: {error}")
-        end = [FAILED, str(error)[:REASON], isinstance(error, UserError)]
+        return [FAILED, str(error)[:REASON], isinstance(error, UserError)]
     except BaseException as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"
         _say(traceback.format_exc())
-        end = [RAISED, f"{text[:REASON]} ({Path(where.filename).name}, line {where.lineno})"]
-    tell(*end)
+        return [RAISED, f"{text[:REASON]} ({Path(where.filename).name}, line {where.lineno})"]
 
 
 def _die_with_the_runner() -> None:
