@@ -201,12 +201,14 @@ def spelled(algo: str, task: str, seeds: Sequence[int], overrides: dict[str, Any
 
 
 def settings(algo: str, task: str, overrides: dict[str, Any], paper: bool = False, preset: str = "") -> Common:
-    """The configuration of an algorithm on a task: defaults, then its PAPER table, then the benchmark's protocol (unless `paper`), of the
-    updates the preset's share, then the overrides."""
+    """The configuration of an algorithm on a task: defaults, then its PAPER table, then the benchmark's protocol and the method's
+    coefficients under it (unless `paper`), of the updates the preset's share, then the overrides."""
     algorithm = ALGORITHMS[algo]
     known = {field.name for field in dataclasses.fields(algorithm.Config)}
-    protocol = {} if paper else matching(BENCHMARK, task)
-    values = matching(algorithm.PAPER, task) | {name: value for name, value in protocol.items() if name in known}
+    values = matching(algorithm.PAPER, task)
+    if not paper:
+        shared = {name: value for name, value in matching(BENCHMARK, task).items() if name in known}
+        values |= shared | matching(algorithm.PROTOCOL, task)
     if preset:
         values["steps"] = max(1, round(algorithm.Config(**values).steps * PRESETS[preset].share))
     return algorithm.Config(**values | overrides)

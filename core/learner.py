@@ -150,10 +150,12 @@ def resampled(log_rho: Tensor, mask: Tensor, u: Tensor) -> Tensor:
 
 
 class Algorithm(ABC):
-    """A method: final subclasses give `nets`, `update` and `heads`. `paper` is its citation, `PAPER` its settings per task (globs)."""
+    """A method: final subclasses give `nets`, `update` and `heads`. `paper` is its citation, `PAPER` its settings per task (globs),
+    `PROTOCOL` its coefficients under the benchmark's protocol where the paper's fail there."""
 
     Config: ClassVar[type[Common]] = Common
     PAPER: ClassVar[dict[str, dict[str, Any]]] = {}
+    PROTOCOL: ClassVar[dict[str, dict[str, Any]]] = {}
     paper: ClassVar[str]
 
     def __init__(self, cfg: Common, spec: Spec):

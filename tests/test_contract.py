@@ -371,9 +371,10 @@ TO_COME = {"spread", "tag", "world"}
 
 
 def paper_faults(a) -> list[str]:
-    """What is wrong with an algorithm's table of settings."""
+    """What is wrong with an algorithm's tables of settings."""
     known = {field.name for field in dataclasses.fields(a.Config)}
-    return [f"no field {name}" for values in a.PAPER.values() for name in values if name not in known] + strangers(a.PAPER)
+    fields = [name for table in (a.PAPER, a.PROTOCOL) for values in table.values() for name in values]
+    return [f"no field {name}" for name in fields if name not in known] + strangers(a.PAPER) + strangers(a.PROTOCOL)
 
 
 def strangers(patterns) -> list[str]:
@@ -441,9 +442,13 @@ def test_what_has_come_is_not_to_come():
 
 
 def test_faults_of_paper_settings_are_found():
-    assert paper_faults(SimpleNamespace(Config=Common, PAPER={"xor-*": dict(lr=1.0), "mne-balanced": dict(batch=4)})) == []
-    assert paper_faults(SimpleNamespace(Config=Common, PAPER={"xor-*": dict(alhpa=1.0)})) == ["no field alhpa"]
-    assert "xr-" in paper_faults(SimpleNamespace(Config=Common, PAPER={"xr-*": dict(lr=1.0)}))[0]
+    def faults(paper, protocol):
+        return paper_faults(SimpleNamespace(Config=Common, PAPER=paper, PROTOCOL=protocol))
+
+    assert faults({"xor-*": dict(lr=1.0)}, {"mne-balanced": dict(batch=4)}) == []
+    assert faults({"xor-*": dict(alhpa=1.0)}, {}) == faults({}, {"xor-*": dict(alhpa=1.0)}) == ["no field alhpa"]
+    assert "xr-" in faults({"xr-*": dict(lr=1.0)}, {})[0]
+    assert "xr-" in faults({}, {"xr-*": dict(lr=1.0)})[0]
 
 
 # --- losses
