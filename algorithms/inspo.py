@@ -31,6 +31,8 @@ Choices of this implementation (no published text to deviate from):
  5. alpha and beta are held, then move linearly to `alpha_end` and `beta_end` times their value; target_kl > 0 also tunes alpha by
     dual descent until KL(pi || mu) meets it.
  6. For the first `warmup` of the updates w = 1: policies start as clones of the data (alpha = infinity).
+ 7. Agents act by a running mean of their policies' weights, over the last 1 / `average` updates or so: w is noisy where alpha is small,
+    and a policy that learns goes back and forth between actions that are as good. Nothing that is learned rests on the mean.
 """
 
 import math
@@ -82,6 +84,7 @@ class InSPO(Algorithm):
         hold: float = 0.4  # share of the updates before alpha and beta move
         anneal: float = 0.3  # share of the updates over which they move
         target_kl: float = 0.0  # KL(pi || mu) that alpha is tuned to meet; 0: alpha is not tuned
+        average: float = 1.0  # rate at which the policies that act follow those that learn; 1: they are the same
         warmup: float = 0.1  # share of the updates in which policies clone the data
         weight_max: float = 100.0  # cap of the weights w
         rho_max: float = 100.0  # cap of the ratios rho
@@ -98,12 +101,12 @@ class InSPO(Algorithm):
                 raise UserError("alpha + beta must stay above 0 (after annealing: alpha * alpha_end + beta * beta_end)")
             if not (min(self.gamma, self.warmup, self.hold) >= 0 and max(self.gamma, self.warmup, self.hold) <= 1):
                 raise UserError("gamma, warmup and hold must lie in [0, 1]")
-            if not (0 < self.tau <= 1 and 0 < self.anneal <= 1):
-                raise UserError("tau and anneal must lie in (0, 1]")
+            if not (0 < self.tau <= 1 and 0 < self.anneal <= 1 and 0 < self.average <= 1):
+                raise UserError("tau, anneal and average must lie in (0, 1]")
             if self.samples < 1 or min(self.weight_max, self.rho_max) < 1:
                 raise UserError("samples, weight_max and rho_max must be at least 1")
 
-    SMAC = dict(gamma=0.98, batch=64, tau=0.05, alpha=1.0, alpha_end=0.3, warmup=0.4, samples=1, steps=3000)
+    SMAC = dict(gamma=0.98, batch=64, tau=0.05, alpha=1.0, alpha_end=0.3, warmup=0.4, samples=1, average=0.005, steps=3000)
     ROBOTS = dict(gamma=0.99, tau=0.005, alpha=10.0, warmup=0.1, samples=2)
     PAPER = {  # this project's, as the paper's are not known; gamma = 0 where actions do not change the state
         **dict.fromkeys(("*-random", "*-medium*", "*-expert", "*-mixed"), SMAC),
@@ -233,10 +236,14 @@ class InSPO(Algorithm):
             w = torch.where(done < c.warmup, 1.0, self.weights(self.online(s), b, i, x, alpha, beta))
             s, p = self.descend(s, "pi", self.policy_loss, b, i, w, only=i)
             s = self.follow(s, "q1 q2", only=i)
+            s = self.follow(s, "pi", only=i, tau=(1 / (1 + s.step // self.turns)).clamp(min=c.average))  # choice 7
         kl = mean(b.mask, (x.p * (x.k[..., :-1] + x.log_pi - x.log_mu[..., :-1])).sum(-1)[:, :-1])
         if c.target_kl > 0:
             s, _ = self.descend(s, "alpha", self.temperature_loss, kl)
         return s, dict(loss_behavior=bc, loss_critic=q, loss_policy=p, kl=kl)
+
+    def acting(self, s):
+        return s.params | {"pi": s.target["pi"]}
 
     def heads(self, f, obs, memory):
         return f.pi(obs, memory=memory)

@@ -48,6 +48,7 @@ class Evaluator:
 
         seen = env.reset(list(which) * seeds)
         memory = algorithm.memory(seeds, episodes).to(self.device)
+        params = algorithm.acting(s)
         total, length, over = np.zeros(lanes), np.zeros(lanes, np.int64), np.zeros(lanes, bool)
         won = None
         with torch.no_grad():
@@ -56,7 +57,7 @@ class Evaluator:
                 if sampled:
                     u = np.stack([rng.random(shape).clip(*OPEN) for rng in noise])
                     inputs.append(self.put(u.reshape(lanes, *shape[1:]), episodes))
-                action, memory = act(s.params, *inputs)
+                action, memory = act(params, *inputs)
                 seen, reward, terminated, truncated, info = env.step(action.flatten(0, 1).cpu().numpy())
                 total += np.where(over, 0.0, reward)
                 length += ~over

@@ -190,6 +190,10 @@ class Algorithm(ABC):
 
     # acting ------------------------------------------------------------------------------------------------------------
 
+    def acting(self, s: State) -> dict[str, Tensor]:
+        """The networks' parameters with which the agents act."""
+        return s.params
+
     def memory(self, *lead: int) -> Tensor:
         """The empty memory [*lead, N, H] at an episode's start; H is 0 for feed-forward policies."""
         return torch.zeros(*lead, self.spec.agents, self.cfg.hidden if self.cfg.memory == "gru" else 0)
@@ -272,13 +276,14 @@ class Algorithm(ABC):
             losses.append(value)
         return s, torch.stack(losses).mean(0)
 
-    def follow(self, s: State, names: str, only: Tensor | int | None = None) -> State:
-        """The named networks' targets: theta' <- theta' + tau (theta - theta'), or theta' <- theta at every `period`-th update."""
-        target, tau = dict(s.target), self.cfg.tau
-        if self.cfg.period:
+    def follow(self, s: State, names: str, only: Tensor | int | None = None, tau: Tensor | None = None) -> State:
+        """The named networks' targets: theta' <- theta' + tau (theta - theta'), or theta' <- theta at every `period`-th update. `tau`:
+        another rate than the configuration's."""
+        target = dict(s.target)
+        if tau is None and self.cfg.period:
             tau = ((s.step + 1) % self.cfg.period == 0).to(torch.get_default_dtype())
         for name in names.split():
-            target[name] = keep(only, target[name].lerp(s.params[name], tau), target[name])
+            target[name] = keep(only, target[name].lerp(s.params[name], self.cfg.tau if tau is None else tau), target[name])
         return s._replace(target=target)
 
     def ahead(self, net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

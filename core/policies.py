@@ -61,7 +61,7 @@ def player(text: str, scenario: str) -> Callable[[Seen], np.ndarray] | None:
 
 
 def save(algo: str, task: str, algorithm: Algorithm, seeds: tuple[int, ...], state: State, scale: Scale, path: Path) -> None:
-    params = {name: p.cpu() for name, p in state.params.items()}
+    params = {name: p.cpu() for name, p in algorithm.acting(state).items()}
     about = {"algo": algo, "task": task, "config": dataclasses.asdict(algorithm.cfg), "seeds": list(seeds)}
     keep(about | {"params": params, "scale": [torch.as_tensor(x) for x in scale]}, path)
 

@@ -285,6 +285,25 @@ def test_targets_are_copied_every_period():
         assert torch.equal(after.target["q2"], s.target["q2"])
 
 
+@kinds
+@pytest.mark.parametrize("share", [False, True])
+def test_inspo_acts_by_the_mean_of_its_last_policies(kind, share):
+    """Of all of them so far until there are 1 / average, then by a running one; nothing else changes."""
+    lab, newest = (Lab("inspo", kind, share=share, steps=100, average=average) for average in (0.25, 1.0))
+    s, plain = lab.init(), newest.init()
+    ours = s.params["pi"]
+    for call in range(6 * lab.algorithm.turns):
+        batch, draw = lab.sampler.draw(call)
+        s, _ = lab.algorithm.pack(1)(s, batch, draw)
+        plain, _ = newest.algorithm.pack(1)(plain, batch, draw)
+        moved = (torch.arange(ours.shape[1]) == draw.agent[0])[None, :, None] if not share else True
+        rate = max(1 / (1 + call // lab.algorithm.turns), 0.25)
+        ours = torch.where(torch.as_tensor(moved), ours + rate * (s.params["pi"] - ours), ours)
+        close(lab.algorithm.acting(s)["pi"], ours, 1e-12)
+        assert torch.equal(newest.algorithm.acting(plain)["pi"], plain.params["pi"])
+    close(s.params, plain.params, 0)
+
+
 def test_steps_in_time_are_steps_on_single_rows():
     """The critic after a walk through the window is that of one optimiser step per time step, skipping times without data."""
     one = One("icq", "discrete", stepwise=True)
