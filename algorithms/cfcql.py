@@ -45,6 +45,7 @@ import torch
 from core.errors import UserError
 from core.learner import Algorithm, Valued, mean, returns
 from core.nets import AgentNet, QMixer
+from core.protocol import MUJOCO
 from core.registry import ALGORITHMS
 from core.spaces import LOG_STD, Box, noisy_logsumexp
 
@@ -126,6 +127,9 @@ class CFCQL(Algorithm):
         "2s3z-*": dict(alpha=50.0),
         # 3m is not in their table; 3m-medium: wins 52, 9, 3 % with 1, 5, 50
         "3m-*": dict(alpha=1.0),
+        # nor are these robots; halfcheetah_6x1-medium_replay after 3000 updates: -508, -279, 77 with .5, 5, 50 (random -283), hopper_3x1's:
+        # 142, 201 with 5, 50
+        **{f"{name}*-*": dict(alpha=50.0) for name in MUJOCO if name != "halfcheetah_2x3"},
     }
 
     def nets(self):
