@@ -144,8 +144,12 @@ class Pool:
         self.elsewhere = [(when, cell) for when, cell in self.elsewhere if cell not in due]
         self.waiting += due
         while self.waiting and len(self.running) < self.workers:
-            with blocked():
-                self.running.append(self.worker(self.waiting.pop(0)))
+            try:
+                with blocked():
+                    self.running.append(self.worker(self.waiting[0]))
+            except ConnectionError:  # somebody killed the server a moment ago; another is started at the next try
+                return
+            del self.waiting[0]
 
     def worker(self, cell: Cell) -> Worker:
         load = Counter(worker.device for worker in self.running)

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def work(cell: Cell, device: str, news: Connection, orders: Connection) -> None:
     """The life of a worker: this cell, and those that it is given when it is done. SIGTERM asks it to leave a checkpoint and stop."""
     os.setsid()  # a kill of the group takes its children, and no key of the terminal reaches it
     _die_with_the_runner()
+    _leave_the_server()
     stopping: list[bool] = []
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
@@ -98,6 +100,14 @@ def _die_with_the_runner() -> None:
             os.killpg(0, signal.SIGKILL)
 
         threading.Thread(target=watch, daemon=True).start()
+
+
+def _leave_the_server() -> None:
+    """Close what ties it to the server that it was forked from and to Python's tracker of resources: a method that writes into all that
+    is open would end the one and confuse the other."""
+    for keeper, name in ((forkserver._forkserver, "_forkserver_alive_fd"), (resource_tracker._resource_tracker, "_fd")):
+        os.close(getattr(keeper, name))
+        setattr(keeper, name, None)
 
 
 def _log_to(path: Path) -> None:

@@ -3,7 +3,6 @@ tenth update if there is a file of its name in `armed/`: once if that is empty, 
 
 FAULTY = '''
 import ctypes, os, signal, stat, subprocess, sys, time
-from multiprocessing import resource_tracker
 from pathlib import Path
 
 from algorithms.bc import BC
@@ -41,10 +40,10 @@ def prints():
 
 
 def babbles():
-    """Into every pipe that it finds, but that of Python's resource tracker, which would complain in the middle of the runner's lines."""
+    """Into every pipe that it finds."""
     for fd in range(3, 100):
         try:
-            if stat.S_ISFIFO(os.fstat(fd).st_mode) and fd != resource_tracker._resource_tracker._fd:
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):
                 os.write(fd, b"[[[" + os.urandom(1000) + b"\\\\n")
         except OSError:
             pass

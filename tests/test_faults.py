@@ -136,6 +136,20 @@ def test_cells_that_always_crash_fail_and_are_left_out_until_they_are_asked_for(
     assert "4 finished (8 seeds), 0 running, 0 begun, 0 failed" in project.run("--status", "--out", out).out
 
 
+def test_the_server_that_workers_are_forked_from_is_killed(project, start, arm, untroubled):
+    """What runs goes on, what comes is forked from another."""
+    out = project.fresh()
+    arm(["slows"], "always")
+    running = start("--algo", "slows", "bc", *SMALL, "--workers", "1", "--out", out)
+    running.until(running.workers)
+    (server,) = {processes()[pid][1] for pid in running.workers()}
+    os.kill(server, signal.SIGKILL)
+    ended = running.ended()
+    assert ended.code == 0, ended
+    assert "Traceback" not in ended.err
+    assert rows_of(out) == dict.fromkeys(["slows", "bc"], untroubled)
+
+
 def test_a_stuck_worker_and_its_child_die_with_the_runner(project, start, arm, untroubled):
     """And free the lock: the next runner does not wait for them."""
     out = project.fresh()
