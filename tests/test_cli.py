@@ -161,15 +161,16 @@ def test_dry_run_writes_nothing(project, swept, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_dry_run_builds_no_data_and_knows_what_is_finished_without(tmp_path_factory, tmp_path):
-    project = Project(tmp_path_factory.mktemp("dry"))
-    command = ["--algo", "bc", "--env", "xor-ab", "--seeds", "1", *SMALL, "--out", tmp_path]
+def test_dry_run_builds_no_data_and_knows_what_is_finished_without(project, tmp_path):
+    command = ["--algo", "bc", "--env", "xor-all", "--seeds", "1", *SMALL, "--out", tmp_path]
+    data = project.root / "datasets" / "data" / "xor-all.h5"
+    data.unlink(missing_ok=True)
     assert "1 to do" in project.run(*command, "--dry-run").out
-    assert not (project.root / "datasets" / "data" / "xor-ab.h5").exists()
+    assert not data.exists()
     assert project.run(*command).code == 0
-    shutil.rmtree(project.root / "datasets" / "data")
+    data.unlink()
     assert ", 0 to do" in project.run(*command, "--dry-run").out
-    assert not (project.root / "datasets" / "data").exists()
+    assert not data.exists()
 
 
 def test_help_has_examples(project):

@@ -141,7 +141,7 @@ def test_the_server_that_workers_are_forked_from_is_killed(project, start, arm, 
     out = project.fresh()
     arm(["slows"], "always")
     running = start("--algo", "slows", "bc", *SMALL, "--workers", "1", "--out", out)
-    running.until(running.workers)
+    running.until(lambda: list(out.glob("logs/slows/*.log")))  # it is at work, for some seconds
     (server,) = {processes()[pid][1] for pid in running.workers()}
     os.kill(server, signal.SIGKILL)
     ended = running.ended()
