@@ -280,10 +280,10 @@ class Algorithm(ABC):
         """The named networks' targets: theta' <- theta' + tau (theta - theta'), or theta' <- theta at every `period`-th update. `tau`:
         another rate than the configuration's."""
         target = dict(s.target)
-        if tau is None and self.cfg.period:
-            tau = ((s.step + 1) % self.cfg.period == 0).to(torch.get_default_dtype())
+        if tau is None:
+            tau = ((s.step + 1) % self.cfg.period == 0).to(torch.get_default_dtype()) if self.cfg.period else self.cfg.tau
         for name in names.split():
-            target[name] = keep(only, target[name].lerp(s.params[name], self.cfg.tau if tau is None else tau), target[name])
+            target[name] = keep(only, target[name].lerp(s.params[name], tau), target[name])
         return s._replace(target=target)
 
     def ahead(self, net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

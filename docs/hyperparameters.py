@@ -57,11 +57,11 @@ def section(name: str) -> str:
     parts = [f"## {name}", algorithm.paper + "."]
     if own:
         parts.append(table(("field", "default", "what it is"), [(f"`{f.name}`", value(f.default), remark.get(f.name, "")) for f in own]))
-    for kind, rows in (("PAPER", algorithm.PAPER), ("PROTOCOL", algorithm.PROTOCOL)):
-        if rows:
+    for kind, title in (("PAPER", ""), ("PROTOCOL", "Under the protocol:")):
+        if rows := getattr(algorithm, kind):
             said = "\n".join(f"* {text}" for text in sources(algorithm, kind))
-            parts += ["Under the protocol:"] * (kind == "PROTOCOL") + [said] * bool(said) + [settings(rows)]
-    return "\n\n".join(parts)
+            parts += [title, said, settings(rows)]
+    return "\n\n".join(filter(None, parts))
 
 
 def page() -> str:
