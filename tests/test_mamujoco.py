@@ -220,6 +220,14 @@ def test_a_missing_package_is_one_line(package, monkeypatch):
         MaMujoco("hopper_3x1", 1)
 
 
+def test_making_a_robot_prints_nothing_and_leaves_no_file(tmp_path):
+    code = "from envs.mamujoco import SCENARIOS, robots; robots(SCENARIOS['ant_2x4'], 0, 1)"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    made = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
+    assert not list(tmp_path.iterdir())
+
+
 def test_data_of_another_variant_are_refused(tmp_path):
     d = collect.mamujoco(TASKS["hopper_3x1-random"], 4)
     from datasets.format import save as write

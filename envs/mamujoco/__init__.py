@@ -82,8 +82,10 @@ def backend() -> str:
 def robots(scenario: Scenario, obsk: int, count: int, **more) -> list:
     """That many of gymnasium-robotics' environments. UserError: a package is missing, or the robot cannot be divided so."""
     try:
+        import farama_notifications
         import mujoco
 
+        farama_notifications.notifications.pop("gymnasium_robotics", None)  # or every process would print a line about other robots
         mujoco.set_mju_user_warning(lambda message: None)  # or it would write MUJOCO_LOG.TXT wherever the user is
         from gymnasium_robotics import mamujoco_v1
     except ModuleNotFoundError as e:
