@@ -268,6 +268,8 @@ def report(ended: Outcome, before: dict[Cell, str], todo: list[Cell], args: argp
         print(f"{len(ended.failed)} of {len(todo)} cells failed; the same command with --retry-failed tries them again", file=sys.stderr)
     if ended.left:
         print(f"{len(ended.left)} of {len(todo)} cells are left; the same command goes on with them", file=sys.stderr)
+    if done := len(todo) - len(ended.failed) - len(ended.left):
+        print(f"{done} cells finished in {args.out}; for their tables: python -m plots.tables --out {args.out}")
     if args.draft:
         from plots import tables  # here, because this takes a second and more
 

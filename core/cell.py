@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -118,6 +119,13 @@ class Cell:
         finally:
             lock.release()
         return True
+
+    def result(self) -> tuple[float, float]:
+        """Of a finished cell: mean return of the greedy policies at the end, and seconds. OSError, UserError: no such file, damaged."""
+        seconds = described(self.path.with_suffix(".json"))["wall_seconds"]
+        with self.path.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if (row["metric"], row["step"]) == ("return", str(self.config.steps))]
+        return statistics.fmean(float(row["value"]) for row in rows), seconds
 
     def fail(self, reason: str, again: bool) -> None:
         """Note that it failed; `again`: the same command is to try it again. Where the disk refuses, only the caller tells."""

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from core.cell import Cell, described, noted
+from core.cell import Cell, noted
 from core.errors import UserError
 from core.folder import reached
 from core.pace import Pace
 from core.registry import ALGORITHMS, TASKS
-from core.sweep import Limits, Outcome, sweep
+from core.sweep import Limits, Outcome, came_to, sweep
 from core.view import Line, Standing, View
 
 ROOT = Path(__file__).parents[1]
@@ -116,8 +116,7 @@ def watch(jobs: dict[Cell, str], arrays: list[str], limits: Limits, pace: Pace, 
             why = (noted(cell.note) or {}).get("reason", "")
             if cell.path.exists():
                 done += 1
-                pace.learn(cell, described(cell.path.with_suffix(".json"))["wall_seconds"])
-                view.say(f"done   {done + len(failed)}/{len(jobs)} {cell}")
+                view.say(f"done   {done + len(failed)}/{len(jobs)} {cell}{came_to(cell, pace)}")
             elif why or now - gone.get(job, now) > LOST:
                 failed[cell] = why or f"job {job} ended without a word (logs/slurm/{job}_0_log.out)"
                 view.say(f"FAILED {done + len(failed)}/{len(jobs)} {cell}")

@@ -16,7 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
-from core.cell import Cell, described
+from core.cell import Cell
 from core.errors import UserError
 from core.pace import Pace, spoken
 from core.view import Line, Standing, View
@@ -234,9 +234,7 @@ class Pool:
 
     def finish(self, cell: Cell) -> None:
         self.done += 1
-        with suppress(UserError, OSError):  # another sweep finished it, with other seeds
-            self.pace.learn(cell, described(cell.path.with_suffix(".json"))["wall_seconds"])
-        self.view.say(f"done   {self.done + len(self.failed)}/{len(self.cells)} {cell}")
+        self.view.say(f"done   {self.done + len(self.failed)}/{len(self.cells)} {cell}{came_to(cell, self.pace)}")
 
     def fail(self, cell: Cell, why: str, again: bool) -> None:
         self.failed[cell] = why
@@ -278,6 +276,16 @@ def sweep(cells: Sequence[Cell], workers: int, devices: Sequence[str], limits: L
             return Pool(cells, workers, devices, limits, pace, view).run()
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def came_to(cell: Cell, pace: Pace) -> str:
+    """What became of a cell that is done, to be said; `pace` learns from it."""
+    try:
+        score, seconds = cell.result()
+    except (UserError, OSError):  # another sweep finished it, with other seeds
+        return ""
+    pace.learn(cell, seconds)
+    return f": return {score:.3g}, {spoken(seconds)}"
 
 
 @contextmanager

@@ -39,8 +39,9 @@ class Standing(NamedTuple):
             f"{'█' * round(24 * share):░<24} {share:4.0%}, {spoken(elapsed)}{speed}{rest}",
         ]
         for line in self.running[:SHOWN]:
+            at = f"update {line.step} of {line.cell.config.steps}" if line.step else "getting ready"  # most of it is compiling
             score = "" if line.score is None else f", return {line.score:.3g}"
-            lines.append(f"  {line.cell}: update {line.step} of {line.cell.config.steps}{score}, {spoken(line.seconds)}")
+            lines.append(f"  {line.cell}: {at}{score}, {spoken(line.seconds)}")
         if len(self.running) > SHOWN:
             lines.append(f"  and {len(self.running) - SHOWN} more")
         return "\n".join(lines)

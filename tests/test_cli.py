@@ -36,7 +36,8 @@ def swept(project) -> Path:
     done = subprocess.run(command, cwd=project.root, capture_output=True, text=True)
     assert done.returncode == 0, done
     assert "6 cells asked for, 0 finished" in done.stdout
-    assert len([line for line in done.stderr.splitlines() if line.startswith("done  ")]) == 6
+    assert len([line for line in done.stderr.splitlines() if line.startswith("done  ") and ": return " in line]) == 6
+    assert f"6 cells finished in {out}; for their tables: python -m plots.tables --out {out}" in done.stdout
     return out
 
 

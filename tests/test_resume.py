@@ -115,7 +115,7 @@ def test_a_worker_that_dies_takes_its_own_cell_with_it(start, project):
     assert ended.code == 1
     lines = ended.err.splitlines()
     assert [line for line in lines if line.startswith("FAILED bc on bridge-optimal") and "SIGKILL" in line]
-    assert "done   2/2 bc on xor-ab, seeds 0-1, batch=8, steps=404" in lines
+    assert [line for line in lines if line.startswith("done   2/2 bc on xor-ab, seeds 0-1, batch=8, steps=404: return ")]
     assert "1 of 2 cells failed; the same command with --retry-failed tries them again" in lines
     assert [name.partition("-")[0] for name in results(out)] == ["runs/bc/xor"]
 
