@@ -14,7 +14,7 @@ from core.evaluate import Evaluator
 from core.files import Damaged, keep, kept
 from core.learner import Algorithm
 from core.types import State, Task
-from datasets.format import Dataset
+from datasets.dataset import Dataset
 from datasets.scale import Scale, standardised
 from datasets.windows import Sampler
 

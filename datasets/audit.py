@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from core.types import Task
-from datasets.format import Dataset
+from datasets.dataset import Dataset
 
 SAMPLE = 64  # episodes that are played again
 DETERMINISTIC, SEEDED = ("xor", "mne", "bridge"), ("smac", "mamujoco")

@@ -13,7 +13,8 @@ import numpy as np
 
 from core.spaces import Discrete
 from core.types import Spec
-from datasets.format import card, join, load, writer
+from datasets.dataset import card, join
+from datasets.format import load, writer
 from datasets.layouts._known import unregistered
 
 GIGABYTE = 10**9

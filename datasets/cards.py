@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from core.files import whole, writing
 from core.types import Task
-from datasets.format import Dataset, load, statistics
+from datasets.dataset import Dataset, statistics
+from datasets.format import load
 from datasets.store import fetch
 from plots import style
 from plots.tables import MISSING, number

@@ -26,7 +26,7 @@ from core.types import Task
 from datasets.behaviour import SHIPPED, actor
 from datasets.behaviour.play import Episodes, play
 from datasets.behaviour.policy import Policy, load, uniform
-from datasets.format import PROVENANCE, Dataset, card
+from datasets.dataset import PROVENANCE, Dataset, card
 from envs.mamujoco import MaMujoco
 from envs.smac.maps import find
 from envs.smac.vector import Smac

@@ -10,7 +10,9 @@ from tqdm import tqdm
 from core.errors import UserError
 from core.registry import TASKS, suggest
 from core.types import Task
-from datasets.format import PROVENANCE, Dataset, card, grouped, join, joined, problems, writer
+from datasets.checks import problems
+from datasets.dataset import PROVENANCE, Dataset, card, join, joined
+from datasets.format import grouped, writer
 from datasets.layouts import LAYOUTS, Recording
 from datasets.layouts._arrays import reading, sha256
 from datasets.layouts._known import KNOWN, hint, known, unregistered

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from core.types import Task
-from datasets.format import Dataset, pack
+from datasets.dataset import Dataset, pack
 
 SUPPORTS = {  # joint actions of XOR; A is 0, B is 1
     "ab": [(0, 1)],

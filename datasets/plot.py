@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from core.errors import UserError
 from core.files import whole
 from datasets.cards import COLOURS
-from datasets.format import Dataset
+from datasets.dataset import Dataset
 from plots import style
 from plots.tables import number
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.format import Dataset
+from datasets.dataset import Dataset
 
 LARGEST = 10.0  # a feature that the data hold almost never must not drown the others
 

@@ -12,7 +12,8 @@ from core.errors import UserError
 from core.files import whole, writing
 from core.types import Task
 from datasets.behaviour import shipped
-from datasets.format import Dataset, content_sha256, peek, save, statistics
+from datasets.dataset import Dataset, content_sha256, statistics
+from datasets.format import peek, save
 from datasets.generate import BUILDERS
 
 DATA = Path(__file__).parent / "data"

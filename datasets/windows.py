@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from core.types import Batch, Draw, Spec
-from datasets.format import Dataset
+from datasets.dataset import Dataset
 
 OPEN = (1e-6, 1 - 1e-6)  # uniforms stay inside (0, 1), also when rounded to float32
 

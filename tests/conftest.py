@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from tests.project import alive, stop, until
+
 
 @pytest.fixture
 def double():
@@ -13,3 +15,19 @@ def double():
     yield
     torch.set_default_dtype(dtype)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def start(project):
+    """Commands in the background of the file's `project`, ended with the test, their workers too."""
+    begun = []
+
+    def begin(*argv):
+        begun.append(project.start(*argv))
+        return begun[-1]
+
+    yield begin
+    for running in begun:
+        pids = running.workers()
+        stop(running)
+        until(lambda pids=pids: not any(map(alive, pids)))

@@ -182,6 +182,10 @@ def processes() -> dict[int, tuple[str, int, int]]:
     return found
 
 
+def alive(pid: int) -> bool:
+    return processes().get(pid, ("Z",))[0] != "Z"
+
+
 def trained(out: Path) -> list[str]:
     """What was trained into a results folder: "algorithm task seeds" of every start, sorted."""
     path = out / "trained"

@@ -14,7 +14,8 @@ from core.spaces import Discrete
 from core.types import Spec, Task
 from datasets import cards, collect
 from datasets.behaviour.policy import Net, Policy, act, load, save, shapes
-from datasets.format import Dataset, content_sha256, problems
+from datasets.checks import problems
+from datasets.dataset import Dataset, content_sha256
 from envs.smac.maps import find
 from envs.smac.vector import Smac
 

@@ -13,7 +13,8 @@ from core.spaces import Box
 from core.types import Spec, Task
 from datasets.__main__ import main
 from datasets.convert import read
-from datasets.format import content_sha256, load, save, violations
+from datasets.dataset import content_sha256
+from datasets.format import load, save, violations
 from datasets.generate import play
 from datasets.layouts.pymarl import KEYS
 from envs.bridge import Bridge

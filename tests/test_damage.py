@@ -18,8 +18,10 @@ from core.errors import UserError
 from core.registry import TASKS
 from core.spaces import Box, Discrete
 from datasets.__main__ import main
+from datasets.checks import problems
 from datasets.convert import read
-from datasets.format import PATHS, RETURN, SEAL, _seal, load, parts, problems, save, sealed, violations
+from datasets.dataset import PATHS, RETURN
+from datasets.format import SEAL, _seal, load, parts, save, sealed, violations
 from datasets.layouts import LAYOUTS
 from datasets.windows import Sampler
 from tests import test_convert, test_layouts

@@ -20,7 +20,9 @@ from core.spaces import Box, Discrete
 from core.types import Spec, Task
 from datasets import fetch, state, store
 from datasets.__main__ import main
-from datasets.format import PATHS, RETURN, Dataset, content_sha256, load, pack, problems, save, statistics, violations
+from datasets.checks import problems
+from datasets.dataset import PATHS, RETURN, Dataset, content_sha256, pack, statistics
+from datasets.format import load, save, violations
 from datasets.generate import BUILDERS
 from datasets.store import POLICIES, build, manifest
 

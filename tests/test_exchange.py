@@ -21,7 +21,8 @@ from datasets import store
 from datasets.__main__ import main
 from datasets.audit import audit
 from datasets.convert import convert, read
-from datasets.format import PATHS, Dataset, content_sha256, joined, load, parts, save
+from datasets.dataset import PATHS, Dataset, content_sha256, joined
+from datasets.format import load, parts, save
 from datasets.layouts import LAYOUTS
 from datasets.store import build
 from tests.test_data import episodes, same, toy

@@ -16,7 +16,7 @@ from core.cell import plan
 from core.registry import ALGORITHMS, TASKS
 from core.trainer import Stopped
 from tests.faults import CLOCK, FAULTY
-from tests.project import Project, leftovers, processes, results, stop, until
+from tests.project import Project, leftovers, processes, results, until
 
 if not Path("/proc/self/stat").exists():
     pytest.skip("processes are looked up in /proc", allow_module_level=True)
@@ -30,22 +30,6 @@ ROOTED = os.geteuid() == 0 and shutil.which("mount") is not None
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Project:
     return Project(tmp_path_factory.mktemp("faults"), {"algorithms/faulty.py": FAULTY, "core/trainer.py": CLOCK})
-
-
-@pytest.fixture
-def start(project):
-    """Commands in the background, ended with the test."""
-    begun = []
-
-    def begin(*argv):
-        begun.append(project.start(*argv))
-        return begun[-1]
-
-    yield begin
-    for running in begun:
-        pids = running.workers()
-        stop(running)
-        until(lambda pids=pids: not any(map(alive, pids)))
 
 
 @pytest.fixture
@@ -70,10 +54,6 @@ def untroubled(project) -> bytes:
     assert ended.code == 0, ended
     (rows,) = results(out).values()
     return rows
-
-
-def alive(pid: int) -> bool:
-    return processes().get(pid, ("Z",))[0] != "Z"
 
 
 def groups(pids: list[int]) -> set[int]:

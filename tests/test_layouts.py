@@ -14,8 +14,10 @@ from core.registry import TASKS
 from core.spaces import Box, Discrete
 from core.types import Spec
 from datasets.__main__ import main
+from datasets.checks import problems
 from datasets.convert import convert, read
-from datasets.format import Dataset, load, problems, violations
+from datasets.dataset import Dataset
+from datasets.format import load, violations
 from datasets.layouts import LAYOUTS
 from datasets.layouts._known import known, unregistered
 

@@ -19,7 +19,8 @@ from datasets.behaviour import __main__ as shipping
 from datasets.behaviour import actor, masac, training
 from datasets.behaviour.play import play
 from datasets.behaviour.policy import Net, Policy, save
-from datasets.format import content_sha256, problems, statistics
+from datasets.checks import problems
+from datasets.dataset import content_sha256, statistics
 from datasets.format import load as read
 from envs import mamujoco
 from envs.mamujoco import FEW, SCENARIOS, MaMujoco, Workers, split

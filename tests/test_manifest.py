@@ -10,7 +10,7 @@ import pytest
 from core.registry import TASKS
 from datasets import collect, store
 from datasets.behaviour import SHIPPED, shipped
-from datasets.format import content_sha256
+from datasets.dataset import content_sha256
 from envs import mamujoco
 from envs.smac.maps import MAPS
 

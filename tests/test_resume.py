@@ -11,7 +11,7 @@ import torch
 
 from core.trainer import Run
 from core.types import State
-from tests.project import Project, leftovers, project_in, results, stop, trained, until
+from tests.project import Project, leftovers, project_in, results, trained, until
 
 if not Path("/proc/self/stat").exists():
     pytest.skip("processes are looked up in /proc", allow_module_level=True)
@@ -25,20 +25,6 @@ BC, INSPO = ["--algo", "bc", *SMALL, "steps=404"], ["--algo", "inspo", *SMALL, "
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Project:
     return project_in(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
-def start(project):
-    """Commands in the background, ended with the test."""
-    begun = []
-
-    def begin(*argv):
-        begun.append(project.start(*argv))
-        return begun[-1]
-
-    yield begin
-    for running in begun:
-        stop(running)
 
 
 def checkpoints(out: Path) -> set[tuple[str, int]]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.utils._pytree import tree_map
 
 from core.types import Task
-from datasets.format import Dataset, pack
+from datasets.dataset import Dataset, pack
 from datasets.windows import OPEN, Sampler
 from tests.toy import LENGTHS, SPACES, close, episodes, same, toy
 

@@ -10,7 +10,7 @@ from core.learner import Algorithm, Common
 from core.registry import ALGORITHMS
 from core.spaces import Box, Discrete
 from core.types import Batch, Draw, Spec, State, Task
-from datasets.format import Dataset, pack
+from datasets.dataset import Dataset, pack
 from datasets.windows import Sampler
 
 SPACES = {"discrete": Discrete(3), "continuous": Box(2)}

@@ -14,7 +14,7 @@ import numpy as np
 from core.errors import UserError
 from core.registry import Registry
 from core.types import Spec, Task
-from datasets.format import Dataset, join
+from datasets.dataset import Dataset, join
 
 LAYOUTS = Registry("layout", "datasets.layouts")
 
@@ -42,7 +42,7 @@ class Recording:
     clipped: int = 0
 
     def episodes(self, task: Task, lengths: np.ndarray, *, actions: np.ndarray, **fields: np.ndarray) -> Dataset:
-        """`datasets.format.join`, with continuous actions clipped to the box, as MuJoCo does with what it is told."""
+        """`datasets.dataset.join`, with continuous actions clipped to the box, as MuJoCo does with what it is told."""
         if task.spec.space.kind == "continuous":
             with np.errstate(invalid="ignore"):
                 self.clipped += int((np.abs(actions) > 1).sum())

@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 
 from core.errors import UserError
-from datasets.format import DAMAGE, DEFLATE_RATIO, line
+from datasets.checks import line
+from datasets.format import DAMAGE, DEFLATE_RATIO
 
 NUMBERS = "biuf"
 KINDS = {"b": "bool", "i": "int", "u": "unsigned int", "f": "float"}

@@ -8,7 +8,8 @@ import numpy as np
 
 from core.errors import UserError
 from core.files import whole
-from datasets.format import CHUNK, Blind, Dataset, parts, peek
+from datasets.dataset import Dataset
+from datasets.format import CHUNK, Blind, parts, peek
 
 HELD = {  # what these layouts have no place for: is there anything to lose?
     "won": lambda d: (d.won != -1).any(),

@@ -27,7 +27,7 @@ import numpy as np
 from core.errors import UserError
 from core.spaces import Box, Discrete
 from core.types import Spec, Task
-from datasets.format import PART, Dataset
+from datasets.dataset import PART, Dataset
 from datasets.layouts import LAYOUTS, Layout, Recording, refuse, span, stops, with_last, word
 from datasets.layouts._arrays import arrays, need, reading, shaped
 

@@ -29,7 +29,7 @@ import torch
 from core.errors import UserError
 from core.spaces import Discrete
 from core.types import Spec, Task
-from datasets.format import Dataset
+from datasets.dataset import Dataset
 from datasets.layouts import LAYOUTS, Layout, Recording, with_last, word
 from datasets.layouts._known import MAPPO_OBS
 from envs.smac.maps import MAPS

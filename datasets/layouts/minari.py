@@ -32,7 +32,8 @@ from core.errors import UserError
 from core.files import writing
 from core.spaces import Box, Discrete
 from core.types import Spec, Task
-from datasets.format import Blind, Dataset, joined, parts, peek
+from datasets.dataset import Dataset, joined
+from datasets.format import Blind, parts, peek
 from datasets.layouts import LAYOUTS, Layout, Recording, word
 from datasets.layouts._arrays import reading, stored
 

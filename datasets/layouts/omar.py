@@ -31,7 +31,7 @@ import numpy as np
 from core.errors import UserError
 from core.spaces import Box
 from core.types import Spec, Task
-from datasets.format import Dataset
+from datasets.dataset import Dataset
 from datasets.layouts import LAYOUTS, Layout, Recording, refuse, with_last, word
 from datasets.layouts._arrays import arrays, need, reading, shaped
 from datasets.layouts._known import KNOWN

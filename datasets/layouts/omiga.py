@@ -29,7 +29,7 @@ import numpy as np
 from core.errors import UserError
 from core.spaces import Box
 from core.types import Spec, Task
-from datasets.format import PART, Dataset
+from datasets.dataset import PART, Dataset
 from datasets.layouts import LAYOUTS, Layout, Recording, refuse, stops, word
 from datasets.layouts._arrays import arrays, need, reading, shaped
 from datasets.layouts._known import KNOWN, known

@@ -37,7 +37,7 @@ from core.errors import UserError
 from core.registry import TASKS
 from core.spaces import Discrete
 from core.types import Spec, Task
-from datasets.format import Dataset, pack
+from datasets.dataset import Dataset, pack
 from datasets.layouts import LAYOUTS, Layout, Recording, refuse, word
 from datasets.layouts._arrays import arrays, need, reading, shaped
 from datasets.layouts._write import export

@@ -29,7 +29,8 @@ import numpy as np
 from core.errors import UserError
 from core.spaces import Box, Discrete
 from core.types import Spec, Task
-from datasets.format import DEFLATE_RATIO, PART, Dataset
+from datasets.dataset import PART, Dataset
+from datasets.format import DEFLATE_RATIO
 from datasets.layouts import LAYOUTS, Layout, Recording, span, stops, with_last, word
 from datasets.layouts._arrays import need, reading, shaped
 

@@ -1,0 +1,230 @@
+"""A dataset in memory: episodes end to end, what their card says, their statistics, and the hash of their content."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from core.errors import UserError
+from core.types import Task
+
+FORMAT, VERSION = "offline-marl", 1
+PART = 16 << 20  # bytes that are read, written or hashed at a time where a file may be larger than memory
+
+PATHS = {
+    "obs": "obs/obs",
+    "state": "obs/state",
+    "legal": "obs/legal",
+    "actions": "steps/actions",
+    "rewards": "steps/rewards",
+    "terminated": "steps/terminated",
+    "truncated": "steps/truncated",
+    "behaviour_logp": "steps/behaviour_logp",
+    "offset": "episodes/offset",
+    "won": "episodes/won",
+    "seed": "episodes/seed",
+}
+RETURN = "episodes/return"
+CARD = {  # what the task says about the data
+    "format": str,
+    "format_version": int,
+    "task": str,
+    "family": str,
+    "quality": str,
+    "backend": str,
+    "action_kind": str,
+    "agents": int,
+    "obs": int,
+    "state": int,
+    "actions": int,
+    "limit": int,
+    "per_step": bool,
+    "reference_random": float,
+    "reference_best": float,
+}
+PROVENANCE = {"source": str, "source_sha256": str, "behaviour": str, "notes": str}  # "" where there is nothing to say
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """E episodes, T steps, N agents, end to end. Observation rows of episode e: offset[e] + e up to and with offset[e + 1] + e."""
+
+    obs: np.ndarray  # [T+E, N, O] float32
+    state: np.ndarray  # [T+E, S] float32
+    legal: np.ndarray  # [T+E, N, A] bool; Box: [T+E, N, 1], all true, not stored
+    actions: np.ndarray  # [T, N] int8 (int16 from 128 actions on), or [T, N, D] float32 in [-1, 1]
+    rewards: np.ndarray  # [T] float32, of the team
+    terminated: np.ndarray  # [T] bool, the game was over after this step
+    truncated: np.ndarray  # [T] bool, the recording stopped although the game went on (time limit)
+    behaviour_logp: np.ndarray  # [T, N] float32, log-probability of each action under the policy that played; unknown: [T, 0]
+    offset: np.ndarray  # [E+1] int64, first step of each episode, then T
+    won: np.ndarray  # [E] int8, 1 or 0; -1 where winning has no meaning
+    seed: np.ndarray  # [E] int64, what the environment was reset with; -1 where unknown
+    meta: dict[str, Any]  # CARD and PROVENANCE; of a file also the statistics and `content_sha256`
+
+    @property
+    def episodes(self) -> int:
+        return len(self.offset) - 1
+
+    @property
+    def steps(self) -> int:
+        return len(self.rewards)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Steps of each episode [E] int64."""
+        return np.diff(self.offset)
+
+    @cached_property
+    def returns(self) -> np.ndarray:
+        """Sum of the rewards of each episode [E] float64, correctly rounded: the same on every machine."""
+        rewards, bounds = self.rewards.tolist(), self.offset.tolist()
+        return np.array([math.fsum(rewards[a:b]) for a, b in pairwise(bounds)])
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Returns in the task's unit [E]: where it counts per step, the mean reward."""
+        return self.returns / self.lengths if self.meta["per_step"] else self.returns
+
+
+def pack(
+    task: Task,
+    lengths: np.ndarray,  # [E] int
+    obs: np.ndarray,  # [E, L+1, N, O]
+    state: np.ndarray,  # [E, L+1, S]
+    legal: np.ndarray,  # [E, L+1, N, A]
+    actions: np.ndarray,  # [E, L, N] or [E, L, N, D]
+    rewards: np.ndarray,  # [E, L]
+    terminated: np.ndarray,  # [E] bool; an episode that did not terminate was truncated
+    won: np.ndarray,  # [E]
+    seed: np.ndarray,  # [E]
+    **provenance: str,
+) -> Dataset:
+    """Padded episodes -> Dataset. What lies behind an episode's end is dropped. Actions out of range raise UserError."""
+    step, row = (np.arange(x.shape[1]) < lengths[:, None] + more for x, more in ((actions, 0), (obs, 1)))
+    return join(
+        task,
+        lengths,
+        obs=obs[row],
+        state=state[row],
+        legal=legal[row],
+        actions=actions[step],
+        rewards=rewards[step],
+        terminated=terminated,
+        won=won,
+        seed=seed,
+        **provenance,
+    )
+
+
+def join(
+    task: Task,
+    lengths: np.ndarray,  # [E] int
+    *,
+    obs: np.ndarray,  # [T+E, N, O]
+    state: np.ndarray,  # [T+E, S]
+    legal: np.ndarray | None = None,  # [T+E, N, A]; None: everything
+    actions: np.ndarray,  # [T, N] or [T, N, D]
+    rewards: np.ndarray,  # [T]
+    terminated: np.ndarray,  # [E] bool; an episode that did not terminate was truncated
+    won: np.ndarray | int = -1,  # [E]
+    seed: np.ndarray | int = -1,  # [E]
+    behaviour_logp: np.ndarray | None = None,  # [T, N]; None: unknown
+    **provenance: str,
+) -> Dataset:
+    """Episodes end to end -> Dataset, in the types of the format. Actions out of range raise UserError."""
+    space, count, steps = task.spec.space, len(lengths), int(lengths.sum())
+    if space.kind == "discrete" and actions.size and (actions.min() < 0 or actions.max() >= space.width):
+        raise UserError(f"actions {actions.min()} .. {actions.max()} in the data; {task.name} has actions 0 .. {space.width - 1}")
+    with np.errstate(over="ignore"):  # what no float32 can hold becomes infinite, and `problems` says where
+        obs, state, rewards = (np.ascontiguousarray(x, "<f4") for x in (obs, state, rewards))
+    ends = np.zeros((2, steps), bool)
+    ends[:, np.cumsum(lengths) - 1] = terminated, ~terminated
+    everything = np.broadcast_to(True, (steps + count, task.spec.agents, space.legal))
+    return Dataset(
+        obs=obs,
+        state=state,
+        legal=everything if legal is None else legal.astype(bool),
+        actions=actions.astype(action_dtype(space.kind, space.width)),
+        rewards=rewards,
+        terminated=ends[0],
+        truncated=ends[1],
+        behaviour_logp=np.zeros((steps, 0), "<f4") if behaviour_logp is None else behaviour_logp.astype("<f4"),
+        offset=np.concatenate([[0], np.cumsum(lengths)]).astype("<i8"),
+        won=np.broadcast_to(won, count).astype("i1"),
+        seed=np.broadcast_to(seed, count).astype("<i8"),
+        meta=card(task) | {key: provenance.get(key, "") for key in PROVENANCE},
+    )
+
+
+def joined(some: list[Dataset]) -> Dataset:
+    """The episodes of all of them, with the `meta` of the first. There is at least one."""
+    starts = np.cumsum([0, *(d.steps for d in some)])
+    arrays = {name: np.concatenate([getattr(d, name) for d in some]) for name in PATHS if name != "offset"}
+    offset = np.concatenate([[0], *(d.offset[1:] + start for d, start in zip(some, starts))]).astype("<i8")
+    return Dataset(**arrays, offset=offset, meta=dict(some[0].meta))
+
+
+def card(task: Task) -> dict[str, Any]:
+    """The part of `meta` that follows from the task."""
+    spec = task.spec
+    return {
+        "format": FORMAT,
+        "format_version": VERSION,
+        "task": task.name,
+        "family": task.family,
+        "quality": task.quality,
+        "backend": task.backend,
+        "action_kind": spec.space.kind,
+        "agents": spec.agents,
+        "obs": spec.obs,
+        "state": spec.state,
+        "actions": spec.space.width,
+        "limit": spec.limit,
+        "per_step": task.per_step,
+        "reference_random": float(task.reference[0]),
+        "reference_best": float(task.reference[1]),
+    }
+
+
+def statistics(d: Dataset) -> dict[str, Any]:
+    """The part of `meta` that follows from the arrays. `return_*` in the task's unit, `sum_*` of the plain sums of rewards."""
+    return statistics_of(d.returns, d.lengths, d.won, d.meta["per_step"])
+
+
+def statistics_of(returns: np.ndarray, lengths: np.ndarray, won: np.ndarray, per_step: bool) -> dict[str, Any]:
+    won = won[won >= 0]
+    out = {"episodes": len(lengths), "steps": int(lengths.sum()), "win_rate": float(won.mean()) if len(won) else -1.0}
+    for name, x in (("return", returns / lengths if per_step else returns), ("sum", returns), ("length", lengths)):
+        out |= {f"{name}_{f}": float(getattr(x, f)()) for f in ("mean", "std", "min", "max")}
+    return out
+
+
+def content_sha256(d: Dataset) -> str:
+    """Of the task's name and every array's (path, dtype, shape, bytes), sorted. Chunks, compression and the rest of `meta` do not count."""
+    return digest_of(d.meta["task"], arrays_of(d))
+
+
+def digest_of(task: str, arrays: dict[str, Any]) -> str:
+    """`arrays`: path -> what has a dtype, a shape and slices of rows."""
+    h = hashlib.sha256(f"{task}\n".encode())
+    for path, x in sorted(arrays.items()):
+        h.update(f"{path} {x.dtype.str} {tuple(x.shape)}\n".encode())
+        step = max(1, PART // max(1, x[:1].nbytes))
+        for i in range(0, len(x), step):
+            h.update(np.ascontiguousarray(x[i : i + step]).data.cast("B") if x.size else b"")
+    return h.hexdigest()
+
+
+def arrays_of(d: Dataset) -> dict[str, np.ndarray]:
+    """What is stored: path -> array."""
+    neutral = {"legal": d.meta["action_kind"] == "continuous", "behaviour_logp": d.behaviour_logp.shape[1] == 0}
+    return {PATHS[name]: getattr(d, name) for name in PATHS if not neutral.get(name)} | {RETURN: d.returns.astype("<f4")}
+
+
+def action_dtype(kind: str, width: int) -> str:
+    return "<f4" if kind == "continuous" else "|i1" if width <= 127 else "<i2"
