@@ -1,5 +1,7 @@
 """Figures that compare methods over all tasks of a suite."""
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,6 +14,7 @@ from plots.tables import ablated
 
 LEVELS = 101  # points of a profile
 LOWEST = -50.0  # below which a profile is not drawn
+LABEL = 24  # letters in a line of a variant's name
 QUALITIES = ("random", "medium_replay", "medium", "mixed", "medium_expert", "expert")
 
 
@@ -127,7 +130,9 @@ def ablation(frame: pd.DataFrame, metric: str, algo: str) -> Figure:
     columns = min(len(tasks), 3)
     lines = -(-len(tasks) // columns)
     width = style.WIDE if columns > 1 else style.NARROW
-    figure = Figure(figsize=(width, (0.19 * len(variants) + 0.35) * lines + 0.25), layout="constrained")
+    names = [textwrap.fill(variant, LABEL) or style.algorithm(algo)[0] for variant in variants]
+    height = 0.19 * len(variants) * (1 + max(name.count("\n") for name in names) / 2)
+    figure = Figure(figsize=(width, (height + 0.35) * lines + 0.25), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
     _, colour, _ = style.algorithm(algo)
     for panel, task in zip(panels, tasks):
@@ -141,7 +146,7 @@ def ablation(frame: pd.DataFrame, metric: str, algo: str) -> Figure:
             panel.plot([low, high], [place, place], color="0.15", linewidth=0.9, solid_capstyle="butt")
         panel.axvline(0, color="0.3", linewidth=0.6)
         panel.set_title(style.title(task), pad=3)
-        panel.set_yticks(range(len(variants)), [variant or style.algorithm(algo)[0] for variant in variants])
+        panel.set_yticks(range(len(variants)), names)
         panel.set_ylim(-0.6, len(variants) - 0.4)
         panel.set_xlim(min(0, panel.dataLim.x0) - 2, max(100, panel.dataLim.x1) + 2)
         panel.tick_params(axis="y", length=0, labelsize=6)
