@@ -10,15 +10,15 @@ Deviations: none (there is no reference implementation to follow).
 
 from core.learner import Algorithm, mean
 from core.nets import AgentNet
+from core.protocol import MUJOCO, SMAC
 from core.registry import ALGORITHMS
 
 
 @ALGORITHMS.register("bc")
 class BC(Algorithm):
     paper = "Behaviour cloning (Pomerleau 1991)"
-    SMAC = dict(batch=64, steps=3000)
     PAPER = {  # rows per update as InSPO, and updates until nothing changes any more
-        **dict.fromkeys(("*-random", "*-medium*", "*-expert", "*-mixed"), SMAC),
+        **{glob: dict(batch=64, steps=3000) for glob in (*SMAC, *MUJOCO)},
         "*3m-*": dict(batch=128),
         "xor-*": dict(batch=64, steps=500),
         "mne*": dict(steps=800),

@@ -129,7 +129,7 @@ class CFCQL(Algorithm):
         "3m-*": dict(alpha=1.0),
         # nor are these robots; halfcheetah_6x1-medium_replay after 3000 updates: -508, -279, 77 with .5, 5, 50 (random -283), hopper_3x1's:
         # 142, 201 with 5, 50
-        **{f"{name}*-*": dict(alpha=50.0) for name in MUJOCO if name != "halfcheetah_2x3"},
+        **{glob: dict(alpha=50.0) for glob in MUJOCO if glob != "halfcheetah_2x3*-*"},
     }
 
     def nets(self):

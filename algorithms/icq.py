@@ -107,7 +107,7 @@ class ICQ(Algorithm):
     PROTOCOL = {
         # this project's: rewards are not scaled to 20 an episode there, and beta = .1 loses to random play (halfcheetah_6x1 and
         # hopper_3x1-medium_replay after 3000 updates: -536 and 38; beta = 10: 1000 and 885)
-        **{f"{name}*-*": dict(beta=10.0) for name in MUJOCO},
+        **{glob: dict(beta=10.0) for glob in MUJOCO},
     }
 
     def nets(self):

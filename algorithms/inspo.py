@@ -45,6 +45,7 @@ from torch import Tensor, nn
 from core.errors import UserError
 from core.learner import Algorithm, Common, mean, resampled
 from core.nets import AgentNet, Conditional, Critic, at, others
+from core.protocol import MUJOCO, SMAC
 from core.registry import ALGORITHMS
 
 
@@ -106,12 +107,13 @@ class InSPO(Algorithm):
             if self.samples < 1 or min(self.weight_max, self.rho_max) < 1:
                 raise UserError("samples, weight_max and rho_max must be at least 1")
 
-    SMAC = dict(gamma=0.98, batch=64, tau=0.05, alpha=1.0, alpha_end=0.3, warmup=0.4, samples=1, average=0.005, steps=3000)
-    ROBOTS = dict(gamma=0.99, tau=0.005, alpha=10.0, warmup=0.1, samples=2)
     PAPER = {  # this project's, as the paper's are not known; gamma = 0 where actions do not change the state
-        **dict.fromkeys(("*-random", "*-medium*", "*-expert", "*-mixed"), SMAC),
+        **{
+            glob: dict(gamma=0.98, batch=64, tau=0.05, alpha=1.0, alpha_end=0.3, warmup=0.4, samples=1, average=0.005, steps=3000)
+            for glob in SMAC
+        },
         "*3m-*": dict(batch=128),
-        **dict.fromkeys(("halfcheetah_*", "hopper_*", "ant_*"), ROBOTS),
+        **{glob: dict(alpha=10.0, batch=128, samples=2, steps=15_000) for glob in MUJOCO},
         "xor-*": dict(gamma=0.0, lr=1e-3, batch=64, steps=700),
         "mne*": dict(gamma=0.0, lr=3e-3, steps=800, beta=5.0, beta_end=0.0),
         "bridge-*": dict(lr=3e-3, batch=32, tau=0.02, alpha_end=0.3, steps=4000),

@@ -65,7 +65,7 @@ class OMIGA(Algorithm):
         # this project's: one action moves returns of 0 to 20 by tenths, so that with alpha = 10 all weights are 1 and this is BC
         # (2s3z-medium_replay sampled: BC 9.2; alpha = 10, 1, .3, .1: 9.4, 10.3, 12.9, 16.2), but with .1 and .03 policies leave the data of
         # 3m-medium (BC 13.6; 11.8 and .4)
-        **{f"{name}-*": dict(alpha=0.3) for name in SMAC},
+        **{glob: dict(alpha=0.3) for glob in SMAC},
     }
 
     def nets(self):

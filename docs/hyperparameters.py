@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from core.learner import Algorithm, Common
-from core.protocol import BENCHMARK
+from core.protocol import BENCHMARK, MUJOCO, SMAC
 from core.registry import ALGORITHMS
 from plots.typeset import assignments
 from plots.typeset import setting as value
@@ -30,7 +30,12 @@ def table(header: tuple[str, ...], rows) -> str:
 def settings(rows: dict[str, dict]) -> str:
     """A table of settings per task; neighbours that are alike share a row."""
     alike = itertools.groupby(rows, lambda glob: assignments(rows[glob]))
-    return table(("tasks", "settings"), [(", ".join(f"`{glob}`" for glob in globs), values) for values, globs in alike])
+    return table(("tasks", "settings"), [(spelled(tuple(globs)), values) for values, globs in alike])
+
+
+def spelled(globs: tuple[str, ...]) -> str:
+    all_of = {SMAC: "all maps of StarCraft", MUJOCO: "all robots", SMAC + MUJOCO: "all maps of StarCraft, all robots"}
+    return all_of.get(globs) or ", ".join(f"`{glob}`" for glob in globs)
 
 
 def remarks(config: type) -> dict[str, str]:

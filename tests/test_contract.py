@@ -378,11 +378,12 @@ def paper_faults(a) -> list[str]:
 
 
 def strangers(patterns) -> list[str]:
-    """Patterns that match no task."""
+    """Patterns that match no task, or those of several environments, whose settings have nothing to do with each other."""
     faults = []
     for pattern in patterns:
         try:
-            TASKS.match([pattern])
+            families = {TASKS[task].family.replace("sc2", "smac") for task in TASKS.match([pattern])}
+            faults += [f"{pattern} matches {', '.join(sorted(families))}"] * (len(families) > 1)
         except UserError as error:
             if scenario(pattern) not in TO_COME:
                 faults.append(str(error))
@@ -448,6 +449,7 @@ def test_faults_of_paper_settings_are_found():
     assert faults({"xor-*": dict(lr=1.0)}, {"mne-balanced": dict(batch=4)}) == []
     assert faults({"xor-*": dict(alhpa=1.0)}, {}) == faults({}, {"xor-*": dict(alhpa=1.0)}) == ["no field alhpa"]
     assert "xr-" in faults({"xr-*": dict(lr=1.0)}, {})[0]
+    assert faults({"*-medium": dict(lr=1.0)}, {}) == ["*-medium matches mamujoco, smac"]
     assert "xr-" in faults({}, {"xr-*": dict(lr=1.0)})[0]
 
 
