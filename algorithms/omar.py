@@ -124,8 +124,8 @@ class OMAR(Algorithm):
     }
 
     PROTOCOL = {
-        # this project's: these robots are not in their table; halfcheetah_6x1-medium_replay after 3000 updates: -404 with alpha = 1, coe = .5
-        # (random -283), 900 after 2400 and -125 after 3000 with these; coe is theirs on this quality of HalfCheetah 2x3
+        # this project's: these robots are not in their table; halfcheetah_6x1-medium_replay after 3000 updates: -404 with alpha = 1 and
+        # coe = .5 (random -283), 900 after 2400 and -125 after 3000 with these; coe is theirs on this quality of HalfCheetah 2x3
         **{glob: dict(alpha=50.0, coe=0.9) for glob in MUJOCO if glob != "halfcheetah_2x3*-*"},
     }
 
