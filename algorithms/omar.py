@@ -125,7 +125,7 @@ class OMAR(Algorithm):
     PROTOCOL = {
         # this project's: these robots are not in their table; medium_replay after 3000 updates with alpha = 1 and coe = .5, then with these
         # (coe as theirs on HalfCheetah 2x3): halfcheetah_6x1 -404, -125 (random -283; 900 after 2400), hopper_3x1 76, 180; but ant_2x4
-        # 116, -1893 (after 2400)
+        # 116, -1933
         "halfcheetah_6x1*-*": dict(alpha=50.0, coe=0.9),
         "hopper_3x1*-*": dict(alpha=50.0, coe=0.9),
     }
