@@ -123,9 +123,12 @@ class Cell:
     def result(self) -> tuple[float, float]:
         """Of a finished cell: mean return of the greedy policies at the end, and seconds. OSError, UserError: no such file, damaged."""
         seconds = described(self.path.with_suffix(".json"))["wall_seconds"]
-        with self.path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if (row["metric"], row["step"]) == ("return", str(self.config.steps))]
-        return statistics.fmean(float(row["value"]) for row in rows), seconds
+        try:
+            with self.path.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if (row["metric"], row["step"]) == ("return", str(self.config.steps))]
+            return statistics.fmean(float(row["value"]) for row in rows), seconds
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{self.path} is damaged; delete it and the JSON beside it and run it again") from None
 
     def fail(self, reason: str, again: bool) -> None:
         """Note that it failed; `again`: the same command is to try it again. Where the disk refuses, only the caller tells."""

@@ -25,7 +25,7 @@ MUJOCO = ("halfcheetah_2x3*-*", "halfcheetah_6x1*-*", "hopper_3x1*-*", "ant_2x4*
 BENCHMARK: dict[str, dict[str, Any]] = {  # globs of tasks -> fields; a method that lacks a field does without
     **{glob: dict(memory="mlp", share=False, hidden=64, window=1, burn=0, batch=64, steps=3000, critic_lr=1e-3) for glob in SMAC},
     "*3m-*": dict(batch=128),
-    **{glob: dict(memory="mlp", share=True, hidden=64, window=1, burn=0, batch=128, steps=15000, critic_lr=1e-3) for glob in MUJOCO},
+    **{glob: dict(memory="mlp", share=True, hidden=64, window=1, burn=0, batch=128, steps=15_000, critic_lr=1e-3) for glob in MUJOCO},
 }
 
 

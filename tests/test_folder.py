@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from core.cell import Cell, finished, plan, settings
+from core.errors import UserError
 from core.folder import clean, look
 from core.pace import Pace, spoken
 from core.registry import ALGORITHMS, TASKS
+from core.sweep import came_to
 from core.view import Line, Standing
 from run_benchmark import main
 from tests.project import ROOT, results
@@ -158,6 +160,19 @@ def test_pace():
     assert pace.left([cell("bc", "xor-ab")], [], 4) == pytest.approx(20)  # no cell is shared
     assert pace.left([], [(cell("bc", "xor-ab"), 0.5, 30.0)], 2) == pytest.approx(30)  # its own pace counts
     assert pace.left([cell("inspo", "xor-ab")], [(cell("bc", "xor-ab"), 0.0, 0.0)], 1) == pytest.approx(40)  # unknown: as the others
+
+
+def test_a_damaged_result_is_one_line_and_no_trouble_for_a_sweep(tmp_path):
+    mine = dataclasses.replace(cell("bc", "xor-ab"), out=tmp_path)
+    mine.path.parent.mkdir(parents=True)
+    mine.path.with_suffix(".json").write_text(json.dumps(mine.about | {"wall_seconds": 20}))
+    mine.path.write_text("algo,task,seed,step,metric,value\nbc,xor-ab,0,100,return,1.0\nbc,xor-ab,1,100,return,0.5\n")
+    assert mine.result() == (0.75, 20)
+    for damage in ("", "a,b\n1,2\n", "metric,step,value\nreturn,100\n", "metric,step,value\nreturn,100,x\n"):
+        mine.path.write_text(damage)
+        with pytest.raises(UserError, match="is damaged; delete it and the JSON beside it"):
+            mine.result()
+        assert came_to(mine, Pace({})) == ""
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "1 s"), (89, "89 s"), (91, "2 min"), (7200, "2.0 h"), (200_000, "2.3 days")])
