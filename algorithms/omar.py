@@ -37,6 +37,7 @@ import torch
 from core.errors import UserError
 from core.learner import Algorithm, Valued, informed, mean, returns
 from core.nets import AgentNet, Critic
+from core.protocol import MUJOCO
 from core.registry import ALGORITHMS
 from core.spaces import ILLEGAL, LOG_STD, noisy_logsumexp
 
@@ -123,11 +124,13 @@ class OMAR(Algorithm):
     }
 
     PROTOCOL = {
-        # this project's: these robots are not in their table; medium_replay after 3000 updates with alpha = 1 and coe = .5, then with these
-        # (coe as theirs on HalfCheetah 2x3): halfcheetah_6x1 -404, -125 (random -283; 900 after 2400), hopper_3x1 76, 180; but ant_2x4
-        # 116, -1933
-        "halfcheetah_6x1*-*": dict(alpha=50.0, coe=0.9),
-        "hopper_3x1*-*": dict(alpha=50.0, coe=0.9),
+        # this project's: these robots are not in their table and take what their code has for HalfCheetah 2x3; with gamma = .99 and
+        # sets = "importance" no policy was above cloning
+        **{
+            glob: dict(gamma=0.95, clip=0.5, sets="noisy", local=True, rounds=2, candidates=20, alpha=5.0, coe=0.9)
+            for glob in MUJOCO
+            if glob != "halfcheetah_2x3*-*"
+        },
     }
 
     def nets(self):
