@@ -79,7 +79,7 @@ def backend() -> str:
 # --- one process
 
 
-def robots(scenario: Scenario, obsk: int, count: int, **more) -> list:
+def robots(scenario: Scenario, obsk: int, count: int, **drawing) -> list:
     """That many of gymnasium-robotics' environments. UserError: a package is missing, or the robot cannot be divided so."""
     try:
         import farama_notifications
@@ -95,7 +95,7 @@ def robots(scenario: Scenario, obsk: int, count: int, **more) -> list:
             "or pip install -c constraints.txt mujoco gymnasium-robotics"
         ) from None
     try:
-        return [mamujoco_v1.parallel_env(scenario.robot, scenario.parts, agent_obsk=obsk, **more) for _ in range(count)]
+        return [mamujoco_v1.parallel_env(scenario.robot, scenario.parts, agent_obsk=obsk, **drawing) for _ in range(count)]
     except Exception as e:
         raise UserError(
             f"gymnasium-robotics does not divide {scenario.robot} into {scenario.parts}: {' '.join(str(e).split())[:200]}"
@@ -105,8 +105,8 @@ def robots(scenario: Scenario, obsk: int, count: int, **more) -> list:
 class Lanes:
     """E robots one after the other. `arrays`: what was done and what came of it, written in place."""
 
-    def __init__(self, scenario: Scenario, arrays: "Arrays", **more):
-        self.robots, self.arrays = [x.single_agent_env.unwrapped for x in robots(scenario, 0, len(arrays.over), **more)], arrays
+    def __init__(self, scenario: Scenario, arrays: "Arrays", **drawing):
+        self.robots, self.arrays = [x.single_agent_env.unwrapped for x in robots(scenario, 0, len(arrays.over), **drawing)], arrays
 
     def reset(self, seeds: Sequence[int]) -> None:
         """One seed per lane."""
@@ -211,16 +211,17 @@ class MaMujoco:
     """E lanes of a scenario, see `envs.api.VecEnv`. Actions of the agents go to the joints that gymnasium-robotics gives them, scaled from
     [-1, 1] to what the joints take and clipped to it; truncated after `limit` steps.
 
-    Many lanes are shared among as many processes as this one may have cores (OMP_NUM_THREADS; in a sweep that is one).
+    Many lanes are shared among as many processes as this one may have cores (OMP_NUM_THREADS; in a sweep that is one). `drawing`: what
+    the robots' `render` needs to know, for lanes in this process.
     """
 
-    def __init__(self, name: str, lanes: int, limit: int = LIMIT):
+    def __init__(self, name: str, lanes: int, limit: int = LIMIT, **drawing):
         self.scenario, self.variant = split(name)
         self.lanes, self.limit, self.t = lanes, limit, 0
         self.view = View(self.scenario, self.variant)
         count = min(cores(), lanes // FEW)
         here = Arrays(*map(np.zeros, shapes(self.scenario, lanes)))
-        self.play = Workers(name, lanes, count) if count > 1 else Lanes(self.scenario, here)
+        self.play = Workers(name, lanes, count) if count > 1 else Lanes(self.scenario, here, **drawing)
 
     def reset(self, seeds: Sequence[int]) -> Seen:
         self.t = 0

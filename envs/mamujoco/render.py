@@ -15,7 +15,7 @@ from core.files import whole
 from core.registry import TASKS, suggest
 from core.types import Spec
 from envs.api import Seen
-from envs.mamujoco import Lanes, MaMujoco, split
+from envs.mamujoco import MaMujoco, split
 
 WIDTH, HEIGHT = 320, 240
 EVERY = 2  # steps from a picture to the next
@@ -52,9 +52,7 @@ def player(policy: str, name: str, spec: Spec, seed: int) -> Player:
 
 def record(name: str, play: Player, seed: int, steps: int) -> tuple[list[Image.Image], int, float]:
     """Pictures of an episode's first `steps` steps; how many there were, and what they earned."""
-    scenario, _ = split(name)
-    env = MaMujoco(name, 1)
-    env.play = Lanes(scenario, env.play.arrays, render_mode="rgb_array", camera_name="track", width=WIDTH, height=HEIGHT)
+    env = MaMujoco(name, 1, render_mode="rgb_array", camera_name="track", width=WIDTH, height=HEIGHT)
     seen, total, shots = env.reset([seed]), 0.0, []
     for step in range(steps):
         if step % EVERY == 0:
