@@ -129,7 +129,7 @@ class CFCQL(Algorithm):
         "3m-*": dict(alpha=1.0),
         # nor are these robots, which take what their code has for HalfCheetah 2x3; with gamma = .99 and sets = "importance" one run of
         # three diverged. hopper_3x1-medium_replay after 3000 updates: 397, 612 with 5, 50
-        **{glob: dict(gamma=0.95, clip=0.5, sets="noisy", temp=0.0, alpha=5.0) for glob in MUJOCO if glob != "halfcheetah_2x3*-*"},
+        **{glob: dict(gamma=0.95, clip=0.5, sets="noisy", temp=0.0) for glob in MUJOCO if glob != "halfcheetah_2x3*-*"},
         "hopper_*": dict(alpha=50.0),
     }
 

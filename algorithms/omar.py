@@ -125,7 +125,7 @@ class OMAR(Algorithm):
 
     PROTOCOL = {
         # this project's: these robots are not in their table and take what their code has for HalfCheetah 2x3; with gamma = .99 and
-        # sets = "importance" no policy was above cloning. hopper_3x1-medium_replay after 3000 updates: 43, 179, 736 with .5, 5, 50
+        # sets = "importance" greedily none was above cloning. hopper_3x1-medium_replay after 3000 updates: 43, 179, 736 with .5, 5, 50
         **{
             glob: dict(gamma=0.95, clip=0.5, sets="noisy", local=True, rounds=2, candidates=20, alpha=5.0, coe=0.9)
             for glob in MUJOCO

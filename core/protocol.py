@@ -2,7 +2,7 @@
 
 A method's coefficients on a task are its paper's (PAPER in its file). Where the paper has none for it, or they fail under the protocol,
 they are this project's (PAPER or PROTOCOL there): one coefficient, of at most five values, tried with three seeds (InSPO and AlberDICE,
-whose papers' settings for StarCraft are not known or do not exist: several; CFCQL and OMAR have on all robots what their code has for one).
+whose papers' settings for StarCraft are not known or do not exist: several; CFCQL and OMAR: on other robots what their code has for one).
 Network class and width, windows, minibatch and updates are these, the same for every method. On StarCraft they are those that the tables of
 InSPO and BC have, so that their published results are under the protocol as they are. Critics take one step per update, at one learning
 rate: the 1e-4 of ICQ's code is for one per time step, some sixty per update, and after 3000 steps at it the critic of 3m is noise. On the
