@@ -114,9 +114,11 @@ class InSPO(Algorithm):
         },
         "*3m-*": dict(batch=128),
         # in the measure of a step's reward; medium_replay after 3000 updates, greedily and sampled: halfcheetah_6x1 -54 and -173 with the
-        # Hopper's, 493 and 145 with these; hopper_3x1 118 and 99 with these, 881 and 579 with its own
+        # Hopper's, 493 and 145 with these; hopper_3x1 118 and 99 with these, 881 and 579 with its own. alpha = 1, 10: ant_2x4-medium_expert
+        # 286 and 670, 1663 and 946, medium_replay 67 and -87, 42 and -119; halfcheetah_6x1-medium_replay at 10 -38 and -174
         **{glob: dict(batch=128, samples=2, alpha=1.0, alpha_end=0.3, average=0.005, steps=15_000) for glob in MUJOCO},
         "hopper_*": dict(alpha=10.0, alpha_end=1.0, average=1.0),
+        "ant_*": dict(alpha=10.0),
         "xor-*": dict(gamma=0.0, lr=1e-3, batch=64, steps=700),
         "mne*": dict(gamma=0.0, lr=3e-3, steps=800, beta=5.0, beta_end=0.0),
         "bridge-*": dict(lr=3e-3, batch=32, tau=0.02, alpha_end=0.3, steps=4000),
