@@ -244,11 +244,19 @@ def plan(
     preset: str = "",
     dry: bool = False,
 ) -> list[Cell]:
-    """The cells of every algorithm on every task. Datasets that are absent are built; `dry`: they are not touched."""
+    """The cells of every algorithm on every task. Datasets of tasks whose cells are not all finished are built where they are absent, and
+    checked; `dry`: none is touched."""
     changes = {algo: ALGORITHMS[algo].Config.parse(assignments) for algo in algos}
     configs = {(algo, task): settings(algo, task, changes[algo], paper, preset) for algo in algos for task in tasks}
-    data = {task: expected(TASKS[task]) if dry else content(task) for task in tasks}
-    return [Cell(algo, task, config, seeds, data[task], out, preset) for (algo, task), config in configs.items()]
+
+    def on(data: dict[str, str]) -> list[Cell]:
+        return [Cell(algo, task, config, seeds, data[task], out, preset) for (algo, task), config in configs.items()]
+
+    data = {task: expected(TASKS[task]) for task in tasks}
+    if not dry:
+        done = finished(out)
+        data |= {task: content(task) for task in {cell.task: None for cell in on(data) if cell.missing(done)}}
+    return on(data)
 
 
 def content(task: str) -> str:
