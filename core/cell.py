@@ -255,7 +255,8 @@ def plan(
     data = {task: expected(TASKS[task]) for task in tasks}
     if not dry:
         done = finished(out)
-        data |= {task: content(task) for task in {cell.task: None for cell in on(data) if cell.missing(done)}}
+        lacking = {cell.task for cell in on(data) if cell.missing(done)}
+        data |= {task: content(task) for task in tasks if task in lacking}
     return on(data)
 
 
