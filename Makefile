@@ -21,6 +21,7 @@ help: ## this list
 	@echo "installing the pinned packages into .venv (a few minutes, once)"
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check -r constraints.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch .venv/ready
 
 setup: .venv/ready ## the virtual environment with all packages
@@ -40,7 +41,7 @@ reproduce: setup ## everything registered, then tables, figures, report in resul
 	@$(MAKE) --no-print-directory ablations tables OUT=results/$(PRESET) RUN="$(RUN) --preset $(PRESET)" SEEDS=
 
 cards: setup ## describe all datasets: datasets/CARDS.md (builds those that are not there)
-	$(PY) -m datasets cards
+	$(PY) -m plots.dataset_cards
 
 tables: setup ## tables, figures and the report from the CSV files alone (of another folder: OUT=results/quick)
 	$(PY) -m plots.tables --out $(OUT)
@@ -65,11 +66,11 @@ test-slow: setup ## the tests that take long: every method compiled
 	$(PY) -m pytest -m slow
 
 test-faults: setup ## 200 faults in a random sweep: no row is lost (some minutes)
-	$(PY) -m pytest -m slow tests/test_faults.py -s
+	$(PY) -m pytest -m slow tests/running/test_faults.py -s
 
 test-slurm: setup ## a sweep on a real SLURM of one node; installs Debian's packages, needs root
 	apt-get install -y --no-install-recommends slurm-wlm munge
-	$(PY) -m pytest -m slurm tests/test_slurm.py
+	$(PY) -m pytest -m slurm tests/running/test_slurm.py
 
 bench: setup ## how fast it is: results/bench.csv
-	$(PY) -m core.bench
+	$(PY) -m tools.speed

@@ -11,16 +11,18 @@ from pathlib import Path
 
 import torch
 
-from core.cell import Cell, finished, plan, timings
-from core.errors import UserError, outcome
-from core.files import writing
-from core.folder import clean, look
-from core.pace import Pace, spoken
-from core.protocol import PRESETS
-from core.registry import ALGORITHMS, TASKS
-from core.slurm import Options, sweep_on_slurm
-from core.sweep import Limits, Outcome, sweep
-from datasets.store import ready, state
+import inspo_benchmark
+from inspo_benchmark.core.atomic_io import writing
+from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.datasets.catalog import ready, state
+from inspo_benchmark.running.eta import Pace, spoken
+from inspo_benchmark.running.experiment import Cell, plan
+from inspo_benchmark.running.pool import Limits, Outcome, sweep
+from inspo_benchmark.running.presets import PRESETS
+from inspo_benchmark.running.results import finished, timings
+from inspo_benchmark.running.slurm import Options, sweep_on_slurm
+from inspo_benchmark.running.status import clean, look
 
 REFERENCE = Path(__file__).parent / "results" / "reference"
 EXAMPLES = """examples:
@@ -215,8 +217,16 @@ def tidy(out: Path, dry: bool) -> None:
     print(f"{many} files {'to move or delete' if dry else 'moved or deleted'} in {out}")
 
 
+def installed_from_here() -> None:
+    """UserError if `import inspo_benchmark` finds another checkout than this one: its code would run, and its name be on the results."""
+    found, here = Path(inspo_benchmark.__file__).resolve().parent, Path(__file__).resolve().parent
+    if found != here:
+        raise UserError(f"inspo_benchmark is installed from {found}, not from {here}: run `pip install --no-deps -e .` here")
+
+
 def run(args: argparse.Namespace) -> int:
     """1 when a cell failed, 3 when there was no time for all."""
+    installed_from_here()
     ALGORITHMS.discover(), TASKS.discover()
     if args.list:
         listing()
@@ -271,7 +281,7 @@ def report(ended: Outcome, before: dict[Cell, str], todo: list[Cell], args: argp
     if done := len(todo) - len(ended.failed) - len(ended.left):
         print(f"{done} cells finished in {args.out}; for their tables: python -m plots.tables --out {args.out}")
     if args.draft:
-        from plots import tables  # here, because this takes a second and more
+        from inspo_benchmark.plots import tables  # here, because this takes a second and more
 
         tables.run(["--out", str(args.out), "--draft"])
     return 1 if ended.failed or before else 3 if ended.left else 0

@@ -10,9 +10,10 @@ Deviations: none, it is an example.
 
 from dataclasses import dataclass
 
-from core.learner import Algorithm, Common, mean
-from core.nets import AgentNet
-from core.registry import ALGORITHMS
+from inspo_benchmark.core.registry import ALGORITHMS
+from inspo_benchmark.learning.algorithm import Algorithm, mean
+from inspo_benchmark.learning.config import Common
+from inspo_benchmark.learning.nets import AgentNet
 
 
 @ALGORITHMS.register("template")  # the name on the command line

@@ -25,7 +25,7 @@ Deviations from the code (github.com/dematsunaga/alberdice at 4d69f0e):
     rows of data with a flag of their own.
  4. Resampling is systematic. Pairs of states are a minibatch and its reverse, in place of its first half and its second one shuffled.
  5. Default initialisation (code: last layers of policies and of p_D near 0). Observations and states are standardised.
-Checked: losses against plain numpy (tests/test_equations.py); with one agent rho is 1 and K 0 (tests/test_limits.py).
+Checked: losses against plain numpy (tests/algorithms/test_equations.py); with one agent rho is 1 and K 0 (tests/algorithms/test_limits.py).
 """
 
 import math
@@ -34,12 +34,13 @@ from dataclasses import dataclass
 import torch
 from torch.func import grad
 
-from core.errors import UserError
-from core.learner import Algorithm, Common, mean, resampled
-from core.nets import AgentNet, Critic, at
-from core.protocol import MUJOCO, SMAC
-from core.registry import ALGORITHMS
-from core.spaces import ILLEGAL
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import ALGORITHMS
+from inspo_benchmark.core.spaces import ILLEGAL
+from inspo_benchmark.core.suites import MUJOCO, SMAC
+from inspo_benchmark.learning.algorithm import Algorithm, mean, resampled
+from inspo_benchmark.learning.config import Common
+from inspo_benchmark.learning.nets import AgentNet, Critic, at
 
 LARGEST = math.log(100.0)  # of rho
 FLOOR = math.log(1e-10)  # beside probabilities of p_D

@@ -8,10 +8,10 @@ holds only the two optima it earns 0.
 Deviations: none (there is no reference implementation to follow).
 """
 
-from core.learner import Algorithm, mean
-from core.nets import AgentNet
-from core.protocol import MUJOCO, SMAC
-from core.registry import ALGORITHMS
+from inspo_benchmark.core.registry import ALGORITHMS
+from inspo_benchmark.core.suites import MUJOCO, SMAC
+from inspo_benchmark.learning.algorithm import Algorithm, mean
+from inspo_benchmark.learning.nets import AgentNet
 
 
 @ALGORITHMS.register("bc")

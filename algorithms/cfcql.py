@@ -32,8 +32,8 @@ Deviations from the code (github.com/thu-rllab/CFCQL at 3441019):
     "crossed" repeat an episode's last one at its end (code: the first one of the next episode).
  5. Continuous: the policy moves at every `delay`-th update, targets at every one; the code takes 4 further critic steps per update
     and then moves its targets once (delay = 5).
-Checked: losses against plain numpy (tests/test_equations.py); with one agent it is CQL, with alpha = 0 QMIX or central TD3, sums over
-agents by enumeration (tests/test_limits.py).
+Checked: losses against plain numpy (tests/algorithms/test_equations.py); with one agent it is CQL, with alpha = 0 QMIX or central
+TD3, sums over agents by enumeration (tests/algorithms/test_limits.py).
 """
 
 import math
@@ -42,12 +42,13 @@ from typing import Literal
 
 import torch
 
-from core.errors import UserError
-from core.learner import Algorithm, Valued, mean, returns
-from core.nets import AgentNet, QMixer
-from core.protocol import MUJOCO
-from core.registry import ALGORITHMS
-from core.spaces import LOG_STD, Box, noisy_logsumexp
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import ALGORITHMS
+from inspo_benchmark.core.spaces import LOG_STD, Box, noisy_logsumexp
+from inspo_benchmark.core.suites import MUJOCO
+from inspo_benchmark.learning.algorithm import Algorithm, mean, returns
+from inspo_benchmark.learning.config import Valued
+from inspo_benchmark.learning.nets import AgentNet, QMixer
 
 SIGMA, TARGET_SIGMA = 0.2, 0.05  # noise of the candidates, and of the targets' actions
 SMALL = 1e-5  # beside probabilities in (4)

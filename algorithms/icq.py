@@ -25,7 +25,7 @@ Deviations from the code (github.com/YiqinYang/ICQ at 5a4da85, and baseline_icq 
  5. beta_critic = 1000, from the code, makes (2) nearly SARSA(lam); k_i stands outside of the exponent as in the code.
  6. Continuous actions: critics take them as input, and the expectation in (4) is a mean over `samples`.
  7. Greedy and sampled returns are both reported; the original samples, with a share epsilon of random actions.
-Checked: losses against plain numpy (tests/test_equations.py); beta to infinity is BC (tests/test_limits.py).
+Checked: losses against plain numpy (tests/algorithms/test_equations.py); beta to infinity is BC (tests/algorithms/test_limits.py).
 """
 
 from dataclasses import dataclass
@@ -35,13 +35,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from core.errors import UserError
-from core.learner import Algorithm, Valued, informed, mean, returns
-from core.nets import AgentNet, Critic, Linear
-from core.optim import Adam, RMSprop
-from core.protocol import MUJOCO
-from core.registry import ALGORITHMS
-from core.spaces import ILLEGAL
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import ALGORITHMS
+from inspo_benchmark.core.spaces import ILLEGAL
+from inspo_benchmark.core.suites import MUJOCO
+from inspo_benchmark.learning.algorithm import Algorithm, informed, mean, returns
+from inspo_benchmark.learning.config import Valued
+from inspo_benchmark.learning.nets import AgentNet, Critic, Linear
+from inspo_benchmark.learning.optim import Adam, RMSprop
 
 
 class Mixer(nn.Module):

@@ -19,7 +19,7 @@ Cooperative game, joint behaviour mu(a|s), which need not factorise; policies pi
 
 K^i makes an action that clashes with the teammates' current policies, as far as the data know, costly: without it the two optima of
 XOR data {(A,B), (B,A)} stay tied. -beta log mu^i makes actions explored that the data hold rarely. The regularised objective (1)
-never decreases at any agent's turn when (5) is solved exactly; `algorithms/_exact_inspo.py` is that tabular method.
+never decreases at any agent's turn when (5) is solved exactly; `tools/exact_inspo.py` is that tabular method.
 
 Choices of this implementation (no published text to deviate from):
  1. mu is one masked autoregressive model: agent j's head given the state and the actions of any set of agents, trained on uniformly
@@ -42,11 +42,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from core.errors import UserError
-from core.learner import Algorithm, Common, mean, resampled
-from core.nets import AgentNet, Conditional, Critic, at, others
-from core.protocol import MUJOCO, SMAC
-from core.registry import ALGORITHMS
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import ALGORITHMS
+from inspo_benchmark.core.suites import MUJOCO, SMAC
+from inspo_benchmark.learning.algorithm import Algorithm, mean, resampled
+from inspo_benchmark.learning.config import Common
+from inspo_benchmark.learning.nets import AgentNet, Conditional, Critic, at, others
 
 
 class Local(NamedTuple):

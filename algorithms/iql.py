@@ -12,16 +12,17 @@ Deviations from the code (github.com/thu-rllab/CFCQL at 3441019, baseline_iql):
  1. Each of the two critics has its own output layer; in the code the second uses the first one's.
  2. The learning rate is constant; the code's cosine has a period of ten million updates, which makes it constant as well.
  3. Policies do not see their last action beside the observation. All networks have one width (code: agents 64, critics 256).
-Checked: losses against plain numpy (tests/test_equations.py); beta = 0 is BC (tests/test_limits.py).
+Checked: losses against plain numpy (tests/algorithms/test_equations.py); beta = 0 is BC (tests/algorithms/test_limits.py).
 """
 
 import math
 from dataclasses import dataclass
 
-from core.errors import UserError
-from core.learner import Algorithm, Valued, informed, mean
-from core.nets import AgentNet, Critic
-from core.registry import ALGORITHMS
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import ALGORITHMS
+from inspo_benchmark.learning.algorithm import Algorithm, informed, mean
+from inspo_benchmark.learning.config import Valued
+from inspo_benchmark.learning.nets import AgentNet, Critic
 
 LARGEST = math.log(100.0)  # of beta u
 

@@ -25,7 +25,7 @@ Deviations from the code (github.com/ling-pan/OMAR at 0e52ad6; discrete: baselin
  3. Inputs are standardised over the dataset, in place of a BatchNorm in front of each network; agents share a minibatch.
  4. Policies do not see their last action beside the observation. All networks have one width (discrete code: agents 64, critics 256).
  5. TD(lam) bootstraps where data end without a termination, also before the window's end.
-Checked: losses against plain numpy (tests/test_equations.py); with coe = 0 it is its CQL base (tests/test_limits.py).
+Checked: losses against plain numpy (tests/algorithms/test_equations.py); with coe = 0 it is its CQL base (tests/algorithms/test_limits.py).
 """
 
 import math
@@ -34,12 +34,13 @@ from typing import Literal
 
 import torch
 
-from core.errors import UserError
-from core.learner import Algorithm, Valued, informed, mean, returns
-from core.nets import AgentNet, Critic
-from core.protocol import MUJOCO
-from core.registry import ALGORITHMS
-from core.spaces import ILLEGAL, LOG_STD, noisy_logsumexp
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import ALGORITHMS
+from inspo_benchmark.core.spaces import ILLEGAL, LOG_STD, noisy_logsumexp
+from inspo_benchmark.core.suites import MUJOCO
+from inspo_benchmark.learning.algorithm import Algorithm, informed, mean, returns
+from inspo_benchmark.learning.config import Valued
+from inspo_benchmark.learning.nets import AgentNet, Critic
 
 SIGMA, START = 0.2, 2.0  # noise of the candidates of (2), and of the search's first round
 SMALL = 1e-5  # beside probabilities in (3)

@@ -17,18 +17,19 @@ Deviations from the code (github.com/ZhengYinan-AIR/OMIGA at 39851c0, its SMAC b
  3. Discrete policies know which actions are legal. The code's do not, in training; the data's actions are legal, the policies change.
  4. Actions are clamped at 1 - 1e-6 in log pi (code: 1 - 1e-7, not a float32 number); Gaussian means are not clamped (code: +-9).
  5. Time limits are not terminations. The SMAC branch trains on returns-to-go in place of rewards, an accident of its loader: not here.
-Checked: losses against plain numpy (tests/test_equations.py); alpha to infinity is BC (tests/test_limits.py).
+Checked: losses against plain numpy (tests/algorithms/test_equations.py); alpha to infinity is BC (tests/algorithms/test_limits.py).
 """
 
 from dataclasses import dataclass
 
 import torch
 
-from core.errors import UserError
-from core.learner import Algorithm, Valued, mean
-from core.nets import AgentNet, Critic, Mixer
-from core.protocol import SMAC
-from core.registry import ALGORITHMS
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import ALGORITHMS
+from inspo_benchmark.core.suites import SMAC
+from inspo_benchmark.learning.algorithm import Algorithm, mean
+from inspo_benchmark.learning.config import Valued
+from inspo_benchmark.learning.nets import AgentNet, Critic, Mixer
 
 
 @ALGORITHMS.register("omiga")

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 
-from core.errors import UserError
+from inspo_benchmark.core.errors import UserError
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -53,4 +53,4 @@ class Registry(dict):
         return self
 
 
-ALGORITHMS, TASKS = Registry("algorithm", "algorithms"), Registry("task", "envs")
+ALGORITHMS, TASKS = Registry("algorithm", "inspo_benchmark.algorithms"), Registry("task", "inspo_benchmark.envs")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from core.spaces import Box, Discrete
-    from envs.api import VecEnv
+    from inspo_benchmark.core.env import VecEnv
+    from inspo_benchmark.core.spaces import Box, Discrete
 
 
 class View(NamedTuple):

@@ -1,23 +1,24 @@
-"""python -m datasets: build, list, describe, check, convert, export and draw datasets."""
+"""python -m datasets: build, list, describe, check, convert and export datasets."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from core.errors import UserError, outcome
-from core.registry import TASKS
-from datasets import store
-from datasets.audit import audit
-from datasets.convert import convert
-from datasets.format import inspect, load
-from datasets.layouts import LAYOUTS
+from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.registry import TASKS
+from inspo_benchmark.datasets import catalog as store
+from inspo_benchmark.datasets.convert import convert
+from inspo_benchmark.datasets.format import inspect, load
+from inspo_benchmark.datasets.layouts import LAYOUTS
+from inspo_benchmark.datasets.replay_check import audit
 
 EXAMPLES = """examples:
   python -m datasets build 'xor-*' bridge-mix
   python -m datasets validate datasets/data/bridge-mix.h5 --task bridge-mix
   python -m datasets convert pymarl recordings/bridge_mix.npz datasets/data/bridge-mix.h5 --task bridge-mix
   python -m datasets export minari datasets/data/bridge-mix.h5 bridge-mix
-  python -m datasets plot datasets/data/3m-*.h5 --out 3m.pdf
+
+Pictures of datasets: python -m plots.dataset_figures. Their cards: python -m plots.dataset_cards.
 """
 
 
@@ -38,8 +39,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--manifest", action="store_true", help="write what the generators make now to datasets/manifest.json instead")
 
     command("list", _list, "every task and its dataset", "")
-
-    command("cards", _cards, "describe every dataset that can be built in datasets/CARDS.md, with pictures", "")
 
     p = command("info", _info, "what a file says about itself, after checking it", "datasets/data/xor-ab.h5")
     p.add_argument("file", type=Path)
@@ -67,9 +66,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("source", type=Path, metavar="SRC", help="our .h5")
     p.add_argument("target", type=Path, metavar="DST", help="the file to write, of minari a new folder")
 
-    p = command("plot", _plot, "a picture of a dataset, or of several to compare", "datasets/data/3m-*.h5 --out 3m.pdf")
-    p.add_argument("files", type=Path, nargs="+", metavar="FILE")
-    p.add_argument("--out", type=Path, default=Path("dataset.png"), help=".png, .pdf or .svg (default: dataset.png)")
     return top
 
 
@@ -91,13 +87,6 @@ def _build(args: argparse.Namespace) -> int:
         for task in tasks:
             path = store.shrunk(task, args.episodes) if args.episodes else store.fetch(task)
             print(f"{task.name:24} {path}  {store.state(task)}")
-    return 0
-
-
-def _cards(args: argparse.Namespace) -> int:
-    from datasets import cards  # with matplotlib
-
-    cards.write([task for task in TASKS.values() if task.family in store.BUILDERS and store.ready(task)])
     return 0
 
 
@@ -138,14 +127,6 @@ def _export(args: argparse.Namespace) -> int:
         raise UserError(f"{LAYOUTS[args.layout].title} is a layout that is only read")
     left = LAYOUTS[args.layout].write(args.source, args.target)
     print(f"{args.target}{f': {left}' if left else ''}")
-    return 0
-
-
-def _plot(args: argparse.Namespace) -> int:
-    from datasets.plot import draw  # with matplotlib
-
-    draw([load(file) for file in args.files], args.out)
-    print(args.out)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Datasets of StarCraft and of robots: whole episodes of the shipped behaviour policies (datasets/behaviour).
+"""Datasets of StarCraft and of robots: whole episodes of the shipped behaviour policies (datasets/behavior).
 
     random          all (legal) actions equally often
     medium          a policy half as good as the expert: it wins half as often, or earns half of what the expert has over the first policy
@@ -22,14 +22,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from core.types import Task
-from datasets.behaviour import SHIPPED, actor
-from datasets.behaviour.play import Episodes, play
-from datasets.behaviour.policy import Policy, load, uniform
-from datasets.dataset import PROVENANCE, Dataset, card
-from envs.mamujoco import MaMujoco
-from envs.smac.maps import find
-from envs.smac.vector import Smac
+from inspo_benchmark.core.types import Task
+from inspo_benchmark.datasets.behavior import SHIPPED
+from inspo_benchmark.datasets.behavior import mujoco_policy as actor
+from inspo_benchmark.datasets.behavior.play import Episodes, play
+from inspo_benchmark.datasets.behavior.smac_policy import Policy, load, uniform
+from inspo_benchmark.datasets.dataset import PROVENANCE, Dataset, card
+from inspo_benchmark.envs.mamujoco import MaMujoco
+from inspo_benchmark.envs.smac.maps import find
+from inspo_benchmark.envs.smac.vector import Smac
 
 EPISODES, ROBOT_EPISODES = 5000, 1000
 FEWER = {  # where so many would be more than about 400 MB in memory, or take many minutes to play

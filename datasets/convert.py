@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from core.errors import UserError
-from core.registry import TASKS, suggest
-from core.types import Task
-from datasets.checks import problems
-from datasets.dataset import PROVENANCE, Dataset, card, join, joined
-from datasets.format import grouped, writer
-from datasets.layouts import LAYOUTS, Recording
-from datasets.layouts._arrays import reading, sha256
-from datasets.layouts._known import KNOWN, hint, known, unregistered
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import TASKS, suggest
+from inspo_benchmark.core.types import Task
+from inspo_benchmark.datasets.dataset import PROVENANCE, Dataset, card, join, joined
+from inspo_benchmark.datasets.format import grouped, writer
+from inspo_benchmark.datasets.layouts import LAYOUTS, Recording
+from inspo_benchmark.datasets.layouts._arrays import reading, sha256
+from inspo_benchmark.datasets.layouts._known import KNOWN, hint, known, unregistered
+from inspo_benchmark.datasets.validate import problems
 
 LARGEST = 1 << 30  # bytes of one episode: it has to fit into memory
 

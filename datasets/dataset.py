@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import UserError
-from core.types import Task
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.types import Task
 
 FORMAT, VERSION = "offline-marl", 1
 PART = 16 << 20  # bytes that are read, written or hashed at a time where a file may be larger than memory

@@ -22,11 +22,23 @@ from typing import Any
 import h5py
 import numpy as np
 
-from core.errors import UserError
-from core.files import whole
-from core.types import Task
-from datasets.checks import line, meta_problems, problems, shape_problems
-from datasets.dataset import FORMAT, PART, PATHS, RETURN, VERSION, Dataset, arrays_of, content_sha256, digest_of, statistics, statistics_of
+from inspo_benchmark.core.atomic_io import whole
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.types import Task
+from inspo_benchmark.datasets.dataset import (
+    FORMAT,
+    PART,
+    PATHS,
+    RETURN,
+    VERSION,
+    Dataset,
+    arrays_of,
+    content_sha256,
+    digest_of,
+    statistics,
+    statistics_of,
+)
+from inspo_benchmark.datasets.validate import line, meta_problems, problems, shape_problems
 
 CHUNK = 256 * 1024  # bytes: one read of a disk or of a network file system
 SEAL = 512  # bytes of the user block, the least that HDF5 allows

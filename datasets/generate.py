@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from core.types import Task
-from datasets.dataset import Dataset, pack
+from inspo_benchmark.core.types import Task
+from inspo_benchmark.datasets.dataset import Dataset, pack
 
 SUPPORTS = {  # joint actions of XOR; A is 0, B is 1
     "ab": [(0, 1)],
@@ -112,7 +112,7 @@ def play(task: Task, actions: np.ndarray, behaviour: str) -> Dataset:
 
 def collected(task: Task, episodes: int = 0) -> Dataset:
     """Episodes of the shipped policies, see datasets.collect."""
-    from datasets import collect  # with the simulators, which the other builders should not wait for
+    from inspo_benchmark.datasets import collect  # with the simulators, which the other builders should not wait for
 
     return getattr(collect, task.family)(task, episodes)
 

@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).parents[1]
 GRACE = 10.0  # seconds a worker has for ending what it plays before it is killed with it
 
 
@@ -27,7 +25,6 @@ def start(module: str, *args: Any, fds: Sequence[int] = ()) -> Worker:
     command += f"serve({', '.join([f'Connection({theirs.fileno()})', *map(repr, args)])})"
     process = subprocess.Popen(
         [sys.executable, "-c", command],
-        cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         pass_fds=[theirs.fileno(), *fds],

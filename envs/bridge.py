@@ -13,10 +13,10 @@ from functools import partial
 
 import numpy as np
 
-from core.registry import TASKS
-from core.spaces import Discrete
-from core.types import Spec, Task
-from envs.api import Seen, Step
+from inspo_benchmark.core.env import Seen, Step
+from inspo_benchmark.core.registry import TASKS
+from inspo_benchmark.core.spaces import Discrete
+from inspo_benchmark.core.types import Spec, Task
 
 ROWS, COLS = 3, 6
 BLOCKED = ((0, 2), (0, 3), (2, 2), (2, 3))
@@ -57,7 +57,7 @@ def move(pos: np.ndarray, act: np.ndarray) -> np.ndarray:
 
 
 class Bridge:
-    """E lanes. obs of both agents and state: [r0, c0, 2, 5, r1, c1, 0, 0]. See `envs.api.VecEnv`.
+    """E lanes. obs of both agents and state: [r0, c0, 2, 5, r1, c1, 0, 0]. See `core.env.VecEnv`.
 
     Reward: -0.1 times the mean over the agents of the distance to their goals, 0 for one who was home before; the step that
     ends the episode, by arrival or by `limit`, earns nothing. Terminated when both are home, otherwise truncated at `limit`.
@@ -100,7 +100,7 @@ for quality in ("optimal", "mix"):
             family="bridge",
             quality=quality,
             backend="bridge-1",
-            # Expected return of uniformly random agents and the optimum, both by dynamic programming over `move` (tests/test_envs.py).
+            # Expected return of uniformly random agents and the optimum, both by dynamic programming over `move` (tests/envs/test_envs.py).
             reference=(-7.09992, -1.2354526),
         )
     )

@@ -10,10 +10,10 @@ from functools import partial
 
 import numpy as np
 
-from core.registry import TASKS
-from core.spaces import Discrete
-from core.types import Spec, Task
-from envs.api import Seen, Step
+from inspo_benchmark.core.env import Seen, Step
+from inspo_benchmark.core.registry import TASKS
+from inspo_benchmark.core.spaces import Discrete
+from inspo_benchmark.core.types import Spec, Task
 
 LIMIT = 50
 XOR = np.array([[0.0, 1.0], [1.0, -2.0]])  # actions A, B; the options AB and BA are equally good, mixing them is not
@@ -28,7 +28,7 @@ def mne(agents: int = 2, diagonal: Sequence[float] = (10, 4, 7), miss: float = -
 
 
 class MatrixGame:
-    """E lanes of one repeated game; `payoff` has an axis per agent. Everybody sees the constant `look`. See `envs.api.VecEnv`."""
+    """E lanes of one repeated game; `payoff` has an axis per agent. Everybody sees the constant `look`. See `core.env.VecEnv`."""
 
     def __init__(self, payoff: np.ndarray, limit: int, lanes: int, look: Sequence[float] = (1.0,)):
         self.payoff, self.limit, self.lanes = payoff, limit, lanes

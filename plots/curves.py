@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from plots import rows, stats, style
+from inspo_benchmark.plots import load as rows
+from inspo_benchmark.plots import stats, style
 
 COLUMNS, LINES = 4, 6  # panels of a page
 DATA = dict(color="0.45", linestyle=(0, (1, 1.5)), linewidth=1.0)

@@ -17,10 +17,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from core.errors import UserError
-from core.files import whole, writing
-from plots import command, rows, style
-from plots.rows import Run
+from inspo_benchmark.core.atomic_io import whole, writing
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.plots import cli as command
+from inspo_benchmark.plots import load as rows
+from inspo_benchmark.plots import style
+from inspo_benchmark.plots.load import Run
 
 EVALUATIONS = (*style.METRICS, "length")  # the rest are training losses
 PROJECT = "inspo-benchmark"

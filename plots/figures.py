@@ -18,11 +18,14 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from core.errors import UserError
-from core.files import whole, writing
-from core.registry import suggest
-from plots import command, compare, curves, rows, stats, style
-from plots.typeset import escaped
+from inspo_benchmark.core.atomic_io import whole, writing
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import suggest
+from inspo_benchmark.plots import aggregates as compare
+from inspo_benchmark.plots import cli as command
+from inspo_benchmark.plots import curves, stats, style
+from inspo_benchmark.plots import load as rows
+from inspo_benchmark.plots.table_writers import escaped
 
 KINDS = ("curves", "scores", "efficiency", "aggregate", "profiles", "improvement", "quality", "ablation")
 CAPTIONS = {

@@ -20,12 +20,14 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from core.errors import UserError
-from core.files import whole
-from plots import command, figures, rows, style, tables
-from plots.appendix import machine
-from plots.rows import Run
-from plots.typeset import number
+from inspo_benchmark.core.atomic_io import whole
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.plots import cli as command
+from inspo_benchmark.plots import figures, style, tables
+from inspo_benchmark.plots import load as rows
+from inspo_benchmark.plots.load import Run
+from inspo_benchmark.plots.table_writers import number
+from inspo_benchmark.plots.tables_appendix import machine
 
 HERE = Path(__file__).parent
 DPI, DIGITS = 160, 4

@@ -1,8 +1,8 @@
 """Scores, averages and intervals: arrays in, arrays out, every random number from the generator that the caller hands in.
 
 The percentile bootstrap of few runs is too narrow. Of normal scores a nominal 95 % interval covers the mean of one task in 83 % of cases
-with 5 seeds and in 89 % with 10, the mean or IQM of several tasks in 90 to 93 % (tests/test_stats.py). Therefore n is printed beside every
-interval.
+with 5 seeds and in 89 % with 10, the mean or IQM of several tasks in 90 to 93 % (tests/plots/test_stats.py). Therefore n is printed
+beside every interval.
 """
 
 from collections.abc import Callable, Sequence

@@ -5,7 +5,7 @@ import itertools
 import re
 from collections.abc import Iterable
 
-from core.protocol import PRESETS
+from inspo_benchmark.running.presets import PRESETS
 
 # name in print, colour, marker; the order of the table's columns. Okabe and Ito's palette, distinct for colour-blind readers.
 ALGORITHMS = {

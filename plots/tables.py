@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from core.errors import UserError
-from plots import appendix, command, rows, stats, style, typeset
-from plots.typeset import CLOSE, MISSING, Cell, Table, number, spread
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.plots import cli as command
+from inspo_benchmark.plots import load as rows
+from inspo_benchmark.plots import stats, style
+from inspo_benchmark.plots import table_writers as typeset
+from inspo_benchmark.plots import tables_appendix as appendix
+from inspo_benchmark.plots.table_writers import CLOSE, MISSING, Cell, Table, number, spread
 
 PROTOCOLS = {"last": "last checkpoint", "best": "best checkpoint of each run, chosen by playing"}
 MEAN, AGGREGATE, INTERVAL, RANK = "mean, normalised", "IQM, normalised", "95 % interval", "mean rank"

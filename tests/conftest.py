@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.project import alive, stop, until
+from support.project import alive, stop, until
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ def test_the_readme_shows_a_whole_baseline():
 
 
 def test_the_readme_shows_the_tables_of_the_reference_runs():
-    from docs import readme
+    from inspo_benchmark.tools.docs import readme
 
     assert len(readme.PLACE.findall(readme.PAGE.read_text())) == 8
-    assert readme.PAGE.read_text() == readme.page(), "write them again: python -m docs.readme"
+    assert readme.PAGE.read_text() == readme.page(), "write them again: python -m tools.docs.readme"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -34,6 +34,6 @@ def test_every_dependency_is_pinned():
 
 
 def test_the_page_of_hyperparameters_is_current():
-    from docs import hyperparameters
+    from inspo_benchmark.tools.docs import hyperparameters
 
-    assert hyperparameters.PAGE.read_text() == hyperparameters.page(), "write it again: python -m docs.hyperparameters"
+    assert hyperparameters.PAGE.read_text() == hyperparameters.page(), "write it again: python -m tools.docs.hyperparameters"

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from core.errors import UserError
-from core.registry import Registry
-from core.types import Spec, Task
-from datasets.dataset import Dataset, join
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import Registry
+from inspo_benchmark.core.types import Spec, Task
+from inspo_benchmark.datasets.dataset import Dataset, join
 
-LAYOUTS = Registry("layout", "datasets.layouts")
+LAYOUTS = Registry("layout", "inspo_benchmark.datasets.layouts")
 
 
 class Layout(NamedTuple):

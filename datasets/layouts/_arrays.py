@@ -12,9 +12,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from core.errors import UserError
-from datasets.checks import line
-from datasets.format import DAMAGE, DEFLATE_RATIO
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.datasets.format import DAMAGE, DEFLATE_RATIO
+from inspo_benchmark.datasets.validate import line
 
 NUMBERS = "biuf"
 KINDS = {"b": "bool", "i": "int", "u": "unsigned int", "f": "float"}

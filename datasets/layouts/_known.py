@@ -8,8 +8,8 @@ its HalfCheetah their own joints. MPE's sizes are those of the learned agents (i
 
 from typing import NamedTuple
 
-from core.spaces import Box
-from core.types import Spec, Task
+from inspo_benchmark.core.spaces import Box
+from inspo_benchmark.core.types import Spec, Task
 
 UNKNOWN = (float("nan"), float("nan"))  # reference returns that nobody has measured
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from core.errors import UserError
-from core.files import whole
-from datasets.dataset import Dataset
-from datasets.format import CHUNK, Blind, parts, peek
+from inspo_benchmark.core.atomic_io import whole
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.datasets.dataset import Dataset
+from inspo_benchmark.datasets.format import CHUNK, Blind, parts, peek
 
 HELD = {  # what these layouts have no place for: is there anything to lose?
     "won": lambda d: (d.won != -1).any(),

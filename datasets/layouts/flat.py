@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import UserError
-from core.spaces import Box, Discrete
-from core.types import Spec, Task
-from datasets.dataset import PART, Dataset
-from datasets.layouts import LAYOUTS, Layout, Recording, refuse, span, stops, with_last, word
-from datasets.layouts._arrays import arrays, need, reading, shaped
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.spaces import Box, Discrete
+from inspo_benchmark.core.types import Spec, Task
+from inspo_benchmark.datasets.dataset import PART, Dataset
+from inspo_benchmark.datasets.layouts import LAYOUTS, Layout, Recording, refuse, span, stops, with_last, word
+from inspo_benchmark.datasets.layouts._arrays import arrays, need, reading, shaped
 
 KEYS = {
     "observations": "f",

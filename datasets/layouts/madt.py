@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.errors import UserError
-from core.spaces import Discrete
-from core.types import Spec, Task
-from datasets.dataset import Dataset
-from datasets.layouts import LAYOUTS, Layout, Recording, with_last, word
-from datasets.layouts._known import MAPPO_OBS
-from envs.smac.maps import MAPS
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.spaces import Discrete
+from inspo_benchmark.core.types import Spec, Task
+from inspo_benchmark.datasets.dataset import Dataset
+from inspo_benchmark.datasets.layouts import LAYOUTS, Layout, Recording, with_last, word
+from inspo_benchmark.datasets.layouts._known import MAPPO_OBS
+from inspo_benchmark.envs.smac.maps import MAPS
 
 FIELDS = ("share_obs", "obs", "action", "reward", "done", "avail")
 SUSPECTS = 10  # steps from which on rewards that never rise say something

@@ -28,14 +28,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from core.errors import UserError
-from core.files import writing
-from core.spaces import Box, Discrete
-from core.types import Spec, Task
-from datasets.dataset import Dataset, joined
-from datasets.format import Blind, parts, peek
-from datasets.layouts import LAYOUTS, Layout, Recording, word
-from datasets.layouts._arrays import reading, stored
+from inspo_benchmark.core.atomic_io import writing
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.spaces import Box, Discrete
+from inspo_benchmark.core.types import Spec, Task
+from inspo_benchmark.datasets.dataset import Dataset, joined
+from inspo_benchmark.datasets.format import Blind, parts, peek
+from inspo_benchmark.datasets.layouts import LAYOUTS, Layout, Recording, word
+from inspo_benchmark.datasets.layouts._arrays import reading, stored
 
 MAIN, ABOUT = "main_data.hdf5", "metadata.json"
 VERSION = "0.5.4"  # of Minari, whose files these are

@@ -28,13 +28,13 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import UserError
-from core.spaces import Box
-from core.types import Spec, Task
-from datasets.dataset import Dataset
-from datasets.layouts import LAYOUTS, Layout, Recording, refuse, with_last, word
-from datasets.layouts._arrays import arrays, need, reading, shaped
-from datasets.layouts._known import KNOWN
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.spaces import Box
+from inspo_benchmark.core.types import Spec, Task
+from inspo_benchmark.datasets.dataset import Dataset
+from inspo_benchmark.datasets.layouts import LAYOUTS, Layout, Recording, refuse, with_last, word
+from inspo_benchmark.datasets.layouts._arrays import arrays, need, reading, shaped
+from inspo_benchmark.datasets.layouts._known import KNOWN
 
 SCENARIOS = {x: x for x in ("simple_spread", "simple_tag", "simple_world")} | {"HalfCheetah-v2": "v2:halfcheetah_2x3"}
 FIRST = ("simple_tag", "simple_world", "v2:halfcheetah_2x3")  # the team's reward is agent 0's

@@ -26,14 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import UserError
-from core.spaces import Box
-from core.types import Spec, Task
-from datasets.dataset import PART, Dataset
-from datasets.layouts import LAYOUTS, Layout, Recording, refuse, stops, word
-from datasets.layouts._arrays import arrays, need, reading, shaped
-from datasets.layouts._known import KNOWN, known
-from datasets.layouts._write import export
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.spaces import Box
+from inspo_benchmark.core.types import Spec, Task
+from inspo_benchmark.datasets.dataset import PART, Dataset
+from inspo_benchmark.datasets.layouts import LAYOUTS, Layout, Recording, refuse, stops, word
+from inspo_benchmark.datasets.layouts._arrays import arrays, need, reading, shaped
+from inspo_benchmark.datasets.layouts._known import KNOWN, known
+from inspo_benchmark.datasets.layouts._write import export
 
 KEYS = {"s": "f", "o": "f", "a": "f", "r": "f", "d": "biuf"}
 SHARED, APART = "s of agent 0 is the state", "s of all agents end to end is the state"

@@ -33,15 +33,15 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import UserError
-from core.registry import TASKS
-from core.spaces import Discrete
-from core.types import Spec, Task
-from datasets.dataset import Dataset, pack
-from datasets.layouts import LAYOUTS, Layout, Recording, refuse, word
-from datasets.layouts._arrays import arrays, need, reading, shaped
-from datasets.layouts._write import export
-from envs import bridge
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import TASKS
+from inspo_benchmark.core.spaces import Discrete
+from inspo_benchmark.core.types import Spec, Task
+from inspo_benchmark.datasets.dataset import Dataset, pack
+from inspo_benchmark.datasets.layouts import LAYOUTS, Layout, Recording, refuse, word
+from inspo_benchmark.datasets.layouts._arrays import arrays, need, reading, shaped
+from inspo_benchmark.datasets.layouts._write import export
+from inspo_benchmark.envs import bridge
 
 KEYS = {"state": "f", "obs": "f", "avail_actions": "biuf", "actions": "iu", "reward": "f", "terminated": "biuf", "filled": "biuf"}  # kinds
 

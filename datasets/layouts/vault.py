@@ -26,13 +26,13 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import UserError
-from core.spaces import Box, Discrete
-from core.types import Spec, Task
-from datasets.dataset import PART, Dataset
-from datasets.format import DEFLATE_RATIO
-from datasets.layouts import LAYOUTS, Layout, Recording, span, stops, with_last, word
-from datasets.layouts._arrays import need, reading, shaped
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.spaces import Box, Discrete
+from inspo_benchmark.core.types import Spec, Task
+from inspo_benchmark.datasets.dataset import PART, Dataset
+from inspo_benchmark.datasets.format import DEFLATE_RATIO
+from inspo_benchmark.datasets.layouts import LAYOUTS, Layout, Recording, span, stops, with_last, word
+from inspo_benchmark.datasets.layouts._arrays import need, reading, shaped
 
 KEYS = {
     "observations": "f",

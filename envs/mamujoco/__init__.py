@@ -24,12 +24,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from core.errors import UserError
-from core.registry import TASKS
-from core.spaces import Box
-from core.types import Spec, Task
-from envs import _workers as workers
-from envs.api import Seen, Step
+from inspo_benchmark.core.env import Seen, Step
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import TASKS
+from inspo_benchmark.core.spaces import Box
+from inspo_benchmark.core.types import Spec, Task
+from inspo_benchmark.envs import _workers as workers
 
 LIMIT = 1000
 QUALITIES = ("random", "medium", "medium_replay", "medium_expert", "expert")
@@ -208,7 +208,7 @@ class Workers:
 
 
 class MaMujoco:
-    """E lanes of a scenario, see `envs.api.VecEnv`. Actions of the agents go to the joints that gymnasium-robotics gives them, scaled from
+    """E lanes of a scenario, see `core.env.VecEnv`. Actions of the agents go to the joints that gymnasium-robotics gives them, scaled from
     [-1, 1] to what the joints take and clipped to it; truncated after `limit` steps.
 
     Many lanes are shared among as many processes as this one may have cores (OMP_NUM_THREADS; in a sweep that is one). `drawing`: what

@@ -14,11 +14,11 @@ docs/smac.md tells more. Only what a listing needs is imported here.
 from dataclasses import replace
 from functools import partial
 
-from core.registry import TASKS
-from core.spaces import Discrete
-from core.types import Spec, Task
-from envs.smac.maps import MAPS
-from envs.smac.starcraft import backend, room
+from inspo_benchmark.core.registry import TASKS
+from inspo_benchmark.core.spaces import Discrete
+from inspo_benchmark.core.types import Spec, Task
+from inspo_benchmark.envs.smac.maps import MAPS
+from inspo_benchmark.envs.smac.starcraft import backend, room
 
 QUALITIES = ("random", "medium", "medium_replay", "expert", "mixed")
 BEST = 20.0  # return of a won battle in which no enemy regenerates
@@ -33,20 +33,20 @@ RANDOM_RETURN = {  # of uniformly random legal actions, mean of 1000 battles
 
 def __getattr__(name: str):
     if name == "StarCraft2Env":
-        from envs.smac.starcraft2env import StarCraft2Env
+        from inspo_benchmark.envs.smac.starcraft2env import StarCraft2Env
 
         return StarCraft2Env
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def simulated(name: str, lanes: int):
-    from envs.smac.vector import Smac
+    from inspo_benchmark.envs.smac.vector import Smac
 
     return Smac(name, lanes)
 
 
 def real(name: str, lanes: int):
-    from envs.smac.starcraft import Games
+    from inspo_benchmark.envs.smac.starcraft import Games
 
     return Games(name, lanes)
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from core.errors import UserError
-from core.registry import suggest
-from envs.smac.units import PROFILES, Unit
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import suggest
+from inspo_benchmark.envs.smac.units import PROFILES, Unit
 
 SIZE = 32  # cells a side
 PLAYABLE = (2, 30)  # cells from .. to, in x and y

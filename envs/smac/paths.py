@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from envs.smac.maps import SIZE
+from inspo_benchmark.envs.smac.maps import SIZE
 
 STRAIGHT, DIAGONAL = 10, 14  # lengths of the steps between neighbouring cells, in tenths
 SAMPLE, MARGIN = 0.25, 0.25  # a straight line is free if these points of it are, with this much to each side

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from envs.smac.maps import HUNT, IDLE, MIDDLE, NO_ATTACK, PLAYABLE, SIZE, Map, ground
-from envs.smac.paths import waypoints
-from envs.smac.units import LOOPS, STEP_LOOPS, Unit
+from inspo_benchmark.envs.smac.maps import HUNT, IDLE, MIDDLE, NO_ATTACK, PLAYABLE, SIZE, Map, ground
+from inspo_benchmark.envs.smac.paths import waypoints
+from inspo_benchmark.envs.smac.units import LOOPS, STEP_LOOPS, Unit
 
 X, Y, HEALTH, SHIELD, COOLDOWN, ENERGY = range(6)  # columns of a frame
 

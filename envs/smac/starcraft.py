@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from core.errors import UserError
-from envs import _workers as workers
-from envs.api import Seen, Step
-from envs.smac.maps import find
+from inspo_benchmark.core.env import Seen, Step
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.envs import _workers as workers
+from inspo_benchmark.envs.smac.maps import find
 
 INSTALL = "pip install git+https://github.com/oxwhirl/smac.git"
 VERSIONS = {69232: "4.6.2", 75689: "4.10.0"}  # builds that SMAC's results are known for (SMAC's README; pysc2's list of versions)
@@ -112,7 +112,7 @@ class Row(NamedTuple):
 
 
 class Games:
-    """Lanes of the real game, see `envs.api.VecEnv`; info: won [E] bool. UserError: something is missing, or a game does not start.
+    """Lanes of the real game, see `core.env.VecEnv`; info: won [E] bool. UserError: something is missing, or a game does not start.
 
     Every lane is a running game of about GAME_BYTES, started by the first `reset` (some seconds each) and ended by `close`, or when the
     process that made it is gone. A step takes as long as the games of the busiest worker take one after the other.

@@ -13,13 +13,13 @@ import warnings
 
 import numpy as np
 
-from core.errors import UserError
-from envs.api import Seen
-from envs.smac.maps import DEATH, NO_ATTACK, SCALE, SIZE, WIN, Map, find
-from envs.smac.simulator import ENERGY_MAX, HEALTH, MOVE, X, Y
-from envs.smac.units import STEP_LOOPS, Unit
-from envs.smac.vector import Smac
-from envs.smac.views import ACROSS, LOST, WON, Terms, visibility
+from inspo_benchmark.core.env import Seen
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.envs.smac.maps import DEATH, NO_ATTACK, SCALE, SIZE, WIN, Map, find
+from inspo_benchmark.envs.smac.simulator import ENERGY_MAX, HEALTH, MOVE, X, Y
+from inspo_benchmark.envs.smac.units import STEP_LOOPS, Unit
+from inspo_benchmark.envs.smac.vector import Smac
+from inspo_benchmark.envs.smac.views import ACROSS, LOST, WON, Terms, visibility
 
 TYPES = {  # the game's numbers (pysc2.lib.units)
     "marine": 48, "marauder": 51, "medivac": 54, "stalker": 74, "zealot": 73, "colossus": 4, "zergling": 105, "baneling": 9,
@@ -261,10 +261,10 @@ class StarCraft2Env:
         pass
 
     def render(self, mode="human"):
-        warnings.warn(f"the simulator opens no window; pictures of episodes: python -m envs.smac.render {self.map_name}", stacklevel=2)
+        warnings.warn(f"the simulator opens no window; pictures of episodes: python -m tools.render_smac {self.map_name}", stacklevel=2)
 
     def save_replay(self):
-        warnings.warn(f"only the real game writes replays; pictures of episodes: python -m envs.smac.render {self.map_name}", stacklevel=2)
+        warnings.warn(f"only the real game writes replays; pictures of episodes: python -m tools.render_smac {self.map_name}", stacklevel=2)
 
     # --- what is seen
 

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from envs.api import Seen, Step
-from envs.smac.maps import find
-from envs.smac.simulator import Battles, kernel
-from envs.smac.views import NOT_YET, OPEN, WON, Terms, default_terms, judge, look, scene
+from inspo_benchmark.core.env import Seen, Step
+from inspo_benchmark.envs.smac.maps import find
+from inspo_benchmark.envs.smac.simulator import Battles, kernel
+from inspo_benchmark.envs.smac.views import NOT_YET, OPEN, WON, Terms, default_terms, judge, look, scene
 
 
 class Smac:
-    """E battles on one map, see `envs.api.VecEnv`; info: won [E] bool. UserError: no such map or profile.
+    """E battles on one map, see `core.env.VecEnv`; info: won [E] bool. UserError: no such map or profile.
 
     Terminated when a side has won or everybody is dead, otherwise truncated at the map's limit. `terms`: what is paid for.
     """

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from core.errors import UserError
-from envs.smac.maps import DEATH, NO_ATTACK, SCALE, SIZE, WIN, Map, find, ground
-from envs.smac.simulator import COOLDOWN, ENERGY, HEALTH, SHIELD, X, Y, kernel, rule
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.envs.smac.maps import DEATH, NO_ATTACK, SCALE, SIZE, WIN, Map, find, ground
+from inspo_benchmark.envs.smac.simulator import COOLDOWN, ENERGY, HEALTH, SHIELD, X, Y, kernel, rule
 
 SIGHT, SHOOT = 9.0, 6.0  # cells between centres, for every type: seen if nearer than that, attackable up to that
 AHEAD = 1.0  # a move is allowed if this point can be walked on, although the order goes twice as far

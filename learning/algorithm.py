@@ -1,0 +1,217 @@
+"""What every method shares: a configuration, networks by name, one gradient step, and the batching over seeds from outside.
+
+An algorithm is a pure function of one run, `update(state, batch, draw) -> state, logs`; `pack` turns it into a function of S runs.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+from torch.utils._pytree import tree_map
+
+from inspo_benchmark.core.types import Batch, Draw, Spec, State, View
+from inspo_benchmark.learning.config import Common
+from inspo_benchmark.learning.nets import flatten, unflatten
+from inspo_benchmark.learning.optim import Adam, RMSprop
+
+
+class Nets:
+    """Networks as functions of given parameters: `nets.pi(x)` and `nets.pi(x, agent=i)` read like module calls."""
+
+    def __init__(self, modules: dict[str, nn.Module], params: dict[str, Tensor]):
+        self._modules, self._params = modules, params
+
+    def __getattr__(self, name: str) -> Callable:
+        module, flat = self._modules[name], self._params[name]
+
+        def call(*args, agent=None, **kwargs):
+            if agent is not None:
+                kwargs["agent"] = agent
+            return functional_call(module, unflatten(module, flat, agent), args, kwargs)
+
+        return call
+
+
+def mean(mask: Tensor, x: Tensor) -> Tensor:
+    """Mean of x over the entries where mask is 1; mask broadcasts against x. The only reduction of a loss over its batch."""
+    mask = mask.expand(x.shape)
+    return (mask * x).sum() / mask.sum().clamp(min=1)
+
+
+def informed(x: View | Batch) -> Tensor:
+    """What a critic may see that acts for nobody: the state beside every agent's observation [B, L, N, S + O]."""
+    return torch.cat([x.state[:, :, None].expand(*x.obs.shape[:3], -1), x.obs], -1)
+
+
+def returns(v: Tensor, b: Batch, gamma: float, lam: float) -> Tensor:
+    """TD(lambda) targets of the values v of next rows, [B, L] or per agent [B, L, N]; lam = 0 is one step, lam = 1 is Monte Carlo.
+
+    G_t = r_t + gamma (1 - terminal_t) ((1 - lam) v_{t+1} + lam G_{t+1}),  and v_{t+1} for G_{t+1} where the data end.
+    """
+    rew, on, data = ((x if v.ndim == 2 else x[..., None]) for x in (b.rew, 1 - b.done, b.mask > 0))
+    g, rows = v[:, -1], []
+    for t in reversed(range(v.shape[1])):
+        g = rew[:, t] + gamma * on[:, t] * torch.lerp(v[:, t], g, lam)
+        rows.append(g)
+        g = torch.where(data[:, t], g, v[:, t - 1])
+    return torch.stack(rows[::-1], 1)
+
+
+def resampled(log_rho: Tensor, mask: Tensor, u: Tensor) -> Tensor:
+    """How often each row is drawn if rows are drawn as often as rho says (systematic): [B, L], sums to B L (but for rounding)."""
+    rho = torch.where(mask > 0, log_rho, -torch.inf).flatten().softmax(-1)
+    edges = (rho.cumsum(-1) * len(rho) + 1 - u).floor()
+    return edges.diff(prepend=torch.zeros_like(edges[:1])).view(mask.shape)
+
+
+class Algorithm(ABC):
+    """A method: final subclasses give `nets`, `update` and `heads`. `paper` is its citation, `PAPER` its settings per task (globs),
+    `PROTOCOL` its coefficients under the benchmark's protocol where the paper's fail there."""
+
+    Config: ClassVar[type[Common]] = Common
+    PAPER: ClassVar[dict[str, dict[str, Any]]] = {}
+    PROTOCOL: ClassVar[dict[str, dict[str, Any]]] = {}
+    paper: ClassVar[str]
+
+    def __init__(self, cfg: Common, spec: Spec):
+        self.cfg, self.spec, self.space = cfg, spec, spec.space
+        with torch.device("meta"):  # shapes only: every call is given its parameters
+            self.modules = self.nets()
+
+    @abstractmethod
+    def nets(self) -> dict[str, nn.Module]:
+        """The networks of one run, by name."""
+
+    @abstractmethod
+    def update(self, s: State, b: Batch, d: Draw) -> tuple[State, dict[str, Tensor]]:
+        """One update (or one turn of it) of one run: the next state, and scalars to log."""
+
+    @abstractmethod
+    def heads(self, f: Nets, obs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """What the agents act on: obs [E, N, O], memory [E, N, H] -> heads [E, N, head], next memory. The state is not to be seen."""
+
+    def optimiser(self, name: str) -> Adam | RMSprop:
+        """How the network of that name learns."""
+        return Adam(self.cfg.lr)
+
+    @property
+    def turns(self) -> int:
+        """Calls of `update` that make one update, each with a batch of its own; methods that move agent after agent have N."""
+        return 1
+
+    def noise(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the uniforms that a call of `update` takes."""
+        return {}
+
+    # acting ------------------------------------------------------------------------------------------------------------
+
+    def acting(self, s: State) -> dict[str, Tensor]:
+        """The networks' parameters with which the agents act."""
+        return s.params
+
+    def memory(self, *lead: int) -> Tensor:
+        """The empty memory [*lead, N, H] at an episode's start; H is 0 for feed-forward policies."""
+        return torch.zeros(*lead, self.spec.agents, self.cfg.hidden if self.cfg.memory == "gru" else 0)
+
+    def act(self, f: Nets, obs: Tensor, legal: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Greedy actions [E, N] or [E, N, D], next memory."""
+        h, memory = self.heads(f, obs, memory)
+        return self.space.mode(h, legal), memory
+
+    def act_sampled(self, f: Nets, obs: Tensor, legal: Tensor, memory: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions of the stochastic policies at the uniforms u [E, N] or [E, N, D], next memory."""
+        h, memory = self.heads(f, obs, memory)
+        return self.space.sample(h, legal, u), memory
+
+    # learning ----------------------------------------------------------------------------------------------------------
+
+    def init(self, seeds: Sequence[int]) -> State:
+        """Fresh runs, each initialised under its own seed, stacked [S, ...]."""
+        runs = []
+        for seed in seeds:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                nets = self.nets()
+            params = {name: flatten(net) for name, net in nets.items()}
+            slots = {name: self.optimiser(name).slot(p) for name, p in params.items()}
+            runs.append(State(params, tree_map(torch.clone, params), slots, torch.zeros((), dtype=torch.int64)))
+        return tree_map(lambda *leaves: torch.stack(leaves), *runs)
+
+    def pack(self, seeds: int) -> Callable[[State, Batch, Draw], tuple[State, dict[str, Tensor]]]:
+        """`update` for S stacked runs, counting its calls; for one run without the cost of batching it."""
+
+        def counted(s, b, d):
+            s, logs = self.update(s, b, d)
+            return s._replace(step=s.step + 1), logs
+
+        def alone(s, b, d):
+            return tree_map(lambda x: x[None], counted(*tree_map(lambda x: x[0], (s, b, d))))
+
+        return vmap(counted) if seeds > 1 else alone
+
+    def online(self, s: State) -> Nets:
+        """The networks as they are."""
+        return Nets(self.modules, s.params)
+
+    def targets(self, s: State) -> Nets:
+        """Their slowly following copies."""
+        return Nets(self.modules, s.target)
+
+    def descend(
+        self, s: State, names: str, loss: Callable[..., Tensor], *args, only: Tensor | int | None = None, when: Tensor | None = None
+    ) -> tuple[State, Tensor]:
+        """One optimiser step of the named networks on `loss(on, tg, *args)`, gradient clipped over all of them: next state, loss.
+
+        `on` and `tg` are the online and the target networks; only the named online ones carry a gradient. `only`: of networks
+        with weights per agent, move this agent's alone. `when`: do not move, unless this is true.
+        """
+        moving = {name: s.params[name] for name in names.split()}
+
+        def of(params):
+            return loss(Nets(self.modules, {**s.params, **params}), self.targets(s), *args)
+
+        grads, value = grad_and_value(of)(moving)
+        norm = sum((g**2).sum() for g in grads.values()).sqrt()
+        scale = (self.cfg.clip / (norm + 1e-6)).clamp(max=1.0)
+        params, slots = dict(s.params), dict(s.slots)
+        for name, p in moving.items():
+            new = self.optimiser(name).step(p, scale * grads[name], s.slots[name])
+            new = tree_map(partial(keep, only), new, (p, s.slots[name]))
+            if when is not None:
+                new = tree_map(partial(torch.where, when), new, (p, s.slots[name]))
+            params[name], slots[name] = new
+        return s._replace(params=params, slots=slots), value
+
+    def descend_in_time(self, s: State, names: str, loss: Callable[..., Tensor], b: Batch, *args: Tensor) -> tuple[State, Tensor]:
+        """`descend` on loss(on, tg, b, *args) for one time step of the windows after another, as PyMARL's off-policy critics learn."""
+        losses = []
+        for t in range(b.mask.shape[1]):
+            row = Batch(*(x[:, t : t + 2] for x in b[:4]), *(x[:, t : t + 1] for x in b[4:]))
+            s, value = self.descend(s, names, loss, row, *(x[:, t : t + 1] for x in args), when=row.mask.flatten().amax(0) > 0)
+            losses.append(value)
+        return s, torch.stack(losses).mean(0)
+
+    def follow(self, s: State, names: str, only: Tensor | int | None = None, tau: Tensor | None = None) -> State:
+        """The named networks' targets: theta' <- theta' + tau (theta - theta'), or theta' <- theta at every `period`-th update. `tau`:
+        another rate than the configuration's."""
+        target = dict(s.target)
+        if tau is None:
+            tau = ((s.step + 1) % self.cfg.period == 0).to(torch.get_default_dtype()) if self.cfg.period else self.cfg.tau
+        for name in names.split():
+            target[name] = keep(only, target[name].lerp(s.params[name], tau), target[name])
+        return s._replace(target=target)
+
+    def ahead(self, net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """An agent network at the next rows of a window: a memory has to come from its beginning."""
+        return net(x)[:, 1:] if self.cfg.memory == "gru" else net(x[:, 1:])
+
+
+def keep(only: Tensor | int | None, new: Tensor, old: Tensor) -> Tensor:
+    """The `new` row of agent `only` and the `old` rows of the others; all rows are new without `only` or with shared weights."""
+    if only is None or new.shape[0] == 1:
+        return new
+    return torch.where((torch.arange(new.shape[0], device=new.device) == only)[:, None], new, old)

@@ -1,0 +1,88 @@
+"""The settings that every method has, and how `field=value` texts become them."""
+
+import dataclasses
+import math
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import suggest
+from inspo_benchmark.learning.nets import Memory
+
+
+@dataclass(frozen=True)
+class Common:
+    """The settings that every method has."""
+
+    burn: ClassVar[int] = 0  # these two are fields of methods that have them (Valued), and nothing elsewhere
+    period: ClassVar[int] = 0
+    lr: float = 1e-3  # learning rate
+    hidden: int = 64  # width of the hidden layers
+    batch: int = 128  # windows per update
+    window: int = 1  # steps per window
+    memory: Memory = "mlp"  # policies without or with a memory of the episode
+    share: bool = False  # one policy network told who it is, instead of one per agent
+    clip: float = 10.0  # largest norm of a gradient
+    steps: int = 2000  # updates
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{field.name}={value}: not a finite number")
+        for name in ("lr", "hidden", "batch", "window", "clip", "steps"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"{name}={getattr(self, name)}: must be above 0")
+
+    @classmethod
+    def parse(cls, assignments: Sequence[str]) -> dict[str, Any]:
+        """`field=value` texts -> values of the fields' types; UserError for unknown fields and for values of another type."""
+        kinds = typing.get_type_hints(cls)
+        kinds = {f.name: kinds[f.name] for f in dataclasses.fields(cls)}
+        values = {}
+        for text in assignments:
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise UserError(f"--set {text}: write field=value")
+            if name not in kinds:
+                raise UserError(f"--set {text}: {cls.__qualname__} has no field {name!r}; {suggest(name, kinds)}")
+            values[name] = coerce(name, kinds[name], value)
+        return values
+
+
+@dataclass(frozen=True)
+class Valued(Common):
+    """And those of methods whose value of a step rests on that of the next."""
+
+    gamma: float = 0.99  # discount
+    tau: float = 0.005  # Polyak rate of the targets
+    period: int = 0  # updates between copies to the targets; 0: Polyak averaging
+    burn: int = 0  # steps of a window that only fill the memory, unless it begins with the episode
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not (0 <= self.gamma <= 1 and 0 < self.tau <= 1):
+            raise UserError("gamma must lie in [0, 1] and tau in (0, 1]")
+        if not (self.period >= 0 and 0 <= self.burn < self.window):
+            raise UserError("period must not be negative, and burn must lie in [0, window)")
+
+
+def coerce(name: str, kind: Any, text: str) -> Any:
+    """A text as a value of the type `kind`: int, float, bool or a Literal of names."""
+    if choices := typing.get_args(kind):
+        if text not in choices:
+            raise UserError(f"{name}={text}: must be one of {', '.join(choices)}")
+        return text
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise UserError(f"{name}={text}: must be true or false")
+        return text.lower() == "true"
+    try:
+        number = float(text)
+        if kind is int and number != int(number):
+            raise ValueError
+        return kind(number)
+    except (ValueError, OverflowError):
+        raise UserError(f"{name}={text}: must be {'a whole number' if kind is int else 'a number'}") from None

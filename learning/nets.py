@@ -1,0 +1,197 @@
+"""Networks: one per agent with stacked weights, or one shared and told who it is; feed-forward or with a memory.
+
+Every agent network is linear - ReLU - (linear - ReLU, or a GRU cell) - linear, default initialisation U(+-1/sqrt(fan_in)).
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inspo_benchmark.core.spaces import Box, Discrete
+from inspo_benchmark.core.types import Spec
+
+Memory = Literal["mlp", "gru"]
+
+
+def flatten(net: nn.Module) -> Tensor:
+    """All parameters of a network as one matrix: a row per agent where weights are stacked, else one row.
+
+    One tensor per network keeps an update a short list of large operations, and makes "agent i's weights" a row.
+    """
+    rows = max((getattr(m, "stack", 0) for m in net.modules()), default=0) or 1
+    return torch.cat([p.detach().reshape(rows, -1) for p in net.parameters()], 1)
+
+
+def unflatten(net: nn.Module, flat: Tensor, agent: int | Tensor | None = None) -> dict[str, Tensor]:
+    """The parameters that `flatten` put into a matrix [rows, P], by name and in their shapes; with `agent` only its row, if it has
+    one, in the shapes of a network of one agent."""
+    named = dict(net.named_parameters())
+    one = agent is not None and len(flat) > 1
+    row = at(flat, 0, agent)[None] if one else flat
+    parts = row.split([p.numel() // len(flat) for p in named.values()], 1)
+    return {name: part.reshape(p.shape[1:] if one else p.shape) for (name, p), part in zip(named.items(), parts)}
+
+
+def at(x: Tensor, dim: int, i: int | Tensor) -> Tensor:
+    """x[..., i, ...] at `dim`, where i may differ between the runs of a pack."""
+    if isinstance(i, int):
+        return x.select(dim, i)
+    shape = list(x.shape)
+    shape[dim] = 1
+    return x.gather(dim, i.expand(shape)).squeeze(dim)
+
+
+def times(x: Tensor, w: Tensor) -> Tensor:
+    """x @ w for w [inputs, outputs], as one product whatever the layout of x [..., inputs] in memory."""
+    return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], -1)
+
+
+def others(i: int | Tensor, agents: int, device: torch.device) -> Tensor:
+    """i+1, ..., i-1."""
+    return (torch.arange(1, agents, device=device) + i) % agents
+
+
+class Linear(nn.Module):
+    """x W + b, for one network or for `stack` of them at once: [..., stack, inputs] -> [..., stack, outputs]."""
+
+    def __init__(self, inputs: int, outputs: int, stack: int = 0):
+        super().__init__()
+        self.stack = stack
+        bound, lead = max(inputs, 1) ** -0.5, (stack,) if stack else ()
+        self.weight = nn.Parameter(torch.empty(*lead, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(*lead, outputs).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight.ndim == 2:  # one network, or one agent's row of a stack
+            return times(x, self.weight) + self.bias
+        return torch.einsum("...ni,nio->...no", x, self.weight) + self.bias
+
+
+class GRUCell(nn.Module):
+    """h' = (1 - z) n + z h,  r, z = sigmoid(x W + h U),  n = tanh(x W_n + r (h U_n))  (torch.nn.GRU has no rule for vmap)."""
+
+    def __init__(self, width: int, stack: int = 0):
+        super().__init__()
+        self.x, self.h = Linear(width, 3 * width, stack), Linear(width, 3 * width, stack)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        (xr, xz, xn), (hr, hz, hn) = self.x(x).chunk(3, -1), self.h(h).chunk(3, -1)
+        r, z = torch.sigmoid(xr + hr), torch.sigmoid(xz + hz)
+        return (1 - z) * torch.tanh(xn + r * hn) + z * h
+
+
+class AgentNet(nn.Module):
+    """N networks of one shape. `share`: one set of weights and an id per agent (a one-hot input) instead of N sets.
+
+    forward(x): x [B, L, N, inputs] -> [B, L, N, outputs]; a recurrent network runs over L from an empty memory.
+    forward(x, agent=i): the same for one agent, x [B, L, inputs] (with weights per agent: given that agent's row, see unflatten).
+    forward(x, memory=h): one step, x [..., N, inputs], h [..., N, H] -> outputs, next h.
+    """
+
+    def __init__(self, agents: int, inputs: int, hidden: int, outputs: int, share: bool, memory: Memory = "mlp"):
+        super().__init__()
+        stack = 0 if share else agents
+        self.recurrent = memory == "gru"
+        self.first = Linear(inputs, hidden, stack)
+        self.who = nn.Parameter(torch.empty(agents, hidden).uniform_(-1, 1) * max(inputs, 1) ** -0.5) if share else None
+        self.second = GRUCell(hidden, stack) if self.recurrent else Linear(hidden, hidden, stack)
+        self.last = Linear(hidden, outputs, stack)
+
+    def forward(self, x: Tensor, agent: int | Tensor | None = None, memory: Tensor | None = None):
+        x = self.first(x)
+        if self.who is not None:  # the rows of the first layer's weights that a one-hot id would select
+            x = x + (self.who if agent is None else at(self.who, 0, agent))
+        x = F.relu(x)
+        if memory is not None:
+            memory = self.second(x, memory) if self.recurrent else memory
+            return self.last(memory if self.recurrent else F.relu(self.second(x))), memory
+        if not self.recurrent:
+            return self.last(F.relu(self.second(x)))
+        h, rows = torch.zeros_like(x[:, 0]), []
+        for t in range(x.shape[1]):
+            h = self.second(x[:, t], h)
+            rows.append(h)
+        return self.last(torch.stack(rows, 1))
+
+
+class Conditional(AgentNet):
+    """Heads of p(a_j | s, a_k of the known k), one network for every agent j and every set of agents whose actions are known.
+
+    forward(state, act, known): state [..., S], encoded actions [..., N, A], known [..., N, N] (does j know k?) -> [..., N, outputs].
+    forward(state, act, known, i, a): only i+1, ..., i-1 are asked, who all know agent i's action a [..., A] as well -> [..., N-1, outputs].
+    Lead axes broadcast: the first layer adds up what each input gives, so that many candidates a share what the others give.
+    """
+
+    def __init__(self, agents: int, state: int, width: int, hidden: int, outputs: int):
+        super().__init__(agents, state + agents * (width + 1), hidden, outputs, share=True)
+        self.inputs = state, agents * width, agents
+
+    def forward(self, state: Tensor, act: Tensor, known: Tensor, i: int | Tensor | None = None, a: Tensor | None = None) -> Tensor:
+        of_state, of_act, of_known = self.first.weight.split(self.inputs)
+        of_act = of_act.unflatten(0, (len(of_known), -1))
+        each = torch.einsum("...kw,kwh->...kh", act, of_act) + of_known
+        x = (times(state, of_state) + self.first.bias)[..., None, :] + self.who + known @ each
+        if i is not None:
+            x = x[..., others(i, len(of_known), x.device), :] + (times(a, at(of_act, 0, i)) + at(of_known, 0, i))[..., None, :]
+        return self.last(F.relu(self.second(F.relu(x))))
+
+
+class Critic(nn.Module):
+    """Q_i(x, a_i) at K candidate actions: x [..., N, inputs], a [..., N, K] or [..., N, K, D] -> [..., N, K].
+
+    With `agent`, for one agent: x [..., inputs], a [..., K] or [..., K, D] -> [..., K]. Discrete actions are outputs, so that all
+    of them cost one pass; continuous ones are inputs. A recurrent critic, x [B, L, N, inputs], remembers x and not the candidates.
+    """
+
+    def __init__(self, space: Discrete | Box, agents: int, inputs: int, hidden: int, share: bool, memory: Memory = "mlp"):
+        super().__init__()
+        self.discrete = isinstance(space, Discrete)
+        self.past = AgentNet(agents, inputs, hidden, hidden, share, memory) if memory == "gru" and not self.discrete else None
+        inputs = inputs if self.past is None else hidden
+        inputs, outputs = (inputs, space.n) if self.discrete else (inputs + space.d, 1)
+        self.net = AgentNet(agents, inputs, hidden, outputs, share, memory if self.discrete else "mlp")
+
+    def forward(self, x: Tensor, a: Tensor, agent: int | Tensor | None = None) -> Tensor:
+        if self.discrete:
+            return self.net(x, agent).gather(-1, a)
+        if self.past is not None:
+            x = F.relu(self.past(x, agent))
+        x = torch.cat([x[..., None, :].expand(*a.shape[:-1], -1), a], -1)
+        if agent is not None:
+            return self.net(x, agent)[..., 0]
+        return self.net(x.transpose(-2, -3))[..., 0].transpose(-1, -2)
+
+
+class Mixer(nn.Module):
+    """Q_tot = sum_i w_i(s) Q_i + b(s), w >= 0: the linear mixer of OMIGA (Wang et al. 2023)."""
+
+    def __init__(self, spec: Spec, hidden: int):
+        super().__init__()
+        self.agents = spec.agents
+        self.body, self.head = Linear(spec.state, hidden), Linear(hidden, spec.agents + 1)
+
+    def forward(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """state [..., S] -> w [..., N], b [...]."""
+        out = self.head(F.relu(self.body(state)))
+        return out[..., : self.agents].abs(), out[..., self.agents]
+
+
+class QMixer(nn.Module):
+    """Q_tot = ELU(Q W1(s) + b1(s)) W2(s) + b2(s), W1, W2 >= 0: the monotone mixer of QMIX (Rashid et al. 2018)."""
+
+    def __init__(self, spec: Spec, hidden: int, embed: int = 32):
+        super().__init__()
+        self.agents, self.embed = spec.agents, embed
+        self.w1a, self.w1b = Linear(spec.state, hidden), Linear(hidden, spec.agents * embed)
+        self.w2a, self.w2b = Linear(spec.state, hidden), Linear(hidden, embed)
+        self.b1, self.b2a, self.b2b = Linear(spec.state, embed), Linear(spec.state, embed), Linear(embed, 1)
+
+    def forward(self, q: Tensor, state: Tensor) -> Tensor:
+        """q [..., M.., N], state [..., S] -> [..., M..]: any number of candidates M.. in each state, its weights made once."""
+        w1 = self.w1b(F.relu(self.w1a(state))).abs().unflatten(-1, (self.agents, self.embed))
+        w2 = self.w2b(F.relu(self.w2a(state))).abs()
+        mixed = F.elu(q.reshape(*state.shape[:-1], -1, self.agents) @ w1 + self.b1(state)[..., None, :])
+        total = (mixed @ w2[..., None])[..., 0] + self.b2b(F.relu(self.b2a(state)))
+        return total.reshape(q.shape[:-1])

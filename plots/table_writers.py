@@ -1,0 +1,156 @@
+"""Tables -> Markdown, LaTeX (booktabs, graphicx) and CSV."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from inspo_benchmark.core.atomic_io import whole, writing
+
+MISSING, CLOSE, MINUS = "--", " †", "\N{MINUS SIGN}"
+LINES = 38  # of a LaTeX table, so that it fits on a page; longer ones go on in another
+
+
+class Cell(NamedTuple):
+    text: str
+    bold: bool = False
+
+
+class Table(NamedTuple):
+    """What the writers print: groups of rows, which LaTeX sets a little apart, and below a line what sums them up."""
+
+    label: str
+    caption: str
+    header: list[str]
+    groups: list[list[list[Cell]]]
+    foot: list[list[Cell]] = []
+    notes: list[str] = []
+    left: int = 1  # columns of words; the others hold numbers
+    spans: list[tuple[str, int]] = []  # titles above columns, LaTeX only
+
+    @property
+    def rows(self) -> list[list[Cell]]:
+        return [row for group in [*self.groups, self.foot] for row in group]
+
+
+def number(x: float, digits: int = 2, like: float | None = None) -> str:
+    """As many decimals, fewer where `like` (default x) is beyond 100 and none beyond 1000; never a negative zero."""
+    digits = min(digits, max(0, 4 - len(str(int(abs(x if like is None else like))))))
+    return f"{round(x, digits) + 0.0:.{digits}f}".replace("-", MINUS)
+
+
+def spread(mean: float, std: float) -> str:
+    """mean ± std, with as many decimals; the mean alone where nothing spreads that could."""
+    return number(mean) if pd.isna(std) else f"{number(mean)} ± {number(std, like=mean)}"
+
+
+def setting(x) -> str:
+    """A hyper-parameter's value."""
+    return str(x).lower() if isinstance(x, bool) else f"{x:g}" if isinstance(x, float) else str(x)
+
+
+def assignments(values: dict) -> str:
+    return ", ".join(f"{name} = {setting(x)}" for name, x in values.items()) or "as the defaults"
+
+
+def markdown(table: Table) -> str:
+    """Pipe table, caption above, notes below."""
+
+    def line(cells: list[Cell]) -> str:
+        texts = [cell.text.replace("|", "\\|") for cell in cells]
+        texts = [f"**{text}**" if cell.bold else text for text, cell in zip(texts, cells)]
+        return f"| {' | '.join(texts)} |"
+
+    rule = "|" + "---|" * table.left + "---:|" * (len(table.header) - table.left)
+    lines = [line([Cell(name) for name in table.header]), rule, *map(line, table.rows)]
+    return "\n".join([table.caption, "", *lines, "", *(note + "  " for note in table.notes)]) + "\n"
+
+
+ESCAPES = str.maketrans(
+    {c: f"\\{c}" for c in "_%&#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$^\dagger$", MINUS: "$-$"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "`": "", "\n": " "}
+)
+
+
+def escaped(text: str) -> str:
+    """What pdflatex prints as this text; letters that its fonts lack become question marks."""
+    return "".join(c if c.isascii() or c in "±†" + MINUS else "?" for c in text).translate(ESCAPES).replace("--", "-{}-")
+
+
+def latex(table: Table) -> str:
+    """Floats for \\input; needs booktabs and graphicx (a table wider than the text is scaled down to it)."""
+    parts, taken = [[]], 0
+    for group in table.groups:
+        for k, row in enumerate(group):
+            if taken >= LINES:
+                parts, taken = [*parts, []], 0
+            if k == 0 or not parts[-1]:
+                parts[-1].append([])
+                taken += 0.5  # the space between groups
+            parts[-1][-1].append(row)
+            taken += 1
+    return "\n".join(_float(table, groups, k, k == len(parts) - 1) for k, groups in enumerate(parts))
+
+
+def _float(table: Table, groups: list[list[list[Cell]]], part: int, last: bool) -> str:
+    def line(cells: list[Cell]) -> str:
+        # marks hang into the gap between columns, so that the numbers stay aligned
+        texts = [escaped(cell.text.removesuffix(CLOSE)) + r"\rlap{$^\dagger$}" * cell.text.endswith(CLOSE) for cell in cells]
+        texts = [rf"\textbf{{{text}}}" if cell.bold else text for text, cell in zip(texts, cells)]
+        return " & ".join(texts) + r" \\"
+
+    def lines(rows: Iterable[list[Cell]]) -> str:
+        return "\n".join(map(line, rows))
+
+    spans, first = [], 1
+    for title, width in table.spans:
+        if title:
+            spans.append(rf"\cmidrule(lr){{{first}-{first + width - 1}}}")
+        first += width
+    above = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{{escaped(title)}}}" for title, width in table.spans)
+    caption = escaped(table.caption) if part == 0 else f"Continued from Table~\\ref{{tab:{table.label}}}."
+    label = table.label + f"-{part + 1}" * (part > 0)
+    notes = table.notes if last else []
+    return "\n".join(
+        [
+            r"\begin{table}[htb]",
+            r"\centering\small",
+            rf"\caption{{{caption}}}",
+            rf"\label{{tab:{label}}}",
+            r"\smallskip\setlength{\tabcolsep}{5pt}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{'l' * table.left}{'r' * (len(table.header) - table.left)}}}",
+            r"\toprule",
+            *([above + r" \\", "".join(spans)] if spans else []),
+            line([Cell(name) for name in table.header]),
+            r"\midrule",
+            "\n\\addlinespace\n".join(map(lines, groups)),
+            *([r"\midrule", lines(table.foot)] if table.foot and last else []),
+            r"\bottomrule",
+            r"\end{tabular}}",
+            *([r"\par\smallskip\footnotesize\raggedright", *(escaped(note) + r"\par" for note in notes)] if notes else []),
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def write(folder: Path, files: dict[str, list[tuple[Table, pd.DataFrame]]], kinds: Iterable[str]) -> None:
+    """name -> its tables and their numbers in full: `name`.md, .tex and .csv. Older files of the same `kinds` (what is before the first
+    dash of a name) are removed: tables of runs that are gone."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, tables in files.items():
+        texts = {
+            ".md": "\n".join(markdown(table) for table, _ in tables),
+            ".tex": "\n".join(latex(table) for table, _ in tables),
+            ".csv": pd.concat([numbers for _, numbers in tables]).to_csv(index=False),
+        }
+        for suffix, text in texts.items():
+            with whole(folder / f"{name}{suffix}") as part:
+                part.write_text(text, encoding="utf-8")
+    for path in folder.iterdir():
+        if path.suffix in (".md", ".tex", ".csv") and path.stem.partition("-")[0] in kinds and path.stem not in files:
+            path.unlink()

@@ -1,0 +1,596 @@
+"""Every loss of the baselines on a small batch against plain numpy, written down from the papers and the authors' code.
+
+Networks are taken as they are (tests/learning/test_nets.py checks them) and asked for their outputs one by one; everything that a method
+makes of these outputs is computed here a second time, in loops.
+"""
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp, ndtri, softmax
+from scipy.stats import norm
+from torch.utils._pytree import tree_map
+
+from inspo_benchmark.core.registry import ALGORITHMS
+from inspo_benchmark.learning.algorithm import mean, returns
+from inspo_benchmark.learning.nets import unflatten
+from support.toy import SPACES, Lab
+
+ALGORITHMS.discover()
+pytestmark = pytest.mark.usefixtures("double")
+kinds = pytest.mark.parametrize("kind", list(SPACES))
+memories = pytest.mark.parametrize("memory", ["mlp", "gru"])
+N, A, D = 3, SPACES["discrete"].n, SPACES["continuous"].d
+GAMMA = 0.9
+
+
+class Case:
+    """A method with lively networks, targets unlike them, and a batch with illegal actions, terminations and padding."""
+
+    def __init__(self, algo: str, kind: str, **config):
+        self.lab = Lab(algo, kind, **(dict(gamma=GAMMA) | config))
+        a = self.a = self.lab.algorithm
+        s, other = (tree_map(lambda x: 2 * x[0], a.init([seed])) for seed in (0, 1))
+        self.s = s._replace(target=other.params, step=s.step // 2)
+        (self.b, self.d), self.discrete = tree_map(lambda x: x[0], self.lab.sampler.draw(0)), kind == "discrete"
+        self.on, self.tg = a.online(self.s), a.targets(self.s)
+        self.n = SimpleNamespace(**{name: x.numpy() for name, x in self.b._asdict().items()})
+        self.rows = [(k, t) for k, t in np.ndindex(self.b.mask.shape) if self.b.mask[k, t] > 0]
+        assert 1 < len(self.rows) < self.b.mask.numel()
+        assert 0 < self.n.done[self.n.mask > 0].mean() < 1
+
+    def same(self, ours, theirs):
+        torch.testing.assert_close(ours, torch.as_tensor(theirs), rtol=1e-10, atol=1e-10)
+
+    def stepped(self, names, value, loss):
+        """`descend` steps on this loss: its value is what is logged."""
+        self.same(self.a.descend(self.s, names, *loss)[1], value)
+
+    # distributions
+
+    def probabilities(self, h, legal):
+        x = np.where(legal, np.exp(h - h.max()), 0.0)
+        return x / x.sum()
+
+    def log_prob(self, h, a, legal):
+        if self.discrete:
+            return np.log(self.probabilities(h, legal)[a])
+        mean, std, a = h[:D], np.exp(np.clip(h[D:], -5, 2)), np.clip(a, -1 + 1e-6, 1 - 1e-6)
+        return (norm.logpdf(np.arctanh(a), mean, std) - np.log(1 - a**2)).sum()
+
+    def draw(self, h, u):
+        return np.tanh(h[:D] + np.exp(np.clip(h[D:], -5, 2)) * ndtri(u))
+
+    def log_probs(self, h):
+        """log pi_i(a_i|o_i) of heads [B, L, N, head], at the rows of data."""
+        out = np.zeros(h.shape[:3])
+        for (k, t), i in itertools.product(self.rows, range(N)):
+            out[k, t, i] = self.log_prob(np.asarray(h)[k, t, i], self.n.act[k, t, i], self.n.legal[k, t, i])
+        return out
+
+    def mean(self, x):
+        """Over the rows of data, and over agents if x has them."""
+        return np.mean([np.mean(x[k, t]) for k, t in self.rows])
+
+    def targets(self, v_next, lam):
+        """lambda-returns as sums of n-step returns: r_t + .. + gamma^n v_{t+n}, weighted by (1 - lam) lam^(n-1), the last by lam^(n-1)."""
+        g = np.zeros(v_next.shape)
+        for k, t in self.rows:
+            longest = next((n for n in range(1, 99) if (k, t + n) not in self.rows or self.n.done[k, t + n - 1]), 99)
+            for n in range(1, longest + 1):
+                steps = sum(GAMMA**j * self.n.rew[k, t + j] for j in range(n))
+                bootstrap = GAMMA**n * v_next[k, t + n - 1] * (1 - self.n.done[k, t + n - 1])
+                g[k, t] += (steps + bootstrap) * lam ** (n - 1) * (1 if n == longest else 1 - lam)
+        return g
+
+    # critics and policies, one row at a time
+
+    def value(self, critic, x, act=None):
+        """Q_i(x_i, a_i) [B, L, N] of a Critic."""
+        act = self.b.now.act if act is None else act
+        return critic(x, act.unsqueeze(3))[..., 0].numpy()
+
+    def informed(self, rows=slice(None, -1)):
+        state = self.b.state[:, rows, None].expand(-1, -1, N, -1)
+        return torch.cat([state, self.b.obs[:, rows]], -1)
+
+    def every(self, critic, x):
+        """Q_i at all discrete actions, [B, L, N, A]."""
+        return critic(x, torch.arange(A).expand(*x.shape[:-1], A)).numpy()
+
+
+def test_lambda_returns():
+    c = Case("iql", "discrete")
+    for shape in ((8, 3), (8, 3, N)):
+        v = np.random.default_rng(0).normal(size=shape)
+        for lam in (0.0, 0.6, 1.0):
+            ours = returns(torch.as_tensor(v), c.b, GAMMA, lam).numpy()
+            theirs = c.targets(v, lam)
+            for k, t in c.rows:
+                np.testing.assert_allclose(ours[k, t], theirs[k, t], atol=1e-12)
+
+
+def test_lambda_returns_are_those_of_pymarl():
+    """Whole episodes that end by themselves or at the window's end: G_L = v_L (1 - sum term), G_t = lam g G_{t+1} + m_t (...)."""
+    rng, length, lam = np.random.default_rng(1), 5, 0.6
+    ends = np.array([5, 5, 3, 1])
+    mask = (np.arange(length) < ends[:, None]).astype(float)
+    term = np.zeros((4, length))
+    term[[1, 2, 3], ends[1:] - 1] = 1
+    rew, v = rng.normal(size=(4, length)) * mask, rng.normal(size=(4, length + 1))
+    b = Case("iql", "discrete").b._replace(rew=torch.as_tensor(rew), done=torch.as_tensor(term), mask=torch.as_tensor(mask))
+    ours = returns(torch.as_tensor(v[:, 1:]), b, GAMMA, lam).numpy()
+    g = v[:, -1] * (1 - term.sum(1))
+    for t in reversed(range(length)):
+        g = lam * GAMMA * g + mask[:, t] * (rew[:, t] + (1 - lam) * GAMMA * v[:, t + 1] * (1 - term[:, t]))
+        np.testing.assert_allclose((mask * ours)[:, t], mask[:, t] * g, atol=1e-12)
+
+
+# --- OMIGA
+
+
+@kinds
+@memories
+def test_omiga(kind, memory):
+    c = Case("omiga", kind, alpha=0.7, memory=memory)
+    now, everything = c.b.now.obs, c.b.obs
+    q, q_tg = (c.value(f.q, now) for f in (c.on, c.tg))
+    v, v_next = c.on.v(now)[..., 0].numpy(), c.tg.v(everything)[:, 1:, :, 0].numpy()
+    w, bias, w_tg, _, w_next, bias_next = (
+        x.numpy() for f, s in ((c.on, c.b.now.state), (c.tg, c.b.now.state), (c.tg, c.b.next.state)) for x in f.mix(s)
+    )
+    z = np.clip((w_tg * q_tg - w_tg * v) / 0.7, -10, 10)
+    largest = max([-1.0] + [z[k, t].max() for k, t in c.rows])
+    y = c.n.rew + GAMMA * (1 - c.n.done) * ((w_next * v_next).sum(-1) + bias_next)
+    c.stepped("q mix", c.mean((y - (w * q).sum(-1) - bias) ** 2), (c.a.critic_loss, c.b))
+    c.stepped(
+        "v",
+        c.mean(np.exp(z - largest) + np.exp(-largest) * w_tg * v / 0.7),
+        (c.a.value_loss, c.b, torch.as_tensor(w_tg), torch.as_tensor(q_tg)),
+    )
+    policy = -c.mean(np.exp(z) * c.log_probs(c.on.pi(now)))
+    _, logs = c.a.update(c.s, c.b, c.d)
+    c.same(logs["loss_policy"], policy)
+
+
+# --- MA-IQL
+
+
+@kinds
+def test_iql(kind):
+    c = Case("iql", kind, expectile=0.8, beta=2.0)
+    x = c.informed()
+    u = np.minimum(*(c.value(q, x) for q in (c.tg.q1, c.tg.q2))) - c.on.v(x)[..., 0].numpy()
+    v_next = c.on.v(c.informed(slice(1, None)))[..., 0].numpy()
+    y = c.n.rew[..., None] + GAMMA * (1 - c.n.done[..., None]) * v_next
+    _, logs = c.a.update(c.s, c.b, c.d)
+    c.same(logs["loss_value"], c.mean(np.where(u < 0, 0.2, 0.8) * u**2))
+    c.same(logs["loss_critic"], np.mean([c.mean((y - c.value(q, x)) ** 2) for q in (c.on.q1, c.on.q2)]))
+    c.same(logs["loss_policy"], -c.mean(np.minimum(np.exp(2.0 * u), 100) * c.log_probs(c.on.pi(c.b.now.obs))))
+
+
+# --- ICQ
+
+
+@kinds
+@pytest.mark.parametrize("config", [{}, dict(mixer="elu"), dict(padded=True), dict(epsilon=0.3)], ids=str)
+def test_icq(kind, config):
+    c = Case("icq", kind, beta=0.5, beta_critic=0.7, lam=0.8, samples=4, **config)
+    padded, epsilon = config.get("padded", False), config.get("epsilon", 0.0)
+
+    def batch_softmax(x):
+        out = np.zeros_like(x)
+        for t in range(x.shape[1]):
+            k = [k for k in range(len(x)) if padded or (k, t) in c.rows]
+            if k:
+                out[k, t] = len(k) * softmax(x[k, t], 0)
+        return out
+
+    def mix(f, q, state):
+        total, k = f.mix(torch.as_tensor(q), state)
+        p = {name.removeprefix("mix."): x for name, x in linear(c, f).items()}
+        w1 = np.abs(state.numpy() @ p["w1.weight"] + p["w1.bias"]).reshape(*q.shape, -1)
+        w2 = np.abs(state.numpy() @ p["w2.weight"] + p["w2.bias"])
+        share = (w1 @ w2[..., None])[..., 0]
+        share = share / share.sum(-1, keepdims=True)
+        if "mixer" in config:
+            hidden = (q[..., None, :] @ w1)[..., 0, :] + state.numpy() @ p["b1.weight"] + p["b1.bias"]
+            hidden = np.where(hidden > 0, hidden, np.expm1(hidden))
+            bias = np.maximum(state.numpy() @ p["v1.weight"] + p["v1.bias"], 0) @ p["v2.weight"] + p["v2.bias"]
+            np.testing.assert_allclose(total, (hidden * w2).sum(-1) + bias[..., 0], atol=1e-12)
+        else:
+            np.testing.assert_allclose(total, (share * q).sum(-1), atol=1e-12)
+        np.testing.assert_allclose(k, share, atol=1e-12)
+        return total.numpy(), share
+
+    def linear(c, f):
+        return {name: x.numpy() for name, x in unflatten(c.a.modules["mix"], f._params["mix"]).items()}
+
+    x = c.informed()
+    bar, _ = mix(c.tg, c.value(c.tg.q, c.informed(slice(1, None)), c.b.next.act), c.b.next.state)
+    y = c.targets(batch_softmax(bar / 0.7) * bar, 0.8)
+    total, _ = mix(c.on, c.value(c.on.q, x), c.b.now.state)
+    c.stepped("q mix", c.mean((total - y) ** 2), (c.a.critic_loss, c.b, c.a.target(c.tg, c.b)))
+
+    every = c.every(c.on.q, x) if kind == "discrete" else None
+    h, q = c.on.pi(c.b.now.obs).numpy(), c.value(c.on.q, x)
+    log_pi, expected = c.log_probs(h), np.zeros(q.shape)
+    for k, t, i in np.ndindex(q.shape):
+        if kind == "discrete":
+            p = (1 - epsilon) * softmax(h[k, t, i]) + epsilon / A
+            p = np.where(c.n.legal[k, t, i], p, 0) / p[c.n.legal[k, t, i]].sum()
+            log_pi[k, t, i] = np.log(p[c.n.act[k, t, i]]) if (k, t) in c.rows else 0.0  # beside padding the action may be illegal
+            expected[k, t, i] = p @ every[k, t, i]
+        else:
+            draws = np.stack([c.draw(h[k, t, i], u) for u in c.d.u["own"][k, t, i].numpy()])
+            some = x[k : k + 1, t : t + 1].expand(1, 1, N, -1)
+            values = c.on.q(some, torch.as_tensor(draws).expand(1, 1, N, *draws.shape))[0, 0, i].numpy()
+            expected[k, t, i] = values.mean()
+    share = mix(c.on, q, c.b.now.state)[1]
+    weight = share * batch_softmax((q - expected) / 0.5)
+    ours = c.a.weights(c.on, c.b, c.d.u["own"])
+    c.stepped("pi", -c.mean(weight * log_pi), (c.a.policy_loss, c.b, ours))
+
+
+# --- CFCQL
+
+
+def noisy(q, means, u, correction):
+    """Three sets of candidates: q a function of (set, action)."""
+    uniform, near, far = np.split(u, 3)
+    values = [q(0, 2 * x - 1) + len(x) * np.log(2) for x in uniform]
+    eps = [0.2 * ndtri(x) for x in (near, far)]
+    density = [[norm.logpdf(e, 0, 0.2).sum() for e in x] for x in eps]
+    if correction == "density":
+        density = np.exp(density)
+    if correction == "crossed":
+        density = density[::-1]
+    for k in (0, 1):
+        values += [q(1 + k, np.clip(means[k] + e, -1, 1)) - p for e, p in zip(eps[k], density[k])]
+    return logsumexp(values)
+
+
+def importance(c, q, mean, u):
+    """log of the mean of exp(q) / p: half uniform, half tanh(N(mean, .2)), given in front of the tanh."""
+    half, d = len(u) // 2, u.shape[-1]
+    values = [q(0, 2 * x - 1) + d * np.log(2) for x in u[:half]]
+    for x in u[half:]:
+        before = mean + 0.2 * ndtri(x)
+        a = np.tanh(before)
+        values.append(q(0, a) - (norm.logpdf(before, mean, 0.2) - np.log(1 - a**2)).sum())
+    return logsumexp(values) - np.log(len(values))
+
+
+class Team:
+    """The team's values of joint actions, one at a time."""
+
+    def __init__(self, c, f):
+        self.c, self.f = c, f
+        self.q = f.q(c.b.obs).numpy() if c.discrete else None
+
+    def __call__(self, k, t, joint):
+        state = self.c.b.state[k, t][None, None]
+        if self.c.discrete:
+            q = torch.as_tensor([self.q[k, t, i, joint[i]] for i in range(N)])
+            return np.array([self.f.mix(q[None, None], state).item()])
+        x = torch.cat([state[0, 0], torch.as_tensor(np.array(joint)).flatten()])[None, None, None]
+        return np.array([self.f.q1(x).item(), self.f.q2(x).item()])
+
+
+def cfcql_target(c, team):
+    """G with actions that are greedy online (discrete), or the target policy's with noise."""
+    v = np.zeros(c.n.mask.shape)
+    for k, t in np.ndindex(v.shape):
+        if c.discrete:
+            q = c.on.q(c.b.obs).numpy()[k, t + 1]
+            joint = [np.where(c.n.legal[k, t + 1, i], q[i], -np.inf).argmax() for i in range(N)]
+        else:
+            noise = 0.05 * ndtri(c.d.u["target"][k, t].numpy())
+            joint = np.clip(np.tanh(c.tg.pi(c.b.obs).numpy()[k, t + 1]) + noise, -1, 1)
+        v[k, t] = team(k, t + 1, joint).min()
+    return c.targets(v, 0.6)
+
+
+@memories
+@pytest.mark.parametrize("config", [{}, dict(weights="argmax"), dict(temp=0.0), dict(temp=-2.0)], ids=str)
+def test_cfcql_discrete(config, memory):
+    c = Case("cfcql", "discrete", alpha=1.5, memory=memory, **config)
+    y, team, mu, total = cfcql_target(c, Team(c, c.tg)), Team(c, c.on), c.on.mu(c.b.now.obs).numpy(), []
+    for k, t in c.rows:
+        act, legal = c.n.act[k, t], c.n.legal[k, t]
+        lse, kl = np.zeros(N), np.zeros(N)
+        for i in range(N):
+            values = np.full(A, -1e10)
+            for j in np.flatnonzero(legal[i]):
+                joint = act.copy()
+                joint[i] = j
+                values[j] = team(k, t, joint)[0]
+            lse[i] = logsumexp(values)
+            p, beta = softmax(values) + 1e-5, c.probabilities(mu[k, t, i], legal[i]) + 1e-5
+            kl[i] = sum(p[j] * (np.log(p[j]) - np.log(beta[j])) for j in np.flatnonzero(legal[i]))
+        lam = np.eye(N)[kl.argmax()] if "weights" in config else softmax(config.get("temp", 0.5) * kl)
+        q = team(k, t, act)[0]
+        total.append(0.5 * (q - y[k, t]) ** 2 + 1.5 * (lam @ lse - q))
+    c.same(c.a.target(c.on, c.tg, c.b, c.d.u)[tuple(zip(*c.rows))], [y[row] for row in c.rows])
+    c.stepped("q mix", np.mean(total), (c.a.critic_loss, c.b, torch.as_tensor(y), c.d.u))
+    c.stepped("mu", -c.mean(c.log_probs(mu)), (c.a.cloning_loss, c.b))
+
+
+@pytest.mark.parametrize("illegal", [False, True])
+def test_macql_discrete(illegal):
+    c = Case("cfcql", "discrete", alpha=1.5, counterfactual=False, illegal=illegal, samples=4)
+    y, team, total = np.random.default_rng(0).normal(size=c.n.mask.shape), Team(c, c.on), []
+    for k, t in c.rows:
+        values = []
+        for u in c.d.u["penalty"][:, k, t].numpy():
+            choices = [np.arange(A) if illegal else np.flatnonzero(c.n.legal[k, t, i]) for i in range(N)]
+            joint = [choice[int(u[i] * len(choice))] for i, choice in enumerate(choices)]
+            allowed = all(c.n.legal[k, t, i, a] for i, a in enumerate(joint))
+            values.append(team(k, t, joint)[0] if allowed else 0.0)
+        q = team(k, t, c.n.act[k, t])[0]
+        total.append(0.5 * (q - y[k, t]) ** 2 + 1.5 * (logsumexp(values) - q))
+    c.stepped("q mix", np.mean(total), (c.a.critic_loss, c.b, torch.as_tensor(y), c.d.u))
+
+
+@pytest.mark.parametrize("sets", ["importance", "uniform", "noisy", "crossed"])
+@pytest.mark.parametrize("counterfactual", [True, False])
+def test_cfcql_continuous(sets, counterfactual):
+    c = Case("cfcql", "continuous", alpha=1.5, sets=sets, counterfactual=counterfactual, samples=4)
+    y, team, u = cfcql_target(c, Team(c, c.tg)), Team(c, c.on), c.d.u["penalty"].numpy()
+    x, mu, total = c.on.pi(c.b.obs).numpy(), c.on.mu(c.b.now.obs).numpy(), []
+    for k, t in c.rows:
+        data = team(k, t, c.n.act[k, t])
+        for critic in (0, 1):
+            if counterfactual:
+                lse, kl = np.zeros(N), np.zeros(N)
+                for i in range(N):
+
+                    def q(which, a, i=i, k=k, t=t, critic=critic):
+                        joint = c.n.act[k, t + 1 if (which, sets) == (2, "crossed") else t].copy()
+                        joint[i] = a
+                        return team(k, t, joint)[critic]
+
+                    lse[i] = estimate(c, q, sets, x[k, t, i], x[k, t + 1, i], u[k, t, i])
+                    kl[i] = -c.log_prob(mu[k, t, i], np.tanh(x[k, t, i]), None)
+                over = softmax(0.5 * kl) @ lse
+            else:
+
+                def q(which, a, k=k, t=t, critic=critic):
+                    return team(k, t, a.reshape(N, D))[critic]
+
+                kind = "noisy" if sets == "crossed" else sets
+                over = estimate(c, q, kind, x[k, t].ravel(), x[k, t + 1].ravel(), u[k, t])
+            total.append((data[critic] - y[k, t]) ** 2 + 1.5 * (over - data[critic]))
+    c.same(c.a.target(c.on, c.tg, c.b, c.d.u)[tuple(zip(*c.rows))], [y[row] for row in c.rows])
+    c.stepped("q1 q2", 2 * np.mean(total), (c.a.critic_loss, c.b, torch.as_tensor(y), c.d.u))
+    gain = []
+    for k, t in c.rows:
+        for i in range(N):
+            joint = c.n.act[k, t].copy()
+            joint[i] = np.tanh(x[k, t, i])
+            gain.append(team(k, t, joint)[0])
+    size = sum(np.mean([np.tanh(x[k, t, i]) ** 2 for k, t in c.rows]) for i in range(N))
+    c.stepped("pi", -np.mean(gain) + 1e-3 * size, (c.a.policy_loss, c.b))
+
+
+def estimate(c, q, sets, now, ahead, u):
+    if sets == "importance":
+        return importance(c, q, now, u)
+    if sets == "uniform":
+        return logsumexp([q(0, 2 * x - 1) + len(x) * np.log(2) for x in u])
+    return noisy(q, [np.tanh(now), np.tanh(ahead)], u, sets)
+
+
+# --- OMAR
+
+
+def omar(kind, **config):
+    c = Case("omar", kind, **(dict(alpha=1.5, coe=0.4, candidates=6, elites=3, samples=4, rounds=2) | config))
+    c.x = c.b.now.obs if config.get("local") else c.informed()
+
+    def q(net, k, t, i, a):
+        """One value of one agent."""
+        some = torch.as_tensor(a).expand(1, 1, N, 1, *np.shape(a))
+        return net(c.x[k : k + 1, t : t + 1], some)[0, 0, i, 0].item()
+
+    c.q = q
+    return c
+
+
+@memories
+@pytest.mark.parametrize("config", [{}, dict(illegal=True), dict(local=True)], ids=str)
+def test_omar_critic_discrete(config, memory):
+    c = omar("discrete", memory=memory, **config)
+    pi = c.tg.pi(c.b.obs).numpy()[:, 1:]
+    greedy = np.where(c.n.legal[:, 1:], pi, -np.inf).argmax(-1)
+    after = c.b.next.obs if "local" in config else c.informed(slice(1, None))
+    y = np.minimum(*(c.targets(c.value(q, after, torch.as_tensor(greedy)), 0.6) for q in (c.tg.q1, c.tg.q2)))
+    total = 0.0
+    for net in (c.on.q1, c.on.q2):
+        every = c.every(net, c.x)
+        over = logsumexp(np.where(c.n.legal[:, :-1] | ("illegal" in config), every, -np.inf), -1)
+        data = np.take_along_axis(every, c.n.act[:, :-1, :, None], -1)[..., 0]
+        total += c.mean((data - y) ** 2 + 1.5 * (over - data))
+    _, logs = c.a.update(c.s, c.b, c.d)
+    c.same(logs["loss_critic"], total)
+
+
+@pytest.mark.parametrize("sets", ["importance", "uniform", "noisy", "density"])
+def test_omar_critic_continuous(sets):
+    c = omar("continuous", sets=sets)
+    pi, now, u = c.tg.pi(c.b.obs)[:, 1:].tanh(), c.on.pi(c.b.obs).numpy(), c.d.u["penalty"].numpy()
+    y = np.minimum(*(c.targets(c.value(q, c.informed(slice(1, None)), pi), 0.6) for q in (c.tg.q1, c.tg.q2)))
+    total = []
+    for (k, t), i, net in itertools.product(c.rows, range(N), (c.on.q1, c.on.q2)):
+
+        def q(which, a, net=net, k=k, t=t, i=i):
+            return c.q(net, k, t, i, a)
+
+        data = q(0, c.n.act[k, t, i])
+        total.append((data - y[k, t, i]) ** 2 + 1.5 * (estimate(c, q, sets, now[k, t, i], now[k, t + 1, i], u[k, t, i]) - data))
+    _, logs = c.a.update(c.s, c.b, c.d)
+    c.same(logs["loss_critic"], 2 * np.mean(total))
+
+
+@kinds
+@pytest.mark.parametrize("refit", ["softmax", "elites"])
+def test_omar_search(kind, refit):
+    c = omar(kind, refit=refit, cem=True)
+    ours, u = c.a.best(c.on, c.b, c.d.u["search"]).numpy(), c.d.u["search"].numpy()
+    h, found = c.on.pi(c.b.now.obs).numpy(), 0
+    for (k, t), i in itertools.product(c.rows, range(N)):
+        legal = c.n.legal[k, t, i]
+
+        def q(x, k=k, t=t, i=i, legal=legal):
+            if kind == "continuous":
+                return c.q(c.on.q1, k, t, i, x)
+            return c.q(c.on.q1, k, t, i, int(x[0])) if legal[int(x[0])] else -1e9
+
+        mean, std = (np.zeros(D), np.full(D, 2.0)) if kind == "continuous" else (np.full(1, A / 2), np.full(1, A / 2))
+        elite = []
+        for r in range(2):
+            x = mean + std * ndtri(u[r, k, t, i])
+            x = np.clip(x, -1, 1) if kind == "continuous" else np.clip(np.round(x), 0, A - 1)
+            pool = [*x, *elite]
+            value = np.array([q(a) for a in pool])
+            if refit == "softmax":
+                w = np.exp(value - value.max())
+                mean = (w[:, None] * np.array(pool)).sum(0) / w.sum()
+                std = np.sqrt(((np.array(pool) - mean) ** 2).mean(0))
+            else:
+                elite = [pool[j] for j in np.argsort(-value, kind="stable")[:3]]
+                mean, std = np.mean(elite, 0), np.std(elite, 0, ddof=1)
+        winner = pool[value.argmax()]
+        own = np.tanh(h[k, t, i]) if kind == "continuous" else np.array([np.where(legal, h[k, t, i], -np.inf).argmax()])
+        best = own if q(own) >= q(winner) else winner
+        found += q(winner) > q(own)
+        np.testing.assert_allclose(ours[k, t, i], best if kind == "continuous" else int(best[0]), atol=1e-10)
+    assert found
+
+
+@kinds
+@pytest.mark.parametrize("padded", [False, True])
+def test_omar_policy(kind, padded):
+    c = omar(kind, padded=padded)
+    h, best = c.on.pi(c.b.now.obs).numpy(), c.a.best(c.on, c.b, c.d.u["search"])
+    value, error = np.zeros(h.shape[:3]), np.zeros((*h.shape[:3], A if kind == "discrete" else D))
+    for k, t, i in np.ndindex(value.shape):
+        if kind == "continuous":
+            point = np.tanh(h[k, t, i])
+            value[k, t, i] = c.q(c.on.q1, k, t, i, point) - 1e-3 / 0.6 * (point**2).mean()
+            error[k, t, i] = (point - best[k, t, i].numpy()) ** 2
+        else:
+            p, every = c.probabilities(h[k, t, i], c.n.legal[k, t, i]), [c.q(c.on.q1, k, t, i, a) for a in range(A)]
+            assert best[k, t, i] == max(np.flatnonzero(c.n.legal[k, t, i]), key=lambda a: every[a])
+            a = c.n.act[k, t, i]
+            value[k, t, i] = (every[a] - p @ every) * np.log(p[a] + 1e-5)
+            error[k, t, i] = (p - np.eye(A)[best[k, t, i]]) ** 2
+    imitation = error.mean() if padded else c.mean(error)
+    c.stepped("pi", 0.4 * imitation - 0.6 * c.mean(value), (c.a.policy_loss, c.b, best))
+
+
+@kinds
+def test_omar_learns_nothing_from_padding(kind):
+    """`padded` shrinks the gradient of the imitation by the share of data, and only that (coe = 1; continuous: but for the 1e-3)."""
+
+    def gradient(padded):
+        c = omar(kind, padded=padded, coe=1.0)
+        best = c.a.best(c.on, c.b, c.d.u["search"])
+
+        def loss(pi):
+            nets = c.a.online(c.s._replace(params={**c.s.params, "pi": pi}))
+            point = c.a.policy_loss(nets, None, c.b, best)
+            return point if c.discrete else point - 1e-3 * mean(c.b.mask[..., None, None], torch.tanh(nets.pi(c.b.now.obs)) ** 2)
+
+        return torch.func.grad(loss)(c.s.params["pi"]), c.b.mask.mean()
+
+    (plain, share), (padded, _) = gradient(False), gradient(True)
+    assert plain.abs().sum() > 0
+    torch.testing.assert_close(padded, share * plain, rtol=1e-10, atol=1e-12)
+
+
+# --- AlberDICE
+
+
+@kinds
+@pytest.mark.parametrize("i", range(N))
+def test_alberdice(kind, i):
+    c = Case("alberdice", kind, alpha=2.0, alpha_end=0.5, samples=4, share=False)
+    agent, alpha = torch.tensor(i), 2.0 * 0.25 ** (0 / 4)
+    act, legal, state, u = c.n.act, c.n.legal, c.n.state, {k: x.numpy() for k, x in c.d.u.items()}
+    pi, own = c.on.pi(c.b.now.obs).numpy(), c.on.own(c.b.now.obs).numpy()[:, :, i]
+    k_i, log_rho, chain = np.zeros(c.n.mask.shape), np.zeros(c.n.mask.shape), []
+
+    def floor(x):
+        return np.log(np.exp(x) + 1e-10)
+
+    for k, t in c.rows:
+        for j in (j for j in range(N) if j != i):
+            given = np.zeros((N, A if c.discrete else D))
+            for other in {i, *range(j)}:
+                given[other] = np.eye(A)[act[k, t, other]] if c.discrete else act[k, t, other]
+            x = torch.as_tensor(np.concatenate([np.eye(N)[j], state[k, t], given.ravel()]))
+            behaviour = c.on.chain(x[None, None], agent=agent)[0, 0].numpy()
+            h, ok = pi[k, t, j], legal[k, t, j]
+            chain.append(c.log_prob(behaviour, act[k, t, j], ok))
+            log_rho[k, t] += c.log_prob(h, act[k, t, j], ok) - floor(chain[-1])
+            draws = np.flatnonzero(ok) if c.discrete else [c.draw(h, x) for x in u["own"][k, t, j]]
+            weights = [np.exp(c.log_prob(h, a, ok)) if c.discrete else 0.25 for a in draws]
+            k_i[k, t] += sum(w * (c.log_prob(h, a, ok) - floor(c.log_prob(behaviour, a, ok))) for w, a in zip(weights, draws))
+    ours = c.a.teammates(c.on, c.b, agent, c.d.u["own"])
+    rho = np.minimum(100, np.exp(log_rho))
+    for row in c.rows:
+        c.same(ours[0][row], k_i[row])
+        c.same(ours[1][row].exp(), rho[row])
+    c.stepped("chain", -np.mean(chain), (c.a.chain_loss, c.b, agent))
+
+    nu = [c.on.nu(x, agent=agent)[..., 0].numpy() for x in (c.b.now.state, c.b.next.state)]
+    e = c.n.rew - alpha * k_i + GAMMA * (1 - c.n.done) * nu[1] - nu[0]
+    count = np.where(c.n.mask > 0, np.random.default_rng(0).integers(0, 4, c.n.mask.shape), 0).astype(float)
+    drawn = [e[row] for row in c.rows for _ in range(int(count[row]))]
+    mean_rho = np.mean([rho[row] for row in c.rows]) + 1e-10
+    mixed = u["pair"] * state[:, :-1] + (1 - u["pair"]) * state[::-1, :-1]
+    slopes = []
+    for k, t in c.rows:
+        if (len(state) - 1 - k, t) in c.rows:
+            x = torch.as_tensor(mixed[k, t]).requires_grad_()
+            (slope,) = torch.autograd.grad(c.on.nu(x[None, None], agent=agent).sum(), x)
+            slopes.append((slope**2).sum().item())
+    size, absorbed = len(c.rows), sum(c.n.done[row] for row in c.rows) / (1 - GAMMA)
+    loss = alpha * np.log((size * mean_rho * np.exp(np.array(drawn) / alpha).mean() + absorbed) / (size + absorbed))
+    loss += (1 - GAMMA) * sum(nu[0][row] for row in c.rows) / (size + absorbed) + 0.1 * np.mean(slopes)
+    counted, k_given, rho_given = (torch.as_tensor(x) for x in (count, k_i, log_rho.clip(max=np.log(100))))
+    c.stepped("nu", loss, (c.a.nu_loss, c.b, agent, k_given, rho_given, counted, torch.tensor(alpha), c.d.u["pair"]))
+
+    fit, cost = 0.0, 0.0
+    for k, t in c.rows:
+        ok = legal[k, t, i]
+
+        def value(a, k=k, t=t):
+            a = torch.as_tensor(np.array(a))
+            return c.on.e(c.b.state[k, t][None, None], a.expand(1, 1, 1, *a.shape), agent=agent).item()
+
+        if c.discrete:
+            some = np.flatnonzero(ok)
+            p, prior = c.probabilities(pi[k, t, i], ok), c.probabilities(own[k, t], ok)
+            over, inside = logsumexp([value(a) for a in some]), sum(prior[a] * value(a) for a in some)
+            now = sum(p[a] * (alpha * (np.log(p[a]) - np.log(prior[a] + 1e-10)) - value(a)) for a in some)
+        else:
+            half = u["cql"].shape[2] // 2
+            draws = [c.draw(own[k, t], x) for x in u["cql"][k, t, half:]]
+            values = [value(2 * x - 1) + D * np.log(2) for x in u["cql"][k, t, :half]]
+            over = logsumexp(values + [value(a) - c.log_prob(own[k, t], a, ok) for a in draws]) - np.log(2 * half)
+            inside = np.mean([value(c.draw(own[k, t], x)) for x in u["own"][k, t, i]])
+            draws = [c.draw(pi[k, t, i], x) for x in u["own"][k, t, i]]
+            ratio = [c.log_prob(pi[k, t, i], a, ok) - floor(c.log_prob(own[k, t], a, ok)) for a in draws]
+            now = np.mean([alpha * r - value(a) for r, a in zip(ratio, draws)])
+        fit += count[k, t] * ((value(act[k, t, i]) - e[k, t]) ** 2 + 0.1 * (over - inside))
+        cost += count[k, t] * now
+    heads = torch.as_tensor(own)
+    c.stepped("e", fit / count.sum(), (c.a.e_loss, c.b, agent, torch.as_tensor(e), counted, heads, c.d.u))
+    c.stepped("pi", cost / count.sum(), (c.a.policy_loss, c.b, agent, counted, heads, torch.tensor(alpha), c.d.u))
+    _, logs = c.a.update(c.s, c.b, c.d._replace(agent=agent))
+    c.same(logs["divergence"], c.mean(k_i))

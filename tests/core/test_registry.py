@@ -1,0 +1,102 @@
+"""Names: a file in the folder is enough, and a name that exists twice or not at all explains itself."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS, Registry, suggest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """An importable package `zoo` with a public and a hidden module; they register in the registry `zoo.ANIMALS`."""
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from inspo_benchmark.core.registry import Registry\nANIMALS = Registry('animal', 'zoo')\n")
+    add(folder, "lion")
+    add(folder, "_template", "unfinished")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield folder
+    for name in [name for name in sys.modules if name.split(".")[0] == "zoo"]:
+        del sys.modules[name]
+
+
+def add(folder: Path, module: str, name: str = "") -> None:
+    (folder / f"{module}.py").write_text(f"from zoo import ANIMALS\n\n@ANIMALS.register('{name or module}')\nclass A:\n    pass\n")
+
+
+def animals() -> Registry:
+    import zoo
+
+    return zoo.ANIMALS
+
+
+def test_a_file_in_the_folder_is_found(package):
+    assert list(animals().discover()) == ["lion"]  # and what begins with an underscore is not
+    add(package, "okapi")
+    assert animals().discover() is animals()
+    assert sorted(animals()) == ["lion", "okapi"]
+    assert animals()["okapi"].__module__ == "zoo.okapi"
+
+
+def test_discovering_twice_changes_nothing(package):
+    once = dict(animals().discover())
+    assert dict(animals().discover()) == once
+
+
+def test_a_name_is_not_given_twice(package):
+    add(package, "tiger", "lion")
+    with pytest.raises(ValueError, match=r"two animals are called 'lion': .*zoo\.lion.*zoo\.tiger"):
+        animals().discover()
+
+
+def test_a_broken_file_is_loud(package):
+    (package / "broken.py").write_text("import nothing_of_that_name\n")
+    with pytest.raises(ModuleNotFoundError):
+        animals().discover()
+
+
+@pytest.fixture
+def colours():
+    r = Registry("colour", "none")
+    for name in ("red", "green-light", "green-dark", "blue"):
+        assert r.register(name)(name.upper()) == name.upper()  # a decorator hands back what it decorates
+    return r
+
+
+def test_a_typo_suggests(colours):
+    with pytest.raises(UserError, match=r"^no colour 'rad'; did you mean red\?$"):
+        colours["rad"]
+    with pytest.raises(UserError, match=r"^no colour 'xyz'; there are: blue, green-dark, green-light, red$"):
+        colours["xyz"]
+    assert suggest("a", []) == "there are: none"
+
+
+def test_globs(colours):
+    assert colours.match(["green-*"]) == ["green-light", "green-dark"]
+    assert colours.match(["blue", "*e*"]) == ["red", "green-light", "green-dark", "blue"]  # in the order of registration, each once
+    assert colours.match(["*"]) == list(colours)
+    assert colours.match([]) == []
+
+
+def test_a_glob_that_matches_nothing_is_an_error(colours):
+    with pytest.raises(UserError, match=r"^no colour matches 'gren-\*'; did you mean green-"):
+        colours.match(["red", "gren-*"])
+
+
+@pytest.mark.parametrize(("registry", "package"), [(ALGORITHMS, "algorithms"), (TASKS, "envs")])
+def test_every_public_file_registers_and_nothing_else_does(registry, package):
+    registry.discover()
+    files = {path.stem for path in (ROOT / package).glob("[!_]*") if path.suffix == ".py" or (path / "__init__.py").exists()}
+    makers = [thing if package == "algorithms" else getattr(thing.make, "func", thing.make) for thing in registry.values()]
+    assert {maker.__module__.split(".")[1] for maker in makers} == {package}
+    assert {maker.__module__.split(".")[2] for maker in makers} == files
+
+
+def test_tasks_have_their_own_names():
+    assert TASKS.discover()
+    assert all(name == task.name for name, task in TASKS.items())

@@ -1,0 +1,254 @@
+"""The primitives of both kinds of action, against quadrature, fine grids and torch's distributions."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Categorical, Independent, Normal, TanhTransform, TransformedDistribution
+
+from inspo_benchmark.core.spaces import LOG_STD, Box, Discrete
+from inspo_benchmark.learning.sampler import OPEN
+from support.toy import masks
+
+pytestmark = pytest.mark.usefixtures("double")
+FREE = torch.ones(1, dtype=torch.bool)  # the mask of a Box
+HEADS = [(0.0, 0.0), (0.8, -0.7), (-0.6, -0.2)]  # mean and log standard deviation before the tanh, d = 1
+
+
+def middle(k: int) -> torch.Tensor:
+    """The middles of k equal parts of (0, 1): a mean over them is a quadrature."""
+    return (torch.arange(k) + 0.5) / k
+
+
+def bump(a):  # on [-1, 1], several extrema, no symmetry
+    return (2 * torch.sin(4 * a + 1) + a)[..., 0]
+
+
+GRID = 2 * middle(400_000)[:, None] - 1
+
+
+# --- continuous
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_log_prob_is_torchs(head):
+    h = torch.tensor([head, head]).T.flatten()  # d = 2
+    a = torch.as_tensor(np.random.default_rng(0).uniform(-0.99, 0.99, (200, 2)))
+    theirs = TransformedDistribution(Normal(h[:2], h[2:].exp()), TanhTransform())
+    torch.testing.assert_close(Box(2).log_prob(h, a, FREE), Independent(theirs, 1).log_prob(a), rtol=1e-10, atol=1e-10)
+
+
+def test_heads_around_a_point():
+    x, u = torch.tensor([[0.3, -1.2]]), torch.full((1, 2), 0.9)
+    h = Box(2).around(x, 0.2)
+    assert torch.equal(Box(2).mode(h, FREE), x.tanh())
+    torch.testing.assert_close(Box(2).sample(h, FREE, u), (x + 0.2 * torch.special.ndtri(u)).tanh())
+    assert Discrete(2).around(x, 0.2) is x
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_densities_integrate_to_one(head):
+    p = Box(1).log_prob(torch.tensor(head), GRID, FREE).exp()
+    assert 2 * p.mean() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_samples_have_the_density(head):
+    """Sampled at the u-quantile, the density left of the action is u."""
+    h, u = torch.tensor(head), middle(50)
+    a = Box(1).sample(h, FREE, u[:, None])
+    p = Box(1).log_prob(h, GRID, FREE).exp()
+    below = (2 * p.cumsum(0) / len(GRID))[torch.searchsorted(GRID[:, 0], a[:, 0]) - 1]
+    torch.testing.assert_close(below, u, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_extremes_stay_finite(dtype):
+    box, edge = Box(2), torch.tensor([[-1.0, 1.0], [1.0, 1.0], [0.0, -1.0]], dtype=dtype)
+    for mean in (-20.0, 0.0, 20.0):
+        for log_std in (-50.0, 0.0, 50.0):
+            h = torch.tensor([mean, mean, log_std, log_std], dtype=dtype, requires_grad=True)
+            logp = box.log_prob(h, edge, FREE)
+            logp.sum().backward()
+            assert logp.isfinite().all()
+            assert h.grad.isfinite().all()
+            for u in (*OPEN, 0.5):
+                assert (box.sample(h, FREE, torch.full((2,), u, dtype=dtype)).abs() <= 1).all()
+    assert box.gaussian(torch.tensor([0.0, 0.0, -50.0, 50.0]))[1].tolist() == list(LOG_STD)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_expectations_converge_to_quadrature(head):
+    h = torch.tensor(head)
+    exact = 2 * (Box(1).log_prob(h, GRID, FREE).exp() * bump(GRID)).mean()
+    errors = [abs(Box(1).expect(bump, h, FREE, middle(k)[:, None]) - exact) for k in (10, 100, 10_000)]
+    assert errors[2] < 1e-3
+    assert errors[2] < errors[1] < errors[0]
+    rng = np.random.default_rng(0)  # and for random draws within their error
+    draws = Box(1).expect(bump, h, FREE, torch.as_tensor(rng.random((400, 64, 1))))
+    assert abs(draws.mean() - exact) < 4 * draws.std() / 20
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_logsumexp_converges_to_quadrature(head):
+    """Both halves are drawn: the first is uniform on the box, the second the policy's."""
+    h, box = torch.tensor(head), Box(1)
+    exact = (bump(GRID).exp().mean() * 2).log()
+    errors = [abs(box.logsumexp(bump, h, FREE, torch.cat([middle(k), middle(k)])[:, None]) - exact) for k in (10, 100, 100_000)]
+    assert errors[2] < 5e-3
+    assert errors[2] < errors[0]
+
+
+def test_each_half_of_logsumexp_counts():
+    """Constant exp q = 1 on an interval: a half that is weighted wrongly would show although the other is right."""
+    box, h, k = Box(2), torch.tensor([0.3, -0.2, -0.5, 0.1]), 40_000
+    u = torch.as_tensor(np.random.default_rng(0).random((2 * k, 2)))
+    seen = []
+
+    def q(a):
+        seen.append(a)
+        return (a * torch.tensor([1.0, -2.0])).sum(-1)
+
+    value = box.logsumexp(q, h, FREE, u)
+    exact = math.log(2 * math.sinh(1)) + math.log(math.sinh(2))
+    assert value == pytest.approx(exact, abs=0.02)
+    uniform, policy = seen
+    assert uniform.shape == policy.shape == (k, 2)
+    torch.testing.assert_close(uniform, 2 * u[:k] - 1)
+    torch.testing.assert_close(policy, box.sample(h, FREE, u[k:]))
+    odd = box.logsumexp(lambda a: torch.zeros(a.shape[:-1]), torch.zeros(4), FREE, u[:4001])  # halves of unequal size
+    assert odd == pytest.approx(math.log(4), abs=0.05)
+
+
+@pytest.mark.parametrize("peak", [(0.2, -0.6), (0.0, 0.0), (0.95, -0.9), (1.0, -1.0)])
+def test_best_finds_the_peak(peak):
+    def q(a):
+        return -((a - torch.tensor(peak)) ** 2 * torch.tensor([1.0, 3.0])).sum(-1)
+
+    u = torch.as_tensor(np.random.default_rng(0).random((5, 8, 512, 2)))  # five rows, eight rounds of 512 candidates
+    best = Box(2).best(q, torch.zeros(5, 4), FREE, u)
+    assert best.shape == (5, 2)
+    assert (best - torch.tensor(peak)).abs().max() < 0.02
+    assert (best.abs() <= 1).all()
+    few = Box(2).best(q, torch.zeros(5, 4), FREE, u[:, :2])
+    assert (q(few) < q(best)).any()  # rounds help
+
+
+def test_best_is_that_of_a_fine_grid():
+    def q(a):
+        return torch.exp(-4 * (a[..., 0] - 0.4) ** 2) - 0.3 * a[..., 0] ** 4
+
+    u = torch.as_tensor(np.random.default_rng(1).random((10, 128, 1)))
+    best = Box(1).best(q, torch.tensor([-0.3, 0.0]), FREE, u)
+    assert best == pytest.approx(float(GRID[q(GRID).argmax()]), abs=5e-3)
+
+
+# --- discrete
+
+
+def heads(rows: int, n: int = 4):
+    rng = np.random.default_rng(0)
+    return torch.as_tensor(rng.normal(0, 2, (rows, n))), torch.as_tensor(masks(rng, rows, n))
+
+
+def test_masked_distributions_are_torchs():
+    h, legal = heads(200)
+    theirs = Categorical(logits=torch.where(legal, h, -torch.inf))
+    for a in range(4):
+        act = torch.full((200,), a)
+        ok = legal[:, a]
+        ours = Discrete(4).log_prob(h, act, legal)
+        torch.testing.assert_close(ours[ok], theirs.log_prob(act)[ok], rtol=0, atol=1e-12)
+        assert ours.isfinite().all()
+        assert (ours[~ok].exp() == 0).all()
+
+
+def test_discrete_sums_are_exact():
+    h, legal = heads(200)
+    values = torch.as_tensor(np.random.default_rng(1).normal(0, 9, (200, 4)))
+    space, u = Discrete(4), torch.zeros(200, 0)
+
+    def q(a):
+        return values.gather(-1, a)
+
+    p = torch.where(legal, h.exp(), 0)
+    p = p / p.sum(-1, keepdim=True)
+    torch.testing.assert_close(space.expect(q, h, legal, u), (p * values).sum(-1), rtol=0, atol=1e-12)
+    torch.testing.assert_close(space.logsumexp(q, h, legal, u), torch.where(legal, values.exp(), 0).sum(-1).log(), rtol=0, atol=1e-10)
+    assert torch.equal(space.best(q, h, legal, u), torch.where(legal, values, -torch.inf).argmax(-1))
+    assert torch.equal(space.mode(h, legal), torch.where(legal, h, -torch.inf).argmax(-1))
+
+
+def test_samples_have_their_probabilities():
+    h, legal = heads(50)
+    k = 20_000
+    a = Discrete(4).sample(h, legal, middle(k)[:, None].expand(k, 50))
+    counts = torch.stack([(a == i).sum(0) for i in range(4)], -1) / k
+    p = torch.where(legal, h.exp(), 0)
+    torch.testing.assert_close(counts, p / p.sum(-1, keepdim=True), rtol=0, atol=1.01 / k)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("u", [*OPEN, 0.5])
+def test_illegal_actions_are_never_drawn(dtype, u):
+    for scale in (0.0, 1.0, 100.0):
+        h, legal = heads(3000, 11)
+        h = (scale * h).to(dtype)
+        a = Discrete(11).sample(h, legal, torch.full((3000,), u, dtype=dtype))
+        assert legal.gather(-1, a[:, None]).all()
+        assert legal.gather(-1, Discrete(11).mode(h, legal)[:, None]).all()
+
+
+# --- both
+
+
+@pytest.mark.parametrize("space", [Discrete(4), Box(3)], ids=["discrete", "continuous"])
+def test_candidates_broadcast(space):
+    """Candidates [..., K] against heads [..., 1, head] are the K log-probabilities one by one, whatever stands in front."""
+    g = torch.Generator().manual_seed(0)
+    h = torch.randn(5, 2, space.head, generator=g)
+    legal = torch.ones(5, 2, space.legal, dtype=torch.bool)
+    legal[0, 0, 0] = space.kind == "continuous"
+    a, p = space.support(h, legal, torch.rand(5, 2, *space.draws(6), generator=g))
+    k = 4 if space.kind == "discrete" else 6
+    assert a.shape == (5, 2, k, *space.draw)
+    assert p.shape == (5, 2, k)
+    torch.testing.assert_close(p.sum(-1), torch.ones(5, 2))
+    together = space.log_prob(h[..., None, :], a, legal[..., None, :])
+    for i in range(k):
+        torch.testing.assert_close(space.log_prob(h, a.select(2, i), legal), together[..., i], rtol=0, atol=1e-12)
+    more = space.log_prob(h, a.movedim(2, 0), legal)  # candidates in front
+    torch.testing.assert_close(more.movedim(0, -1), together, rtol=0, atol=1e-12)
+    if space.kind == "discrete":
+        torch.testing.assert_close(together.exp(), p, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("space", [Discrete(4), Box(3)], ids=["discrete", "continuous"])
+def test_the_same_uniform_is_the_same_action(space):
+    g = torch.Generator().manual_seed(0)
+    h, u = torch.randn(100, space.head, generator=g), torch.rand(100, *space.draw, generator=g)
+    legal = torch.ones(100, space.legal, dtype=torch.bool)
+    before = torch.get_rng_state()
+    a = space.sample(h, legal, u)
+    assert torch.equal(a, space.sample(h, legal, u))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(a, space.sample(h, legal, 1 - u))
+    assert a.shape == (100, *space.draw)
+    for i in range(10):
+        assert torch.equal(a[i], space.sample(h[i], legal[i], u[i]))
+
+
+def test_encode():
+    assert Discrete(3).encode(torch.tensor([[2, 0]])).tolist() == [[[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]]
+    assert Discrete(3).encode(torch.tensor(1)).dtype == torch.get_default_dtype()
+    a = torch.rand(2, 3)
+    assert torch.equal(Box(3).encode(a), a)
+    for space in (Discrete(3), Box(3)):
+        assert space.encode(space.mode(torch.zeros(7, space.head), torch.ones(7, space.legal, dtype=torch.bool))).shape == (7, space.width)
+
+
+def test_mode_of_a_box_is_the_limit_of_no_spread():
+    h = torch.tensor([0.4, -2.0, -5.0, -5.0])
+    assert torch.equal(Box(2).mode(h, FREE), torch.tanh(h[:2]))
+    assert torch.equal(Box(2).mode(h, FREE), Box(2).sample(h, FREE, torch.full((2,), 0.5)))

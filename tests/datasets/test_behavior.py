@@ -1,0 +1,338 @@
+"""Behaviour policies: their arithmetic, their files, how they are trained and chosen."""
+
+import math
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.datasets.behavior.play import play
+from inspo_benchmark.datasets.behavior.smac_policy import Net, Policy, act, exp, load, log, rounded, save, shapes, uniform, uniforms
+from inspo_benchmark.envs.smac.maps import find
+from inspo_benchmark.envs.smac.vector import Smac
+from inspo_benchmark.envs.smac.views import default_terms
+from inspo_benchmark.tools.behavior import __main__ as shipping
+from inspo_benchmark.tools.behavior import mappo, training
+
+MAP = find("3m")
+
+
+def policy(seed: int = 0, scale: float = 0.3, map=MAP, **about) -> Policy:
+    rng = np.random.default_rng(seed)
+    net = Net(*(rng.normal(0, scale, shape).astype(np.float32) for shape in shapes(map, 64)))
+    return Policy(map.name, rounded(net), **{"steps": 1000, "win_rate": 0.5, "mean_return": 10.0} | about)
+
+
+def scenes(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Observations with many zeros and masks with at least one legal action."""
+    rng = np.random.default_rng(seed)
+    obs = rng.normal(0, 1, (count, MAP.n, MAP.obs)) * (rng.random((count, MAP.n, MAP.obs)) < 0.6)
+    legal = rng.random((count, MAP.n, MAP.actions)) < 0.4
+    legal[..., 1] |= ~legal.any(-1)
+    return obs.astype(np.float32), legal
+
+
+# --- arithmetic
+
+
+def test_exponential_and_logarithm():
+    rng = np.random.default_rng(0)
+    x = -np.concatenate([rng.exponential(3, 20000), rng.uniform(0, 699, 2000), math.log(2) * (np.arange(50) + 0.5), [0.0]])
+    y = np.array([exp(v) for v in x])
+    ulps = np.abs(y - np.exp(x)) / np.spacing(np.exp(x))
+    assert ulps.max() <= 2
+    assert exp(0.0) == 1
+    assert exp(-701.0) == 0
+    x = 1 + rng.exponential(8, 20000)
+    ulps = np.abs([log(v) for v in x] - np.log(x)) / np.spacing(np.log(x))
+    assert ulps.max() <= 3
+    assert log(1.0) == 0
+
+
+def test_exponential_never_falls():
+    edges = -math.log(2) * (np.arange(60) + 0.5)  # where the power of two changes
+    x = np.concatenate([np.linspace(-50, 0, 30001), *(edge + np.arange(-50, 50) * 4 * np.spacing(edge) for edge in edges)])
+    x = np.sort(x[x <= 0])
+    assert (np.diff([exp(v) for v in x]) >= 0).all()
+
+
+def test_network_is_that_of_torch():
+    p, (obs, legal) = policy(), scenes(300)
+    x = np.concatenate([obs, np.broadcast_to(np.eye(MAP.n), (300, MAP.n, MAP.n))], -1)
+    w1, b1, w2, b2, w3, b3 = (torch.from_numpy(w).double() for w in p.net)
+    z = torch.relu(torch.relu(torch.from_numpy(x) @ w1 + b1) @ w2 + b2) @ w3 + b3
+    z = z.masked_fill(~torch.from_numpy(legal), -torch.inf).log_softmax(-1)
+    for u in (None, uniforms(0, np.arange(300), 0, MAP.n)):
+        action, logp = act(p, obs, legal, u)
+        np.testing.assert_allclose(logp, z.gather(-1, torch.from_numpy(action)[..., None])[..., 0], atol=2e-5)
+    assert (act(p, obs, legal, None)[0] == z.argmax(-1).numpy()).all()
+
+
+def test_an_action_is_the_same_alone():
+    p, (obs, legal) = policy(), scenes(50)
+    u = uniforms(3, np.arange(50), 7, MAP.n)
+    together = act(p, obs, legal, u)
+    for e in range(50):
+        alone = act(p, obs[e : e + 1], legal[e : e + 1], uniforms(3, np.array([e]), 7, MAP.n))
+        assert all((x[e] == y[0]).all() for x, y in zip(together, alone))
+
+
+def test_actions_are_sampled_with_their_probabilities():
+    n = 40000
+    p, (obs, legal) = policy(scale=0.15), scenes(1, seed=2)
+    draws, logp = act(p, obs.repeat(n, 0), legal.repeat(n, 0), uniforms(5, np.arange(n), 0, MAP.n))
+    for i in range(MAP.n):
+        actions, counts = np.unique(draws[:, i], return_counts=True)
+        assert legal[0, i, actions].all()
+        said = np.array([np.exp(logp[draws[:, i] == a, i][0]) for a in actions])
+        assert abs(said.sum() - 1) < 1e-9
+        assert (np.abs(counts / n - said) < 5 * np.sqrt(said * (1 - said) / n)).all()
+
+
+def test_uniform_policy():
+    obs, legal = scenes(200)
+    action, logp = act(uniform(MAP), obs, legal, uniforms(0, np.arange(200), 0, MAP.n))
+    np.testing.assert_allclose(logp, -np.log(legal.sum(-1)), atol=1e-12)
+    assert np.take_along_axis(legal, action[..., None], -1).all()
+
+
+def test_uniforms_depend_on_their_place_alone():
+    u = uniforms(1, np.arange(2000), 3, 5)
+    assert (u[[7, 900]] == uniforms(1, np.array([7, 900]), 3, 5)).all()
+    for other in (uniforms(2, np.arange(2000), 3, 5), uniforms(1, np.arange(2000), 4, 5), uniforms(1, np.arange(1, 2001), 3, 5)):
+        assert abs(np.corrcoef(u.ravel(), other.ravel())[0, 1]) < 0.05
+    assert abs(np.corrcoef(u.T) - np.eye(5)).max() < 0.12
+    counts = np.histogram(u, 20, (0, 1))[0]
+    assert ((counts - 500) ** 2 / 500).sum() < 50  # chi-squared, 19 degrees of freedom: p = 1e-4
+
+
+def test_episodes_are_the_same_in_any_company():
+    p = policy()
+    seeds = np.array([5, 0, 77, 5])
+    whole = play(Smac("3m", 4), p, seeds, key=9)
+    assert (whole.lengths[0], whole.returns[0]) == (whole.lengths[3], whole.returns[3])
+    for e, seed in enumerate(seeds):
+        alone = play(Smac("3m", 1), p, [seed], key=9)
+        a, b = whole.offset[e], whole.offset[e + 1]
+        for name in ("actions", "logp", "rewards"):
+            assert (getattr(whole, name)[a:b] == getattr(alone, name)).all()
+        for name in ("obs", "state", "legal"):
+            assert (getattr(whole, name)[a + e : b + e + 1] == getattr(alone, name)).all()
+
+
+# --- files
+
+
+def test_what_is_saved_is_what_plays(tmp_path):
+    p = policy()
+    save(p, tmp_path / "p.npz")
+    q = load(tmp_path / "p.npz", MAP)
+    assert (q.steps, q.win_rate, q.mean_return) == (p.steps, p.win_rate, p.mean_return)
+    assert all((x == y).all() and y.dtype == np.float32 for x, y in zip(p.net, q.net))
+    first = (tmp_path / "p.npz").read_bytes()
+    save(q, tmp_path / "p.npz")
+    assert (tmp_path / "p.npz").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"map": "8m"}, "a policy for '8m', not for 3m"),
+        ({"version": 2}, "format version 2, this program reads 1"),
+        ({"steps": 1.5}, "steps is not one value of kind i"),
+        ({"w2": np.zeros((64, 63), "<f2")}, r"w2 is float16 \(64, 63\), should be float16 \(64, 64\) on 3m"),
+        ({"w1": np.zeros((33, 64), "<f4")}, "w1 is float32"),
+        ({"b3": np.full(MAP.actions, np.nan, "<f2")}, "NaN or infinity in b3"),
+        ({"b1": np.zeros(0, "<f2")}, "0 hidden units, should be"),
+        ({"b1": np.array(None)}, "cut short, damaged, or no policy"),
+        ({"w3": None}, "cut short, damaged, or no policy .*w3"),
+    ],
+)
+def test_faulty_policies(change, message, tmp_path):
+    path = tmp_path / "p.npz"
+    save(policy(), path)
+    with np.load(path) as file:
+        x = dict(file) | change
+    np.savez(path, **{name: y for name, y in x.items() if y is not None})
+    with pytest.raises(UserError, match=message) as e:
+        load(path, MAP)
+    assert "\n" not in str(e.value)
+    assert "tools.behavior.mappo 3m" in str(e.value)
+
+
+def test_damaged_policies(tmp_path):
+    path = tmp_path / "p.npz"
+    save(policy(), path)
+    content = path.read_bytes()
+    middle = len(content) // 2
+    for damaged in (b"", b"junk", content[:middle], content[:-30], content[:middle] + b"xxxx" + content[middle + 4 :]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="cut short, damaged, or no policy"):
+            load(path, MAP)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("w1.npy", bytes(10**6))
+    with pytest.raises(UserError, match="compressed"):
+        load(path, MAP)
+    with pytest.raises(UserError, match="no such policy; there are: p"):
+        load(tmp_path / "expert.npz", MAP)
+
+
+# --- training
+
+
+def test_gradient_of_the_surrogate_is_that_of_torch():
+    g = torch.Generator().manual_seed(0)
+    z = torch.randn(200, 14, generator=g, dtype=torch.float64).float().requires_grad_()
+    legal = torch.rand(200, 14, generator=g) < 0.5
+    legal[:, 1] = True
+    action = torch.multinomial(legal.float(), 1, generator=g)
+    log = z.masked_fill(~legal, -1e9).log_softmax(-1)
+    chosen, gain = log.gather(1, action)[:, 0], torch.randn(200, generator=g)
+    old = chosen.detach().double() + 0.3 * torch.randn(200, generator=g)
+    ratio = (chosen - old).exp()
+    assert ((ratio - 1).abs() > 0.2).float().mean() > 0.2
+    entropy = -(log.exp() * log).sum(-1)
+    (-torch.minimum(ratio * gain, ratio.clamp(0.8, 1.2) * gain) - mappo.ENTROPY * entropy).mean().backward()
+    slope = torch.empty_like(z)
+    mappo.surrogate(*(x.detach().numpy() for x in (z, legal, action[:, 0], old, gain)), 0.2, slope.numpy())
+    torch.testing.assert_close(slope, z.grad, atol=1e-7, rtol=1e-4)
+
+
+def test_advantages():
+    """Against the definition: the sum of discounted temporal differences, with a value after the end only when the time was up."""
+    rng = np.random.default_rng(0)
+    offset, terminated = np.array([0, 3, 4, 9]), np.array([True, False, False])
+    rewards, values, out = rng.normal(size=9), rng.normal(size=12), np.empty(9)
+    mappo.advantages(rewards, values, offset, terminated, out)
+    for e in range(3):
+        a, b = offset[e], offset[e + 1]
+        v = values[a + e : b + e + 1].copy()
+        v[-1] *= not terminated[e]
+        error = rewards[a:b] + mappo.GAMMA * v[1:] - v[:-1]
+        for t in range(b - a):
+            expected = sum((mappo.GAMMA * mappo.LAMBDA) ** k * x for k, x in enumerate(error[t:]))
+            assert out[a + t] == pytest.approx(expected, abs=1e-12)
+
+
+def test_exported_policy_is_the_network_that_is_trained():
+    run = mappo.Mappo(MAP, 10**6, 0)
+    run.learn(play(Smac("3m", 20), run.policy(), np.arange(20)))
+    played = play(Smac("3m", 20), run.policy(), np.arange(20, 40))
+    x = run.obs(torch.from_numpy(played.obs[played.now]))
+    who = torch.eye(MAP.n).expand(len(x), -1, -1)
+    with torch.no_grad():
+        z = run.actor(torch.cat([x, who], -1)).masked_fill(~torch.from_numpy(played.legal[played.now]), -1e9).log_softmax(-1)
+    logp = z.gather(-1, torch.from_numpy(played.actions)[..., None])[..., 0]
+    torch.testing.assert_close(logp, torch.from_numpy(played.logp).float(), atol=1e-4, rtol=0)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """A training of seconds."""
+    monkeypatch.setattr(mappo, "EPISODES", 32)
+    monkeypatch.setattr(training, "FIRST", 3000)
+    monkeypatch.setattr(mappo, "LATE", 2)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_training_learns(short, tmp_path):
+    mappo.train(MAP, 24_000, 0, tmp_path)
+    trained = [load(path, MAP) for path in sorted(tmp_path.glob("policy-*.npz"))]
+    assert trained[0].steps == 0
+    assert trained[-1].steps >= 24_000
+    assert trained[-1].mean_return > 2 * trained[0].mean_return > 0
+
+
+def test_an_interrupted_training_goes_on_as_if_it_was_not(short, tmp_path, monkeypatch):
+    mappo.train(MAP, 10_000, 1, tmp_path / "once")
+    monkeypatch.setattr(mappo, "SAVE", 0.0)
+    learn = mappo.Mappo.learn
+
+    def interrupted(self, played):
+        learn(self, played)
+        if self.steps > 6000:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(mappo.Mappo, "learn", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            mappo.train(MAP, 10_000, 1, tmp_path / "twice")
+    mappo.train(MAP, 10_000, 1, tmp_path / "twice")
+    names = sorted(path.name for path in (tmp_path / "once").glob("*.npz"))
+    assert len(names) >= 3
+    assert all((tmp_path / "once" / name).read_bytes() == (tmp_path / "twice" / name).read_bytes() for name in names)
+    assert len(list((tmp_path / "twice").glob("*.npz"))) == len(names)
+
+
+def test_enemies_of_a_lesson_walk_slowly(monkeypatch):
+    map = find("6h_vs_8z")
+
+    def walked(env) -> np.ndarray:
+        env.reset([0])
+        start = env.battles.frame[0, map.n :, :2].copy()
+        env.step(np.ones((1, map.n), int))
+        return np.hypot(*(env.battles.frame[0, map.n :, :2] - start).T)
+
+    slow, fast = walked(mappo.Lesson(map.name, 1, default_terms(map), 0.5)), walked(Smac(map.name, 1))
+    np.testing.assert_allclose([np.median(slow), np.median(fast)], [2.25 / 4, 2.25 / 2], atol=0.01)  # 2.25 cells a second; some push
+
+    monkeypatch.setitem(mappo.SLOW, MAP.name, 0.6)
+    run = mappo.Mappo(MAP, 1000, 0)
+    assert run.speed == 0.6
+    played = play(Smac(MAP.name, 8), run.policy(), range(8))
+    for won, speed in ((True, 0.61), (True, 0.62), (False, 0.61), (False, 0.6), (False, 0.6)):  # never below where it began
+        run.learn(played._replace(won=np.full(8, won)))
+        assert run.speed == pytest.approx(speed)
+    run.speed = 0.995
+    run.learn(played._replace(won=np.full(8, True)))
+    assert run.speed == 1.0
+
+
+def test_mistakes_at_the_trainer(short, tmp_path, capsys):
+    def error(*argv: str) -> str:
+        assert mappo.main([*argv, "--out", str(tmp_path)]) == 2
+        text = capsys.readouterr().err
+        assert text.count("\n") == 1
+        return text
+
+    assert "did you mean 3m" in error("3mm")
+    assert "should be at least 1" in error("3m", "--steps", "0")
+    assert "should be at least 1" in error("3m", "--steps", "nan")
+    mappo.train(MAP, 1, 3, tmp_path)
+    assert "holds another training (3m --steps 1 --seed 3)" in error("3m", "--steps", "1", "--seed", "4")
+    (tmp_path / "training.pt").write_bytes(b"junk")
+    assert "damaged" in error("3m", "--steps", "1")
+
+
+# --- shipping
+
+
+def test_ship_chooses(tmp_path, monkeypatch, capsys):
+    rates = [0.0, 0.0, 0.02, 0.1, 0.3, 0.35, 0.45, 0.44, 0.8, 0.9, 0.9, 0.46, 0.7]
+    for k, rate in enumerate(rates):
+        save(policy(k, steps=k, win_rate=rate, mean_return=20 * rate + (k == 10)), tmp_path / f"policy-{k:02}.npz")
+    monkeypatch.setattr(shipping, "SHIPPED", tmp_path / "shipped")
+    (tmp_path / "shipped" / "3m").mkdir(parents=True)
+    save(policy(), tmp_path / "shipped" / "3m" / "replay-9.npz")
+    assert shipping.main(["ship", "3m", str(tmp_path)]) == 0
+    shipped = {path.stem: load(path, MAP).steps for path in (tmp_path / "shipped" / "3m").glob("*.npz")}
+    assert shipped["expert"] == 10
+    assert shipped["medium"] == 6
+    assert {k: v for k, v in shipped.items() if k.startswith("replay")} == {f"replay-{k}": k for k in range(7)}
+    assert capsys.readouterr().out.count("\n") == len(shipped)
+    assert sum(path.stat().st_size for path in (tmp_path / "shipped" / "3m").glob("*.npz")) < 400_000
+
+
+def test_mistakes_at_shipping(tmp_path, capsys):
+    assert shipping.main(["ship", "3m", str(tmp_path)]) == 2
+    assert "no policies" in capsys.readouterr().err
+    for k in range(3):
+        save(policy(k, win_rate=0.0, mean_return=-1.0 * k), tmp_path / f"policy-{k:02}.npz")
+    assert shipping.main(["ship", "3m", str(tmp_path)]) == 2
+    assert "no policy is better than the first one" in capsys.readouterr().err
+    assert shipping.main(["ship", "3mm", str(tmp_path)]) == 2
+    assert "did you mean 3m" in capsys.readouterr().err

@@ -1,0 +1,172 @@
+"""Datasets of StarCraft: the same content whoever makes them, and episodes that really happen."""
+
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.spaces import Discrete
+from inspo_benchmark.core.types import Spec, Task
+from inspo_benchmark.datasets import collect
+from inspo_benchmark.datasets.behavior.smac_policy import Net, Policy, act, load, save, shapes
+from inspo_benchmark.datasets.dataset import Dataset, content_sha256
+from inspo_benchmark.datasets.validate import problems
+from inspo_benchmark.envs.smac.maps import find
+from inspo_benchmark.envs.smac.vector import Smac
+from inspo_benchmark.plots import dataset_cards as cards
+
+HERE = Path(__file__).parent
+REPLAY = 3
+
+
+def task(quality: str, name: str = "3m") -> Task:
+    m = find(name)
+    return Task(
+        name=f"{name}-{quality}",
+        spec=Spec(m.n, m.obs, m.state, Discrete(m.actions), m.limit),
+        make=partial(Smac, name),
+        family="smac",
+        quality=quality,
+        backend="smac-test",
+        reference=(0.0, 20.0),
+    )
+
+
+def ship(folder: Path) -> Path:
+    """Policies of random weights."""
+    for k, name in enumerate(["medium", "expert", *(f"replay-{i}" for i in range(REPLAY))]):
+        m, rng = find("3m"), np.random.default_rng(k)
+        net = Net(*(rng.normal(0, 0.3, shape).astype(np.float32) for shape in shapes(m, 64)))
+        (folder / "3m").mkdir(exist_ok=True)
+        save(Policy("3m", net, 100 * k, 0.5, 10.0), folder / "3m" / f"{name}.npz")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, tmp_path):
+    monkeypatch.setattr(collect, "EPISODES", 20)
+    monkeypatch.setattr(collect, "FEWER", {"8m": 6})
+    monkeypatch.setattr(collect, "SHIPPED", ship(tmp_path))
+
+
+def episode(d: Dataset, e: int) -> list[np.ndarray]:
+    a, b = d.offset[e], d.offset[e + 1]
+    rows = slice(a + e, b + e + 1)
+    return [d.obs[rows], d.state[rows], d.legal[rows], d.actions[a:b], d.rewards[a:b], d.behaviour_logp[a:b], d.seed[e], d.won[e]]
+
+
+@pytest.mark.parametrize("quality", ["random", "medium", "medium_replay", "expert", "mixed"])
+def test_sound_and_the_same_in_any_chunks(quality, monkeypatch):
+    d = collect.smac(task(quality))
+    assert problems(d, task(quality)) == []
+    assert d.episodes == 20
+    assert (
+        d.meta["behaviour"]
+        == {
+            "random": "uniform over the legal actions",
+            "medium": "MAPPO after 0 steps of training, sampled actions",
+            "medium_replay": "MAPPO after 200, 300, 400 steps of training, equal shares, sampled actions",
+            "expert": "MAPPO after 100 steps of training, sampled actions",
+            "mixed": "MAPPO after 0, 100 steps of training, equal shares, sampled actions",
+        }[quality]
+    )
+    for lanes, threads in ((1, 3), (7, 1), (7, 2), (1000, 1)):
+        monkeypatch.setattr(collect, "LANES", lanes)
+        monkeypatch.setattr(collect, "THREADS", threads)
+        assert content_sha256(collect.smac(task(quality))) == content_sha256(d)
+
+
+def test_the_same_on_a_lesser_processor(tmp_path):
+    """Without vector instructions and fused multiply-adds, in another process."""
+    code = (
+        "import sys; from pathlib import Path; import test_collect as t; t.collect.EPISODES = 20; "
+        "t.collect.SHIPPED = Path(sys.argv[1]); "
+        "print(t.content_sha256(t.collect.smac(t.task('medium_replay'))))"
+    )
+    environment = os.environ | {"NUMBA_CPU_NAME": "generic", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=HERE, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == content_sha256(collect.smac(task("medium_replay"))), done.stderr
+
+
+def test_seeds_and_actions_give_the_episode_again():
+    d = collect.smac(task("medium"))
+    env = Smac("3m", d.episodes)
+    seen = env.reset(d.seed)
+    for t in range(d.lengths.max()):
+        live = np.flatnonzero(d.lengths > t)
+        rows = d.offset[live] + live + t
+        for name in ("obs", "state", "legal"):
+            assert (getattr(d, name)[rows] == getattr(seen, name)[live]).all()
+        joint = np.zeros((d.episodes, 3), np.int64)
+        joint[live] = d.actions[d.offset[live] + t]
+        seen, reward, terminated, truncated, info = env.step(joint)
+        assert (reward[live].astype("f4") == d.rewards[d.offset[live] + t]).all()
+        assert (terminated[live] == d.terminated[d.offset[live] + t]).all()
+        assert (truncated[live] == d.truncated[d.offset[live] + t]).all()
+    rows = d.offset[1:] + np.arange(d.episodes)  # the last observations
+    assert (d.obs[rows] == seen.obs).all()
+    assert (d.won == info["won"]).all()
+
+
+def test_probabilities_are_those_of_the_policy(tmp_path):
+    """An action's probability is the length of the interval of u in which it is chosen."""
+    d, steps, fine = collect.smac(task("expert")), 100, 1000
+    policy, before = load(tmp_path / "3m" / "expert.npz", find("3m")), np.arange(d.steps) + np.repeat(np.arange(d.episodes), d.lengths)
+    obs, legal, actions = d.obs[before[:steps]], d.legal[before[:steps]], d.actions[:steps]
+    chosen = np.stack([act(policy, obs, legal, np.full(actions.shape, (k + 0.5) / fine))[0] == actions for k in range(fine)])
+    np.testing.assert_allclose(chosen.mean(0), np.exp(d.behaviour_logp[:steps]), atol=1 / fine)
+
+
+def test_who_plays_which_episodes():
+    medium, expert, mixed, replay = (collect.smac(task(q)) for q in ("medium", "expert", "mixed", "medium_replay"))
+    for e in range(20):
+        of = episode(medium, e) if e < 10 else episode(expert, e - 10)
+        assert all(np.array_equal(x, y) for x, y in zip(episode(mixed, e), of, strict=True))
+    assert len(np.unique(medium.seed)) == 20
+    assert not set(medium.seed) & set(expert.seed)
+    assert [len(part[-1]) for part in collect.roster("3m", "medium_replay", 20, partial(load, map=find("3m")))] == [7, 7, 6]
+    assert replay.episodes == 20
+
+
+def test_missing_policies_say_how_to_train_them():
+    with pytest.raises(
+        UserError, match=r"8m/expert.npz: no such policy; there are: none. To train one: python -m tools.behavior.mappo 8m "
+    ):
+        collect.smac(task("expert", "8m"))
+    with pytest.raises(UserError, match=r"replay-0.npz: no such policy"):
+        collect.smac(task("medium_replay", "8m"))
+    assert collect.smac(task("random", "8m")).episodes == 6
+
+
+def test_cards(tmp_path, monkeypatch):
+    """Against sums by hand, and a picture per scenario."""
+    made = {t.name: collect.smac(t) for t in (task("random"), task("expert"), task("random", "8m"))}
+    for d in made.values():
+        d.meta["content_sha256"] = content_sha256(d)
+    monkeypatch.setattr(cards, "fetch", lambda t: t.name)
+    monkeypatch.setattr(cards, "load", lambda path, t: made[path])
+    cards.write([task("random"), task("random", "8m"), task("expert")], tmp_path)
+    text = (tmp_path / "CARDS.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith("## ")] == ["## 3m", "## 8m"]
+    for name in ("3m", "8m"):
+        assert (tmp_path / "cards" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    d = made["3m-expert"]
+    line = next(line for line in text.splitlines() if line.startswith("| 3m-expert"))
+    taken, legal = np.zeros((2, 3, 9))
+    for e in range(d.episodes):
+        for t in range(d.lengths[e]):
+            step = d.offset[e] + t
+            for i in range(3):
+                taken[i, d.actions[step, i]] += 1
+                legal[i] += d.legal[step + e, i]
+    share = np.mean([taken[i, a] >= 0.01 * legal[i, a] for i in range(3) for a in range(9) if legal[i, a]])
+    wins, length = d.won.mean(), d.steps / 20
+    assert f"| 20 | {d.steps:,} | {d.returns.mean():.2f} ± {d.returns.std():.2f} | " in line
+    assert f" | {wins:.1%} | {length:.1f} | {share:.0%} | MAPPO after 100 steps" in line
+    assert content_sha256(d)[:12] in line
+    assert share < 1

@@ -1,0 +1,61 @@
+"""The published datasets are what is built here: the committed hashes, for other threads, other batches and another processor."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inspo_benchmark.core.registry import TASKS
+from inspo_benchmark.datasets import catalog as store
+from inspo_benchmark.datasets import collect
+from inspo_benchmark.datasets.behavior import SHIPPED, shipped
+from inspo_benchmark.datasets.dataset import content_sha256
+from inspo_benchmark.envs import mamujoco
+from inspo_benchmark.envs.smac.maps import MAPS
+
+TASKS.discover()
+SCENARIOS = [name for name in MAPS if shipped(name)]
+ROBOTS = [name for name in mamujoco.SCENARIOS if shipped(name)]
+
+
+def test_every_dataset_that_can_be_built_is_published():
+    built = {task.name for task in TASKS.values() if task.family in store.BUILDERS and store.ready(task, Path("nowhere"))}
+    assert built == set(store.manifest())
+    assert {path.name for path in SHIPPED.iterdir() if path.is_dir()} == {*SCENARIOS, *ROBOTS}
+
+
+@pytest.mark.parametrize(("threads", "lanes"), [(1, 125), (2, 311)])
+@pytest.mark.parametrize("name", ["3m-random", "3m-mixed"])
+def test_threads_and_batches_change_nothing(name, threads, lanes, monkeypatch):
+    monkeypatch.setattr(collect, "THREADS", threads)
+    monkeypatch.setattr(collect, "LANES", lanes)
+    store.build(TASKS[name])  # refuses what is not published
+
+
+BUILD = """
+from inspo_benchmark.core.registry import TASKS
+from inspo_benchmark.datasets import catalog as store
+TASKS.discover()
+store.build(TASKS["3m-medium"])
+"""
+
+
+def test_a_processor_without_vector_instructions_changes_nothing():
+    env = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    subprocess.run([sys.executable, "-c", BUILD], env=env, check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.slow  # minutes: all datasets of StarCraft
+@pytest.mark.parametrize(
+    "name", [f"{scenario}-{q}" for scenario in SCENARIOS for q in ("random", "medium", "medium_replay", "expert", "mixed")]
+)
+def test_all_of_starcraft_is_what_is_published(name):
+    assert content_sha256(store.build(TASKS[name])) == store.manifest()[name]["sha256"]
+
+
+@pytest.mark.slow  # minutes as well
+@pytest.mark.parametrize("name", [f"{scenario}-{q}" for scenario in ROBOTS for q in mamujoco.QUALITIES])
+def test_robots_earn_what_is_published(name):
+    store.build(TASKS[name])  # refuses other content, unless the statistics are the published ones

@@ -1,0 +1,389 @@
+"""Robots divided among agents: gymnasium-robotics' environments, seen and told as the tasks say."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import TASKS
+from inspo_benchmark.datasets import catalog as store
+from inspo_benchmark.datasets import collect
+from inspo_benchmark.datasets.behavior import mujoco_policy as actor
+from inspo_benchmark.datasets.behavior.play import play
+from inspo_benchmark.datasets.behavior.smac_policy import Net, Policy, save
+from inspo_benchmark.datasets.dataset import content_sha256, statistics
+from inspo_benchmark.datasets.format import load as read
+from inspo_benchmark.datasets.replay_check import audit
+from inspo_benchmark.datasets.validate import problems
+from inspo_benchmark.envs import mamujoco
+from inspo_benchmark.envs.mamujoco import FEW, SCENARIOS, MaMujoco, Workers, split
+from inspo_benchmark.tools.behavior import __main__ as shipping
+from inspo_benchmark.tools.behavior import masac, training
+
+mamujoco_v1 = pytest.importorskip("gymnasium_robotics").mamujoco_v1
+TASKS.discover()
+ROOT = Path(__file__).parents[2]
+VARIANTS = [f"{name}_{variant}" for name in SCENARIOS for variant in ("full", "obsk0", "obsk1")]
+PLAIN = [name for name in VARIANTS if f"{name}-expert" not in TASKS]  # those that are called by the scenario's name alone
+TOO_FAR = 10.0  # gymnasium cuts velocities of the Hopper's state there
+
+
+def named(variant: str) -> str:
+    return variant.rpartition("_")[0] if variant in PLAIN else variant
+
+
+def theirs(name: str, obsk: int = 0):
+    scenario = split(name)[0]
+    return mamujoco_v1.parallel_env(scenario.robot, scenario.parts, agent_obsk=obsk)
+
+
+def acts(name: str, steps: int, lanes: int, seed: int = 0) -> np.ndarray:
+    scenario = split(name)[0]
+    return np.random.default_rng(seed).uniform(-1, 1, (steps, lanes, scenario.agents, scenario.actions)).astype(np.float32)
+
+
+def told(env, act: np.ndarray) -> dict:
+    """An action [N, D] as the package wants it: agents by name, each as many numbers as it has joints."""
+    return {agent: act[i, : env.action_spaces[agent].shape[0]] for i, agent in enumerate(env.possible_agents)}
+
+
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+# --- the environment
+
+
+def test_every_scenario_has_its_plain_name_and_two_variants():
+    assert len(PLAIN) == len(SCENARIOS)
+    for variant in VARIANTS:
+        assert {f"{named(variant)}-{quality}" for quality in mamujoco.QUALITIES} <= set(TASKS)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_sizes_are_those_of_the_package(variant):
+    name = named(variant)
+    spec, env = TASKS[f"{name}-expert"].spec, MaMujoco(name, 2)
+    seen, step = env.reset([0, 1]), env.step(acts(name, 1, 2)[0])
+    for x in (seen, step.seen):
+        assert (x.obs.shape, x.obs.dtype) == ((2, spec.agents, spec.obs), np.float32)
+        assert (x.state.shape, x.state.dtype) == ((2, spec.state), np.float32)
+        assert x.legal.shape == (2, spec.agents, 1)
+        assert x.legal.all()
+    assert step.reward.shape == step.terminated.shape == step.truncated.shape == (2,)
+    robot = theirs(name, 1 if variant.endswith("1") else 0)
+    assert spec.agents == len(robot.possible_agents)
+    assert spec.space.d == max(space.shape[0] for space in robot.action_spaces.values())
+    assert spec.state == len(robot.state())
+    assert split(name)[0].joints == robot.single_agent_env.action_space.shape[0]
+    if not variant.endswith("full"):
+        assert spec.obs == max(space.shape[0] for space in robot.observation_spaces.values())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_lane_is_the_packages_environment(variant):
+    name, steps, lanes = named(variant), 30, 3
+    env, alone = MaMujoco(name, lanes), [theirs(name, 1 if variant.endswith("1") else 0) for _ in range(lanes)]
+    seen = env.reset([5, 6, 7])
+    own = [robot.reset(seed=5 + e)[0] for e, robot in enumerate(alone)]
+    over = np.zeros(lanes, bool)
+    for act in acts(name, steps, lanes):
+        for e, robot in enumerate(alone):
+            if over[e]:
+                continue
+            state = robot.state()
+            np.testing.assert_array_equal(seen.state[e], state.astype(np.float32))
+            for i, agent in enumerate(robot.possible_agents):
+                if variant.endswith("full"):
+                    x = np.append(seen.state[e].astype(float), np.eye(env.scenario.agents)[i])
+                    want = (x - x.mean()) / x.std()
+                else:
+                    want = own[e][agent]
+                    if np.abs(want).max() > TOO_FAR:
+                        continue
+                np.testing.assert_allclose(seen.obs[e, i, : len(want)], want, rtol=0, atol=1e-6)
+                assert not seen.obs[e, i, len(want) :].any()
+        step = env.step(act)
+        for e, robot in enumerate(alone):
+            if over[e]:
+                assert step.reward[e] == 0
+                continue
+            own[e], reward, terminated, *_ = robot.step(told(robot, act[e]))
+            assert step.reward[e] == pytest.approx(reward["agent_0"], abs=1e-12)
+            over[e] = terminated["agent_0"]
+            assert step.terminated[e] == over[e]
+        seen = step.seen
+    assert variant.startswith("half") or over.any() or variant.startswith("ant")
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_same_seed_is_the_same_episode_alone_and_in_company(name):
+    many, one, act = MaMujoco(name, 4), MaMujoco(name, 1), acts(name, 25, 4)
+    a, b = many.reset([3, 1, 4, 2]), one.reset([4])
+    for x in act:
+        np.testing.assert_array_equal(a.obs[2], b.obs[0])
+        p, q = many.step(x), one.step(x[2:3])
+        assert (p.reward[2], p.terminated[2]) == (q.reward[0], q.terminated[0])
+        a, b = p.seen, q.seen
+    again = many.reset([3, 1, 4, 2])
+    assert not np.array_equal(again.state[0], again.state[1])
+    np.testing.assert_array_equal(again.state[2], one.reset([4]).state[0])
+
+
+def test_actions_go_to_the_agents_own_joints_scaled_and_clipped():
+    env = MaMujoco("ant_2x4", 1)
+    env.reset([0])
+    robot = theirs("ant_2x4")
+    act, out = acts("ant_2x4", 1, 1)[0], np.zeros((1, 8))
+    env.view.command(act, out)
+    np.testing.assert_allclose(out[0], robot.map_local_actions_to_global_action(told(robot, act[0])), atol=1e-7)
+    env.view.command(10 * np.sign(act), out)
+    assert set(np.abs(out).ravel()) == {1.0}
+    env.view.high, env.view.low = 0.4 * env.view.high, 0.2 * env.view.low
+    env.view.command(np.ones((1, 2, 4)), out)
+    np.testing.assert_allclose(out, 0.4)
+    env.view.command(-np.ones((1, 2, 4)), out)
+    np.testing.assert_allclose(out, -0.2)
+
+
+def test_a_time_limit_is_not_a_termination_and_what_is_over_stays():
+    env = MaMujoco("halfcheetah_2x3", 2, limit=5)
+    env.reset([0, 1])
+    for t, act in enumerate(acts("halfcheetah_2x3", 8, 2)):
+        step = env.step(act)
+        assert not step.terminated.any()
+        assert step.truncated.all() == (t >= 4)
+        assert (step.reward != 0).all() == (t < 5)
+    fallen = MaMujoco("hopper_3x1", 1, limit=200)
+    fallen.reset([0])
+    steps = [fallen.step(act) for act in acts("hopper_3x1", 200, 1)]
+    end = next(t for t, step in enumerate(steps) if step.terminated[0])
+    assert not any(step.truncated[0] for step in steps)
+    np.testing.assert_array_equal(steps[end].seen.state, steps[-1].seen.state)
+    assert steps[end + 1].reward[0] == 0
+
+
+def test_processes_play_what_one_process_plays(monkeypatch):
+    lanes = 2 * FEW
+    alone = MaMujoco("hopper_3x1", lanes)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    shared = MaMujoco("hopper_3x1", lanes)
+    assert isinstance(shared.play, Workers)
+    assert not isinstance(alone.play, Workers)
+    for env in (alone, shared):
+        env.reset(range(lanes))
+    for act in acts("hopper_3x1", 40, lanes):
+        a, b = alone.step(act), shared.step(act)
+        for x, y in zip((*a.seen, *a[1:4]), (*b.seen, *b[1:4]), strict=True):
+            np.testing.assert_array_equal(x, y)
+    os.kill(shared.play.workers[0].process.pid, signal.SIGKILL)
+    with pytest.raises(UserError, match="a process that steps MuJoCo is gone"):
+        shared.step(act)
+    shared.close()
+
+
+def test_nothing_is_written_where_the_user_is(tmp_path):
+    code = (
+        "import numpy as np, mujoco; from inspo_benchmark.envs.mamujoco import MaMujoco; e = MaMujoco('hopper_3x1', 1); e.reset([0]); "
+        "x = e.play.robots[0]; x.data.qvel[:] = 1e30; mujoco.mj_step(x.model, x.data)"  # a state that MuJoCo warns of
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+# --- mistakes
+
+
+def test_names_that_do_not_exist_are_one_line(monkeypatch):
+    with pytest.raises(UserError, match="no multi-agent MuJoCo scenario 'hopper_2x2'; there are halfcheetah_6x1, "):
+        MaMujoco("hopper_2x2", 1)
+    monkeypatch.setitem(SCENARIOS, "ant_5x5", SCENARIOS["ant_2x4"]._replace(parts="5x5"))
+    with pytest.raises(UserError, match="gymnasium-robotics does not divide Ant into 5x5"):
+        MaMujoco("ant_5x5", 1)
+
+
+@pytest.mark.parametrize("package", ["mujoco", "gymnasium_robotics"])
+def test_a_missing_package_is_one_line(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(
+        UserError, match=f"needs the package {package.replace('_', '-')}, which is not installed: make setup, or pip install"
+    ):
+        MaMujoco("hopper_3x1", 1)
+
+
+def test_making_a_robot_prints_nothing_and_leaves_no_file(tmp_path):
+    code = "from inspo_benchmark.envs.mamujoco import SCENARIOS, robots; robots(SCENARIOS['ant_2x4'], 0, 1)"
+    made = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_of_another_variant_are_refused(tmp_path):
+    d = collect.mamujoco(TASKS["hopper_3x1-random"], 4)
+    from inspo_benchmark.datasets.format import save as write
+
+    write(d, tmp_path / "x.h5")
+    with pytest.raises(UserError, match=r"obs") as e:
+        read(tmp_path / "x.h5", TASKS["hopper_3x1_obsk1-random"])
+    assert "\n" not in str(e.value)
+
+
+# --- policies and data
+
+
+def weights(name: str, seed: int) -> Policy:
+    spec, rng = TASKS[f"{name}-expert"].spec, np.random.default_rng(seed)
+    net = Net(*(rng.normal(0, 0.3, shape).astype("<f2").astype(np.float32) for shape in actor.shapes(spec, 16)))
+    return Policy(name, net, 100 * seed, float("nan"), 10.0 * seed)
+
+
+@pytest.fixture
+def shipped(monkeypatch, tmp_path):
+    """Policies of random weights for the Hopper, chosen by the command from a training's."""
+    for k in range(5):
+        save(weights("hopper_3x1", k), tmp_path / f"policy-{k:02}.npz")
+    monkeypatch.setattr(shipping, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(collect, "SHIPPED", tmp_path / "shipped")
+    assert shipping.main(["ship", "hopper_3x1", str(tmp_path)]) == 0
+    return tmp_path / "shipped" / "hopper_3x1"
+
+
+def test_the_best_the_half_as_good_and_the_way_there_are_shipped(shipped, capsys):
+    spec = TASKS["hopper_3x1-expert"].spec
+    at = {path.stem: actor.load(path, "hopper_3x1", spec).mean_return for path in shipped.glob("*.npz")}
+    assert at == {"expert": 40.0, "medium": 20.0, "replay-0": 0.0, "replay-1": 10.0, "replay-2": 20.0}
+    with pytest.raises(UserError, match="a policy for 'hopper_3x1', not for ant_2x4"):
+        actor.load(shipped / "expert.npz", "ant_2x4", TASKS["ant_2x4-expert"].spec)
+    with pytest.raises(UserError, match=r"no such policy.*tools.behavior.masac hopper_3x1"):
+        actor.load(shipped / "best.npz", "hopper_3x1", spec)
+
+
+def test_an_action_is_the_gaussians_and_its_density_too():
+    from scipy import stats
+
+    name = "halfcheetah_2x3"
+    spec, p = TASKS[f"{name}-expert"].spec, weights("halfcheetah_2x3", 1)
+    rng = np.random.default_rng(0)
+    obs, u = rng.normal(size=(7, 2, spec.obs)).astype(np.float32), rng.uniform(0.05, 0.95, (7, 6))
+    act, logp = actor.act(p, obs, np.ones((7, 2, 1), bool), u, spec)
+    greedy, _ = actor.act(p, obs, np.ones((7, 2, 1), bool), None, spec)
+    for e in range(7):
+        for i in range(2):
+            h = np.maximum(obs[e, i] @ p.net.w1[i] + p.net.b1[i], 0)
+            mean, log_std = np.split(np.maximum(h @ p.net.w2[i] + p.net.b2[i], 0) @ p.net.w3[i] + p.net.b3[i], 2)
+            x = mean + np.exp(log_std) * stats.norm.ppf(u[e].reshape(2, 3)[i])
+            np.testing.assert_allclose(act[e, i], np.tanh(x), atol=1e-5)
+            np.testing.assert_allclose(greedy[e, i], np.tanh(mean), atol=1e-5)
+            density = stats.norm.logpdf(x, mean, np.exp(log_std)) - np.log(1 - np.tanh(x) ** 2)
+            assert logp[e, i] == pytest.approx(density.sum(), abs=2e-3)
+
+
+@pytest.mark.parametrize("quality", mamujoco.QUALITIES)
+def test_data_are_sound_and_played_as_they_say(quality, shipped):
+    task = TASKS[f"hopper_3x1-{quality}"]
+    d = collect.mamujoco(task, 12)
+    assert not problems(d)
+    assert not audit(d, task)
+    assert d.episodes == 12
+    assert (d.won == -1).all()
+    assert np.isfinite(d.behaviour_logp).all()
+    env = MaMujoco("hopper_3x1", 1)  # an episode played again, alone
+    env.reset([d.seed[7]])
+    for t in range(d.lengths[7]):
+        step = env.step(d.actions[d.offset[7] + t][None])
+        assert step.reward[0] == pytest.approx(d.rewards[d.offset[7] + t], abs=1e-5)
+    assert step.terminated[0]
+
+
+def test_medium_expert_is_half_of_each(shipped):
+    halves = {q: collect.mamujoco(TASKS[f"hopper_3x1-{q}"], 6) for q in ("medium", "expert")}
+    both = collect.mamujoco(TASKS["hopper_3x1-medium_expert"], 12)
+    np.testing.assert_array_equal(both.rewards, np.concatenate([halves[q].rewards for q in ("medium", "expert")]))
+    assert "equal shares" in both.meta["behaviour"]
+
+
+def test_the_manifest_takes_the_same_content_or_the_same_statistics(shipped, monkeypatch, tmp_path):
+    monkeypatch.setattr(store, "MANIFEST", tmp_path / "manifest.json")
+    task = TASKS["hopper_3x1-random"]
+    monkeypatch.setattr(collect, "ROBOT_EPISODES", 20)
+    d = collect.mamujoco(task)
+    have = statistics(d) | {"content_sha256": content_sha256(d)}
+    assert store.agrees(task, have) == "content"  # nothing is published
+    store.publish([task])
+    assert store.manifest()[task.name]["backend"].startswith("mujoco-")
+    assert store.agrees(task, have) == "content"
+    other = have | {"content_sha256": "0" * 64}
+    assert store.agrees(task, other) == "statistics"
+    assert store.agrees(replace(task, family="smac"), other) == ""
+    for wrong in (
+        {"return_mean": have["return_mean"] + 6 * have["return_std"] * (2 / 20) ** 0.5},
+        {"steps": 2 * have["steps"]},
+        {"episodes": 21},
+    ):
+        assert store.agrees(task, other | wrong) == ""
+    path = store.fetch(task, tmp_path)
+    assert store.state(task, tmp_path) == "built"
+    path.unlink()
+    assert read(store.shrunk(task, 3, tmp_path), task).episodes == 3
+    assert store.fetch(task, tmp_path) == path
+    assert store.state(task, tmp_path) == "built with --episodes 3"
+    with pytest.raises(UserError, match="exists; delete it"):
+        store.shrunk(task, 3, tmp_path)
+
+
+# --- the trainer
+
+
+def test_a_loss_is_that_of_soft_actor_critic(double):
+    import torch
+    from scipy import stats
+    from torch.utils._pytree import tree_map
+
+    spec = TASKS["halfcheetah_2x3-expert"].spec
+    a = masac.MASAC(masac.MASAC.Config(batch=5, hidden=8), spec)
+    s, rng = a.init([0]), np.random.default_rng(1)
+    buffer = masac.Buffer(20, spec, mamujoco.View(*split("halfcheetah_2x3")))
+    rows = dict(state=rng.normal(size=(20, 17)), after=rng.normal(size=(20, 17)), act=rng.uniform(-1, 1, (20, 2, 3)))
+    buffer.add(**rows, rew=rng.normal(size=20), done=rng.integers(2, size=20))
+    b = tree_map(lambda x: x[0].double() if x.is_floating_point() else x[0], buffer.batch(5, rng))
+    f, u = a.online(tree_map(lambda x: x[0], s)), torch.as_tensor(rng.uniform(0.1, 0.9, (5, 1, 2, 3)))
+    act, logp = a.drawn(f, b.now, u)
+    mean, log_std = (x.detach().numpy() for x in spec.space.gaussian(f.pi(b.now.obs)))
+    x = mean + np.exp(log_std) * stats.norm.ppf(u.numpy())
+    density = stats.norm.logpdf(x, mean, np.exp(log_std)) - np.log(1 - np.tanh(x) ** 2)
+    np.testing.assert_allclose(logp.detach().numpy(), density.sum((-1, -2)), atol=1e-10)
+    np.testing.assert_allclose(act.detach().numpy(), np.tanh(x), atol=1e-10)
+    q = np.minimum(*(y.detach().numpy() for y in a.values(f, b.now, act)))
+    assert float(a.policy_loss(f, None, b, u)) == pytest.approx((density.sum((-1, -2)) - q).mean(), abs=1e-10)  # alpha begins at 1
+    assert float(a.alpha_loss(f, None, b, u)) == pytest.approx(-(density.sum((-1, -2)) - 6).mean(), abs=1e-10)
+    y = b.rew + 0.99 * (1 - b.done) * 3.0
+    want = sum(((v.detach() - y) ** 2).mean() for v in a.values(f, b.now, b.now.act))
+    assert float(a.critic_loss(f, None, b, y)) == pytest.approx(float(want), abs=1e-10)
+
+
+def test_a_training_leaves_policies_that_play(monkeypatch, tmp_path, capsys):
+    for name, value in {"EPISODES": 2, "START": 64, "LATE": 2}.items():
+        monkeypatch.setattr(masac, name, value)
+    monkeypatch.setattr(training, "FIRST", 100)
+    assert masac.main(["hopper_3x1", "--steps", "320", "--out", str(tmp_path)]) == 0
+    spec = TASKS["hopper_3x1-expert"].spec
+    files = sorted(tmp_path.glob("policy-*.npz"))
+    trained = [actor.load(path, "hopper_3x1", spec) for path in files]
+    assert [p.steps for p in trained] == [0, 112, 160, 320]
+    env = MaMujoco("hopper_3x1", 2)
+    for p in trained:
+        seeds = np.arange(masac.EVALUATION, masac.EVALUATION + 2)
+        earned = play(env, p, seeds, act=partial(actor.act, spec=spec), draws=1).returns.mean()
+        assert earned == pytest.approx(p.mean_return)
+    assert masac.main(["hoper_3x1", "--out", str(tmp_path)]) == 2
+    assert "no multi-agent MuJoCo scenario" in capsys.readouterr().err

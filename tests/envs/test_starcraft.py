@@ -1,0 +1,448 @@
+"""The real game's adapter, as far as it can be tested without the game: with packages and installations that only look real."""
+
+import ast
+import multiprocessing
+import os
+import re
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.spaces import Discrete
+from inspo_benchmark.core.types import Spec, Task
+from inspo_benchmark.datasets.convert import read
+from inspo_benchmark.datasets.format import load, save
+from inspo_benchmark.envs import _workers
+from inspo_benchmark.envs.smac import simulator, starcraft
+from inspo_benchmark.envs.smac.maps import find
+from inspo_benchmark.envs.smac.starcraft import Games, backend, detect
+from inspo_benchmark.envs.smac.starcraft2env import StarCraft2Env
+
+ROOT = Path(__file__).parents[2]
+
+# Real-looking packages. A process stands for the game; seeds 13 .. 16: crash in the third step, hang, win, lose at the last moment.
+GAME = """
+import os, subprocess, time
+import numpy as np
+
+class StarCraft2Env(Base):
+    starcraft = None
+
+    def reset(self):
+        if self.starcraft is None or self.battles_game == 0:  # SMAC starts another game here, and forgets the first
+            self.steps, self.starcraft = 0, subprocess.Popen(["sleep", "600"])
+            with open(os.environ["GAMES"], "a") as f:
+                f.write(f"{self.starcraft.pid}\\n")
+        return super().reset()
+
+    def step(self, actions):
+        self.steps += 1
+        if self.seed() == 13 and self.steps == 3:
+            return 0, True, {}
+        if self.seed() == 14:
+            time.sleep(600)
+        if self.seed() == 15:
+            return 12.5, True, {"battle_won": True, "dead_allies": 0, "dead_enemies": 3}
+        if self.seed() == 16:
+            self._episode_steps = self.episode_limit
+            return 0.25, True, {"battle_won": False, "dead_allies": 3, "dead_enemies": 2}
+        return super().step(actions)
+
+    def close(self):
+        if self.starcraft and "LEAK" not in os.environ:
+            self.starcraft.kill()
+            self.starcraft.wait()
+"""
+SIMULATED = "from inspo_benchmark.envs.smac.starcraft2env import StarCraft2Env as Base\n" + GAME
+COUNTING = (
+    """
+class Base:  # 3m, where nothing happens but that time goes by
+    battles_game = timeouts = 0
+    episode_limit = 60
+
+    def __init__(self, map_name, seed):
+        self._seed = seed
+
+    def seed(self):
+        return self._seed
+
+    def reset(self):
+        self._episode_steps = 0
+
+    def step(self, actions):
+        for i, action in enumerate(actions):
+            assert action > 0, f"Agent {i} cannot perform action {action}"
+        self._episode_steps += 1
+        return 1.0, False, {"battle_won": False, "dead_allies": 0, "dead_enemies": 0}
+
+    def get_obs(self):
+        return [np.full(30, self._seed + self._episode_steps / 100)] * 3
+
+    def get_state(self):
+        return np.full(48, self._seed)
+
+    def get_avail_actions(self):
+        return [[0] + 8 * [1]] * 3
+"""
+    + GAME
+)
+
+
+def package(folder: Path, content: str = COUNTING) -> None:
+    (folder / "smac" / "env").mkdir(parents=True)
+    (folder / "smac" / "__init__.py").touch()
+    (folder / "smac" / "env" / "__init__.py").write_text(content)
+
+
+def install(folder: Path, build: int = 75689) -> None:
+    (folder / "Versions" / f"Base{build}").mkdir(parents=True)
+    (folder / "Maps" / "SMAC_Maps").mkdir(parents=True, exist_ok=True)
+    (folder / "Maps" / "SMAC_Maps" / "3m.SC2Map").touch()
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """Folders for packages and for the game, which importing and pysc2's rule look into; both are empty."""
+    packages, game = tmp_path / "packages", tmp_path / "StarCraftII"
+    packages.mkdir()
+    monkeypatch.syspath_prepend(packages)
+    monkeypatch.setenv("PYTHONPATH", str(packages))
+    monkeypatch.setenv("SC2PATH", str(game))
+    monkeypatch.setenv("GAMES", str(tmp_path / "games"))
+    yield packages, game
+    for name in [name for name in sys.modules if name.split(".")[0] == "smac"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def played(machine, tmp_path, monkeypatch):
+    """Both installed, one worker for all lanes; calling it gives the process numbers of the games that were started, in order."""
+    packages, game = machine
+    package(packages)
+    install(game)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    return lambda: [int(line) for line in (tmp_path / "games").read_text().split()]
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(pids: list[int], seconds: float = 15) -> bool:
+    end = time.monotonic() + seconds
+    while any(map(running, pids)) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not any(map(running, pids))
+
+
+# --- what is missing
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("raise TypeError('Descriptors cannot be created directly.')", "protobuf.* too new.*protobuf<3.21"),
+        ("import no_such_pysc2", "needs no_such_pysc2, which is not installed"),
+        ("", "cannot be imported"),
+    ],
+)
+def test_a_broken_package_says_what_to_install(machine, content, says):
+    package(machine[0], content)
+    install(machine[1])
+    with pytest.raises(UserError, match=says) as error:
+        detect()
+    assert "\n" not in str(error.value)
+
+
+def test_errors_of_other_kinds_are_not_taken_for_a_new_protobuf(machine):
+    package(machine[0], "raise TypeError('something else')")
+    with pytest.raises(TypeError, match="something else"):
+        detect()
+
+
+def test_no_package(machine):
+    with pytest.raises(UserError, match=r"smac, which is not installed: pip install git\+https://github.com/oxwhirl/smac.git$"):
+        detect()
+
+
+def test_smac3_is_not_taken_for_smac_and_not_even_imported(machine):
+    (machine[0] / "smac").mkdir()
+    (machine[0] / "smac" / "__init__.py").write_text("raise SystemExit('imported')")
+    install(machine[1])
+    with pytest.raises(UserError, match=r"SMAC3: pip uninstall smac, then pip install git\+"):
+        detect()
+
+
+def test_no_game_then_no_maps_then_all_is_there(machine):
+    package(machine[0])
+    with pytest.raises(UserError, match=r"StarCraft II is not in .*StarCraftII.*SC2PATH"):
+        detect()
+    (machine[1] / "Versions").mkdir(parents=True)
+    with pytest.raises(UserError, match="StarCraft II is not in"):  # an empty folder is no game
+        detect()
+    (machine[1] / "Versions" / "Base75689").mkdir()
+    with pytest.raises(UserError, match=r"maps are not in .*SMAC_Maps.*copy"):
+        Games("3m", 1)
+    install(machine[1], 69232)
+    assert detect().__name__ == "StarCraft2Env"
+
+
+def test_the_game_is_looked_for_at_home_without_sc2path(machine, monkeypatch):
+    monkeypatch.delenv("SC2PATH")
+    monkeypatch.setenv("HOME", str(machine[1].parent))
+    install(machine[1])
+    assert starcraft.folder() == machine[1]
+    assert starcraft.builds() == [75689]
+
+
+def test_the_backend_is_the_newest_version(machine):
+    assert backend() == "SC2 not installed"
+    for build, name in ((69232, "SC2.4.6.2.69232"), (75689, "SC2.4.10.0.75689"), (100001, "SC2.100001")):
+        install(machine[1], build)
+        assert backend() == name
+
+
+def test_an_unknown_map_and_too_many_games_are_refused(played, monkeypatch):
+    with pytest.raises(UserError, match="no SMAC map '3mm'; did you mean 3m"):
+        Games("3mm", 1)
+    monkeypatch.setattr(starcraft, "room", lambda: 4)
+    with pytest.raises(UserError, match="5 games of StarCraft II at a time: this machine's memory holds 4"):
+        Games("3m", 5)
+
+
+# --- episodes
+
+
+class Reference:
+    """One lane, played here by the class that the package's is made of."""
+
+    def __init__(self, name: str, seed: int):
+        self.env, self.over, self.steps = StarCraft2Env(map_name=name, seed=seed), False, 0
+        self.env.reset()
+
+    def look(self):
+        return np.array(self.env.get_obs()), np.array(self.env.get_state()), np.array(self.env.get_avail_actions())
+
+    def step(self, act):
+        """reward, terminated, truncated, won"""
+        if self.over:
+            return 0.0, *self.end
+        reward, self.over, info = self.env.step(act.tolist())
+        self.steps += 1
+        full = self.steps == self.env.episode_limit
+        decided = info["battle_won"] or info["dead_allies"] == self.env.n_agents or info["dead_enemies"] == self.env.n_enemies
+        self.end = self.over and (decided or not full), self.over and full and not decided, info["battle_won"]
+        return reward, *self.end
+
+
+def equal(seen, references: list[Reference]) -> None:
+    for k, reference in enumerate(references):
+        for ours, theirs in zip(seen, reference.look(), strict=True):
+            np.testing.assert_array_equal(ours[k], theirs)
+
+
+def legal(rng, seen) -> np.ndarray:
+    return np.where(seen.legal, rng.random(seen.legal.shape), -1).argmax(-1)
+
+
+@pytest.mark.parametrize("name", ["3m", "2s_vs_1sc"])  # ends by a loss or a win, and by the time limit
+def test_lanes_play_what_the_package_plays(machine, played, monkeypatch, name):
+    (machine[0] / "smac" / "env" / "__init__.py").write_text(SIMULATED)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    seeds, rng = (3, 5, 7), np.random.default_rng(0)
+    references = [Reference(name, seed) for seed in seeds]
+    env = Games(name, len(seeds))
+    seen, over = env.reset(seeds), np.zeros(len(seeds), bool)
+    equal(seen, references)
+    ends = []
+    while not over.all():
+        act = legal(rng, seen) if name == "3m" else np.where(seen.legal[..., 1], 1, 0)
+        step = env.step(act)
+        seen, over = step.seen, step.terminated | step.truncated
+        expected = [reference.step(a) for reference, a in zip(references, act, strict=True)]
+        for ours, theirs in zip((step.reward, step.terminated, step.truncated, step.info["won"]), zip(*expected), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        equal(seen, references)
+        ends.append(over)
+    spec = find(name)
+    assert [x.dtype for x in (*seen, step.reward, step.terminated, step.truncated, step.info["won"])] == [
+        "f4",
+        "f4",
+        "?",
+        "f8",
+        "?",
+        "?",
+        "?",
+    ]
+    assert [x.shape for x in seen] == [(3, spec.n, spec.obs), (3, spec.state), (3, spec.n, spec.actions)]
+    if name == "3m":
+        assert len({tuple(x) for x in ends}) > 2  # lanes ended at different steps, and stayed as they were
+        assert step.terminated.all()
+    else:
+        assert step.truncated.all()
+        assert len(ends) == spec.limit
+    pids = played()
+    assert len(pids) == 3
+    assert all(map(running, pids))
+    again = env.reset(seeds)  # in the same games
+    assert again.legal.any(-1).all()
+    assert played() == pids
+    env.close()
+    assert not any(map(running, pids))
+
+
+def test_what_counts_is_what_smac_says_of_the_end(played):
+    """A win, and a loss on the last step, which SMAC does not count as a timeout."""
+    env = Games("3m", 2)
+    env.reset([15, 16])
+    step = env.step(np.ones((2, 3), np.int64))
+    env.close()
+    assert (step.terminated.tolist(), step.truncated.tolist()) == ([True, True], [False, False])
+    assert step.info["won"].tolist() == [True, False]
+    assert step.reward.tolist() == [12.5, 0.25]
+
+
+def test_a_crash_ends_one_lane_and_its_next_episode_has_a_new_game(played):
+    env = Games("3m", 2)
+    env.reset([13, 1])
+    stop = np.ones((2, 3), np.int64)
+    for _ in range(2):
+        before = env.step(stop)
+    with pytest.warns(UserWarning, match=r"crashed in lanes \[0\]: counted as not won"):
+        step = env.step(stop)
+    assert (step.terminated.any(), step.truncated.tolist(), step.info["won"].any()) == (False, [True, False], False)
+    assert step.reward[0] == 0
+    np.testing.assert_array_equal(step.seen.obs[0], before.seen.obs[0])
+    assert env.step(stop).truncated.tolist() == [True, False]  # without a second warning, which would be an error here
+    old = played()
+    assert gone(old[:1], 0)
+    assert env.reset([2, 1]).obs[:, 0, 0].tolist() == [2, 1]
+    assert len(played()) == len(old) + 2  # one for the crashed game, one for the episode that was broken off
+    env.close()
+    assert gone(played(), 0)
+
+
+def test_an_illegal_action_is_smacs_assertion(played):
+    env = Games("3m", 2)
+    env.reset([0, 1])
+    with pytest.raises(AssertionError, match="Agent 1 cannot perform action 0"):
+        env.step(np.array([[1, 1, 1], [1, 0, 1]]))
+    env.close()
+
+
+def test_a_game_that_does_not_start_is_one_line(machine):
+    package(machine[0], COUNTING + "\n    def reset(self):\n        raise FileNotFoundError('no\\n such file')\n")
+    install(machine[1])
+    env = Games("3m", 1)
+    with pytest.raises(UserError, match="StarCraft II on 3m: FileNotFoundError: no such file"):
+        env.reset([0])
+    env.close()
+
+
+# --- no game outlives its environment
+
+
+def test_games_that_the_package_forgets_are_killed(played, monkeypatch):
+    monkeypatch.setenv("LEAK", "1")
+    env = Games("3m", 2)
+    env.reset([0, 1])
+    env.close()
+    assert len(played()) == 2
+    assert gone(played())
+    env.close()  # a second time does nothing
+
+
+def test_a_worker_that_hangs_is_killed_with_its_games(played, monkeypatch):
+    monkeypatch.setattr(_workers, "GRACE", 0.2)
+    env = Games("3m", 1)
+    env.reset([14])
+    env.workers[0].pipe.send(("step", [np.ones(3, np.int64)]))
+    env.close()
+    assert gone(played())
+
+
+def test_a_worker_that_dies_is_one_line_and_takes_its_games_along(played):
+    env = Games("3m", 1)
+    env.reset([0])
+    os.kill(env.workers[0].process.pid, 9)
+    with pytest.raises(UserError, match="process that plays StarCraft II on 3m is gone"):
+        env.step(np.ones((1, 3), np.int64))
+    assert gone(played())
+
+
+def _sweep_worker(news) -> None:
+    env = Games("3m", 1)
+    env.reset([0])
+    news.send("playing")
+    time.sleep(600)
+
+
+def test_the_sweep_may_play_games_and_may_be_killed(played):
+    context = multiprocessing.get_context("fork")
+    mine, theirs = context.Pipe()
+    process = context.Process(target=_sweep_worker, args=(theirs,), daemon=True)  # daemons may have no children of multiprocessing
+    process.start()
+    theirs.close()
+    assert mine.recv() == "playing"
+    assert all(map(running, played()))
+    process.kill()
+    process.join()
+    assert gone(played())
+
+
+# --- recordings
+
+
+def sc2(name: str) -> Task:
+    m = find(name)
+    spec = Spec(m.n, m.obs, m.state, Discrete(m.actions), m.limit)
+    return Task(f"sc2:{name}-medium", spec, partial(Games, name), "sc2", "medium", backend(), (0.0, 20.0))
+
+
+def test_a_recording_in_pymarls_layout_converts(tmp_path):
+    """Three episodes: won, lost, and broken off by the limit, which PyMARL does not flag (terminated != info["episode_limit"])."""
+    task, lengths = sc2("3m"), np.array([20, 25, 60])
+    spec, rows, rng = task.spec, 61, np.random.default_rng(0)
+    filled = np.arange(rows) <= lengths[:, None]
+    terminated = np.zeros((3, rows))
+    terminated[[0, 1], lengths[:2] - 1] = 1
+    legal = np.zeros((3, rows, spec.agents, spec.space.width), np.int32)
+    legal[..., 1] = 1
+    recording = {
+        "state": rng.random((3, rows, spec.state), np.float32),
+        "obs": rng.random((3, rows, spec.agents, spec.obs), np.float32),
+        "avail_actions": legal,
+        "actions": np.ones((3, rows, spec.agents, 1), np.int64),
+        "reward": rng.random((3, rows, 1), np.float32),
+        "terminated": terminated[..., None].astype(np.uint8),
+        "filled": filled[..., None].astype(np.int64),
+    }
+    np.savez(tmp_path / "3m.npz", **recording)
+    save(read("pymarl", tmp_path / "3m.npz", task), tmp_path / "3m.h5")
+    d = load(tmp_path / "3m.h5", task)
+    assert d.lengths.tolist() == lengths.tolist()
+    ends = d.offset[1:] - 1
+    assert d.terminated[ends].tolist() == [True, True, False]
+    assert d.truncated[ends].tolist() == [False, False, True]
+    with pytest.raises(UserError, match="is not of sc2:8m"):
+        read("pymarl", tmp_path / "3m.npz", sc2("8m"))
+
+
+# --- the page
+
+
+def test_the_page_lists_every_constant_of_the_simulator():
+    listed = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", (ROOT / "docs" / "smac.md").read_text(), re.MULTILINE))
+    source = Path(simulator.__file__).read_text()
+    block = source[source.index("\nMOVE =") : source.index("\nGROUND, AIR")]
+    assert set(listed) == {name for names in re.findall(r"^([A-Z_, ]+) = ", block, re.MULTILINE) for name in names.split(", ")}
+    for name, value in listed.items():
+        assert ast.literal_eval(value) == getattr(simulator, name), name

@@ -1,0 +1,244 @@
+"""Evaluation: every lane is one episode and counts once, and a policy that is known earns what it is known to earn."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from inspo_benchmark.core.env import Seen, Step
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.core.spaces import Box, Discrete
+from inspo_benchmark.core.types import Spec, Task
+from inspo_benchmark.envs.matrix import XOR
+from inspo_benchmark.learning.algorithm import Algorithm
+from inspo_benchmark.learning.config import Common
+from inspo_benchmark.learning.evaluate import Evaluator
+from support.toy import close, run_of
+
+ALGORITHMS.discover()
+TASKS.discover()
+AGENTS, ACTIONS, LIMIT = 2, 3, 12
+
+
+class Uneven:
+    """Odd seeds win after 12 steps of reward 1, even ones lose after one step of reward -1. Lanes that are over go on paying, against
+    the rules of `core.env`, so that a sum beyond an episode's end shows."""
+
+    def __init__(self, lanes):
+        self.lanes, self.resets, self.acts = lanes, [], []
+
+    def reset(self, seeds):
+        assert len(seeds) == self.lanes
+        self.resets.append(list(seeds))
+        self.seeds, self.t = np.array(seeds), 0
+        return self.seen()
+
+    def step(self, act):
+        assert act.shape[:2] == (self.lanes, AGENTS)
+        self.acts.append(act)
+        self.t += 1
+        odd = self.seeds % 2 == 1
+        over = self.t >= np.where(odd, LIMIT, 1)
+        return Step(self.seen(), np.where(odd, 1.0, -1.0), over & ~odd, over & odd, dict(won=over & odd))
+
+    def seen(self):
+        obs = np.broadcast_to(self.seeds[:, None, None] + self.t, (self.lanes, AGENTS, 1)).astype(np.float32)
+        return Seen(obs, np.zeros((self.lanes, 1), np.float32), np.ones((self.lanes, AGENTS, self.space.legal), bool))
+
+    space = Discrete(ACTIONS)
+
+    def close(self):
+        self.closed = True
+
+
+class Matching(Uneven):
+    """Pays agent by agent for the action (t + seed) % 3, and shows the seed only at the start; every lane has 12 steps."""
+
+    def step(self, act):
+        right = (act == ((self.t + self.seeds) % ACTIONS)[:, None]).mean(1)
+        self.t += 1
+        over = np.full(self.lanes, self.t >= LIMIT)
+        seen = self.seen()
+        return Step(seen._replace(obs=np.zeros_like(seen.obs)), right, np.zeros(self.lanes, bool), over, {})
+
+
+def task(env=Uneven, **fields) -> Task:
+    base = dict(
+        name="toy",
+        spec=Spec(AGENTS, 1, 1, Discrete(ACTIONS), LIMIT),
+        make=env,
+        family="toy",
+        quality="none",
+        backend="none",
+        reference=(0.0, 1.0),
+    )
+    return Task(**(base | fields))
+
+
+class Table(nn.Module):
+    def __init__(self, agents, heads):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(agents, heads))
+
+    def forward(self, x):
+        return self.logits.expand(*x.shape[:-1], -1)
+
+
+class Fixed(Algorithm):
+    """Plays a table of logits, whatever it sees."""
+
+    paper = "none"
+
+    def nets(self):
+        return dict(pi=Table(self.spec.agents, self.space.head))
+
+    def update(self, s, b, d):
+        return s, {}
+
+    def heads(self, f, obs, memory):
+        return f.pi(obs), memory
+
+
+class Counting(Fixed):
+    """Plays number (steps so far + first observation) % 3: it needs its own memory of its own lane."""
+
+    def memory(self, *lead):
+        return torch.zeros(*lead, self.spec.agents, 2)
+
+    def heads(self, f, obs, memory):
+        steps, first = memory[..., :1], memory[..., 1:]
+        first = torch.where(steps == 0, obs, first)
+        right = torch.remainder(steps + first, ACTIONS)
+        return 100.0 * (right == torch.arange(ACTIONS)), torch.cat([steps + 1, first], -1)
+
+
+def evaluator(task, seeds=(0,), kind=Fixed, logits=None):
+    algorithm = kind(Common(), task.spec)
+    s = algorithm.init(seeds)
+    if logits is not None:
+        s = s._replace(params=dict(pi=torch.as_tensor(logits, dtype=torch.get_default_dtype()).reshape(len(seeds), 1, -1)))
+    return Evaluator(algorithm, task, tuple(seeds)), s
+
+
+def only_env(e):
+    (env,) = e.envs.values()
+    return env
+
+
+def test_short_episodes_count_once():
+    """Half of the episodes are lost. Counting whatever ends first, or steps, would say something else than 0.5."""
+    e, s = evaluator(task())
+    scores = e(s, 40)
+    assert scores["win_rate"].tolist() == [0.5]
+    assert scores["return"].tolist() == scores["return_sampled"].tolist() == [(LIMIT - 1) / 2]
+    assert scores["length"].tolist() == [(LIMIT + 1) / 2]
+
+
+def test_lanes_are_episodes_of_fixed_seeds():
+    e, s = evaluator(task(), seeds=(5, 9))
+    rows = e.play(s, 4, sampled=False)
+    e.play(s, 4, sampled=True)
+    assert only_env(e).resets == [[0, 1, 2, 3, 0, 1, 2, 3]] * 2  # the same episodes for every policy, every time
+    assert rows["return"].tolist() == [[-1, LIMIT, -1, LIMIT]] * 2
+    assert rows["length"].tolist() == [[1, LIMIT, 1, LIMIT]] * 2
+    assert rows["win_rate"].tolist() == [[0, 1, 0, 1]] * 2
+    e.close()
+    assert only_env(e).closed
+
+
+def test_no_more_steps_than_the_longest_episode():
+    e, s = evaluator(task())
+    e.play(s, 2, sampled=False)
+    assert len(only_env(e).acts) == LIMIT
+
+
+def test_returns_per_step():
+    e, s = evaluator(task(per_step=True))
+    scores = e(s, 10)
+    assert scores["return"].tolist() == [0.0]  # the mean of -1 and 1: of episodes, not of steps
+    assert scores["length"].tolist() == [(LIMIT + 1) / 2]
+
+
+def test_a_memory_is_carried_and_starts_empty():
+    e, s = evaluator(task(Matching), seeds=(0, 1), kind=Counting)
+    for sampled in (False, True, False):
+        assert e.play(s, 6, sampled)["return"].tolist() == [[LIMIT] * 6] * 2
+    assert evaluator(task(Matching))[0](s, 6)["return"] == pytest.approx(LIMIT / 3)  # always the same action: right a third of the time
+
+
+def test_a_known_policy_has_its_known_return(double):
+    """XOR: agent 0 plays A with .9, agent 1 with .2."""
+    p = np.array([[0.9, 0.1], [0.2, 0.8]])
+    e, s = evaluator(TASKS["xor-all"], logits=np.log(p))
+    scores = e(s, 400)
+    payoff = p[0] @ XOR @ p[1]
+    spread = (p[0] @ XOR**2 @ p[1] - payoff**2) ** 0.5
+    assert scores["return"].tolist() == [XOR[0, 1]]  # greedy: (A, B)
+    assert scores["return_sampled"][0] == pytest.approx(payoff, abs=4 * spread / (400 * 50) ** 0.5)
+    assert abs(scores["return_sampled"][0] - payoff) > 0  # it is a sample
+    assert scores["length"].tolist() == [50]
+
+
+@pytest.mark.parametrize("name", ["xor-all", "bridge-mix"])
+@pytest.mark.parametrize("memory", ["mlp", "gru"])
+def test_packed_policies_score_as_they_do_alone(name, memory, double):
+    seeds, algorithm = (3, 1, 8), ALGORITHMS["bc"](Common(hidden=8, memory=memory), TASKS[name].spec)
+    s = algorithm.init(seeds)._replace(step=torch.tensor([7, 7, 7]))
+    s = s._replace(params=tree_map(lambda x: 3 * x, s.params))
+    packed = Evaluator(algorithm, TASKS[name], seeds)
+    for sampled in (False, True):
+        together = packed.play(s, 5, sampled)
+        for k, seed in enumerate(seeds):
+            alone = Evaluator(algorithm, TASKS[name], (seed,)).play(run_of(s, k), 5, sampled)
+            assert together.keys() == alone.keys()
+            for metric, value in alone.items():
+                np.testing.assert_allclose(together[metric][k], value[0], rtol=0, atol=1e-12)
+    assert len(np.unique(together["return"])) > 3  # seeds and lanes have noise of their own
+
+
+def test_noise_depends_on_the_updates_done_and_repeats():
+    e, s = evaluator(TASKS["xor-all"], seeds=(0, 1), logits=np.zeros((2, 4)))
+    later = s._replace(step=s.step + 1)
+    first, again, other = (e.play(x, 8, sampled=True)["return"] for x in (s, s, later))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert not np.array_equal(first[0], first[1])
+    before = torch.get_rng_state()
+    e(s, 8)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_continuous_actions_reach_the_environment():
+    box = Box(2)
+
+    class Continuous(Uneven):
+        space = box
+
+    spec = dataclasses.replace(task(Continuous), spec=Spec(AGENTS, 1, 1, box, LIMIT))
+    e, s = evaluator(spec, seeds=(0, 1), logits=np.tile([0.5, -0.5, -1.0, -1.0], (2, 2)))
+    e.play(s, 3, sampled=False)
+    greedy = only_env(e).acts.copy()
+    e.play(s, 3, sampled=True)
+    sampled = only_env(e).acts[len(greedy) :]
+    close(torch.as_tensor(np.stack(greedy)), torch.tanh(torch.tensor([0.5, -0.5])).expand(LIMIT, 6, AGENTS, 2), 1e-6)
+    assert np.stack(sampled).shape == (LIMIT, 6, AGENTS, 2)
+    assert np.stack(sampled).std(0).min() > 0
+
+
+def test_episodes_that_cannot_be_played_at_once_are_played_in_turn(double):
+    """The same greedy episodes, whatever their number at a time; never more lanes than the task allows."""
+    scores = {}
+    for lanes in (1 << 20, 8, 1):
+        made = []
+        limited = task(lambda lanes, made=made: made.append(lanes) or Uneven(lanes), lanes=lanes)
+        algorithm = ALGORITHMS["bc"](Common(hidden=4), limited.spec)
+        evaluate = Evaluator(algorithm, limited, (0, 1))
+        scores[lanes] = evaluate.play(algorithm.init((0, 1)), 9, sampled=False)
+        assert max(made) <= max(lanes, 2)
+    for other in (8, 1):
+        for metric, values in scores[1 << 20].items():
+            assert (scores[other][metric] == values).all()
+    assert scores[1]["win_rate"].tolist() == [[0, 1] * 4 + [0]] * 2

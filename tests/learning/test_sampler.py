@@ -1,0 +1,175 @@
+"""Minibatches: every window equally likely, none across an episode's end, the rows that a step leads to always there."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._pytree import tree_map
+
+from inspo_benchmark.core.types import Task
+from inspo_benchmark.datasets.dataset import Dataset, pack
+from inspo_benchmark.learning.sampler import OPEN, Sampler
+from support.toy import LENGTHS, SPACES, close, episodes, same, toy
+
+LIMIT, AGENTS = 9, 3
+NOISE = dict(a=(4, 2), b=(), none=(3, 0))
+lengths_and_window = given(st.lists(st.integers(1, LIMIT), min_size=1, max_size=8), st.integers(1, LIMIT + 2))
+
+
+def numbered(lengths) -> tuple[Task, Dataset]:
+    """Data that say where they are from: observations (episode, row), state -row, action row % 3, reward 100 episode + step."""
+    task, count = toy(SPACES["discrete"], AGENTS, LIMIT), len(lengths)
+    e, t = np.meshgrid(np.arange(count), np.arange(LIMIT + 1), indexing="ij")
+    obs = np.broadcast_to(np.stack([e, t, e, t], -1)[:, :, None], (count, LIMIT + 1, AGENTS, 4))
+    data = pack(
+        task,
+        lengths=np.array(lengths),
+        obs=obs,
+        state=np.stack([e, -t, t], -1),
+        legal=np.broadcast_to((t % 3)[..., None, None] == np.arange(3), (count, LIMIT + 1, AGENTS, 3)),
+        actions=np.broadcast_to((t % 3)[:, :-1, None], (count, LIMIT, AGENTS)),
+        rewards=(100 * e + t)[:, :-1],
+        terminated=np.arange(count) % 2 == 0,
+        won=np.full(count, -1),
+        seed=np.full(count, -1),
+    )
+    return task, data
+
+
+def sampler(lengths, window, seeds=(0,), batch=16, turns=1, noise=NOISE) -> Sampler:
+    task, data = numbered(lengths)
+    return Sampler(data, task.spec, batch, window, turns, noise, seeds)
+
+
+def expected(lengths, window) -> list[tuple[int, int]]:
+    """(episode, first step) of every window, from the definition."""
+    return [(e, start) for e, n in enumerate(lengths) for start in range(max(n - window + 1, 1))]
+
+
+def check(b, places, lengths, window):
+    """Every leaf of a batch of the windows that begin at `places`, against what was written there."""
+    for k, (e, start) in enumerate(places):
+        n = lengths[e]
+        rows = [min(start + j, n) for j in range(window + 1)]  # padded with the last row of the episode
+        acts = [min(start + j, n - 1) % 3 for j in range(window + 1)]  # beside the last row stands the last action
+        real = [start + j < n for j in range(window)]
+        assert b.obs[k, :, 1].tolist() == [[e, t, e, t] for t in rows]
+        assert b.state[k].tolist() == [[e, -t, t] for t in rows]
+        assert b.legal[k].int().argmax(-1).tolist() == [[t % 3] * AGENTS for t in rows]
+        assert b.act[k].tolist() == [[a] * AGENTS for a in acts]
+        assert b.mask[k].tolist() == [float(x) for x in real]
+        for j in (j for j in range(window) if real[j]):
+            assert b.rew[k, j] == 100 * e + start + j
+            assert b.done[k, j] == (start + j == n - 1 and e % 2 == 0)  # a time limit is not an end
+
+
+@lengths_and_window
+@settings(max_examples=60, deadline=None)
+def test_the_windows_are_those_of_the_episodes(lengths, window):
+    s, places = sampler(lengths, window), expected(lengths, window)
+    assert s.windows[-1] == len(places)
+    check(s.at(np.arange(len(places))), places, lengths, window)
+
+
+@lengths_and_window
+@settings(max_examples=30, deadline=None)
+def test_every_draw_is_made_of_windows(lengths, window):
+    s, places = sampler(lengths, window, seeds=(1, 7)), expected(lengths, window)
+    b, _ = s.draw(3)
+    assert b.mask.shape == (2, 16, window)
+    for run in range(2):
+        starts = [(int(e), int(t)) for e, t in b.obs[run, :, 0, 0, :2]]
+        assert set(starts) <= set(places)
+        check(tree_map(lambda x, run=run: x[run], b), starts, lengths, window)
+
+
+@lengths_and_window
+@settings(max_examples=30, deadline=None)
+def test_burnt_steps_fill_the_memory_alone(lengths, window):
+    task, data = numbered(lengths)
+    burn, places = window - 1, expected(lengths, window)
+    plain, burnt = (Sampler(data, task.spec, 4, window, 1, {}, (0,), burn=n).at(np.arange(len(places))) for n in (0, burn))
+    assert same(plain._replace(mask=burnt.mask), burnt)
+    trained = set()
+    for k, (e, start) in enumerate(places):
+        counted = [j for j in range(window) if start + j < lengths[e] and (j >= burn or start == 0)]
+        assert burnt.mask[k].nonzero().flatten().tolist() == counted
+        trained |= {(e, start + j) for j in counted}
+    assert trained == {(e, t) for e, n in enumerate(lengths) for t in range(n)}  # no step is left out
+
+
+def test_a_step_is_as_likely_as_the_windows_that_hold_it():
+    """Transitions: every step of the data once, in order."""
+    s = sampler(LENGTHS, 1)
+    b = s.at(np.arange(sum(LENGTHS)))
+    assert b.rew[:, 0].tolist() == [100 * e + t for e, n in enumerate(LENGTHS) for t in range(n)]
+    assert b.mask.all()
+
+
+@pytest.mark.parametrize("window", [1, 3, 20])
+def test_draws_are_uniform_over_windows(window):
+    s, places = sampler(LENGTHS, window, batch=1000), expected(LENGTHS, window)
+    counts = Counter((int(e), int(t)) for call in range(30) for e, t in s.draw(call)[0].obs[0, :, 0, 0, :2])
+    assert set(counts) == set(places)
+    p = 1 / len(places)
+    error = 5 * (p * (1 - p) / 30_000) ** 0.5
+    assert all(abs(n / 30_000 - p) < error for n in counts.values())
+
+
+@pytest.mark.parametrize("kind", list(SPACES))
+def test_a_seeds_draw_is_the_same_alone_and_packed(kind):
+    task = toy(SPACES[kind])
+    data = episodes(task)
+    packed, again = (Sampler(data, task.spec, 5, 3, 3, NOISE, (4, 0, 11)) for _ in range(2))
+    for call in (7, 0, 8, 7):  # in any order
+        together = packed.draw(call)
+        assert same(together, again.draw(call))
+        for k, seed in enumerate((4, 0, 11)):
+            alone = Sampler(data, task.spec, 5, 3, 3, NOISE, (seed,)).draw(call)
+            assert same(alone, tree_map(lambda x, k=k: x[k : k + 1], together))
+    (first, draw), (second, other) = packed.draw(0), packed.draw(1)
+    assert not same(first, second)
+    assert (draw.u["a"] != other.u["a"]).all()
+    assert len(set(draw.u["a"].flatten().tolist())) == 24  # no seed repeats another's, no name its own
+
+
+def test_noise_has_its_shapes_and_stays_inside():
+    _, draw = sampler(LENGTHS, 2, seeds=(0, 1, 2), noise=NOISE | dict(many=(10_000,))).draw(0)
+    assert {k: tuple(x.shape) for k, x in draw.u.items()} == dict(a=(3, 4, 2), b=(3,), none=(3, 3, 0), many=(3, 10_000))
+    many = draw.u["many"]
+    assert ((many > 0) & (many < 1)).all()
+    assert abs(many.mean() - 0.5) < 0.01
+    for edge in OPEN:
+        assert 0 < float(np.float32(edge)) < 1
+    assert draw.agent.shape == (3,)
+
+
+@given(st.integers(1, 5), st.integers(0, 20), st.lists(st.integers(0, 100), min_size=1, max_size=3, unique=True))
+@settings(max_examples=30, deadline=None)
+def test_the_turns_of_an_update_are_a_permutation(agents, update, seeds):
+    task = toy(SPACES["discrete"], agents)
+    s = Sampler(episodes(task), task.spec, 2, 1, agents, {}, seeds)
+    turns = torch.stack([s.draw(update * agents + turn)[1].agent for turn in range(agents)])
+    for k in range(len(seeds)):
+        assert sorted(turns[:, k].tolist()) == list(range(agents))
+
+
+def test_orders_vary_over_updates_and_seeds():
+    s = sampler(LENGTHS, 1, seeds=(0, 1), turns=AGENTS, batch=1)
+    orders = torch.stack([s.draw(call)[1].agent for call in range(AGENTS * 100)]).view(100, AGENTS, 2)
+    counts = Counter(tuple(orders[k, :, 0].tolist()) for k in range(100))
+    assert len(counts) == 6
+    assert not torch.equal(orders[..., 0], orders[..., 1])
+
+
+def test_numbers_have_the_default_type(double):
+    b, d = sampler(LENGTHS, 2).draw(0)
+    assert {x.dtype for x in (b.obs, b.state, b.rew, b.done, b.mask, d.u["a"])} == {torch.float64}
+    assert (b.act.dtype, b.legal.dtype, d.agent.dtype) == (torch.int64, torch.bool, torch.int64)
+    torch.set_default_dtype(torch.float32)  # `double` puts it back
+    single, _ = sampler(LENGTHS, 2).draw(0)
+    assert single.obs.dtype == torch.float32
+    close(single.rew.double(), b.rew)

@@ -1,0 +1,95 @@
+"""The policies that a run leaves play as the evaluator saw them play; what is no such file is one line."""
+
+import numpy as np
+import pytest
+import torch
+
+from inspo_benchmark.core.atomic_io import keep, kept
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.learning.evaluate import Evaluator
+from inspo_benchmark.learning.normalize import Scale
+from inspo_benchmark.learning.saved_policy import load, save
+from inspo_benchmark.running.settings import settings
+from inspo_benchmark.tools.render_smac import main
+
+ALGORITHMS.discover()
+TASKS.discover()
+TASK, SEEDS = "3m-medium", (4, 7)
+SCALE = Scale(np.full(30, 0.25, np.float32), np.full(30, 0.5, np.float32))
+
+
+@pytest.fixture(params=["mlp", "gru"])
+def trained(request):
+    cfg = settings("bc", TASK, {"hidden": 8, "memory": request.param})
+    algorithm = ALGORITHMS["bc"](cfg, TASKS[TASK].spec)
+    return algorithm, algorithm.init(SEEDS)
+
+
+@pytest.fixture
+def path(trained, tmp_path):
+    algorithm, state = trained
+    save("bc", TASK, algorithm, SEEDS, state, SCALE, tmp_path / "run.policies")
+    return tmp_path / "run.policies"
+
+
+def returns(policies, seed: int, episodes: int) -> np.ndarray:
+    env, play = TASKS[TASK].make(episodes), policies.player(seed)
+    seen, total, over = env.reset(range(episodes)), np.zeros(episodes), np.zeros(episodes, bool)
+    while not over.all():
+        seen, reward, terminated, truncated, _ = env.step(play(seen))
+        total += np.where(over, 0.0, reward)
+        over = terminated | truncated
+    return total
+
+
+def test_they_play_as_the_evaluator_saw(trained, path):
+    algorithm, state = trained
+    seen = Evaluator(algorithm, TASKS[TASK], SEEDS, scale=SCALE).play(state, 6, sampled=False)["return"]
+    assert (seen[0] != seen[1]).any()
+    for k, seed in enumerate(SEEDS):
+        np.testing.assert_allclose(returns(load(path), seed, 6), seen[k], atol=1e-9)
+
+
+def test_they_are_drawn(path, tmp_path, capsys):
+    for policy in (path, f"{path}:7"):
+        assert main(["3m", "--policy", str(policy), "--out", str(tmp_path / "a.png")]) == 0
+    capsys.readouterr()
+    for argv, words in (
+        (["3m", "--policy", f"{path}:5"], "no seed 5; it has 4, 7"),
+        (["8m", "--policy", str(path)], "policies for 3m-medium, not for 8m"),
+        (["3m", "--policy", "gone.policies"], "gone.policies: no such file"),
+    ):
+        assert main([*argv, "--out", str(tmp_path / "b.png")]) == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "b.png").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x["params"].update(pi=torch.zeros(2, 3, 5)),
+        lambda x: x["params"].pop("pi"),
+        lambda x: x.pop("scale"),
+        lambda x: x.update(algo="bd"),
+        lambda x: x.update(task="3m-none"),
+        lambda x: x["config"].update(hidden=0),
+        lambda x: x["config"].update(hiden=8),
+        lambda x: x.update(seeds=[4]),
+        lambda x: x.update(seeds=None),
+    ],
+)
+def test_what_other_code_made(path, change):
+    x = kept(path)
+    change(x)
+    keep(x, path)
+    with pytest.raises(UserError, match="holds no policies that can be used"):
+        load(path)
+
+
+def test_damage(path):
+    content = path.read_bytes()
+    for damaged in (b"", b"junk", content[:-30], content[:500] + b"xxxx" + content[504:]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="wrong checksum"):
+            load(path)

@@ -1,0 +1,171 @@
+"""plots.report: one page that needs nothing else, opened in a real browser; whatever names and notes hold, they are text."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from inspo_benchmark.plots import report
+from support.results import write
+
+EVIL = "<script>window.sprung = 1</script><img src=x onerror='window.sprung = 1'>"
+CHROME, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+
+
+def fill(out: Path) -> Path:
+    """Runs of every kind, some with a name that would do harm if it were not text; a note of a failure and its log; a hole."""
+    for algo, skill in (("bc", 0.4), ("inspo", 0.9), ("<script>$x^{<", 0.6)):
+        for task in ("xor-ab", "bridge-mix"):
+            code = {"revision": EVIL, "dirty": True}
+            write(out, algo, task, skill=skill, code=code, versions={"torch": "2.13.0"}, wall_seconds=36.0, peak_memory=1 << 30)
+    write(out, "inspo", "xor-ab", overrides={"beta": EVIL}, key="o", skill=0.1)
+    write(out, "bc", "xor-all", seeds=[0, 1, 2], preset="")
+    note = Path(out, "unfinished", "bc", "mne-balanced-0.json")
+    note.parent.mkdir(parents=True)
+    note.write_text(json.dumps({"algo": "bc", "task": "mne-balanced", "seeds": [0, 1], "reason": f"step 3: not a number {EVIL}"}))
+    note.with_name("xor-ab-1.json").write_text("{")
+    log = Path(out, "logs", "bc", "mne-balanced-0.log")
+    log.parent.mkdir(parents=True)
+    log.write_text("many lines\n" * 5000 + f"the last line {EVIL}")
+    assert report.run(["--out", str(out)]) == 0
+    return out / "report.html"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Path:
+    return fill(tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def browser(page):
+    if not (CHROME and DRIVER):
+        pytest.skip("needs chromium and chromedriver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROME
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,1000"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chrome = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    chrome.get(page.as_uri())
+    yield chrome
+    chrome.quit()
+
+
+def column(browser, table: str, k: int) -> list[str]:
+    """What a reader sees in a column."""
+    cells = f"return [...document.querySelectorAll('{table} tbody tr')].filter(r => !r.hidden).map(r => r.cells[{k}].textContent)"
+    return browser.execute_script(cells)
+
+
+def test_the_page_loads_without_a_complaint_and_without_a_network(browser):
+    assert browser.title.startswith("Results in ")
+    assert browser.get_log("browser") == []
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = {m["params"]["request"]["url"].partition(":")[0] for m in messages if m["method"] == "Network.requestWillBeSent"}
+    assert asked <= {"file", "data"}
+    loaded = "return [...document.images].map(image => { image.loading = 'eager'; return image.decode().then(() => 1) }).length"
+    assert browser.execute_script(loaded) >= 12
+    widths = "return Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth)))"
+    assert min(browser.execute_script(widths)) > 100
+
+
+def test_what_files_say_is_text(browser):
+    assert browser.execute_script("return window.sprung") is None
+    assert browser.execute_script("return document.scripts.length") == 2
+    note = browser.find_element("id", "unfinished").find_element("xpath", "following-sibling::details")
+    assert "window.sprung" in note.get_attribute("textContent")
+    for button in browser.find_elements("css selector", "#cells .open"):
+        browser.execute_script("arguments[0].click()", button)
+    assert browser.execute_script("return window.sprung") is None
+    for button in browser.find_elements("css selector", "#cells .open"):
+        browser.execute_script("arguments[0].click()", button)
+    assert browser.get_log("browser") == []
+
+
+def test_tables_sort_both_ways_by_number(browser):
+    heading = browser.find_element("css selector", "#cells th:nth-child(5) button")
+    heading.click()
+    up = column(browser, "#cells", 4)
+    numbers = [float(text.replace("\N{MINUS SIGN}", "-")) for text in up]
+    assert numbers == sorted(numbers)
+    assert len(set(numbers)) > 2
+    heading.click()
+    assert [float(text.replace("\N{MINUS SIGN}", "-")) for text in column(browser, "#cells", 4)] == sorted(numbers, reverse=True)
+    assert heading.find_element("xpath", "..").get_attribute("aria-sort") == "descending"
+    browser.find_element("css selector", "#cells th:nth-child(2) button").click()
+    tasks = column(browser, "#cells", 1)
+    assert tasks == sorted(tasks)
+    foot = "return [...document.querySelector('tfoot').rows].map(r => r.cells[0].textContent)"
+    before = browser.execute_script(foot)
+    browser.find_element("css selector", "section thead th:nth-child(4) button").click()
+    assert browser.execute_script(foot) == before  # sums stay below
+
+
+def test_tables_filter(browser):
+    box = browser.find_element("xpath", "//table[@id='cells']/ancestor::div[@class='grid']/input")
+    everything = column(browser, "#cells", 1)
+    box.send_keys("BC xor")
+    assert sorted(column(browser, "#cells", 1)) == ["xor-ab", "xor-all"]
+    box.clear()
+    box.send_keys("x", "\b")
+    assert column(browser, "#cells", 1) == everything
+
+
+def test_a_line_opens_to_curves_and_settings(browser):
+    button = browser.find_element("css selector", "#cells .open")
+    browser.execute_script("arguments[0].click()", button)
+    detail = browser.find_element("css selector", "#cells .detail")
+    charts = detail.find_elements("css selector", ".chart")
+    assert [chart.find_element("tag name", "p").text for chart in charts] == ["length", "loss_policy", "return", "return_sampled"]
+    lines = charts[2].find_elements("tag name", "polyline")
+    assert len(lines) in (3, 5)
+    assert all(len(line.get_attribute("points").split()) == 5 for line in lines)
+    assert '"final_episodes": 320' in detail.text
+    browser.execute_script("arguments[0].click()", button)
+    assert browser.find_elements("css selector", "#cells .detail") == []
+
+
+def test_failures_and_holes_are_told(page):
+    text = page.read_text()
+    assert "bc on mne-balanced, seeds 0, 1: step 3: not a number" in text
+    assert "the last line &lt;script&gt;" in text
+    assert text.count("many lines") < 500
+    assert "xor-ab-1: unreadable note" in text
+    assert "<td>inspo on xor-all</td><td>0, 1, 2, 3, 4</td>" in text
+    assert "git revision" in text
+
+
+def test_nothing_is_loaded_and_no_tag_comes_from_a_file(page):
+    text = page.read_text()
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", text)
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text)
+    assert text.count("<script") == 2
+    assert "default-src 'none'" in text
+    assert "<img src=x" not in text
+
+
+def test_the_same_rows_give_the_same_page(page):
+    before = page.read_bytes()
+    assert report.run(["--out", str(page.parent)]) == 0
+    assert page.read_bytes() == before
+
+
+def test_a_million_steps_of_nan_are_no_trouble(tmp_path):
+    path = write(tmp_path, "bc", "xor-ab")
+    path.write_text(path.read_text().replace("loss_policy,", "loss_policy,nan\nbc,xor-ab,0,0,loss_x,", 1))
+    assert report.run(["--out", str(tmp_path)]) == 0
+    data = re.search(r'id="data">(.*?)</script>', (tmp_path / "report.html").read_text(), re.S)[1]
+    assert json.loads(data)["runs"][0]["metrics"]["loss_policy"]["seeds"]["0"][0] is None
+
+
+def test_no_runs_and_a_folder_in_the_way(tmp_path, capsys):
+    assert report.run(["--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: no runs in ")
+    write(tmp_path, "bc")
+    Path(tmp_path, "report.html").mkdir()
+    assert report.run(["--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

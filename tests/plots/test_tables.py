@@ -1,0 +1,310 @@
+"""plots.tables: what the tables say, that they refuse holes, that LaTeX takes them, that they come out the same again."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from inspo_benchmark.plots import load as rows
+from inspo_benchmark.plots import table_writers as typeset
+from inspo_benchmark.plots import tables
+from inspo_benchmark.plots import tables_appendix as appendix
+from support.results import TASKS, write
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def fill(out, algos=("bc", "inspo"), tasks=TASKS, **options):
+    for algo, skill in zip(algos, (0.5, 0.97, 0.8)):
+        for task in tasks:
+            write(out, algo, task, skill=skill, **options)
+
+
+def files(out):
+    return {path.name: path.read_bytes() for path in Path(out, "tables").iterdir()}
+
+
+def kinds(out):
+    names = files(out)
+    assert all(f"{Path(name).stem}{suffix}" in names for name in names for suffix in (".md", ".tex", ".csv"))
+    return {Path(name).stem for name in names}
+
+
+def test_number():
+    shown = [typeset.number(x) for x in (0, -0.001, -0.4, 99.994, 123.456, 3456.78, 0.125)]
+    assert shown == ["0.00", "0.00", "\N{MINUS SIGN}0.40", "99.99", "123.5", "3457", "0.12"]
+    assert typeset.number(282.71, like=2522.0) == "283"
+
+
+def test_main_table_holds_what_the_rows_say(tmp_path):
+    fill(tmp_path)
+    table, numbers = tables.main(rows.read(tmp_path), "return", "last")
+    frame = rows.read(tmp_path)
+    last = frame[(frame.step == 1000) & (frame.metric == "return") & (frame.task == "mne-balanced") & (frame.algo == "inspo")].value
+    body, foot = [row for group in table.groups for row in group], table.foot
+    line = next(row for row in body if row[0].text == "mne-balanced")
+    assert table.header == ["task", "dataset", "best known", "BC", "InSPO"]
+    assert [cell.text for cell in line[:3]] == ["mne-balanced", "\N{MINUS SIGN}0.40", "10.00"]
+    assert line[4] == (f"{last.mean():.2f} ± {last.std():.2f}", True)
+    assert [row[0].text for row in body] == sorted(TASKS)
+    assert [row[0].text for row in foot] == ["mean, normalised", "IQM, normalised", "95 % interval", "mean rank"]
+    assert all(foot[k][4].bold for k in (0, 1, 3))
+    assert foot[2][4].text.startswith("[")
+    assert foot[3][4].text == "1.00"
+    assert table.spans == [("", 1), ("reference", 3), ("methods", 1)]
+    assert "n = 5 seeds" in table.caption
+    assert len(numbers) == 2 * (len(TASKS) + 3)
+
+
+def test_protocols_differ_and_are_named(tmp_path):
+    write(tmp_path)
+    frame = rows.read(tmp_path)
+    frame.loc[frame.step == 500, "value"] = 0.99
+    (last, _), (best, _) = (tables.main(frame, "return", protocol) for protocol in ("last", "best"))
+    assert best.groups[0][0][3].text == "0.99 ± 0.00"
+    assert last.groups[0][0][3].text != best.groups[0][0][3].text
+    assert "last checkpoint" in last.caption
+    assert "chosen by playing" in best.caption
+
+
+def test_overrides_never_enter_the_main_table(tmp_path, capsys):
+    fill(tmp_path)
+    assert tables.run(["--out", str(tmp_path)]) == 0
+    before = files(tmp_path)
+    assert "ablation-games.md" not in before
+    write(tmp_path, "inspo", "xor-ab", overrides={"sequential": False}, key="o", skill=0.1)
+    assert tables.run(["--out", str(tmp_path)]) == 0
+    after = files(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert "sequential=False" in capsys.readouterr().out
+
+
+def test_ablation_compares_with_the_unmodified_method_where_it_was_run(tmp_path):
+    fill(tmp_path, tasks=["xor-ab", "xor-all", "bridge-mix"])
+    write(tmp_path, "inspo", "xor-ab", overrides={"beta": 0.0}, key="o", skill=0.2, seeds=range(3))
+    write(tmp_path, "inspo", "xor-all", overrides={"sequential": False}, key="o", skill=0.1)
+    table, numbers = tables.ablation(rows.read(tmp_path, overrides=True), "return", "last")
+    [block] = table.groups
+    assert table.header == ["method", "change", "xor-ab", "xor-all"]
+    assert [[cell.text for cell in row[:2]] for row in block] == [["InSPO", "unmodified"], ["", "beta=0.0"], ["", "sequential=False"]]
+    assert [cell.bold for cell in block[0][2:]] == [True, True]
+    assert block[1][2].text.endswith("(n = 3)")
+    assert block[1][3].text == "--"
+    assert len(numbers) == 4
+
+
+def test_a_hole_is_an_error_and_a_dash_in_a_draft(tmp_path, capsys):
+    fill(tmp_path, tasks=["xor-ab", "xor-all"])
+    Path(tmp_path, "runs", "bc", "xor-all-k.csv").unlink()
+    assert tables.run(["--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: return is missing for bc on xor-all (all)")
+    assert error.count("\n") == 1
+    assert not Path(tmp_path, "tables").exists()
+    assert tables.run(["--out", str(tmp_path), "--draft", "--metric", "return"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line for line in lines if line.startswith("| xor-all")).split("|")[4].strip() == "--"
+    assert next(line for line in lines if line.startswith("| IQM")).split("|")[4].strip() == "--"
+
+
+def test_one_seed_has_no_spread(tmp_path):
+    fill(tmp_path, tasks=["xor-ab"], seeds=[0])
+    table, _ = tables.main(rows.read(tmp_path), "return", "last")
+    assert "±" not in "".join(cell.text for row in table.rows for cell in row)
+    assert table.foot[2][3].text == "--"
+
+
+def test_only_runs_with_overrides_give_no_main_table(tmp_path):
+    write(tmp_path, "inspo", overrides={"steps": 1000})
+    assert tables.run(["--out", str(tmp_path)]) == 0
+    assert kinds(tmp_path) == {"ablation-games", "costs-games", "datasets"}
+
+
+def test_tables_of_runs_that_are_gone_go(tmp_path):
+    write(tmp_path, "inspo")
+    path = write(tmp_path, "inspo", overrides={"beta": 0.0}, key="o")
+    tables.run(["--out", str(tmp_path)])
+    assert "ablation-games" in kinds(tmp_path)
+    Path(tmp_path, "tables", "mine.md").write_text("not ours")
+    path.unlink()
+    tables.run(["--out", str(tmp_path)])
+    assert Path(tmp_path, "tables", "mine.md").read_text() == "not ours"
+    Path(tmp_path, "tables", "mine.md").unlink()
+    assert kinds(tmp_path) == {"main-games", "best-games", "hyperparameters-games", "costs-games", "datasets"}
+
+
+def test_regeneration_is_byte_identical_whatever_the_order_of_files(tmp_path):
+    write(tmp_path / "a", "bc", seeds=range(5), key="k")
+    write(tmp_path / "b", "bc", seeds=[3, 4], key="a")
+    write(tmp_path / "b", "bc", seeds=[0, 1, 2], key="b")
+    for out in ("a", "b"):
+        tables.run(["--out", str(tmp_path / out)])
+    first = files(tmp_path / "a")
+    assert files(tmp_path / "b") == first
+    tables.run(["--out", str(tmp_path / "a")])
+    assert files(tmp_path / "a") == first
+
+
+def test_csv_holds_the_numbers_in_full(tmp_path):
+    fill(tmp_path, tasks=["xor-ab"])
+    tables.run(["--out", str(tmp_path)])
+    table = pd.read_csv(tmp_path / "tables" / "main-games.csv")
+    assert set(table.metric) == {"return", "return_sampled"}  # there is nothing to win
+    assert {"task", "algo", "n", "value", "std", "low", "high", "best", "close", "protocol"} <= set(table.columns)
+
+
+def test_mistakes_on_the_command_line_end_with_one_line(tmp_path):
+    """As a program: from the repository root, an empty folder, a folder that is a file."""
+    root = Path(__file__).parents[2]
+    write(tmp_path / "full")
+    Path(tmp_path, "full", "tables").write_text("in the way")
+    for out in ("empty", "full"):
+        done = subprocess.run(
+            [sys.executable, "-m", "plots.tables", "--out", tmp_path / out], cwd=root, env=os.environ, capture_output=True, text=True
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
+
+
+def compiled(out: Path) -> str:
+    """What pdflatex says of a paper with all tables."""
+    inputs = "".join(rf"\input{{tables/{path.stem}}}\clearpage" for path in sorted(Path(out, "tables").glob("*.tex")))
+    document = rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\begin{{document}}{inputs}\end{{document}}"
+    Path(out, "paper.tex").write_text(document)
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "paper.tex"]
+    done = [subprocess.run(command, cwd=out, capture_output=True, text=True, errors="replace") for _ in range(2)][-1]  # twice: references
+    assert done.returncode == 0, done.stdout[-2000:]
+    return done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
+def test_latex_compiles_whatever_the_names(tmp_path):
+    fill(tmp_path, algos=("bc", "inspo", "my_new & improved #1"))
+    write(tmp_path, "inspo", "xor-ab_ba", overrides={"nets": "{a}^2~50%\\$<\u00e9>--`x`"}, key="o")
+    write(tmp_path, "bc", "bridge-mix", key="d", seeds=[7], machine={"processor": "x_86 & co", "cores": 2, "device": "é", "system": "#"})
+    assert tables.run(["--out", str(tmp_path), "--draft"]) == 0
+    assert "Overfull" not in compiled(tmp_path)
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
+def test_latex_of_many_tasks_goes_on_on_another_page(tmp_path):
+    many = [f"{maps}m-{quality}" for maps in range(3, 23) for quality in ("medium", "expert", "mixed")]
+    for algo in ("bc", "inspo"):
+        for task in many:
+            write(tmp_path, algo, task, seeds=[0, 1], points=1, backend="smac-sim-1")
+    assert tables.run(["--out", str(tmp_path), "--metric", "return"]) == 0
+    text = Path(tmp_path, "tables", "main-smac.tex").read_text()
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
+    assert all(text.count(f"\n{task} &") == 1 for task in many)
+    assert "too large" not in compiled(tmp_path)
+
+
+def test_suites_have_tables_of_their_own_and_holes_are_counted_in_each(tmp_path, capsys):
+    fill(tmp_path, tasks=["xor-ab", "xor-all"])
+    write(tmp_path, "bc", "3m-medium", backend="smac-sim-1")
+    write(tmp_path, "bc", "halfcheetah_6x1-medium", backend="mujoco-4.0.0")
+    write(tmp_path, "bc", "new-game", backend="checkers 2")
+    assert tables.run(["--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert {f"main-{suite}" for suite in ("games", "smac", "mujoco", "checkers")} < kinds(tmp_path)
+    text = Path(tmp_path, "tables", "main-mujoco.md").read_text()
+    assert "MuJoCo: return of greedy policies" in text
+    assert "InSPO" not in text
+    assert "| new-game |" in said
+
+
+def test_a_preset_is_named_in_every_caption_and_not_mixed_with_full_runs(tmp_path, capsys):
+    write(tmp_path, "bc", preset="quick")
+    write(tmp_path, "inspo", preset="quick")
+    write(tmp_path, "inspo", overrides={"beta": 0.0}, key="o", preset="quick")
+    assert tables.run(["--out", str(tmp_path)]) == 0
+    for name in ("main-games", "best-games", "ablation-games", "costs-games", "hyperparameters-games"):
+        assert "Preset quick: 3 seeds, a fifth of the updates; not" in Path(tmp_path, "tables", f"{name}.md").read_text(), name
+    write(tmp_path, "omiga")
+    assert tables.run(["--out", str(tmp_path)]) == 2
+    assert "differ in preset" in capsys.readouterr().err
+
+
+def test_settings_are_what_the_runs_were_made_with(tmp_path):
+    write(tmp_path, "bc", "xor-ab", config={"lr": 0.001, "steps": 1000})
+    write(tmp_path, "bc", "bridge-mix", config={"lr": 0.001, "steps": 1000})
+    write(tmp_path, "inspo", "xor-ab", config={"lr": 0.001, "steps": 1000, "beta": 0.5, "share": False})
+    write(tmp_path, "inspo", "xor-all", config={"lr": 0.001, "steps": 1000, "beta": 0.5, "share": False})
+    write(tmp_path, "inspo", "bridge-mix", config={"lr": 0.001, "steps": 1000, "beta": 0.0, "share": False})
+    write(tmp_path, "inspo", "bridge-mix", overrides={"lr": 1.0}, key="o")
+    (common, numbers), (varying, _) = appendix.hyperparameters(rows.runs(tmp_path))
+    assert [[cell.text for cell in row] for row in common.rows] == [
+        ["lr", "0.001", "0.001"],
+        ["steps", "1000", "1000"],
+        ["beta", "--", "by task"],
+        ["share", "--", "false"],
+    ]
+    lines = [[cell.text for cell in row] for row in varying.rows]
+    assert lines == [["InSPO", "bridge-mix", "beta = 0"], ["", "xor-ab, xor-all", "beta = 0.5"]]
+    assert len(numbers) == 2 * 2 + 3 * 4
+
+
+def test_costs_by_hand(tmp_path):
+    write(tmp_path, "bc", "xor-ab", seeds=range(4), wall_seconds=40.0, peak_memory=3 << 29)
+    write(tmp_path, "bc", "xor-all", seeds=range(4), wall_seconds=160.0)
+    write(tmp_path, "inspo", "xor-all", seeds=range(4))
+    table, numbers = appendix.costs(rows.runs(tmp_path))
+    assert [cell.text for cell in table.rows[0]] == ["BC", "2", "8", "8,000", "62", "25 .. 100", "0.06", "1.50"]
+    assert [cell.text for cell in table.rows[1]][4:] == ["--", "--", "0.00", "--"]
+    assert numbers.rate[0] == 62.5
+    assert "runs that do not tell are left out" in table.notes[0]
+
+
+def test_datasets_describe_themselves(tmp_path):
+    data = {
+        "sha256": "ab" * 32,
+        "source": "built",
+        "episodes": 5000,
+        "steps": 132732,
+        "return_mean": 1.0,
+        "return_std": 0.5,
+        "win_rate": 0.25,
+    }
+    write(tmp_path, "bc", "xor-ab", data=data)
+    write(tmp_path, "inspo", "xor-ab", data=data)
+    [row] = appendix.datasets(rows.runs(tmp_path))[0].rows
+    texts = ["xor-ab", "matrix-1", "built", "5,000", "132,732", "1.00 ± 0.50", "25.0%", "0.50", "1.00", "abababababab"]
+    assert [cell.text for cell in row] == texts
+
+
+def test_published_numbers_are_apart_and_say_that_they_cannot_be_compared(tmp_path):
+    path = write(tmp_path, "omiga", "halfcheetah_6x1-medium", backend="mujoco-4.0.0")
+    frame = rows.read(tmp_path)
+    [(table, numbers)] = appendix.published(frame)
+    last = frame[(frame.metric == "return") & (frame.step == 1000)].value
+    line = [cell.text for cell in table.rows[1]]
+    assert line[:5] == ["halfcheetah_6x1-medium", "OMIGA", "return", f"{last.mean():.2f} ± {last.std():.2f} (n = 5)", "3608 ± 237"]
+    assert "NOT COMPARABLE" in table.caption
+    assert table.notes[0].startswith("NOT COMPARABLE")
+    assert "arXiv:2410.01954" in table.notes[1]
+    assert not set(numbers.columns) & {"best", "close"}
+    assert appendix.published(frame.assign(task="nobody-published")) == []
+    assert path.exists()
+
+
+def test_every_published_number_has_a_source():
+    paper = pd.read_csv(appendix.PAPER)
+    assert list(paper.columns) == ["algo", "task", "metric", "mean", "std", "seeds", "protocol", "source"]
+    assert paper.drop(columns=["std", "seeds"]).notna().all(axis=None)
+    assert not paper.duplicated(["algo", "task", "metric", "source"]).any()
+
+
+def test_win_rates_have_a_table_where_there_is_something_to_win(tmp_path):
+    write(tmp_path, "bc", "xor-ab", data={"sha256": "0" * 64, "return_mean": 1.0, "win_rate": -1.0})
+    path = write(tmp_path, "bc", "bridge-mix", data={"sha256": "1" * 64, "return_mean": -4.0, "win_rate": 0.5})
+    path.write_text(path.read_text() + "".join(f"bc,bridge-mix,{seed},1000,win_rate,0.75\n" for seed in range(5)))
+    frame = rows.read(tmp_path)
+    table, numbers = tables.main(rows.measured(frame, "win_rate"), "win_rate", "last")
+    assert [[cell.text for cell in row] for row in table.groups[0]] == [["bridge-mix", "0.50", "1.00", "0.75 ± 0.00"]]
+    assert table.caption.startswith("Games: win rate of greedy policies")
+    assert numbers.value.tolist() == [0.75, 75.0, 75.0, 1.0]

@@ -1,0 +1,369 @@
+"""The command line: what it promises, and one clear line for every mistake, before any training."""
+
+import csv
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from inspo_benchmark.learning import saved_policy as policies
+from support.project import ROOT, Ended, Project, environment, leftovers, project_in, results, trained
+
+SMALL = ["--set", "steps=20", "hidden=8", "batch=8"]
+SWEEP = ["--algo", "bc", "inspo", "--env", "xor-ab*", "bridge-optimal", *SMALL, "--workers", "2"]
+CELLS = [f"{algo} {task}" for algo in ("bc", "inspo") for task in ("bridge-optimal", "xor-ab", "xor-ab_ba")]
+ROOTED = os.geteuid() == 0 and shutil.which("mount") is not None
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    return project_in(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def swept(project) -> Path:
+    """A results folder with six cells, filled by a command that was started as users do it."""
+    out = project.fresh()
+    command = [sys.executable, "run_benchmark.py", *SWEEP, "--seeds", "2", "--out", str(out)]
+    done = subprocess.run(command, cwd=project.root, env=environment(project.root), capture_output=True, text=True)
+    assert done.returncode == 0, done
+    assert "6 cells asked for, 0 finished" in done.stdout
+    assert len([line for line in done.stderr.splitlines() if line.startswith("done  ") and ": return " in line]) == 6
+    assert f"6 cells finished in {out}; for their tables: python -m plots.tables --out {out}" in done.stdout
+    return out
+
+
+@pytest.fixture
+def mine(project):
+    """The template under a name of its own, as README.md tells."""
+    path = project.root / "algorithms" / "mine.py"
+    template = (ROOT / "algorithms" / "_template.py").read_text()
+    assert template.count('register("template")') == 1
+    path.write_text(template.replace('register("template")', 'register("mine")'))
+    yield
+    path.unlink()
+
+
+def one_line(ended: Ended, *words: str) -> None:
+    """One line of complaint that names the words; argparse puts its usage (indented) and the program's name in front."""
+    said = [line for line in ended.err.splitlines() if not line.startswith(("usage: ", " "))]
+    assert len(said) == 1, ended
+    assert said[0].removeprefix("run_benchmark.py: ").startswith("error: "), ended
+    assert ended.code == 2
+    for word in words:
+        assert word in said[0]
+
+
+# --- what it does
+
+
+def test_csv_and_json_hold_what_is_promised(swept):
+    assert trained(swept) == [f"{cell} 0 1" for cell in CELLS]
+    assert len(results(swept)) == 6
+    assert not leftovers(swept)
+    for name in results(swept):
+        with (swept / name).open() as file:
+            rows = list(csv.DictReader(file))
+        about = json.loads((swept / name).with_suffix(".json").read_text())
+        assert policies.load((swept / name).with_suffix(".policies")).seeds == (0, 1)
+        assert list(rows[0]) == ["algo", "task", "seed", "step", "metric", "value"]
+        assert {row["seed"] for row in rows} == {"0", "1"}
+        assert {row["algo"] for row in rows} == {about["algo"]}
+        assert {row["task"] for row in rows} == {about["task"]}
+        assert {"return", "return_sampled", "length", "loss_policy"} <= {row["metric"] for row in rows}
+        for metric in ("return", "return_sampled"):
+            assert [int(row["step"]) for row in rows if row["metric"] == metric and row["seed"] == "1"] == [0, 5, 10, 15, 20]
+        assert np.isfinite([float(row["value"]) for row in rows]).all()
+        assert Path(name).stem.startswith(about["task"] + "-")
+        assert about["overrides"] == {"steps": 20, "hidden": 8, "batch": 8}
+        assert about["config"].items() >= about["overrides"].items()
+        assert (about["seeds"], len(about["data"]["sha256"])) == ([0, 1], 64)
+        assert {"revision", "dirty"} <= about["code"].keys()
+        assert about["versions"]["torch"] == torch.__version__
+        assert about["machine"]["device"] == "cpu"
+        assert about["wall_seconds"] > 0
+
+
+def test_what_is_finished_is_not_trained_again(project, swept):
+    before = results(swept)
+    again = project.run(*SWEEP, "--seeds", "2", "--out", swept)
+    assert (again.code, again.err) == (0, "")
+    assert "6 cells asked for, 6 finished" in again.out
+    assert results(swept) == before
+    assert len(trained(swept)) == 6
+
+
+def test_only_seeds_that_lack_are_trained(project, swept, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(swept, out)
+    (out / "trained").unlink()
+    command = ["--algo", "bc", "--env", "xor-ab", *SMALL, "--out", out]
+    assert project.run(*command, "--seeds", "3").code == 0
+    assert trained(out) == ["bc xor-ab 2"]
+    assert results(out).items() > results(swept).items()
+    assert "1 finished" in project.run(*command, "--seeds", "0,2").out
+    assert project.run("--out", out, program="plots.tables").code == 0
+
+
+def test_the_same_command_gives_the_same_bytes(project, swept, tmp_path):
+    done = project.run(*SWEEP, "--env", "xor-ab", "--seeds", "2", "--out", tmp_path)
+    assert done.code == 0, done
+    assert len(results(tmp_path)) == 2
+    assert results(tmp_path).items() < results(swept).items()
+
+
+@pytest.mark.usefixtures("mine")
+def test_tables_and_curves(project, swept, tmp_path):
+    """Runs with --set are shown as ablations and are in no main table or figure; those without are the main table."""
+    out = tmp_path / "out"
+    shutil.copytree(swept, out)
+    tables = project.run("--out", out, program="plots.tables")
+    assert tables.code == 0, tables
+    assert "batch=8, hidden=8, steps=20" in tables.out
+    assert {path.stem for path in (out / "tables").iterdir()} == {"ablation-games", "costs-games", "datasets"}
+    figures = project.run("--out", out, program="plots.figures")
+    assert figures.code == 0, figures
+    assert {path.stem.partition("-")[0] for path in (out / "figures").glob("*.pdf")} == {"ablation"}
+
+    done = project.run("--algo", "mine", "--env", "bridge-optimal", "--seeds", "2", "--out", out, "--draft")  # few updates in this copy
+    assert done.code == 0, done
+    assert "| bridge-optimal |" in done.out
+    assert {"main-games.md", "ablation-games.md"} < {path.name for path in (out / "tables").iterdir()}
+    assert "steps=20" not in (out / "tables" / "main-games.md").read_text()
+    figures = project.run("--out", out, program="plots.figures")
+    assert figures.code == 0, figures
+    assert {"curves-games-return.pdf", "curves-games-return.png"} < {path.name for path in (out / "figures").iterdir()}
+
+
+def test_list(project):
+    listed = project.run("--list")
+    assert (listed.code, listed.err) == (0, "")
+    lines = {line.split()[0]: line for line in listed.out.splitlines()}
+    assert "2412.07639" in lines["inspo"]
+    assert all(word in lines["mne3-balanced"] for word in ("3 agents", "discrete", "absent: built on first use"))
+
+
+def test_dry_run_writes_nothing(project, swept, tmp_path):
+    said = project.run(*SWEEP, "--seeds", "3", "--out", swept, "--dry-run")
+    assert (said.code, said.err) == (0, "")
+    assert "  inspo on xor-ab_ba, seeds 2, hidden=8, batch=8, steps=20" in said.out.splitlines()
+    assert "judged by finished runs" in said.out
+    nothing = project.run(*SWEEP, "--seeds", "2", "--out", swept, "--dry-run")
+    assert (nothing.code, len(nothing.out.splitlines())) == (0, 1)
+    assert project.run("--algo", "bc", "--env", "xor-ab", "--out", tmp_path / "new", "--dry-run").code == 0
+    assert not (tmp_path / "new").exists()
+
+
+def test_data_are_built_for_what_is_to_do_alone(project, tmp_path):
+    command = ["--algo", "bc", "--env", "xor-all", "--seeds", "1", *SMALL, "--out", tmp_path]
+    data = project.root / "datasets" / "data" / "xor-all.h5"
+    data.unlink(missing_ok=True)
+    assert "1 to do" in project.run(*command, "--dry-run").out
+    assert not data.exists()
+    assert project.run(*command).code == 0
+    data.unlink()
+    for more in ["--dry-run"], []:
+        assert ", 0 to do" in project.run(*command, *more).out
+        assert not data.exists()
+
+
+def test_help_has_examples(project):
+    said = project.run("--help")
+    assert (said.code, said.err) == (0, "")
+    assert "--env 'xor-*' bridge-mix" in said.out.partition("examples:")[2]
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_new_baseline_is_one_file(project, tmp_path):
+    assert "  mine " in project.run("--list").out
+    done = project.run("--algo", "mine", "--env", "bridge-optimal", "--seeds", "2", *SMALL, "--out", tmp_path, "--draft")
+    assert done.code == 0, done
+    assert "| MINE |" in done.out
+    assert "| MINE |" in (tmp_path / "tables" / "ablation-games.md").read_text()
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_new_baseline_meets_the_contract(project):
+    command = [sys.executable, "-m", "pytest", "tests/algorithms/test_contract.py", "-k", "mine and own-mlp-discrete"]
+    contract = subprocess.run(command, cwd=project.root, env=environment(project.root), capture_output=True, text=True)
+    assert contract.returncode == 0, contract.stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_makefile():
+    def make(*argv):
+        return subprocess.run(["make", *argv], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    targets = [line.split()[1] for line in make("help").splitlines()]
+    assert {"setup", "data", "demo", "reproduce", "ablations", "tables", "test", "bench"} <= set(targets)
+    assert make() == make("help")
+    demo = make("-n", "demo", "WORKERS=2")
+    assert ".venv/bin/python run_benchmark.py --workers 2 --algo inspo bc --env 'xor-*' 'mne-*' 'bridge-*' --seeds 5" in demo
+    assert "-m plots.tables" in demo
+    assert "-m plots.figures" in demo
+    quick = make("-n", "reproduce", "WORKERS=2", "PRESET=quick")
+    assert "run_benchmark.py --workers 2 --preset quick --out results/quick --dry-run" in quick
+    assert "-m plots.report --out results/quick" in quick
+    assert "--preset full --out results/full" in make("-n", "reproduce", "WORKERS=2")
+
+
+def test_a_preset_is_fewer_seeds_and_updates_and_says_so(project, tmp_path):
+    done = project.run("--preset", "quick", "--algo", "bc", "--env", "bridge-optimal", "--out", tmp_path)
+    assert done.code == 0, done
+    [about] = [json.loads(path.read_text()) for path in tmp_path.glob("runs/bc/*.json")]
+    assert (about["preset"], about["overrides"], about["seeds"]) == ("quick", {}, [0, 1, 2])
+    assert about["config"]["steps"] == 800  # a fifth of the method's 4000
+    assert "1 finished" in project.run("--preset", "quick", "--algo", "bc", "--env", "bridge-optimal", "--out", tmp_path, "--dry-run").out
+    tables = project.run("--out", tmp_path, program="plots.tables")
+    assert "Preset quick: 3 seeds, a fifth of the updates" in tables.out
+    assert project.run("--preset", "full", "--paper").code == 2
+
+
+# --- mistakes
+
+MISTAKES = {
+    "unknown algorithm": (["--algo", "inspoo"], ["inspoo", "did you mean inspo?"]),
+    "unknown task": (["--env", "xor-abb"], ["xor-abb", "did you mean xor-ab"]),
+    "algorithm glob": (["--algo", "z*"], ["z*", "there are: alberdice, bc, "]),
+    "task glob": (["--env", "bridge-optimal", "chess-*"], ["chess-*", "there are:"]),
+    "unknown field": (["--set", "stesp=20"], ["stesp", "did you mean steps?"]),
+    "field of another method": (["--set", "beta=0"], ["beta"]),
+    "no value": (["--set", "steps"], ["field=value"]),
+    "no number": (["--set", "steps=abc"], ["steps=abc", "whole number"]),
+    "no whole number": (["--set", "steps=1.5"], ["steps=1.5", "whole number"]),
+    "endless": (["--set", "steps=inf"], ["steps=inf"]),
+    "none": (["--set", "steps=0"], ["steps=0", "above 0"]),
+    "empty": (["--set", "steps="], ["steps="]),
+    "switch": (["--algo", "inspo", "--set", "sequential=maybe"], ["sequential=maybe", "true or false"]),
+    "choice": (["--algo", "inspo", "--set", "behavior=foo"], ["behavior=foo", "autoregressive, factored"]),
+    "NaN": (["--set", "lr=nan"], ["lr=nan", "finite"]),
+    "negative": (["--set", "lr=-1"], ["lr=-1", "above 0"]),
+    "seeds: letter": (["--seeds", "a"], ["'a'", "0-9"]),
+    "seeds: half a range": (["--seeds", "5-"], ["'5-'"]),
+    "seeds: backwards": (["--seeds", "3-1"], ["'3-1'"]),
+    "seeds: none": (["--seeds", "0"], ["'0'"]),
+    "seeds: twice": (["--seeds", "1,1"], ["'1,1'"]),
+    "seeds: negative": (["--seeds=-1"], ["'-1'"]),
+    "no workers": (["--workers", "0"], ["'0'", "above 0"]),
+    "option": (["--sed", "3"], ["--sed"]),
+    "device": (["--device", "foo"], ["--device foo"]),
+    "device that is not there": (["--device", "cuda:99"], ["--device cuda:99"]),
+    "meta": (["--device", "meta"], ["--device meta"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_one_line(project, tmp_path, mistake):
+    argv, words = MISTAKES[mistake]
+    usual = ["--algo", "bc", "--env", "xor-ab", "--out", tmp_path / "out"]
+    one_line(project.run(*usual, *argv), *words)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("where", ["{}/file", "{}/file/below", "/proc/nowhere"])
+def test_a_folder_that_cannot_be_written(project, tmp_path, where):
+    (tmp_path / "file").write_text("mine")
+    out = where.format(tmp_path)
+    one_line(project.run("--algo", "bc", "--env", "xor-ab", *SMALL, "--out", out), "cannot write", out)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"algo": "bc"}', "\xff"])
+def test_a_damaged_json_among_the_results(project, tmp_path, content):
+    path = tmp_path / "runs" / "bc" / "xor-ab-0123456789ab.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content.encode("latin1"))
+    one_line(project.run("--algo", "bc", "--env", "xor-ab", *SMALL, "--out", tmp_path), str(path), "delete it")
+
+
+def edit(path: Path, name: str, value: object) -> None:
+    with h5py.File(path, "r+") as file:
+        if value is None:
+            del file[name]
+        else:
+            file[name][0] = value
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "cut short": (lambda path: os.truncate(path, path.stat().st_size // 2), ""),
+    "empty": (lambda path: os.truncate(path, 0), "not an HDF5 file"),
+    "flipped bytes": (flip, ""),
+    "a key missing": (lambda path: edit(path, "steps/rewards", None), "steps/rewards: missing"),
+    "NaN": (lambda path: edit(path, "steps/rewards", np.nan), "NaN"),
+    "of another task": (lambda path: shutil.copy(path.with_name("mne-balanced.h5"), path), ""),
+    "a folder": (lambda path: (path.unlink(), path.mkdir()), ""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_data_are_refused_before_training(project, tmp_path, damage):
+    built = project.run("build", "xor-all", "mne-balanced", program="datasets")
+    assert built.code == 0, built
+    path = project.root / "datasets" / "data" / "xor-all.h5"
+    good, (harm, word) = path.read_bytes(), DAMAGES[damage]
+    try:
+        harm(path)
+        one_line(project.run("--algo", "bc", "--env", "xor-all", *SMALL, "--out", tmp_path / "out"), str(path), word)
+        assert not (tmp_path / "out").exists()
+        assert project.run("--list").code == 0
+    finally:
+        if path.is_dir():
+            path.rmdir()
+        path.write_bytes(good)
+
+
+def test_losses_that_are_not_numbers(project, tmp_path):
+    ended = project.run("--algo", "bc", "--env", "bridge-optimal", *SMALL, "lr=1e30", "--seeds", "2", "--out", tmp_path)
+    assert ended.code == 1
+    (line,) = [line for line in ended.err.splitlines() if line.startswith("FAILED bc on")]
+    assert "not a finite number among loss_policy [" in line
+    assert "step " in line
+    assert "Traceback" not in ended.err
+    assert not results(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [pytest.param("tmpfs", marks=pytest.mark.skipif(not ROOTED, reason="needs root")), "limit"])
+def test_a_full_disk(project, tmp_path, kind):
+    """Nothing partial stays behind, and with room the same command succeeds."""
+    out, limits = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
+    out.mkdir()
+    command = ["--algo", "bc", "--env", "bridge-optimal", *SMALL, "--seeds", "2", "--out", out]
+    if kind == "limit":
+        pid = project.forks.process.pid
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (1000, limits[1]))
+    elif subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", out], capture_output=True).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        if kind == "tmpfs":
+            (out / "filler").write_bytes(bytes(2**20 - 4096))
+        ended = project.run(*command)
+        assert ended.code in (1, 2), ended
+        assert "Traceback" not in ended.err
+        assert len([line for line in ended.err.splitlines() if "no space left on the disk" in line]) == 1
+        assert not results(out)
+        assert not leftovers(out)
+        if kind == "limit":
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+        else:
+            (out / "filler").unlink()
+        assert project.run(*command).code == 0
+        assert len(results(out)) == 1
+    finally:
+        if kind == "limit":
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+        else:
+            subprocess.run(["umount", out], check=True)

@@ -1,0 +1,234 @@
+"""Whatever is killed, damaged or started twice: the same command ends with the files of a run that nothing happened to."""
+
+import hashlib
+import io
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from inspo_benchmark.core.types import State
+from inspo_benchmark.learning.train import Run
+from support.project import Project, leftovers, project_in, results, trained, until
+
+if not Path("/proc/self/stat").exists():
+    pytest.skip("processes are looked up in /proc", allow_module_level=True)
+
+# Settings that no method has of its own.
+# bc is traced, its updates are quick; inspo has two turns per update, and its updates are slow. Checkpoints are many.
+SMALL = ["--env", "bridge-optimal", "--seeds", "2", "--set", "hidden=8", "batch=8"]
+BC, INSPO = ["--algo", "bc", *SMALL, "steps=404"], ["--algo", "inspo", *SMALL, "steps=40"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    return project_in(tmp_path_factory.getbasetemp())
+
+
+def checkpoints(out: Path) -> set[tuple[str, int]]:
+    """The checkpoints and when they were written."""
+    found = set()
+    for path in out.glob("runs/*/.*.checkpoint"):
+        if ".part" not in path.name:
+            try:
+                found.add((path.name, path.stat().st_mtime_ns))
+            except FileNotFoundError:  # the run has just ended
+                continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def untroubled(project) -> dict[str, bytes]:
+    """The results of runs that nothing happened to."""
+    out = project.fresh()
+    for command in (BC, INSPO):
+        ended = project.run(*command, "--out", out)
+        assert ended.code == 0, ended
+    return results(out)
+
+
+def of(results: dict[str, bytes], algo: str) -> dict[str, bytes]:
+    return {name: content for name, content in results.items() if name.startswith(f"runs/{algo}/")}
+
+
+@pytest.mark.parametrize("command", [BC, INSPO], ids=["bc", "inspo"])
+def test_killed_three_times_it_ends_as_if_nothing_had_happened(project, start, untroubled, command):
+    """Before the first checkpoint, soon after one, and somewhere later with a worker that outlives its parent. Checkpoints are
+    written between two evaluations, where sums of losses are under way."""
+    out, whole = project.fresh(), of(untroubled, command[1])
+    running = start(*command, "--out", out)
+    running.until(lambda: list(out.glob("runs/*/.*.lock")))
+    running.signal(signal.SIGKILL)
+    assert running.ended().code == -signal.SIGKILL
+
+    running = start(*command, "--out", out)
+    running.until(lambda: checkpoints(out))
+    running.signal(signal.SIGKILL)
+    assert running.ended().code == -signal.SIGKILL
+
+    before = checkpoints(out)
+    running = start(*command, "--out", out)
+    running.until(lambda: checkpoints(out) - before)
+    os.kill(running.pid, signal.SIGKILL)
+    assert running.ended().err == ""
+
+    # What a kill leaves at moments too short to be hit here does not count, and goes away.
+    assert not results(out)
+    (name,) = whole
+    folder, stem = (out / name).parent, Path(name).stem
+    for path in (folder / f".{stem}.abc.part.csv", folder / f".{stem}.abc.part.json", folder / f"..{stem}.abc.part.checkpoint"):
+        path.write_text("half of")
+    assert "1 to do" in project.run(*command, "--out", out, "--dry-run").out
+
+    last = start(*command, "--out", out).ended()
+    assert (last.code, last.err.count("\n")) == (0, 1), last
+    assert results(out) == whole
+    assert not leftovers(out)
+    until(lambda: not running.group())  # the worker whose parent was killed
+    assert running.files[1].read_text() == ""
+
+
+def test_a_worker_that_dies_takes_its_own_cell_with_it(start, project):
+    out = project.fresh()
+    command = ["--algo", "bc", "--env", "bridge-optimal", "xor-ab", "--seeds", "2", "--set", "steps=404", "batch=8", "--out", out]
+    running = start(*command, "--retries", 0)
+    running.until(lambda: checkpoints(out))
+    (worker,) = running.workers()
+    os.kill(worker, signal.SIGKILL)
+    ended = running.ended()
+    assert ended.code == 1
+    lines = ended.err.splitlines()
+    assert [line for line in lines if line.startswith("FAILED bc on bridge-optimal") and "SIGKILL" in line]
+    assert [line for line in lines if line.startswith("done   2/2 bc on xor-ab, seeds 0-1, batch=8, steps=404: return ")]
+    assert "1 of 2 cells failed; the same command with --retry-failed tries them again" in lines
+    assert [name.partition("-")[0] for name in results(out)] == ["runs/bc/xor"]
+
+    assert start(*command, "--retry-failed").ended().code == 0
+    assert trained(out) == ["bc bridge-optimal 0 1"] * 2 + ["bc xor-ab 0 1"]
+    assert len(results(out)) == 2
+
+
+def test_two_sweeps_at_once_share_the_work(start, project):
+    out = project.fresh()
+    command = ["--algo", "bc", "--env", "bridge-optimal", "xor-ab", "--seeds", "2", "--set", "steps=404", "batch=8", "--out", out]
+    both = [start(*command) for _ in range(2)]
+    for ended in [running.ended() for running in both]:
+        assert ended.code == 0, ended
+        assert "2 to do" in ended.out, "they did not meet"
+        assert len([line for line in ended.err.splitlines() if line.startswith("done")]) == 2
+    assert trained(out) == ["bc bridge-optimal 0 1", "bc xor-ab 0 1"]
+    assert not leftovers(out)
+    read = project.run("--out", out, program="plots.tables")
+    assert read.code == 0, read
+
+
+def imports_torch(pid: int) -> bool:
+    """A process in the middle of its imports, or behind them."""
+    try:
+        return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:  # it has ended meanwhile
+        return False
+
+
+@pytest.mark.parametrize("moment", ["workers being started", "training"])
+def test_ctrl_c_is_one_line(start, project, moment):
+    out = project.fresh()
+    running = start(*INSPO, "--out", out)
+    if moment == "training":
+        running.until(lambda: checkpoints(out))
+    else:
+        running.until(lambda: [pid for pid in running.group() if pid != running.pid and imports_torch(pid)])
+    running.signal(signal.SIGINT)
+    ended = running.ended()
+    assert ended.code == 130
+    assert ended.err == "stopped; the same command goes on from the last checkpoints\n"
+    until(lambda: not running.group())
+    assert running.files[1].read_text() == ended.err
+    assert not results(out)
+
+
+# --- damaged checkpoints
+
+
+class Bomb:
+    """Unpickled by a careless reader, it leaves a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def sealed(thing: object) -> bytes:
+    """A checkpoint with a valid checksum that holds something else."""
+    image = io.BytesIO()
+    torch.save(thing, image)
+    return hashlib.sha256(image.getvalue()).digest() + image.getvalue()
+
+
+@pytest.fixture
+def run() -> Run:
+    tree = {"pi": torch.arange(2000.0).reshape(2, 1000)}
+    state = State(tree, tree, {"pi": ()}, torch.tensor([7, 7]))
+    return Run(state, [(0, 0, "return", 0.1)], {"loss": torch.ones(2, dtype=torch.float64)}, 7, 3, 12.5)
+
+
+def test_a_checkpoint_comes_back(run, tmp_path, capsys):
+    run.save(tmp_path / "x")
+    empty = Run(run.state._replace(params={"pi": torch.zeros(2, 1000)}), [], {}, 0)
+    back = empty.load(tmp_path / "x", "cpu")
+    assert torch.equal(back.state.params["pi"], run.state.params["pi"])
+    assert (back.rows, back.sums.keys(), back.done, back.counted, back.seconds) == (run.rows, run.sums.keys(), 7, 3, 12.5)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_sums_come_back_to_where_losses_are_added_up(run, tmp_path):
+    run.save(tmp_path / "x")
+    back = run.load(tmp_path / "x", "cuda")
+    assert back.state.params["pi"].is_cuda
+    assert not back.sums["loss"].is_cuda
+
+
+DAMAGES = {
+    "empty": lambda good, bomb: b"",
+    "cut at the start": lambda good, bomb: good[:20],
+    "cut in the middle": lambda good, bomb: good[: len(good) // 2],
+    "cut at the end": lambda good, bomb: good[:-1],
+    "garbage": lambda good, bomb: bytes(range(256)) * 40,
+    "one bit of the numbers": lambda good, bomb: good[: len(good) // 2] + bytes([good[len(good) // 2] ^ 1]) + good[len(good) // 2 + 1 :],
+    "a bomb": lambda good, bomb: sealed(bomb)[32:],
+    "a sealed bomb": lambda good, bomb: sealed(bomb),
+    "something else": lambda good, bomb: sealed({"weights": torch.zeros(3)}),
+    "nothing": lambda good, bomb: sealed([]),
+    "too little": lambda good, bomb: sealed([[torch.zeros(2)], [], {}, 0, 0]),
+    "other shapes": lambda good, bomb: sealed([[torch.zeros(2, 999), torch.zeros(2, 1000), torch.tensor([7, 7])], [], {}, 0, 0]),
+    "a part missing": lambda good, bomb: sealed([[torch.zeros(2, 1000), torch.zeros(2, 1000), torch.tensor([7, 7])], []]),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_a_damaged_checkpoint_is_not_used(run, tmp_path, capsys, what):
+    path, trace = tmp_path / "x", tmp_path / "exploded"
+    run.save(path)
+    path.write_bytes(DAMAGES[what](path.read_bytes(), Bomb(trace)))
+    assert run.load(path, "cpu") is run
+    assert capsys.readouterr().out.startswith(f"note: {path} cannot be used (")
+    assert not trace.exists()
+
+
+def test_a_run_with_a_damaged_checkpoint_starts_from_the_beginning(start, project, untroubled):
+    out, whole = project.fresh(), of(untroubled, "inspo")
+    csv = out / next(iter(whole))
+    csv.parent.mkdir(parents=True)
+    csv.with_name(f".{csv.stem}.checkpoint").write_bytes(sealed(Bomb(out / "exploded")))
+    ended = start(*INSPO, "--out", out).ended()
+    assert ended.code == 0, ended
+    (log,) = out.glob("logs/inspo/*.log")
+    assert len([line for line in log.read_text().splitlines() if line.startswith("note: ") and "starts from the beginning" in line]) == 1
+    assert results(out) == whole
+    assert not (out / "exploded").exists()
+    assert not leftovers(out)

@@ -1,0 +1,172 @@
+"""A sweep on a real SLURM: a cluster of one node, made of Debian's packages, that lives as long as the tests."""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from support.faults import FAULTY
+from support.project import ROOT, Project, leftovers, results
+
+pytestmark = pytest.mark.slurm
+SMALL = ["--seeds", "2", "--set", "steps=40", "hidden=8", "batch=8"]
+SWEEP = ["--algo", "bc", "inspo", "slows", "prints", "--env", "xor-*", "bridge-optimal", *SMALL]  # 20 cells
+CONF = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+MpiDefault=none
+KillWait=10
+SchedulerParameters=batch_sched_delay=1,sched_interval=5
+SlurmctldPort=16817
+SlurmdPort=16818
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
+PartitionName=tests Nodes={host} Default=YES MaxTime=60 State=UP
+"""
+
+
+def said(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def until(condition, seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited too long\n{said('squeue')}"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory) -> Path:
+    if os.geteuid() or not all(map(shutil.which, ("munged", "slurmctld", "slurmd"))):
+        pytest.fail("needs root and Debian's packages slurm-wlm and munge: make test-slurm")
+    folder = tmp_path_factory.mktemp("slurm")
+    for name in ("state", "spool"):
+        (folder / name).mkdir()
+    values = said("slurmd", "-C").split()
+    host, memory = os.uname().nodename, next(int(x.partition("=")[2]) for x in values if x.startswith("RealMemory="))
+    conf = folder / "slurm.conf"
+    conf.write_text(CONF.format(host=host, folder=folder, cpus=max(2, os.cpu_count() or 1), memory=memory // 2))
+    os.environ["SLURM_CONF"] = str(conf)
+    Path("/run/munge").mkdir(exist_ok=True)
+    shutil.chown("/run/munge", "munge", "munge")
+    munge = subprocess.run(["runuser", "-u", "munge", "--", "munged"], capture_output=True, text=True)
+    assert munge.returncode == 0 or "in use" in munge.stderr or "already" in munge.stderr, munge
+    daemons = [subprocess.Popen([name, "-D"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for name in ("slurmctld", "slurmd")]
+    try:
+        until(lambda: subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True).stdout.strip() == "idle", 60)
+        yield folder
+    finally:
+        subprocess.run(["scancel", "--partition=tests"], check=False)
+        time.sleep(1)
+        for daemon in reversed(daemons):
+            daemon.terminate()
+            daemon.wait(30)
+        if not munge.returncode:
+            subprocess.run(["runuser", "-u", "munge", "--", "munged", "--stop"], check=False)
+
+
+@pytest.fixture(scope="module")
+def project(cluster, tmp_path_factory) -> Project:
+    project = Project(tmp_path_factory.mktemp("project"), {"algorithms/faulty.py": FAULTY, "learning/train.py": "\nLOOK = 2\n"})
+    (project.root / "armed").mkdir()
+    return project
+
+
+def on_slurm(out: Path, *more: str) -> list[str]:
+    slurm = ["--launcher", "slurm", "--slurm-partition", "tests", "--slurm-array-parallelism", "2", "--slurm-time", "30"]
+    return [*slurm, "--out", str(out), *more]
+
+
+def test_an_array_with_two_jobs_preempted_gives_what_the_pool_gives(project):
+    local = project.fresh()
+    assert project.run(*SWEEP, "--workers", "2", "--out", local).code == 0
+    assert len(results(local)) == 20
+    (project.root / "armed" / "slows").write_text("always")
+    out = project.fresh()
+    running = project.start(*on_slurm(out, *SWEEP))
+    preempted = []
+
+    def preempt() -> bool:
+        """Two jobs that have left a checkpoint."""
+        for path in out.glob("runs/slows/.*.checkpoint"):
+            log = out / "logs" / "slows" / f"{path.stem[1:]}.log"
+            job = re.search(r", job (\d+_\d+),", log.read_text())[1]
+            if len(preempted) < 2 and job not in preempted and ".part" not in path.name:
+                subprocess.run(["scontrol", "requeue", job], check=True)
+                preempted.append(job)
+        return len(preempted) == 2 or running.over()
+
+    until(preempt)
+    assert len(preempted) == 2, running.ended()
+    assert " 0 failed, 0 stale" in project.run("--status", "--out", out).out
+    until(running.over, 600)
+    ended = running.ended()
+    assert ended.code == 0, ended
+    assert results(out) == results(local)
+    assert not leftovers(out)
+    jobs = {path.name.partition("_0_log")[0]: path.read_text() for path in out.glob("logs/slurm/*_log.out")}
+    assert len(jobs) == 20
+    assert all("done   1/1" in said and ("Traceback" not in said or job in preempted) for job, said in jobs.items()), jobs
+    logs = [path.read_text() for path in out.glob("logs/slows/*.log")]
+    assert sum(log.count("; process ") == 2 for log in logs) == 2, logs  # the preempted ones, begun twice
+    for log in logs:
+        if log.count("; process ") == 2:
+            after = log.rpartition("; process ")[2]
+            assert "step 0 of 40" not in after  # from the checkpoint
+    assert "20 finished (40 seeds), 0 running, 0 begun, 0 failed" in project.run("--status", "--out", out).out
+
+
+def test_a_job_that_reaches_its_time_limit_goes_on_from_its_checkpoint(project):
+    """Of three minutes for two minutes of work; SLURM warns it half a minute to one and a half after its start, and lets a job that was
+    queued again wait for two."""
+    out, local = project.fresh(), project.fresh()
+    assert project.run("--algo", "bc", "--env", "xor-ab", *SMALL, "--out", local).code == 0
+    (project.root / "armed" / "slows").write_text("3")
+    running = project.start(*on_slurm(out, "--algo", "slows", "--env", "xor-ab", *SMALL, "--slurm-time", "3"))
+    until(running.over, 900)
+    ended = running.ended()
+    assert ended.code == 0, ended
+    (rows,), (theirs,) = results(out).values(), results(local).values()
+    assert rows.replace(b"slows", b"bc") == theirs
+    (log,) = out.glob("logs/slows/*.log")
+    begun = log.read_text().split("; process ")
+    assert len(begun) > 2
+    assert all("stopped; there is a checkpoint" in part for part in begun[1:-1])
+    assert all("step 0 of 40" not in part for part in begun[2:])
+
+
+def test_failures_and_mistakes_are_told(project):
+    out = project.fresh()
+    (project.root / "armed" / "raises").write_text("always")
+    ended = project.run(*on_slurm(out, "--algo", "raises", "bc", "--env", "xor-ab", *SMALL, "--retries", "0"))
+    assert ended.code == 1
+    assert [line for line in ended.err.splitlines() if line.startswith("FAILED raises on xor-ab") and "ValueError: bad luck" in line]
+    assert next(iter(results(out))).startswith("runs/bc/")
+    ended = project.run(*on_slurm(out, "--algo", "inspo", "--env", "xor-ab", *SMALL, "--slurm-partition", "nowhere"))
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1].startswith("error: SLURM refuses: ")  # after what sbatch says
+    assert "nvalid partition" in ended.err.splitlines()[-1]
+    assert "Traceback" not in ended.err
+
+
+def test_the_makefile_installs_and_runs_it():
+    assert "slurm-wlm munge" in (ROOT / "Makefile").read_text()

@@ -1,0 +1,46 @@
+"""Random episodes of a task of any sizes, and whether two datasets hold the same."""
+
+import numpy as np
+
+from inspo_benchmark.core.spaces import Box, Discrete
+from inspo_benchmark.core.types import Spec, Task
+from inspo_benchmark.datasets.dataset import PATHS, Dataset, pack
+
+THREE = Discrete(3)
+
+
+def toy(space: Discrete | Box = THREE, agents: int = 2, **fields) -> Task:
+    base = dict(
+        name="toy-random", spec=Spec(agents, 5, 4, space, 9), make=None, family="toy", quality="random", backend="none", reference=(0, 1)
+    )
+    return Task(**(base | fields))
+
+
+def episodes(task: Task, count: int = 6, seed: int = 0) -> Dataset:
+    """Random episodes of every length up to the limit, some actions illegal where they are not taken."""
+    rng, s = np.random.default_rng(seed), task.spec
+    rows = (count, s.limit + 1, s.agents)
+    if s.space.kind == "discrete":
+        actions = rng.integers(s.space.width, size=(count, s.limit, s.agents))
+        legal = rng.random((*rows, s.space.width)) < 0.5
+        np.put_along_axis(legal[:, :-1], actions[..., None], True, -1)
+        legal[:, :, :, 0] |= ~legal.any(-1)
+    else:
+        actions, legal = rng.uniform(-1, 1, (count, s.limit, s.agents, s.space.width)), np.ones((*rows, 1), bool)
+    return pack(
+        task,
+        lengths=rng.integers(1, s.limit + 1, count),
+        obs=rng.normal(size=(*rows, s.obs)),
+        state=rng.normal(size=(count, s.limit + 1, s.state)),
+        legal=legal,
+        actions=actions,
+        rewards=rng.normal(size=(count, s.limit)),
+        terminated=rng.random(count) < 0.5,
+        won=rng.integers(-1, 2, count),
+        seed=np.arange(count),
+        source="a test",
+    )
+
+
+def same(a: Dataset, b: Dataset) -> bool:
+    return all(getattr(a, n).dtype == getattr(b, n).dtype and np.array_equal(getattr(a, n), getattr(b, n)) for n in PATHS)

@@ -1,0 +1,86 @@
+"""Methods that fail, for a copy of the project: `algorithms/faulty.py`. Each is behaviour cloning, and does what its name says at its
+tenth update if there is a file of its name in `armed/`: once if that is empty, always if it says so."""
+
+FAULTY = '''
+import ctypes, os, signal, stat, subprocess, sys, time
+from pathlib import Path
+
+from inspo_benchmark.algorithms.bc import BC
+from inspo_benchmark.core.registry import ALGORITHMS
+
+HELD = []
+
+
+def hangs():
+    """With a child, and so that no thread and no signal handler of Python gets to run."""
+    subprocess.Popen(["sleep", "1000"])
+    ctypes.PyDLL(None).sleep(1000)
+
+
+def leaks():
+    for _ in range(100):
+        HELD.append(b"x" * (100 << 20))
+        time.sleep(0.05)
+
+
+def raises():
+    raise ValueError("bad\\nluck")
+
+
+def exits():
+    os._exit(3)
+
+
+def dies():
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def prints():
+    os.write(1, os.urandom(100_000)), os.write(2, os.urandom(100_000))
+
+
+def babbles():
+    """Into every pipe that it finds."""
+    for fd in range(3, 100):
+        try:
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                os.write(fd, b"[[[" + os.urandom(1000) + b"\\\\n")
+        except OSError:
+            pass
+    time.sleep(5)
+
+
+def slows():
+    """At every update, by seconds that the file may tell."""
+    text = Path("armed", "slows").read_text()
+    time.sleep(0.15 if text == "always" else float(text))
+
+
+def register(fault):
+    @ALGORITHMS.register(fault.__name__)
+    class Faulty(BC):
+        calls = 0
+
+        def update(self, s, b, d):
+            self.calls += 1
+            armed = Path("armed", fault.__name__)
+            if (self.calls == 10 or fault is slows) and armed.exists():
+                if not armed.read_text():
+                    armed.unlink()
+                fault()
+            return super().update(s, b, d)
+
+
+FAULTS = [hangs, leaks, raises, exits, dies, prints, babbles, slows]
+for fault in FAULTS:
+    register(fault)
+'''
+
+# Appended to learning/train.py: a clock that somebody sets at every moment.
+CLOCK = """
+
+import random
+
+told = time.time
+time.time = lambda: told() + random.choice([-1e6, 0.0, 1e6])
+"""

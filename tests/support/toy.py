@@ -1,0 +1,122 @@
+"""Small synthetic tasks and datasets, and comparisons of trees of tensors."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._pytree import tree_flatten, tree_map
+
+from inspo_benchmark.core.registry import ALGORITHMS
+from inspo_benchmark.core.spaces import Box, Discrete
+from inspo_benchmark.core.types import Batch, Draw, Spec, State, Task
+from inspo_benchmark.datasets.dataset import Dataset, pack
+from inspo_benchmark.learning.algorithm import Algorithm
+from inspo_benchmark.learning.config import Common
+from inspo_benchmark.learning.sampler import Sampler
+
+SPACES = {"discrete": Discrete(3), "continuous": Box(2)}
+LENGTHS = (1, 5, 2, 7, 1, 3, 4, 7)
+
+
+def toy(space: Discrete | Box, agents: int = 3, limit: int = max(LENGTHS), **fields) -> Task:
+    base = dict(
+        name="toy-random",
+        spec=Spec(agents, 4, 3, space, limit),
+        make=None,
+        family="toy",
+        quality="random",
+        backend="none",
+        reference=(0.0, 1.0),
+    )
+    return Task(**(base | fields))
+
+
+def masks(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Random masks of legal actions with at least one legal action each."""
+    legal = rng.random(shape) < 0.5
+    np.put_along_axis(legal, rng.integers(shape[-1], size=(*shape[:-1], 1)), True, -1)
+    return legal
+
+
+def episodes(task: Task, lengths=LENGTHS, seed: int = 0) -> Dataset:
+    """Random play of the given lengths; some episodes terminate, some are cut; random masks under which the actions taken are legal."""
+    rng, s, count = np.random.default_rng(seed), task.spec, len(lengths)
+    rows = (count, s.limit + 1, s.agents)
+    if s.space.kind == "discrete":
+        legal = masks(rng, *rows, s.space.n)
+        actions = (rng.random(legal.shape) * legal).argmax(-1)[:, :-1]
+    else:
+        legal, actions = np.ones((*rows, 1), bool), rng.uniform(-1, 1, (count, s.limit, s.agents, s.space.d))
+    return pack(
+        task,
+        lengths=np.array(lengths),
+        obs=rng.normal(size=(*rows, s.obs)),
+        state=rng.normal(size=(count, s.limit + 1, s.state)),
+        legal=legal,
+        actions=actions,
+        rewards=rng.normal(size=(count, s.limit)),
+        terminated=np.arange(count) % 2 == 0,
+        won=np.full(count, -1),
+        seed=np.full(count, -1),
+    )
+
+
+class Lab:
+    """One algorithm with one configuration on synthetic data, for some seeds."""
+
+    def __init__(self, algo: str, kind: str, seeds=(0,), agents: int = 3, **config):
+        self.task, self.seeds = toy(SPACES[kind], agents), tuple(seeds)
+        self.cfg = config_of(algo, **config)
+        self.algorithm: Algorithm = ALGORITHMS[algo](self.cfg, self.task.spec)
+        self.sampler = self.for_seeds(self.seeds)
+
+    def for_seeds(self, seeds) -> Sampler:
+        a = self.algorithm
+        return Sampler(episodes(self.task), self.task.spec, self.cfg.batch, self.cfg.window, a.turns, a.noise(), seeds, burn=self.cfg.burn)
+
+    def init(self) -> State:
+        return self.algorithm.init(self.seeds)
+
+    @property
+    def calls(self) -> int:
+        """Enough that every agent had two turns: the second reads what the first wrote into targets, slots and step."""
+        return 2 * max(self.algorithm.turns, 2)
+
+    def train(self, s: State, draws: list[tuple[Batch, Draw]], step=None) -> tuple[State, list[dict[str, torch.Tensor]]]:
+        """The state after these draws, and what every call logged."""
+        step, logs = self.algorithm.pack(len(s.step)) if step is None else step, []
+        with torch.no_grad():
+            for batch, draw in draws:
+                s, log = step(s, batch, draw)
+                logs.append(log)
+        return s, logs
+
+    def draws(self, sampler: Sampler | None = None) -> list[tuple[Batch, Draw]]:
+        return [(sampler or self.sampler).draw(call) for call in range(self.calls)]
+
+
+def config_of(algo: str, **config) -> Common:
+    """A small configuration with windows that short episodes do not fill."""
+    return ALGORITHMS[algo].Config(**(dict(batch=8, hidden=8, window=3, steps=4) | config))
+
+
+def run_of(tree: Any, k: int) -> Any:
+    """The k-th of stacked runs, still stacked."""
+    return tree_map(lambda x: x[k : k + 1], tree)
+
+
+def copy(tree: Any) -> Any:
+    return tree_map(torch.clone, tree)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Bit for bit: structure, types, shapes and values."""
+    (xs, left), (ys, right) = tree_flatten(a), tree_flatten(b)
+    return left == right and all(x.dtype == y.dtype and torch.equal(x, y) for x, y in zip(xs, ys))
+
+
+def close(a: Any, b: Any, tolerance: float = 1e-10) -> None:
+    (xs, left), (ys, right) = tree_flatten(a), tree_flatten(b)
+    assert left == right
+    for x, y in zip(xs, ys):
+        torch.testing.assert_close(x, y, rtol=0, atol=tolerance)

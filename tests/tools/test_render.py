@@ -1,0 +1,299 @@
+"""Pictures show what happened, and mistakes on the command line are one line."""
+
+import os
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from inspo_benchmark.datasets import behavior as behaviour
+from inspo_benchmark.datasets.behavior.smac_policy import save, uniform
+from inspo_benchmark.envs.smac.maps import MAPS, find, ground
+from inspo_benchmark.envs.smac.simulator import HEALTH, SHIELD, Battles
+from inspo_benchmark.envs.smac.vector import Smac
+from inspo_benchmark.tools import render_smac as render
+from inspo_benchmark.tools.render_smac import (
+    BAR,
+    BLUE,
+    FINE,
+    GREEN,
+    GROUND,
+    LAST,
+    MILLISECONDS,
+    ORANGE,
+    PAPER,
+    SKY,
+    Shot,
+    Stage,
+    fight,
+    main,
+    player,
+    record,
+)
+
+
+def shot(map, **changes) -> Shot:
+    frame = np.zeros((map.n + map.m, 6))
+    frame[:, 0], frame[:, 1] = 4 + 3 * np.arange(len(frame)) % 24, 10 + 3 * (np.arange(len(frame)) // 8)
+    frame[:, HEALTH], frame[:, SHIELD] = np.array([(unit.health, unit.shield) for unit in map.units()]).T
+    none = np.zeros(len(frame), bool)
+    return Shot(frame, np.full(len(frame), -1), none, none, 7, 3.25, "")._replace(**changes)
+
+
+def paint(map, what: Shot) -> tuple[Stage, np.ndarray]:
+    stage = Stage(map, map.units(), [what], "by hand")
+    return stage, np.asarray(stage.draw(what)).astype(int)
+
+
+def near(pixels: np.ndarray, colour) -> np.ndarray:
+    """[...] bool"""
+    return np.abs(pixels - colour).max(-1) < 12
+
+
+def at(stage: Stage, x: float, y: float) -> tuple[int, int]:
+    """Row and column."""
+    column, row = stage._at(x, y)
+    return int(row / FINE), int(column / FINE)
+
+
+def test_the_ground_is_the_maps():
+    map = find("corridor")
+    what = shot(map)
+    what.frame[:, HEALTH] = 0
+    what.frame[:, :2] = 19, 19
+    stage, pixels = paint(map, what)
+    free, shown = ground("corridor"), 0
+    for x, y in np.ndindex(free.shape):
+        row, column = at(stage, x + 0.5, y + 0.5)
+        if BAR < row < pixels.shape[0] - BAR and 0 < column < pixels.shape[1] and (x, y) != (18, 18):
+            assert near(pixels[row, column], GROUND if free[x, y] else PAPER), (x, y)
+            shown += free[x, y]
+    assert shown == free.sum() - free[18, 18]
+
+
+@pytest.mark.parametrize(("name", "i"), [("3m", 0), ("2s3z", 6), ("2c_vs_64zg", 1), ("MMM", 9)])
+def test_discs_are_as_large_as_the_units(name, i):
+    map = find(name)
+    what = shot(map)
+    what.frame[:, HEALTH] = 0
+    what.frame[i, HEALTH], what.frame[i, :2] = 1, (16, 15)
+    what.frame[np.arange(len(what.frame)) != i, :2] = 5, 10
+    stage, pixels = paint(map, what)
+    radius, colour = map.units()[i].radius, BLUE if i < map.n else ORANGE
+    for angle in np.radians([-150, -90, -30]):  # below the bars
+        inside, outside = (at(stage, 16 + k * radius * np.cos(angle), 15 + k * radius * np.sin(angle)) for k in (0.8, 1.2))
+        assert near(pixels[inside], colour)
+        assert near(pixels[outside], GROUND)
+
+
+def test_bars_are_as_long_as_health_and_shield():
+    map = find("2s3z")
+    full, hurt = shot(map), shot(map)
+    for what in (full, hurt):
+        what.frame[:, HEALTH] *= np.arange(10) == 0
+    hurt.frame[0, HEALTH] *= 0.25
+    hurt.frame[0, SHIELD] *= 0.5
+    (_, a), (_, b) = paint(map, full), paint(map, hurt)
+    assert near(b, GREEN).sum() / near(a, GREEN).sum() == pytest.approx(0.25, abs=0.06)
+    assert near(b, SKY).sum() / near(a, SKY).sum() == pytest.approx(0.5, abs=0.06)
+
+
+def test_the_dead_fade():
+    map = find("3m")
+    alive, dead = shot(map), shot(map)
+    dead.frame[:3, HEALTH] = 0
+    (_, a), (stage, b) = paint(map, alive), paint(map, dead)
+    rows = slice(BAR, -BAR)
+    assert near(a[rows], BLUE).sum() > 300
+    assert near(b[rows], BLUE).sum() == 0
+    assert not near(b[at(stage, *dead.frame[0, :2])], GROUND)  # the cross
+    assert near(b[rows], ORANGE).sum() == near(a[rows], ORANGE).sum()
+
+
+def test_lines_join_who_shoots_with_whom():
+    map = find("MMM")  # agents: 2 marauders, 7 marines, 1 medivac
+    still, aim, fired = shot(map), np.full(20, -1), np.zeros(20, bool)
+    still.frame[:, :2] = np.stack([4 + 2.5 * (np.arange(20) % 10), np.where(np.arange(20) < 10, 10, 20)], 1)
+    aim[[0, 9, 13]] = 12, 3, 5
+    (_, before), (stage, thin), (_, thick) = (paint(map, still._replace(aim=aim, fired=f)) for f in (fired, fired, np.arange(20) != 13))
+    (_, none) = paint(map, still)
+    for i, j, colour in ((0, 12, BLUE), (9, 3, GREEN), (13, 5, ORANGE)):
+        spot = at(stage, *(still.frame[i, :2] * 0.6 + still.frame[j, :2] * 0.4))
+        assert near(none[spot], GROUND)
+        assert near(thick[spot], colour) == (i != 13)
+        assert not near(thin[spot], colour)
+    changed = (thin != none).any(-1).sum()
+    assert 0 < changed < (thick != none).any(-1).sum()
+    assert (before == thin).all()
+
+
+def test_explosions_reach_as_far_as_the_splash():
+    map = find("so_many_baneling")
+    what = shot(map)
+    what.frame[:, HEALTH] = 0
+    what.frame[:, :2] = 12, 12
+    burst = np.arange(len(what.frame)) == 20
+    stage, pixels = paint(map, what._replace(burst=burst))
+    assert not near(pixels[at(stage, 12 + 2.0, 12)], GROUND)
+    assert near(pixels[at(stage, 12 + 2.4, 12)], GROUND)
+
+
+# --- episodes
+
+
+@pytest.mark.parametrize("name", ["3m", "MMM"])
+def test_a_record_is_the_episode(name):
+    map = find(name)
+    shots = record(map, player("random", map, 5), 5)
+    env, play = Smac(name, 1), player("random", map, 5)
+    seen, total = env.reset([5]), 0.0
+    for t, seen_shot in enumerate(shots[1:]):
+        seen, reward, terminated, _, info = env.step(play(env, seen, t))
+        total += reward[0]
+        np.testing.assert_array_equal(seen_shot.frame, env.battles.frame[0])
+        assert (seen_shot.step, seen_shot.total) == (t + 1, total)
+    assert not env.live.any()
+    end = "won" if info["won"][0] else "lost" if terminated[0] else "time is up"
+    assert [x.end for x in shots] == [""] * (len(shots) - 1) + [end]
+
+
+def test_whoever_was_hurt_had_been_shot_at():
+    """On 3m, where a shot takes effect at once. Not seen are the last shots of marines that died in the same step, some 4 in 100."""
+    map, hurt, seen = find("3m"), 0, 0
+    for seed in range(8):
+        for before, after in pairwise(record(map, player("heuristic", map, seed), seed)):
+            targets = after.aim[after.fired]
+            assert ((targets < 3) == (np.flatnonzero(after.fired) >= 3)).all()  # the other side's
+            lost = np.flatnonzero(before.frame[:, HEALTH] > after.frame[:, HEALTH])
+            hurt, seen = hurt + len(lost), seen + len(np.intersect1d(lost, targets))
+    assert hurt > 100
+    assert 0.9 < seen / hurt <= 1
+
+
+def test_the_heuristic_attacks_from_afar_and_is_smacs():
+    map = find("8m")
+    battles = Battles(map, 1)
+    battles.spawn([0])
+    shots = record(map, player("heuristic", map, 0), 0)
+    assert (shots[1].aim[: map.n] >= map.n).all()  # 14 cells away, which no legal action allows
+    assert (shots[1].frame[: map.n, 0] > battles.frame[0, : map.n, 0] + 1).all()
+
+
+def test_the_middle_of_the_fight():
+    map = find("3m")
+    shots = [shot(map, step=k, fired=np.full(6, k in (3, 8, 9))) for k in range(20)]
+    assert fight(shots) == 8
+    assert fight([shot(map, step=k) for k in range(20)]) == 10
+
+
+# --- the command line
+
+
+def run(tmp_path, *words) -> Path:
+    out = tmp_path / words[-1]
+    assert main([*words[:-1], "--out", str(out)]) == 0
+    return out
+
+
+def test_a_gif_shows_every_step(tmp_path, capsys):
+    path = run(tmp_path, "3m", "--policy", "random", "--seed", "3", "a.gif")
+    steps = len(record(find("3m"), player("random", find("3m"), 3), 3)) - 1
+    assert f"3m, random, seed 3: lost after {steps} steps" in capsys.readouterr().out
+    with Image.open(path) as image:
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(image)]
+        assert image.info["loop"] == 0
+        assert 640 <= image.width <= 800
+        sizes = image.size
+    assert durations == [MILLISECONDS] * steps + [LAST]
+    assert path.stat().st_size < 2_000_000
+    assert all(x % 2 == 0 for x in sizes)
+    again = run(tmp_path, "3m", "--policy", "random", "--seed", "3", "b.gif")
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_png_shows_one_step(tmp_path):
+    map = find("2s3z")
+    shots = record(map, player("heuristic", map, 0), 0)
+    stage = Stage(map, map.units(), shots, "heuristic, seed 0")
+    for words, k in ((("--step", "4"), 4), ((), fight(shots))):
+        with Image.open(run(tmp_path, "2s3z", *words, f"{k}.png")) as image:
+            assert (np.asarray(image) == np.asarray(stage.draw(shots[k]))).all()
+
+
+def fake_ffmpeg(folder: Path, script: str, monkeypatch) -> None:
+    (folder / "ffmpeg").write_text(f"#!{sys.executable}\nimport sys, pathlib\n{script}\n")
+    (folder / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_an_mp4_is_ffmpegs(tmp_path, monkeypatch, capsys):
+    fake_ffmpeg(tmp_path, "pathlib.Path(sys.argv[-1]).write_bytes(' '.join(sys.argv).encode() + sys.stdin.buffer.read())", monkeypatch)
+    content = run(tmp_path, "3m", "--policy", "random", "a.mp4").read_bytes()
+    words = content[: content.index(b".mp4") + 4].decode().split()
+    w, h = map(int, words[words.index("-s") + 1].split("x"))
+    steps = len(record(find("3m"), player("random", find("3m"), 0), 0)) - 1
+    assert w % 2 == h % 2 == 0
+    assert len(content) - content.index(b".mp4") - 4 == (steps + 1 + LAST // MILLISECONDS) * w * h * 3
+
+    fake_ffmpeg(tmp_path, "sys.exit('no encoder')", monkeypatch)
+    assert main(["3m", "--policy", "random", "--out", str(tmp_path / "b.mp4")]) == 2
+    assert "ffmpeg failed (no encoder); a .gif needs no ffmpeg" in capsys.readouterr().err
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["a.mp4", "ffmpeg"]
+
+
+def test_a_checkpoints_path_is_a_policy(tmp_path, capsys):
+    save(uniform(find("3m")), tmp_path / "mine.npz")
+    assert main(["3m", "--policy", str(tmp_path / "mine.npz"), "--out", str(tmp_path / "a.png")]) == 0
+    with Image.open(run(tmp_path, "3m", "--policy", "random", "b.png")) as b, Image.open(tmp_path / "a.png") as a:
+        assert (np.asarray(a)[BAR:] == np.asarray(b)[BAR:]).all()  # the uniform policy, under two names
+    capsys.readouterr()
+    assert main(["8m", "--policy", str(tmp_path / "mine.npz"), "--out", str(tmp_path / "c.png")]) == 2
+    assert "'3m', not for 8m" in capsys.readouterr().err
+
+
+def test_a_shipped_policy_has_a_name(tmp_path, monkeypatch, capsys):
+    (tmp_path / "3m").mkdir()
+    save(uniform(find("3m")), tmp_path / "3m" / "expert.npz")
+    monkeypatch.setattr(behaviour, "SHIPPED", tmp_path)
+    assert run(tmp_path, "3m", "--policy", "expert", "a.png").exists()
+    assert main(["3m", "--policy", "exprt"]) == 2
+    assert "no policy 'exprt' for 3m; did you mean expert?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["3mm"], "no SMAC map '3mm'; did you mean 3m"),
+        (["3m", "--policy", "heuristics"], "no policy 'heuristics' for 3m; did you mean heuristic?"),
+        (["3m", "--policy", "gone.npz"], "gone.npz: no such policy"),
+        (["3m", "--out", "a.jpeg"], "--out a.jpeg: the file's name has to end with .gif, .mp4, .png"),
+        (["3m", "--out", "a.mp4"], "needs the program ffmpeg, which is not on the PATH; install it, or take .gif"),
+        (["3m", "--step", "3"], "--step 3: only a .png shows one step, episode.gif shows them all"),
+        (["3m", "--out", "a.png", "--step", "99"], "--step 99: this episode has the steps 0 .. "),
+        (["3m", "--seed", "-1"], "--seed -1: seeds are whole numbers from 0"),
+        (["3m", "--out", "nowhere/a.gif"], "check that the folder exists"),
+    ],
+)
+def test_mistakes_are_one_line(words, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert says in error
+    assert error.count("\n") == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert all(name in text for name in MAPS)
+    assert text.count("python -m tools.render_smac") >= 4
+    assert all(glyph for glyph in render.GLYPH.values())
+    assert {unit.name for map in MAPS.values() for unit in map.units()} == set(render.GLYPH)
+    assert len(set(render.GLYPH.values())) == len(render.GLYPH)
