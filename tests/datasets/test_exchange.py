@@ -219,7 +219,6 @@ def test_a_full_disk(tmp_path):
     code = """if True:
         import sys
         from inspo_benchmark.datasets.__main__ import main
-from inspo_benchmark.plots.dataset_figures import main as draw_main
         ours, theirs, new = sys.argv[1:]
         print(main(["convert", "pymarl", theirs, new, "--task", "bridge-mix"]), flush=True)
         for layout in ("pymarl", "minari"):
