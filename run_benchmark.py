@@ -12,17 +12,17 @@ from pathlib import Path
 import torch
 
 import inspo_benchmark
-from inspo_benchmark.core.atomic_io import writing
+from inspo_benchmark.core.atomic_io import write_errors
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.datasets.catalog import ready, state
-from inspo_benchmark.running.eta import Pace, spoken
-from inspo_benchmark.running.experiment import Cell, plan
-from inspo_benchmark.running.pool import Limits, Outcome, sweep
+from inspo_benchmark.running.eta import Eta, human_duration
+from inspo_benchmark.running.experiment import Experiment, plan
+from inspo_benchmark.running.pool import Limits, Outcome, run_pool
 from inspo_benchmark.running.presets import PRESETS
-from inspo_benchmark.running.results import finished, timings
-from inspo_benchmark.running.slurm import Options, sweep_on_slurm
-from inspo_benchmark.running.status import clean, look
+from inspo_benchmark.running.results import finished_seeds, seconds_per_update
+from inspo_benchmark.running.slurm import Options, run_on_slurm
+from inspo_benchmark.running.status import clean, scan
 
 REFERENCE = Path(__file__).parent / "results" / "reference"
 EXAMPLES = """examples:
@@ -142,16 +142,18 @@ def listing() -> None:
     print("tasks")
     for name, task in TASKS.items():
         space = task.spec.space
-        print(f"  {name:{width}}  {task.spec.agents} agents  {space.kind}, {space.width:2} actions  {task.backend:10}  {state(task)}")
+        print(
+            f"  {name:{width}}  {task.spec.num_agents} agents  {space.kind}, {space.action_dim:2} actions  {task.backend:10}  {state(task)}"
+        )
 
 
-def estimate(cells: list[Cell], workers: int, pace: Pace) -> str:
+def estimate(cells: list[Experiment], workers: int, pace: Eta) -> str:
     """How long cells may take, judged by finished runs."""
     strange = sorted({cell.algo for cell in cells if pace.seconds(cell) is None})
     more = f", and what {', '.join(strange)} needs, which no finished run tells" if strange else ""
     left = pace.left([cell for cell in cells if cell.algo not in strange], [], workers)
     with_ = f" with {workers} workers" if workers > 1 else ""
-    return f"about {spoken(left)}{with_}, judged by finished runs{more}"
+    return f"about {human_duration(left)}{with_}, judged by finished runs{more}"
 
 
 def asked_of_slurm(args: argparse.Namespace) -> Options | None:
@@ -195,7 +197,7 @@ def chosen(names: list[str] | None, globs: Sequence[str]) -> list[str]:
 def writable(out: Path) -> None:
     """UserError if nothing can be written to the folder: said before hours of work, not after."""
     folder = out / "runs"
-    with writing(folder):
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):  # a name of its own: several sweeps may ask at once
             pass
@@ -208,7 +210,7 @@ def tidy(out: Path, dry: bool) -> None:
         print(f"{path} -> {to}" if to else f"delete {path}")
         many += 1
         if not dry:
-            with writing(to or path):
+            with write_errors(to or path):
                 if to:
                     to.parent.mkdir(parents=True, exist_ok=True)
                     path.replace(to)
@@ -235,7 +237,7 @@ def run(args: argparse.Namespace) -> int:
         tidy(args.out, args.dry_run)
         return 0
     if args.status:
-        print(look(args.out).text(args.out))
+        print(scan(args.out).text(args.out))
         return 0
     if args.memory < math.inf and not Path("/proc/self/stat").exists():
         raise UserError("--memory: the memory of processes is looked up in /proc, which this system does not have")
@@ -248,13 +250,18 @@ def run(args: argparse.Namespace) -> int:
     marked = args.preset if preset and preset.share < 1 else ""
     out = args.out.resolve() if cluster else args.out  # jobs run elsewhere
     cells = plan(algos, tasks, asked, args.set, out, args.paper, marked, args.dry_run)
-    done = finished(args.out)
+    done = finished_seeds(args.out)
     todo = [left for cell in cells if (left := cell.missing(done))]
     before = {} if args.retry_failed else {cell: reason for cell in todo if (reason := cell.failure())}
     lacking, todo = len(todo), [cell for cell in todo if cell not in before]
     failures = f", {len(before)} failed before" if before else ""
     print(f"{len(cells)} cells asked for, {len(cells) - lacking} finished in {args.out}{failures}, {len(todo)} to do", flush=True)
-    pace = Pace(timings(REFERENCE) | timings(args.out) if todo else {})
+    known = (
+        {key: rate for folder in [*sorted(REFERENCE.glob("*")), args.out] for key, rate in seconds_per_update(folder).items()}
+        if todo
+        else {}
+    )
+    pace = Eta(known)
     if args.dry_run:
         if todo:
             print(*(f"  {cell}" for cell in todo), estimate(todo, workers, pace), sep="\n")
@@ -262,13 +269,13 @@ def run(args: argparse.Namespace) -> int:
     writable(args.out)
     limits = Limits(60 * args.timeout, args.memory, args.retries, 3600 * args.max_hours, args.fail_fast)
     if cluster:
-        ended = sweep_on_slurm(todo, able[0], limits, pace, cluster)
+        ended = run_on_slurm(todo, able[0], limits, pace, cluster)
     else:
-        ended = sweep(todo, min(workers, max(len(todo), 1)), able, limits, pace)
+        ended = run_pool(todo, min(workers, max(len(todo), 1)), able, limits, pace)
     return report(ended, before, todo, args)
 
 
-def report(ended: Outcome, before: dict[Cell, str], todo: list[Cell], args: argparse.Namespace) -> int:
+def report(ended: Outcome, before: dict[Experiment, str], todo: list[Experiment], args: argparse.Namespace) -> int:
     """The end of a sweep, and its exit code."""
     for cell, reason in ended.failed.items():
         print(f"FAILED {cell}: {reason}; {cell.log}", file=sys.stderr)

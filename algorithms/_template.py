@@ -11,7 +11,7 @@ Deviations: none, it is an example.
 from dataclasses import dataclass
 
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.learning.algorithm import Algorithm, mean
+from inspo_benchmark.learning.algorithm import Algorithm, masked_mean
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.learning.nets import AgentNet
 
@@ -28,19 +28,19 @@ class Template(Algorithm):
 
     def nets(self):  # the networks of ONE run; seeds are batched outside
         c, n = self.cfg, self.spec
-        return dict(pi=AgentNet(n.agents, n.obs, c.hidden, self.space.head, c.share, c.memory))
+        return dict(pi=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, self.space.params_dim, c.share_params, c.network))
 
     def noise(self):  # uniforms on (0, 1) that `update` finds in d.u: name -> shape. All randomness comes in this way.
         return {}
 
     def policy_loss(self, on, tg, b):  # (1); `on` and `tg` are the online and the target networks, b a core.types.Batch
-        w = (b.mask * b.rew / self.cfg.alpha).exp()  # padding is not data: it must not count, nor overflow
-        log_pi = self.space.log_prob(on.pi(b.obs)[:, :-1], b.now.act, b.now.legal).sum(-1)
-        return -mean(b.mask, w / mean(b.mask, w) * log_pi)
+        w = (b.mask * b.rewards / self.cfg.alpha).exp()  # padding is not data: it must not count, nor overflow
+        log_pi = self.space.log_prob(on.pi(b.obs)[:, :-1], b.now.actions, b.now.avail).sum(-1)
+        return -masked_mean(b.mask, w / masked_mean(b.mask, w) * log_pi)
 
     def update(self, s, b, d):  # pure: state, batch, draw -> next state, scalars to log
-        s, loss = self.descend(s, "pi", self.policy_loss, b)  # one optimiser step of the networks named
+        s, loss = self.gradient_step(s, "pi", self.policy_loss, b)  # one optimiser step of the networks named
         return s, dict(loss_policy=loss)
 
-    def heads(self, f, obs, memory):  # what agents act on: their own observations and memories, never the state
+    def action_params(self, f, obs, memory):  # what agents act on: their own observations and memories, never the state
         return f.pi(obs, memory=memory)

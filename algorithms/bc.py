@@ -10,7 +10,7 @@ Deviations: none (there is no reference implementation to follow).
 
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.core.suites import MUJOCO, SMAC
-from inspo_benchmark.learning.algorithm import Algorithm, mean
+from inspo_benchmark.learning.algorithm import Algorithm, masked_mean
 from inspo_benchmark.learning.nets import AgentNet
 
 
@@ -18,24 +18,24 @@ from inspo_benchmark.learning.nets import AgentNet
 class BC(Algorithm):
     paper = "Behaviour cloning (Pomerleau 1991)"
     PAPER = {  # rows per update as InSPO, and updates until nothing changes any more
-        **{glob: dict(batch=64, steps=3000) for glob in (*SMAC, *MUJOCO)},
-        "*3m-*": dict(batch=128),
-        "xor-*": dict(batch=64, steps=500),
-        "mne*": dict(steps=800),
-        "bridge-*": dict(batch=32, steps=4000),
+        **{glob: dict(batch_size=64, num_updates=3000) for glob in (*SMAC, *MUJOCO)},
+        "*3m-*": dict(batch_size=128),
+        "xor-*": dict(batch_size=64, num_updates=500),
+        "mne*": dict(num_updates=800),
+        "bridge-*": dict(batch_size=32, num_updates=4000),
     }
 
     def nets(self):
         c, n = self.cfg, self.spec
-        return dict(pi=AgentNet(n.agents, n.obs, c.hidden, self.space.head, c.share, c.memory))
+        return dict(pi=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, self.space.params_dim, c.share_params, c.network))
 
     def policy_loss(self, on, tg, b):  # (1)
-        log_pi = self.space.log_prob(on.pi(b.obs)[:, :-1], b.now.act, b.now.legal)
-        return -mean(b.mask[..., None], log_pi)
+        log_pi = self.space.log_prob(on.pi(b.obs)[:, :-1], b.now.actions, b.now.avail)
+        return -masked_mean(b.mask[..., None], log_pi)
 
     def update(self, s, b, d):
-        s, loss = self.descend(s, "pi", self.policy_loss, b)
+        s, loss = self.gradient_step(s, "pi", self.policy_loss, b)
         return s, dict(loss_policy=loss)
 
-    def heads(self, f, obs, memory):
+    def action_params(self, f, obs, memory):
         return f.pi(obs, memory=memory)

@@ -39,7 +39,7 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.core.spaces import ILLEGAL
 from inspo_benchmark.core.suites import MUJOCO
-from inspo_benchmark.learning.algorithm import Algorithm, informed, mean, returns
+from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, state_and_obs, td_lambda_returns
 from inspo_benchmark.learning.config import Valued
 from inspo_benchmark.learning.nets import AgentNet, Critic, Linear
 from inspo_benchmark.learning.optim import Adam, RMSprop
@@ -73,39 +73,39 @@ class ICQ(Algorithm):
     class Config(Valued):
         lr: float = 5e-4  # learning rate of the policies
         critic_lr: float = 1e-4  # learning rate of critic and mixer
-        optimiser: Literal["adam", "rmsprop"] = "rmsprop"  # how all of them learn
-        clip: float = 20.0  # largest norm of a gradient
-        share: bool = True  # one network told who it is, instead of one per agent
-        lam: float = 0.8  # of the TD(lam) targets
+        optimizer: Literal["adam", "rmsprop"] = "rmsprop"  # how all of them learn
+        max_grad_norm: float = 20.0  # largest norm of a gradient
+        share_params: bool = True  # one network told who it is, instead of one per agent
+        td_lambda: float = 0.8  # of the TD(lam) targets
         beta: float = 0.1  # temperature of the policies' weights
         beta_critic: float = 1000.0  # temperature of the targets' weights
         mixer: Literal["linear", "elu"] = "linear"  # (1), or CFCQL's
-        embed: int = 32  # width of the mixer
-        samples: int = 10  # draws of an own action where actions are continuous
+        mixing_dim: int = 32  # width of the mixer
+        num_samples: int = 10  # draws of an own action where actions are continuous
         epsilon: float = 0.0  # share of uniformly random actions inside discrete policies (their code: .5, later .05)
-        padded: bool = False  # padding takes part in the softmaxes (their code: true)
-        stepwise: bool = False  # a critic step per time step (their code: true)
+        count_padding: bool = False  # padding takes part in the softmaxes (their code: true)
+        per_timestep_critic: bool = False  # a critic step per time step (their code: true)
 
         def __post_init__(self):
             super().__post_init__()
-            if min(self.critic_lr, self.beta, self.beta_critic, self.embed, self.samples) <= 0:
+            if min(self.critic_lr, self.beta, self.beta_critic, self.mixing_dim, self.num_samples) <= 0:
                 raise UserError("critic_lr, beta, beta_critic, embed and samples must be above 0")
-            if not (0 <= self.lam <= 1 and 0 <= self.epsilon < 1):
+            if not (0 <= self.td_lambda <= 1 and 0 <= self.epsilon < 1):
                 raise UserError("lam must lie in [0, 1] and epsilon in [0, 1)")
 
     PAPER = {
         # CFCQL's code: config/algs/baseline_icq.yaml, 128 whole episodes (their original ran 3s_vs_3z alone, with 32 of them)
-        "2s3z-*": dict(memory="gru", window=120, mixer="elu", clip=10.0, period=10, steps=1500),
-        "3s_vs_5z-*": dict(memory="gru", window=250, mixer="elu", clip=10.0, period=5, steps=500),
-        "5m_vs_6m-*": dict(memory="gru", window=70, mixer="elu", clip=10.0, period=10, steps=2800),
-        "6h_vs_8z-*": dict(memory="gru", window=150, mixer="elu", clip=10.0, period=5, steps=1850),
+        "2s3z-*": dict(network="gru", seq_len=120, mixer="elu", max_grad_norm=10.0, target_update_interval=10, num_updates=1500),
+        "3s_vs_5z-*": dict(network="gru", seq_len=250, mixer="elu", max_grad_norm=10.0, target_update_interval=5, num_updates=500),
+        "5m_vs_6m-*": dict(network="gru", seq_len=70, mixer="elu", max_grad_norm=10.0, target_update_interval=10, num_updates=2800),
+        "6h_vs_8z-*": dict(network="gru", seq_len=150, mixer="elu", max_grad_norm=10.0, target_update_interval=5, num_updates=1850),
         # this project's: the games are small and short
-        "xor-*": dict(gamma=0.0, batch=64, optimiser="adam", lr=1e-3, critic_lr=1e-3, steps=1000),
-        "mne*": dict(gamma=0.0, optimiser="adam", lr=1e-3, critic_lr=1e-3, steps=1000),
-        "bridge-*": dict(batch=32, tau=0.02, optimiser="adam", lr=1e-3, critic_lr=1e-3, steps=3000),
+        "xor-*": dict(gamma=0.0, batch_size=64, optimizer="adam", lr=1e-3, critic_lr=1e-3, num_updates=1000),
+        "mne*": dict(gamma=0.0, optimizer="adam", lr=1e-3, critic_lr=1e-3, num_updates=1000),
+        "bridge-*": dict(batch_size=32, tau=0.02, optimizer="adam", lr=1e-3, critic_lr=1e-3, num_updates=3000),
     }
 
-    PROTOCOL = {
+    TUNED = {
         # this project's: rewards are not scaled to 20 an episode there, and beta = .1 loses to random play (halfcheetah_6x1 and
         # hopper_3x1-medium_replay after 3000 updates: -536 and 38; beta = 10: 1000 and 885)
         **{glob: dict(beta=10.0) for glob in MUJOCO},
@@ -114,52 +114,52 @@ class ICQ(Algorithm):
     def nets(self):
         c, n, a = self.cfg, self.spec, self.space
         return dict(
-            pi=AgentNet(n.agents, n.obs, c.hidden, a.head, c.share, c.memory),
-            q=Critic(a, n.agents, n.state + n.obs, c.hidden, c.share),
-            mix=Mixer(n.agents, n.state, c.embed, c.mixer == "elu"),
+            pi=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, a.params_dim, c.share_params, c.network),
+            q=Critic(a, n.num_agents, n.state_dim + n.obs_dim, c.hidden_dim, c.share_params),
+            mix=Mixer(n.num_agents, n.state_dim, c.mixing_dim, c.mixer == "elu"),
         )
 
-    def optimiser(self, name):
-        return (RMSprop if self.cfg.optimiser == "rmsprop" else Adam)(self.cfg.lr if name == "pi" else self.cfg.critic_lr)
+    def optimizer(self, name):
+        return (RMSprop if self.cfg.optimizer == "rmsprop" else Adam)(self.cfg.lr if name == "pi" else self.cfg.critic_lr)
 
     def noise(self):
         c = self.cfg
-        return dict(own=(c.batch, c.window, self.spec.agents, *self.space.draws(c.samples)))
+        return dict(own=(c.batch_size, c.seq_len, self.spec.num_agents, *self.space.sample_noise_shape(c.num_samples)))
 
     def total(self, f, x):  # (1)
-        return f.mix(f.q(informed(x), x.act.unsqueeze(3))[..., 0], x.state)[0]
+        return f.mix(f.q(state_and_obs(x), x.actions.unsqueeze(3))[..., 0], x.state)[0]
 
     def softmax(self, x, mask):  # n softmax_batch(x), at every time step
-        if self.cfg.padded:
+        if self.cfg.count_padding:
             return len(x) * x.softmax(0)
         return mask.sum(0) * torch.where(mask > 0, x, ILLEGAL).softmax(0)
 
     def target(self, tg, b):  # (2); a next row is data where the step to it is
         q = self.total(tg, b.next)
-        return returns(self.softmax(q / self.cfg.beta_critic, b.mask) * q, b, self.cfg.gamma, self.cfg.lam)
+        return td_lambda_returns(self.softmax(q / self.cfg.beta_critic, b.mask) * q, b, self.cfg.gamma, self.cfg.td_lambda)
 
     def critic_loss(self, on, tg, b, y):  # (3)
-        return mean(b.mask, (self.total(on, b.now) - y) ** 2)
+        return masked_mean(b.mask, (self.total(on, b.now) - y) ** 2)
 
     def policy(self, f, b):
         h, e = f.pi(b.now.obs), self.cfg.epsilon
         return ((1 - e) * h.softmax(-1) + e / self.space.n).log() if e and self.space.kind == "discrete" else h
 
     def weights(self, f, b, u):  # k_i(s) w_i of (4) and (5)
-        x = informed(b.now)
-        q = f.q(x, b.now.act.unsqueeze(3))[..., 0]
-        advantage = q - self.space.expect(lambda a: f.q(x, a), self.policy(f, b), b.now.legal, u)
+        x = state_and_obs(b.now)
+        q = f.q(x, b.now.actions.unsqueeze(3))[..., 0]
+        advantage = q - self.space.expect(lambda a: f.q(x, a), self.policy(f, b), b.now.avail, u)
         return f.mix(q, b.now.state)[1] * self.softmax(advantage / self.cfg.beta, b.mask[..., None])
 
     def policy_loss(self, on, tg, b, w):  # (5)
-        log_pi = self.space.log_prob(self.policy(on, b), b.now.act, b.now.legal)
-        return -mean(b.mask[..., None], w * log_pi)
+        log_pi = self.space.log_prob(self.policy(on, b), b.now.actions, b.now.avail)
+        return -masked_mean(b.mask[..., None], w * log_pi)
 
     def update(self, s, b, d):
-        descend = self.descend_in_time if self.cfg.stepwise else self.descend
-        s, q = descend(s, "q mix", self.critic_loss, b, self.target(self.targets(s), b))
-        s, pi = self.descend(s, "pi", self.policy_loss, b, self.weights(self.online(s), b, d.u["own"]))
-        return self.follow(s, "q mix"), dict(loss_critic=q, loss_policy=pi)
+        gradient_step = self.gradient_steps_in_time if self.cfg.per_timestep_critic else self.gradient_step
+        s, q = gradient_step(s, "q mix", self.critic_loss, b, self.target(self.targets(s), b))
+        s, pi = self.gradient_step(s, "pi", self.policy_loss, b, self.weights(self.online(s), b, d.u["own"]))
+        return self.update_targets(s, "q mix"), dict(loss_critic=q, loss_policy=pi)
 
-    def heads(self, f, obs, memory):
+    def action_params(self, f, obs, memory):
         return f.pi(obs, memory=memory)

@@ -45,9 +45,9 @@ from torch import Tensor, nn
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.core.suites import MUJOCO, SMAC
-from inspo_benchmark.learning.algorithm import Algorithm, mean, resampled
+from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, resampling_counts
 from inspo_benchmark.learning.config import Common
-from inspo_benchmark.learning.nets import AgentNet, Conditional, Critic, at, others
+from inspo_benchmark.learning.nets import AgentNet, Conditional, Critic, select, teammates_of
 
 
 class Local(NamedTuple):
@@ -83,14 +83,14 @@ class InSPO(Algorithm):
         alpha_end: float = 1.0  # share of alpha left after annealing
         beta: float = 0.0  # weight of the entropy
         beta_end: float = 1.0  # share of beta left after annealing
-        hold: float = 0.4  # share of the updates before alpha and beta move
-        anneal: float = 0.3  # share of the updates over which they move
+        anneal_start: float = 0.4  # share of the updates before alpha and beta move
+        anneal_duration: float = 0.3  # share of the updates over which they move
         target_kl: float = 0.0  # KL(pi || mu) that alpha is tuned to meet; 0: alpha is not tuned
-        average: float = 1.0  # rate at which the policies that act follow those that learn; 1: they are the same
-        warmup: float = 0.1  # share of the updates in which policies clone the data
+        ema_rate: float = 1.0  # rate at which the policies that act follow those that learn; 1: they are the same
+        bc_warmup: float = 0.1  # share of the updates in which policies clone the data
         weight_max: float = 100.0  # cap of the weights w
         rho_max: float = 100.0  # cap of the ratios rho
-        samples: int = 4  # draws of the teammates' actions (and of own ones where actions are continuous)
+        num_samples: int = 4  # draws of the teammates' actions (and of own ones where actions are continuous)
         sequential: bool = True  # agents in turn; false: all at once, against the teammates' old policies
         resample: bool = True  # critics on data resampled by rho; false: on the data as they are
         behavior: Literal["autoregressive", "factored"] = "autoregressive"  # mu(a^j|s, a^i, ...) or mu(a^j|s)
@@ -101,50 +101,60 @@ class InSPO(Algorithm):
                 raise UserError("alpha, alpha_end, beta, beta_end and target_kl must not be negative")
             if min(self.alpha + self.beta, self.alpha * self.alpha_end + self.beta * self.beta_end) <= 0:
                 raise UserError("alpha + beta must stay above 0 (after annealing: alpha * alpha_end + beta * beta_end)")
-            if not (min(self.gamma, self.warmup, self.hold) >= 0 and max(self.gamma, self.warmup, self.hold) <= 1):
+            if not (min(self.gamma, self.bc_warmup, self.anneal_start) >= 0 and max(self.gamma, self.bc_warmup, self.anneal_start) <= 1):
                 raise UserError("gamma, warmup and hold must lie in [0, 1]")
-            if not (0 < self.tau <= 1 and 0 < self.anneal <= 1 and 0 < self.average <= 1):
+            if not (0 < self.tau <= 1 and 0 < self.anneal_duration <= 1 and 0 < self.ema_rate <= 1):
                 raise UserError("tau, anneal and average must lie in (0, 1]")
-            if self.samples < 1 or min(self.weight_max, self.rho_max) < 1:
+            if self.num_samples < 1 or min(self.weight_max, self.rho_max) < 1:
                 raise UserError("samples, weight_max and rho_max must be at least 1")
 
     PAPER = {  # this project's, as the paper's are not known; gamma = 0 where actions do not change the state
         **{
-            glob: dict(gamma=0.98, batch=64, tau=0.05, alpha=1.0, alpha_end=0.3, warmup=0.4, samples=1, average=0.005, steps=3000)
+            glob: dict(
+                gamma=0.98,
+                batch_size=64,
+                tau=0.05,
+                alpha=1.0,
+                alpha_end=0.3,
+                bc_warmup=0.4,
+                num_samples=1,
+                ema_rate=0.005,
+                num_updates=3000,
+            )
             for glob in SMAC
         },
-        "*3m-*": dict(batch=128),
+        "*3m-*": dict(batch_size=128),
         # in the measure of a step's reward; medium_replay after 3000 updates, greedily and sampled: halfcheetah_6x1 -54 and -173 with the
         # Hopper's, 493 and 145 with these; hopper_3x1 118 and 99 with these, 881 and 579 with its own. alpha = 1, 10: ant_2x4-medium_expert
         # 286 and 670, 1663 and 946, medium_replay 67 and -87, 42 and -119; halfcheetah_6x1-medium_replay at 10 -38 and -174
-        **{glob: dict(batch=128, samples=2, alpha=1.0, alpha_end=0.3, average=0.005, steps=15_000) for glob in MUJOCO},
-        "hopper_*": dict(alpha=10.0, alpha_end=1.0, average=1.0),
+        **{glob: dict(batch_size=128, num_samples=2, alpha=1.0, alpha_end=0.3, ema_rate=0.005, num_updates=15_000) for glob in MUJOCO},
+        "hopper_*": dict(alpha=10.0, alpha_end=1.0, ema_rate=1.0),
         "ant_*": dict(alpha=10.0),
-        "xor-*": dict(gamma=0.0, lr=1e-3, batch=64, steps=700),
-        "mne*": dict(gamma=0.0, lr=3e-3, steps=800, beta=5.0, beta_end=0.0),
-        "bridge-*": dict(lr=3e-3, batch=32, tau=0.02, alpha_end=0.3, steps=4000),
+        "xor-*": dict(gamma=0.0, lr=1e-3, batch_size=64, num_updates=700),
+        "mne*": dict(gamma=0.0, lr=3e-3, num_updates=800, beta=5.0, beta_end=0.0),
+        "bridge-*": dict(lr=3e-3, batch_size=32, tau=0.02, alpha_end=0.3, num_updates=4000),
     }
 
     def nets(self):
         c, n, a = self.cfg, self.spec, self.space
         return dict(
-            pi=AgentNet(n.agents, n.obs, c.hidden, a.head, c.share, c.memory),
-            mu=Conditional(n.agents, n.state, a.width, c.hidden, a.head),
-            q1=Critic(a, n.agents, n.state, c.hidden, c.share),
-            q2=Critic(a, n.agents, n.state, c.hidden, c.share),
+            pi=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, a.params_dim, c.share_params, c.network),
+            mu=Conditional(n.num_agents, n.state_dim, a.action_dim, c.hidden_dim, a.params_dim),
+            q1=Critic(a, n.num_agents, n.state_dim, c.hidden_dim, c.share_params),
+            q2=Critic(a, n.num_agents, n.state_dim, c.hidden_dim, c.share_params),
             alpha=Temperature(),
         )
 
     @property
     def turns(self):
-        return self.spec.agents if self.cfg.sequential else 1
+        return self.spec.num_agents if self.cfg.sequential else 1
 
     def noise(self):
-        c, n, a = self.cfg, self.spec.agents, self.space
+        c, n, a = self.cfg, self.spec.num_agents, self.space
         return dict(
-            order=(c.batch, c.window, n),
-            team=(c.samples if n > 2 else 1, c.batch, c.window + 1, n, *a.draw),  # choice 2
-            own=(c.batch, c.window + 1, n, *a.draws(c.samples)),
+            order=(c.batch_size, c.seq_len, n),
+            team=(c.num_samples if n > 2 else 1, c.batch_size, c.seq_len + 1, n, *a.noise_shape),  # choice 2
+            own=(c.batch_size, c.seq_len + 1, n, *a.sample_noise_shape(c.num_samples)),
             resample=(),
         )
 
@@ -155,42 +165,46 @@ class InSPO(Algorithm):
         i's actions in place of those in act, in the chain of i: heads of i+1, ..., i-1 alone."""
         act, known = self.space.encode(act), (rank[..., None, :] < rank[..., :, None]).to(state.dtype)  # [..., j, k]
         if self.cfg.behavior == "factored":
-            heads = f.mu(state, act, torch.zeros_like(known))
-            return heads if a is None else heads[..., others(i, self.spec.agents, rank.device), :].expand(len(a), *[-1] * heads.ndim)
+            action_params = f.mu(state, act, torch.zeros_like(known))
+            return (
+                action_params
+                if a is None
+                else action_params[..., teammates_of(i, self.spec.num_agents, rank.device), :].expand(len(a), *[-1] * action_params.ndim)
+            )
         if a is None:
             return f.mu(state, act, known)
         return f.mu(state, act, known * (rank > 0), i, self.space.encode(a))  # what act says of i is not to be seen
 
     def chain(self, i, like):
         """Ranks of the order i, i+1, ..., i-1."""
-        return (torch.arange(self.spec.agents, device=like.device) - i) % self.spec.agents
+        return (torch.arange(self.spec.num_agents, device=like.device) - i) % self.spec.num_agents
 
     def behavior_loss(self, on, tg, b, rank):  # - sum_j log mu(a^j | s, a^{lower rank})
-        heads = self.mu(on, b.now.state, b.now.act, rank)
-        return -mean(b.mask[..., None], self.space.log_prob(heads, b.now.act, b.now.legal))
+        action_params = self.mu(on, b.now.state, b.now.actions, rank)
+        return -masked_mean(b.mask[..., None], self.space.log_prob(action_params, b.now.actions, b.now.avail))
 
     # one agent's turn --------------------------------------------------------------------------------------------------
 
     def local(self, f, b, i, pi, u) -> Local:
         """The terms of (2), (5) and (6) that do not depend on Q. pi: heads of all agents' policies [B, L+1, N, head]."""
         space, rank = self.space, self.chain(i, b.obs)
-        legal, h, act = at(b.legal, 2, i), at(pi, 2, i), at(b.act, 2, i)
-        a, p = space.support(h, legal, at(u["own"], 2, i))
-        log_pi = space.log_prob(h[..., None, :], a, legal[..., None, :])
+        avail, h, act = select(b.avail, 2, i), select(pi, 2, i), select(b.actions, 2, i)
+        a, p = space.support(h, avail, select(u["own"], 2, i))
+        log_pi = space.log_prob(h[..., None, :], a, avail[..., None, :])
         a = torch.cat([a, act.unsqueeze(2)], 2)
-        mine = at(self.mu(f, b.state, b.act, torch.zeros_like(rank)), 2, i)
-        log_mu = space.log_prob(mine[..., None, :], a, legal[..., None, :])
+        mine = select(self.mu(f, b.state, b.actions, torch.zeros_like(rank)), 2, i)
+        log_mu = space.log_prob(mine[..., None, :], a, avail[..., None, :])
 
-        team = space.sample(pi, b.legal, u["team"])  # [M, B, L+1, N]
+        team = space.sample(pi, b.avail, u["team"])  # [M, B, L+1, N]
         mu = self.mu(f, b.state, team, rank, i, a.movedim(2, 0)[:, None])  # [K+1, M, B, L+1, N-1, head]
-        rest = others(i, self.spec.agents, rank.device)
-        pi, legal, own = (x[:, :, rest] for x in (pi, b.legal, u["own"]))
+        rest = teammates_of(i, self.spec.num_agents, rank.device)
+        pi, avail, own = (x[:, :, rest] for x in (pi, b.avail, u["own"]))
 
         def ratio(c):  # log pi^j - log mu^j
-            ok = legal[..., None, :]
+            ok = avail[..., None, :]
             return space.log_prob(pi[..., None, :], c, ok) - space.log_prob(mu[..., None, :], c, ok)
 
-        k = space.expect(ratio, pi, legal, own).sum(-1).mean(1)
+        k = space.expect(ratio, pi, avail, own).sum(-1).mean(1)
         return Local(a, p, log_pi, log_mu, k.movedim(0, -1))
 
     def q(self, f, b, i, a):  # Q^i(s, a^i), the smaller critic
@@ -200,17 +214,17 @@ class InSPO(Algorithm):
         a = x.a[:, :, :-1]
         each = self.q(tg, b, i, a) - alpha * (x.k[..., :-1] + x.log_pi - x.log_mu[..., :-1]) - beta * x.log_pi
         v = (x.p * each).sum(-1) + beta * others
-        return b.rew + self.cfg.gamma * (1 - b.done) * v[:, 1:]
+        return b.rewards + self.cfg.gamma * (1 - b.terminated) * v[:, 1:]
 
     def ratios(self, f, b, i, pi):  # log rho^i of (7), [B, L]
-        mu = self.mu(f, b.now.state, b.now.act, self.chain(i, b.obs))
-        mine = torch.arange(self.spec.agents, device=b.obs.device) == i
-        log_p = [self.space.log_prob(h, b.now.act, b.now.legal) for h in (pi[:, :-1], mu)]
+        mu = self.mu(f, b.now.state, b.now.actions, self.chain(i, b.obs))
+        mine = torch.arange(self.spec.num_agents, device=b.obs.device) == i
+        log_p = [self.space.log_prob(h, b.now.actions, b.now.avail) for h in (pi[:, :-1], mu)]
         return torch.where(mine, 0.0, log_p[0] - log_p[1]).sum(-1).clamp(max=math.log(self.cfg.rho_max))
 
     def critic_loss(self, on, tg, b, i, y, count):  # (7)
-        a = at(b.now.act, 2, i).unsqueeze(2)
-        return sum(mean(count, (q(b.now.state, a, agent=i)[..., 0] - y) ** 2) for q in (on.q1, on.q2))
+        a = select(b.now.actions, 2, i).unsqueeze(2)
+        return sum(masked_mean(count, (q(b.now.state, a, agent=i)[..., 0] - y) ** 2) for q in (on.q1, on.q2))
 
     def weights(self, f, b, i, x, alpha, beta):  # w of (6), [B, L]
         value = self.q(f, b, i, x.a) - alpha * x.k - beta * x.log_mu
@@ -218,9 +232,9 @@ class InSPO(Algorithm):
         return (advantage[:, :-1] / (alpha + beta)).clamp(max=math.log(self.cfg.weight_max)).exp()
 
     def policy_loss(self, on, tg, b, i, w):  # (6)
-        h = on.pi(at(b.obs, 2, i), agent=i)[:, :-1]
-        log_pi = self.space.log_prob(h, at(b.now.act, 2, i), at(b.now.legal, 2, i))
-        return -mean(b.mask, w * log_pi)
+        h = on.pi(select(b.obs, 2, i), agent=i)[:, :-1]
+        log_pi = self.space.log_prob(h, select(b.now.actions, 2, i), select(b.now.avail, 2, i))
+        return -masked_mean(b.mask, w * log_pi)
 
     def temperature_loss(self, on, tg, kl):  # its gradient is target - KL: alpha rises while the KL is too large
         return on.alpha() * (self.cfg.target_kl - kl)
@@ -228,30 +242,30 @@ class InSPO(Algorithm):
     def update(self, s, b, d):
         c, space = self.cfg, self.space
         tg = self.targets(s)
-        done = s.step / (c.steps * self.turns)
-        moved = ((done - c.hold) / c.anneal).clamp(0, 1)
+        done = s.step / (c.num_updates * self.turns)
+        moved = ((done - c.anneal_start) / c.anneal_duration).clamp(0, 1)
         alpha = c.alpha * (1 + (c.alpha_end - 1) * moved) * self.online(s).alpha().exp()
         beta = c.beta * (1 + (c.beta_end - 1) * moved)
 
-        s, bc = self.descend(s, "mu", self.behavior_loss, b, d.u["order"])
+        s, bc = self.gradient_step(s, "mu", self.behavior_loss, b, d.u["order"])
         pi = self.online(s).pi(b.obs)
-        entropy = -space.expect(lambda a: space.log_prob(pi[..., None, :], a, b.legal[..., None, :]), pi, b.legal, d.u["own"])
-        for i in [d.agent] if c.sequential else range(self.spec.agents):
+        entropy = -space.expect(lambda a: space.log_prob(pi[..., None, :], a, b.avail[..., None, :]), pi, b.avail, d.u["own"])
+        for i in [d.agent] if c.sequential else range(self.spec.num_agents):
             x = self.local(self.online(s), b, i, pi, d.u)
-            y = self.target(tg, b, i, x, alpha, beta, entropy.sum(-1) - at(entropy, 2, i))
-            count = resampled(self.ratios(self.online(s), b, i, pi), b.mask, d.u["resample"]) if c.resample else b.mask
-            s, q = self.descend(s, "q1 q2", self.critic_loss, b, i, y, count, only=i)
-            w = torch.where(done < c.warmup, 1.0, self.weights(self.online(s), b, i, x, alpha, beta))
-            s, p = self.descend(s, "pi", self.policy_loss, b, i, w, only=i)
-            s = self.follow(s, "q1 q2", only=i)
-            s = self.follow(s, "pi", only=i, tau=(1 / (1 + s.step // self.turns)).clamp(min=c.average))  # choice 7
-        kl = mean(b.mask, (x.p * (x.k[..., :-1] + x.log_pi - x.log_mu[..., :-1])).sum(-1)[:, :-1])
+            y = self.target(tg, b, i, x, alpha, beta, entropy.sum(-1) - select(entropy, 2, i))
+            count = resampling_counts(self.ratios(self.online(s), b, i, pi), b.mask, d.u["resample"]) if c.resample else b.mask
+            s, q = self.gradient_step(s, "q1 q2", self.critic_loss, b, i, y, count, only=i)
+            w = torch.where(done < c.bc_warmup, 1.0, self.weights(self.online(s), b, i, x, alpha, beta))
+            s, p = self.gradient_step(s, "pi", self.policy_loss, b, i, w, only=i)
+            s = self.update_targets(s, "q1 q2", only=i)
+            s = self.update_targets(s, "pi", only=i, tau=(1 / (1 + s.step // self.turns)).clamp(min=c.ema_rate))  # choice 7
+        kl = masked_mean(b.mask, (x.p * (x.k[..., :-1] + x.log_pi - x.log_mu[..., :-1])).sum(-1)[:, :-1])
         if c.target_kl > 0:
-            s, _ = self.descend(s, "alpha", self.temperature_loss, kl)
+            s, _ = self.gradient_step(s, "alpha", self.temperature_loss, kl)
         return s, dict(loss_behavior=bc, loss_critic=q, loss_policy=p, kl=kl)
 
-    def acting(self, s):
+    def acting_params(self, s):
         return s.params | {"pi": s.target["pi"]}
 
-    def heads(self, f, obs, memory):
+    def action_params(self, f, obs, memory):
         return f.pi(obs, memory=memory)

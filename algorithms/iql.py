@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.learning.algorithm import Algorithm, informed, mean
+from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, state_and_obs
 from inspo_benchmark.learning.config import Valued
 from inspo_benchmark.learning.nets import AgentNet, Critic
 
@@ -33,7 +33,7 @@ class IQL(Algorithm):
 
     @dataclass(frozen=True)
     class Config(Valued):
-        share: bool = True  # one network told who it is, instead of one per agent
+        share_params: bool = True  # one network told who it is, instead of one per agent
         expectile: float = 0.7  # how near the value is to the best of the data
         beta: float = 3.0  # inverse temperature of the policy's weights
 
@@ -44,55 +44,55 @@ class IQL(Algorithm):
 
     PAPER = {
         # their code: config/algs/baseline_iql.yaml, 128 whole episodes
-        "2s3z-*": dict(memory="gru", window=120, steps=1500),
-        "3s_vs_5z-*": dict(memory="gru", window=250, steps=500),
-        "5m_vs_6m-*": dict(memory="gru", window=70, steps=2800),
-        "6h_vs_8z-*": dict(memory="gru", window=150, steps=1850),
+        "2s3z-*": dict(network="gru", seq_len=120, num_updates=1500),
+        "3s_vs_5z-*": dict(network="gru", seq_len=250, num_updates=500),
+        "5m_vs_6m-*": dict(network="gru", seq_len=70, num_updates=2800),
+        "6h_vs_8z-*": dict(network="gru", seq_len=150, num_updates=1850),
         # this project's: the games are small and short
-        "xor-*": dict(gamma=0.0, batch=64, steps=1000),
-        "mne*": dict(gamma=0.0, steps=1000),
-        "bridge-*": dict(batch=32, tau=0.02, steps=3000),
+        "xor-*": dict(gamma=0.0, batch_size=64, num_updates=1000),
+        "mne*": dict(gamma=0.0, num_updates=1000),
+        "bridge-*": dict(batch_size=32, tau=0.02, num_updates=3000),
     }
 
-    PROTOCOL = {
+    TUNED = {
         # this project's: rewards are not scaled there; hopper_3x1-medium_replay after 3000 updates, greedily: 93, 395, 383 with 3, .3, .03
         "hopper_*": dict(beta=0.3),
     }
 
     def nets(self):
         c, n, a = self.cfg, self.spec, self.space
-        seen = n.state + n.obs
+        seen = n.state_dim + n.obs_dim
         return dict(
-            pi=AgentNet(n.agents, n.obs, c.hidden, a.head, c.share, c.memory),
-            q1=Critic(a, n.agents, seen, c.hidden, c.share),
-            q2=Critic(a, n.agents, seen, c.hidden, c.share),
-            v=AgentNet(n.agents, seen, c.hidden, 1, c.share),
+            pi=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, a.params_dim, c.share_params, c.network),
+            q1=Critic(a, n.num_agents, seen, c.hidden_dim, c.share_params),
+            q2=Critic(a, n.num_agents, seen, c.hidden_dim, c.share_params),
+            v=AgentNet(n.num_agents, seen, c.hidden_dim, 1, c.share_params),
         )
 
     def q(self, f, b):  # both critics, [B, L, N] each
-        return [q(informed(b.now), b.now.act.unsqueeze(3))[..., 0] for q in (f.q1, f.q2)]
+        return [q(state_and_obs(b.now), b.now.actions.unsqueeze(3))[..., 0] for q in (f.q1, f.q2)]
 
     def value_loss(self, on, tg, b, q):  # (1)
-        u = q - on.v(informed(b.now))[..., 0]
-        return mean(b.mask[..., None], (self.cfg.expectile - (u < 0).to(u.dtype)).abs() * u**2)
+        u = q - on.v(state_and_obs(b.now))[..., 0]
+        return masked_mean(b.mask[..., None], (self.cfg.expectile - (u < 0).to(u.dtype)).abs() * u**2)
 
     def critic_loss(self, on, tg, b, v_next):  # (2)
-        y = b.rew[..., None] + self.cfg.gamma * (1 - b.done[..., None]) * v_next
-        return sum(mean(b.mask[..., None], (y - q) ** 2) for q in self.q(on, b)) / 2
+        y = b.rewards[..., None] + self.cfg.gamma * (1 - b.terminated[..., None]) * v_next
+        return sum(masked_mean(b.mask[..., None], (y - q) ** 2) for q in self.q(on, b)) / 2
 
     def policy_loss(self, on, tg, b, u):  # (3)
-        log_pi = self.space.log_prob(on.pi(b.now.obs), b.now.act, b.now.legal)
-        return -mean(b.mask[..., None], (self.cfg.beta * u).clamp(max=LARGEST).exp() * log_pi)
+        log_pi = self.space.log_prob(on.pi(b.now.obs), b.now.actions, b.now.avail)
+        return -masked_mean(b.mask[..., None], (self.cfg.beta * u).clamp(max=LARGEST).exp() * log_pi)
 
     def update(self, s, b, d):
         on, (q1, q2) = self.online(s), self.q(self.targets(s), b)
-        v, v_next = (on.v(informed(x))[..., 0] for x in (b.now, b.next))
+        v, v_next = (on.v(state_and_obs(x))[..., 0] for x in (b.now, b.next))
         u = q1.minimum(q2) - v
-        s, v = self.descend(s, "v", self.value_loss, b, q1.minimum(q2))
-        s, q = self.descend(s, "q1 q2", self.critic_loss, b, v_next)
-        s = self.follow(s, "q1 q2")
-        s, pi = self.descend(s, "pi", self.policy_loss, b, u)
+        s, v = self.gradient_step(s, "v", self.value_loss, b, q1.minimum(q2))
+        s, q = self.gradient_step(s, "q1 q2", self.critic_loss, b, v_next)
+        s = self.update_targets(s, "q1 q2")
+        s, pi = self.gradient_step(s, "pi", self.policy_loss, b, u)
         return s, dict(loss_value=v, loss_critic=q, loss_policy=pi)
 
-    def heads(self, f, obs, memory):
+    def action_params(self, f, obs, memory):
         return f.pi(obs, memory=memory)

@@ -22,12 +22,12 @@ DAMAGE = (ValueError, TypeError, AttributeError, LookupError, RuntimeError, EOFE
 T = TypeVar("T")
 
 
-class Damaged(Exception):
+class DamagedFile(Exception):
     """A file that is not what was kept; why, in a few words."""
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
     """What the operating system refuses inside is a UserError about `path`."""
     try:
         yield
@@ -38,9 +38,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to: moved there when the block ends well, removed when it does not."""
-    with writing(path):
+    with write_errors(path):
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".part{path.suffix}", dir=path.parent)
         os.close(handle)
         part = Path(name)
@@ -54,15 +54,15 @@ def whole(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
-def keep(x: Any, path: Path) -> None:
+def save_checked(x: Any, path: Path) -> None:
     """Tensors and plain values, behind a checksum: torch does not see changed bytes."""
     image = io.BytesIO()  # in memory: torch hides a full disk in a RuntimeError
     torch.save(x, image)
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(hashlib.sha256(image.getbuffer()).digest() + image.getbuffer())
 
 
-def kept(path: Path, use: Callable[[Any], T] = lambda x: x) -> T:
+def load_checked(path: Path, use: Callable[[Any], T] = lambda x: x) -> T:
     """What `use` makes of what `keep` was given. Damaged, also where `use` stumbles over it; OSError."""
     content = path.read_bytes()
     try:
@@ -70,4 +70,4 @@ def kept(path: Path, use: Callable[[Any], T] = lambda x: x) -> T:
             raise ValueError("wrong checksum")
         return use(torch.load(io.BytesIO(content[DIGEST:]), weights_only=True, map_location="cpu"))
     except DAMAGE as e:
-        raise Damaged((str(e).strip() or type(e).__name__).splitlines()[0][:80]) from None
+        raise DamagedFile((str(e).strip() or type(e).__name__).splitlines()[0][:80]) from None

@@ -10,28 +10,28 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 
-class Seen(NamedTuple):
+class Observation(NamedTuple):
     """What is there before a step."""
 
     obs: np.ndarray  # [E, N, O] float32
     state: np.ndarray  # [E, S] float32, for training only: policies never see it
-    legal: np.ndarray  # [E, N, A] bool; Box: [E, N, 1], all true
+    avail: np.ndarray  # [E, N, A] bool; Box: [E, N, 1], all true
 
 
 class Step(NamedTuple):
     """What a step brings."""
 
-    seen: Seen
-    reward: np.ndarray  # [E] float64
+    observation: Observation
+    rewards: np.ndarray  # [E] float64
     terminated: np.ndarray  # [E] bool, the game is over (stays true)
     truncated: np.ndarray  # [E] bool, the time limit was hit (stays true)
     info: dict[str, np.ndarray]  # [E] each, e.g. won
 
 
 class VecEnv(Protocol):
-    lanes: int
+    num_envs: int
 
-    def reset(self, seeds: Sequence[int]) -> Seen:
+    def reset(self, seeds: Sequence[int]) -> Observation:
         """Start every lane's episode; lane e's randomness comes from seeds[e] alone."""
 
     def step(self, act: np.ndarray) -> Step:

@@ -1,19 +1,19 @@
 """Discrete and continuous actions behind a few primitives, so that an algorithm's file has no branch on the kind of action.
 
-Heads `h` are the outputs of a policy network, `legal` the mask of allowed actions, `u` uniforms on (0, 1). A value function `q`
+Heads `h` are the outputs of a policy network, `avail` the mask of allowed actions, `u` uniforms on (0, 1). A value function `q`
 takes K candidate actions per row, [..., K] or [..., K, D], and returns their values [..., K].
 
 | primitive                  | Discrete(n)                 | Box(d)                                           |
 |----------------------------|-----------------------------|--------------------------------------------------|
 | encode(a)                  | one-hot                     | a                                                |
-| log_prob(h, a, legal)      | masked log-softmax          | tanh-Gaussian                                    |
-| mode(h, legal)             | masked argmax               | tanh(mean)                                       |
+| log_prob(h, a, avail)      | masked log-softmax          | tanh-Gaussian                                    |
+| mode(h, avail)             | masked argmax               | tanh(mean)                                       |
 | around(x, std)             | x, the heads                | heads of tanh(x), a policy without a std, and std|
-| sample(h, legal, u)        | inverse CDF at u            | tanh(mean + std z), z the normal quantile of u   |
-| support(h, legal, u)       | all actions, probabilities  | K samples, 1/K each                              |
-| expect(q, h, legal, u)     | exact sum over the support  | mean over K samples                              |
-| logsumexp(q, h, legal, u)  | exact, over legal actions   | importance-sampled: half uniform, half policy    |
-| best(q, h, legal, u)       | argmax over legal actions   | cross-entropy method                             |
+| sample(h, avail, u)        | inverse CDF at u            | tanh(mean + std z), z the normal quantile of u   |
+| support(h, avail, u)       | all actions, probabilities  | K samples, 1/K each                              |
+| expect(q, h, avail, u)     | exact sum over the support  | mean over K samples                              |
+| logsumexp(q, h, avail, u)  | exact, over avail actions   | importance-sampled: half uniform, half policy    |
+| best(q, h, avail, u)       | argmax over avail actions   | cross-entropy method                             |
 """
 
 import math
@@ -32,23 +32,23 @@ Value = Callable[[Tensor], Tensor]
 
 
 class Discrete(NamedTuple):
-    """n actions: int64 [...]; heads are logits [..., n]; legal [..., n] bool."""
+    """n actions: int64 [...]; heads are logits [..., n]; avail [..., n] bool."""
 
     n: int
 
     kind = "discrete"
-    head = property(lambda self: self.n, doc="Width of a policy head.")
-    width = property(lambda self: self.n, doc="Width of an encoded action.")
-    legal = property(lambda self: self.n, doc="Width of the mask of allowed actions.")
-    draw = property(lambda self: (), doc="Trailing shape of the uniforms that one `sample` takes.")
+    params_dim = property(lambda self: self.n, doc="Width of a policy head.")
+    action_dim = property(lambda self: self.n, doc="Width of an encoded action.")
+    avail_dim = property(lambda self: self.n, doc="Width of the mask of allowed actions.")
+    noise_shape = property(lambda self: (), doc="Trailing shape of the uniforms that one `sample` takes.")
 
-    def draws(self, k: int) -> tuple[int, ...]:
+    def sample_noise_shape(self, k: int) -> tuple[int, ...]:
         """Trailing shape of the uniforms for an expectation over k samples: none, it is exact."""
         return (0,)
 
-    def logp(self, h: Tensor, legal: Tensor) -> Tensor:
+    def logp(self, h: Tensor, avail: Tensor) -> Tensor:
         """Log-probabilities of all actions [..., n]."""
-        return torch.log_softmax(torch.where(legal, h, ILLEGAL), -1)
+        return torch.log_softmax(torch.where(avail, h, ILLEGAL), -1)
 
     def all(self, h: Tensor) -> Tensor:
         """Every action, for every row of h: [..., n]."""
@@ -57,33 +57,33 @@ class Discrete(NamedTuple):
     def encode(self, a: Tensor) -> Tensor:
         return (a[..., None] == torch.arange(self.n, device=a.device)).to(torch.get_default_dtype())
 
-    def log_prob(self, h: Tensor, a: Tensor, legal: Tensor) -> Tensor:
-        logp = self.logp(h, legal)
+    def log_prob(self, h: Tensor, a: Tensor, avail: Tensor) -> Tensor:
+        logp = self.logp(h, avail)
         rows = torch.broadcast_shapes(logp.shape[:-1], a.shape)
         return logp.expand(*rows, self.n).gather(-1, a.expand(rows)[..., None])[..., 0]
 
-    def mode(self, h: Tensor, legal: Tensor) -> Tensor:
-        return torch.where(legal, h, ILLEGAL).argmax(-1)
+    def mode(self, h: Tensor, avail: Tensor) -> Tensor:
+        return torch.where(avail, h, ILLEGAL).argmax(-1)
 
     def around(self, x: Tensor, std: float) -> Tensor:
         return x
 
-    def sample(self, h: Tensor, legal: Tensor, u: Tensor) -> Tensor:
-        cdf = self.logp(h, legal).exp().cumsum(-1)
+    def sample(self, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
+        cdf = self.logp(h, avail).exp().cumsum(-1)
         return (cdf <= u[..., None] * cdf[..., -1:]).sum(-1)
 
-    def support(self, h: Tensor, legal: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        return self.all(h), self.logp(h, legal).exp()
+    def support(self, h: Tensor, avail: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        return self.all(h), self.logp(h, avail).exp()
 
-    def expect(self, q: Value, h: Tensor, legal: Tensor, u: Tensor) -> Tensor:
-        a, p = self.support(h, legal, u)
+    def expect(self, q: Value, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
+        a, p = self.support(h, avail, u)
         return (p * q(a)).sum(-1)
 
-    def logsumexp(self, q: Value, h: Tensor, legal: Tensor, u: Tensor) -> Tensor:
-        return torch.where(legal, q(self.all(h)), ILLEGAL).logsumexp(-1)
+    def logsumexp(self, q: Value, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
+        return torch.where(avail, q(self.all(h)), ILLEGAL).logsumexp(-1)
 
-    def best(self, q: Value, h: Tensor, legal: Tensor, u: Tensor) -> Tensor:
-        return torch.where(legal, q(self.all(h)), ILLEGAL).argmax(-1)
+    def best(self, q: Value, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
+        return torch.where(avail, q(self.all(h)), ILLEGAL).argmax(-1)
 
 
 class Box(NamedTuple):
@@ -92,12 +92,12 @@ class Box(NamedTuple):
     d: int
 
     kind = "continuous"
-    head = property(lambda self: 2 * self.d, doc="Width of a policy head.")
-    width = property(lambda self: self.d, doc="Width of an encoded action.")
-    legal = property(lambda self: 1, doc="Width of the mask of allowed actions.")
-    draw = property(lambda self: (self.d,), doc="Trailing shape of the uniforms that one `sample` takes.")
+    params_dim = property(lambda self: 2 * self.d, doc="Width of a policy head.")
+    action_dim = property(lambda self: self.d, doc="Width of an encoded action.")
+    avail_dim = property(lambda self: 1, doc="Width of the mask of allowed actions.")
+    noise_shape = property(lambda self: (self.d,), doc="Trailing shape of the uniforms that one `sample` takes.")
 
-    def draws(self, k: int) -> tuple[int, ...]:
+    def sample_noise_shape(self, k: int) -> tuple[int, ...]:
         """Trailing shape of the uniforms for an expectation over k samples."""
         return (k, self.d)
 
@@ -109,42 +109,42 @@ class Box(NamedTuple):
     def encode(self, a: Tensor) -> Tensor:
         return a
 
-    def log_prob(self, h: Tensor, a: Tensor, legal: Tensor) -> Tensor:
+    def log_prob(self, h: Tensor, a: Tensor, avail: Tensor) -> Tensor:
         # log N(x; mean, std) - log(1 - tanh(x)^2), x = atanh(a)
         mean, log_std = self.gaussian(h)
         a = a.clamp(-EDGE, EDGE)
         z = (torch.atanh(a) - mean) * (-log_std).exp()
         return (-0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi) - torch.log1p(-(a**2))).sum(-1)
 
-    def mode(self, h: Tensor, legal: Tensor) -> Tensor:
+    def mode(self, h: Tensor, avail: Tensor) -> Tensor:
         return torch.tanh(self.gaussian(h)[0])
 
     def around(self, x: Tensor, std: float) -> Tensor:
         return torch.cat([x, torch.full_like(x, math.log(std))], -1)
 
-    def sample(self, h: Tensor, legal: Tensor, u: Tensor) -> Tensor:
+    def sample(self, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
         mean, log_std = self.gaussian(h)
         return torch.tanh(mean + log_std.exp() * torch.special.ndtri(u))
 
-    def support(self, h: Tensor, legal: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        a = self.sample(h[..., None, :], legal, u)
+    def support(self, h: Tensor, avail: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        a = self.sample(h[..., None, :], avail, u)
         return a, torch.full_like(a[..., 0], 1 / a.shape[-2])
 
-    def expect(self, q: Value, h: Tensor, legal: Tensor, u: Tensor) -> Tensor:
-        a, p = self.support(h, legal, u)
+    def expect(self, q: Value, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
+        a, p = self.support(h, avail, u)
         return (p * q(a)).sum(-1)
 
-    def logsumexp(self, q: Value, h: Tensor, legal: Tensor, u: Tensor) -> Tensor:
+    def logsumexp(self, q: Value, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
         # log of the integral of exp q over the box: E_p[exp(q) / p], p uniform for the first half, the policy for the second
         half = u.shape[-2] // 2
-        uniform, policy = 2 * u[..., :half, :] - 1, self.support(h, legal, u[..., half:, :])[0]
-        log_p = self.log_prob(h[..., None, :], policy, legal)
+        uniform, policy = 2 * u[..., :half, :] - 1, self.support(h, avail, u[..., half:, :])[0]
+        log_p = self.log_prob(h[..., None, :], policy, avail)
         halves = (q(uniform) + self.d * math.log(2) - math.log(half), q(policy) - log_p - math.log(u.shape[-2] - half))
         return torch.cat(halves, -1).logsumexp(-1) - math.log(2)
 
-    def best(self, q: Value, h: Tensor, legal: Tensor, u: Tensor) -> Tensor:
+    def best(self, q: Value, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
         # u [..., rounds, K, d]: each round refits a Gaussian to the best quarter of its candidates
-        mean = self.mode(h, legal)
+        mean = self.mode(h, avail)
         std = torch.full_like(mean, START_STD)
         for r in range(u.shape[-3]):
             a = (mean[..., None, :] + std[..., None, :] * torch.special.ndtri(u[..., r, :, :])).clamp(-1, 1)

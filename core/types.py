@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from inspo_benchmark.core.spaces import Box, Discrete
 
 
-class View(NamedTuple):
+class Timestep(NamedTuple):
     """One side of a step."""
 
     obs: Tensor  # [B, L, N, O]
     state: Tensor  # [B, L, S]
-    legal: Tensor  # [B, L, N, A] bool; Box: [B, L, N, 1], all true
-    act: Tensor  # [B, L, N] int64, or [B, L, N, D] in [-1, 1]
+    avail: Tensor  # [B, L, N, A] bool; Box: [B, L, N, 1], all true
+    actions: Tensor  # [B, L, N] int64, or [B, L, N, D] in [-1, 1]
 
 
 class Batch(NamedTuple):
@@ -34,21 +34,21 @@ class Batch(NamedTuple):
 
     obs: Tensor  # [B, L+1, N, O]
     state: Tensor  # [B, L+1, S]
-    legal: Tensor  # [B, L+1, N, A] bool
-    act: Tensor  # [B, L+1, N] int64, or [B, L+1, N, D] float
-    rew: Tensor  # [B, L]
-    done: Tensor  # [B, L] 1 where the episode terminated; a time limit is not a termination
+    avail: Tensor  # [B, L+1, N, A] bool
+    actions: Tensor  # [B, L+1, N] int64, or [B, L+1, N, D] float
+    rewards: Tensor  # [B, L]
+    terminated: Tensor  # [B, L] 1 where the episode terminated; a time limit is not a termination
     mask: Tensor  # [B, L]
 
     @property
-    def now(self) -> View:
+    def now(self) -> Timestep:
         """Rows 0 .. L-1."""
-        return View(self.obs[:, :-1], self.state[:, :-1], self.legal[:, :-1], self.act[:, :-1])
+        return Timestep(self.obs[:, :-1], self.state[:, :-1], self.avail[:, :-1], self.actions[:, :-1])
 
     @property
-    def next(self) -> View:
+    def next(self) -> Timestep:
         """Rows 1 .. L."""
-        return View(self.obs[:, 1:], self.state[:, 1:], self.legal[:, 1:], self.act[:, 1:])
+        return Timestep(self.obs[:, 1:], self.state[:, 1:], self.avail[:, 1:], self.actions[:, 1:])
 
 
 class Draw(NamedTuple):
@@ -70,11 +70,11 @@ class State(NamedTuple):
 class Spec(NamedTuple):
     """The sizes of a task."""
 
-    agents: int
-    obs: int
-    state: int
+    num_agents: int
+    obs_dim: int
+    state_dim: int
     space: "Discrete | Box"
-    limit: int  # steps of the longest episode
+    episode_limit: int  # steps of the longest episode
 
 
 @dataclass(frozen=True)
@@ -88,16 +88,16 @@ class Task:
     quality: str
     backend: str  # what plays the episodes, with its version
     reference: tuple[float, float]  # return of the uniformly random and of the best known policy: scores 0 and 100
-    lanes: int = 1 << 20  # most episodes that can be played at a time
-    points: int = 20  # evaluations after the first, at step 0
-    episodes: int = 32  # of an evaluation
-    final: int = 320  # of the last one
+    max_envs: int = 1 << 20  # most episodes that can be played at a time
+    num_evals: int = 20  # evaluations after the first, at step 0
+    eval_episodes: int = 32  # of an evaluation
+    final_episodes: int = 320  # of the last one
     per_step: bool = False  # returns are the mean reward per step (matrix games) instead of the sum
 
     @property
-    def protocol(self) -> dict[str, int]:
+    def evaluation(self) -> dict[str, int]:
         """How policies are evaluated on it."""
-        return {"points": self.points, "episodes": self.episodes, "final_episodes": self.final}
+        return {"num_evals": self.num_evals, "eval_episodes": self.eval_episodes, "final_episodes": self.final_episodes}
 
     def scale(self, returns, lengths):
         """Sums of rewards and lengths of episodes [...] -> returns in the task's unit."""

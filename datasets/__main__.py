@@ -6,7 +6,7 @@ from pathlib import Path
 
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import TASKS
-from inspo_benchmark.datasets import catalog as store
+from inspo_benchmark.datasets import catalog
 from inspo_benchmark.datasets.convert import convert
 from inspo_benchmark.datasets.format import inspect, load
 from inspo_benchmark.datasets.layouts import LAYOUTS
@@ -78,21 +78,21 @@ def _layout(p: argparse.ArgumentParser, layouts: dict) -> None:
 def _build(args: argparse.Namespace) -> int:
     tasks = [TASKS[name] for name in TASKS.match(args.tasks)]
     if args.tasks == ["*"]:
-        tasks = [task for task in tasks if task.family in store.BUILDERS and store.ready(task)]
+        tasks = [task for task in tasks if task.family in catalog.BUILDERS and catalog.ready(task)]
     if args.episodes is not None and args.episodes < 2:
         raise UserError(f"--episodes {args.episodes}: should be at least 2")
     if args.manifest:
-        store.publish(tasks)
+        catalog.publish(tasks)
     else:
         for task in tasks:
-            path = store.shrunk(task, args.episodes) if args.episodes else store.fetch(task)
-            print(f"{task.name:24} {path}  {store.state(task)}")
+            path = catalog.shrunk(task, args.episodes) if args.episodes else catalog.fetch(task)
+            print(f"{task.name:24} {path}  {catalog.state(task)}")
     return 0
 
 
 def _list(args: argparse.Namespace) -> int:
     for task in TASKS.values():
-        print(f"{task.name:24} {store.state(task)}")
+        print(f"{task.name:24} {catalog.state(task)}")
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from inspo_benchmark.core.atomic_io import whole, writing
+from inspo_benchmark.core.atomic_io import atomic_write, write_errors
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.behavior import shipped
@@ -32,7 +32,7 @@ def fetch(task: Task, folder: Path = DATA) -> Path:
     path = folder / f"{task.name}.h5"
     if not path.exists():
         _builder(task)
-        with writing(path):
+        with write_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f".{task.name}.lock"):  # released by the system when its holder dies
                 if not path.exists():
@@ -65,7 +65,7 @@ def shrunk(task: Task, episodes: int, folder: Path = DATA) -> Path:
         raise UserError(f"{path} exists; delete it to build another one")
     d = _builder(task)(task, episodes)
     d.meta["source"] = f"built with --episodes {episodes}"
-    with writing(path):
+    with write_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
         save(d, path)
     return path
@@ -89,7 +89,7 @@ def agrees(task: Task, have: dict[str, Any]) -> str:
 def publish(tasks: list[Task]) -> None:
     """Put what is built here now for these tasks into the manifest."""
     entries = manifest() | {task.name: _entry(_builder(task)(task)) for task in tasks}
-    with whole(MANIFEST) as part:
+    with atomic_write(MANIFEST) as part:
         part.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
 
 

@@ -23,8 +23,7 @@ import torch
 from tqdm import tqdm
 
 from inspo_benchmark.core.types import Task
-from inspo_benchmark.datasets.behavior import SHIPPED
-from inspo_benchmark.datasets.behavior import mujoco_policy as actor
+from inspo_benchmark.datasets.behavior import SHIPPED, mujoco_policy
 from inspo_benchmark.datasets.behavior.play import Episodes, play
 from inspo_benchmark.datasets.behavior.smac_policy import Policy, load, uniform
 from inspo_benchmark.datasets.dataset import PROVENANCE, Dataset, card
@@ -63,16 +62,16 @@ def smac(task: Task, episodes: int = 0) -> Dataset:
 def mamujoco(task: Task, episodes: int = 0) -> Dataset:
     """The same for a robot; its lanes are shared among the machine's cores."""
     name, spec = task.name.rpartition("-")[0], task.spec
-    parts = roster(name, task.quality, episodes or FEWER.get(name, ROBOT_EPISODES), partial(actor.load, name=name, spec=spec))
+    parts = roster(name, task.quality, episodes or FEWER.get(name, ROBOT_EPISODES), partial(mujoco_policy.load, name=name, spec=spec))
 
     def run(env: MaMujoco, quality: str, policy: Policy | None, numbers: np.ndarray) -> Episodes:
-        act = partial(actor.act if policy else actor.uniform, spec=spec)
+        act = partial(mujoco_policy.act if policy else mujoco_policy.uniform, spec=spec)
         return play(env, policy, _seed(name, quality) + numbers, _seed(name, quality), act=act, draws=spec.space.d)
 
     def runs(jobs: list[Part]) -> Iterator[Episodes]:
         env = None
         for job in jobs:
-            if env is None or env.lanes != len(job[-1]):
+            if env is None or env.num_envs != len(job[-1]):
                 if env:
                     env.close()
                 env = MaMujoco(name, len(job[-1]))
@@ -116,12 +115,12 @@ def recorded(task: Task, parts: list[Part], behaviour: str, run: Callable[[list[
     return Dataset(
         obs=x.obs,
         state=x.state,
-        legal=x.legal,
+        avail=x.avail,
         actions=x.actions,
         rewards=x.rewards,
         terminated=over,
         truncated=last & ~over,
-        behaviour_logp=x.logp,
+        behavior_logp=x.logp,
         offset=offset,
         won=x.won.astype("i1"),
         seed=np.concatenate([_seed(task.name.rpartition("-")[0], quality) + numbers for quality, _, numbers in parts]).astype("<i8"),

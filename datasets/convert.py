@@ -67,11 +67,15 @@ def target_task(r: Recording, name: str | None) -> Task:
 def fitting(r: Recording, task: Task) -> Task:
     """UserError if the recording's sizes are not the task's: all that differ."""
     have, want = r.spec, task.spec
-    sizes = [("agents", have.agents, want.agents), ("observations of", have.obs, want.obs), ("states of", have.state, want.state)]
+    sizes = [
+        ("agents", have.num_agents, want.num_agents),
+        ("observations of", have.obs_dim, want.obs_dim),
+        ("states of", have.state_dim, want.state_dim),
+    ]
     if have.space.kind != want.space.kind:
         sizes.append(("actions", have.space.kind, want.space.kind))
     else:
-        sizes.append(("actions", have.space.width, want.space.width))
+        sizes.append(("actions", have.space.action_dim, want.space.action_dim))
     if wrong := [f"{what} {a}, not {b}" for what, a, b in sizes if a != b]:
         tip = hint(task, have)
         raise UserError(f"{r.source} is not of {task.name}: {'; '.join(wrong)}{f' ({tip})' if tip else ''}")
@@ -91,10 +95,10 @@ class Tally:
 
 def _parts(r: Recording, task: Task, limit: int | None, tally: Tally) -> Iterator[Dataset]:
     spec = task.spec
-    tally.limit = limit = spec.limit if limit is None else limit
-    if not 1 <= limit <= spec.limit:
-        raise UserError(f"limit {limit}: episodes of {task.name} have 1 .. {spec.limit} steps")
-    row = 4 * (spec.agents * (r.spec.obs + spec.space.width) + spec.state)
+    tally.limit = limit = spec.episode_limit if limit is None else limit
+    if not 1 <= limit <= spec.episode_limit:
+        raise UserError(f"limit {limit}: episodes of {task.name} have 1 .. {spec.episode_limit} steps")
+    row = 4 * (spec.num_agents * (r.spec.obs_dim + spec.space.action_dim) + spec.state_dim)
     if len(r.rows) and r.rows.max() * row > LARGEST:
         raise UserError(f"{r.source}: an episode of {r.rows.max()} rows, {r.rows.max() * row >> 20} MiB: its ends are not marked")
     for a, b in grouped(r.rows, row):
@@ -114,13 +118,13 @@ def _cut(d: Dataset, task: Task, limit: int) -> Dataset:
         lengths,
         obs=d.obs[rows],
         state=d.state[rows],
-        legal=d.legal[rows],
+        avail=d.avail[rows],
         actions=d.actions[within],
         rewards=d.rewards[within],
         terminated=d.terminated[d.offset[1:] - 1] & (d.lengths <= limit),
         won=d.won,
         seed=d.seed,
-        behaviour_logp=d.behaviour_logp[within],
+        behavior_logp=d.behavior_logp[within],
     )
 
 

@@ -18,12 +18,12 @@ PART = 16 << 20  # bytes that are read, written or hashed at a time where a file
 PATHS = {
     "obs": "obs/obs",
     "state": "obs/state",
-    "legal": "obs/legal",
+    "avail": "obs/legal",
     "actions": "steps/actions",
     "rewards": "steps/rewards",
     "terminated": "steps/terminated",
     "truncated": "steps/truncated",
-    "behaviour_logp": "steps/behaviour_logp",
+    "behavior_logp": "steps/behaviour_logp",
     "offset": "episodes/offset",
     "won": "episodes/won",
     "seed": "episodes/seed",
@@ -55,12 +55,12 @@ class Dataset:
 
     obs: np.ndarray  # [T+E, N, O] float32
     state: np.ndarray  # [T+E, S] float32
-    legal: np.ndarray  # [T+E, N, A] bool; Box: [T+E, N, 1], all true, not stored
+    avail: np.ndarray  # [T+E, N, A] bool; Box: [T+E, N, 1], all true, not stored
     actions: np.ndarray  # [T, N] int8 (int16 from 128 actions on), or [T, N, D] float32 in [-1, 1]
     rewards: np.ndarray  # [T] float32, of the team
     terminated: np.ndarray  # [T] bool, the game was over after this step
     truncated: np.ndarray  # [T] bool, the recording stopped although the game went on (time limit)
-    behaviour_logp: np.ndarray  # [T, N] float32, log-probability of each action under the policy that played; unknown: [T, 0]
+    behavior_logp: np.ndarray  # [T, N] float32, log-probability of each action under the policy that played; unknown: [T, 0]
     offset: np.ndarray  # [E+1] int64, first step of each episode, then T
     won: np.ndarray  # [E] int8, 1 or 0; -1 where winning has no meaning
     seed: np.ndarray  # [E] int64, what the environment was reset with; -1 where unknown
@@ -96,7 +96,7 @@ def pack(
     lengths: np.ndarray,  # [E] int
     obs: np.ndarray,  # [E, L+1, N, O]
     state: np.ndarray,  # [E, L+1, S]
-    legal: np.ndarray,  # [E, L+1, N, A]
+    avail: np.ndarray,  # [E, L+1, N, A]
     actions: np.ndarray,  # [E, L, N] or [E, L, N, D]
     rewards: np.ndarray,  # [E, L]
     terminated: np.ndarray,  # [E] bool; an episode that did not terminate was truncated
@@ -111,7 +111,7 @@ def pack(
         lengths,
         obs=obs[row],
         state=state[row],
-        legal=legal[row],
+        avail=avail[row],
         actions=actions[step],
         rewards=rewards[step],
         terminated=terminated,
@@ -127,33 +127,33 @@ def join(
     *,
     obs: np.ndarray,  # [T+E, N, O]
     state: np.ndarray,  # [T+E, S]
-    legal: np.ndarray | None = None,  # [T+E, N, A]; None: everything
+    avail: np.ndarray | None = None,  # [T+E, N, A]; None: everything
     actions: np.ndarray,  # [T, N] or [T, N, D]
     rewards: np.ndarray,  # [T]
     terminated: np.ndarray,  # [E] bool; an episode that did not terminate was truncated
     won: np.ndarray | int = -1,  # [E]
     seed: np.ndarray | int = -1,  # [E]
-    behaviour_logp: np.ndarray | None = None,  # [T, N]; None: unknown
+    behavior_logp: np.ndarray | None = None,  # [T, N]; None: unknown
     **provenance: str,
 ) -> Dataset:
     """Episodes end to end -> Dataset, in the types of the format. Actions out of range raise UserError."""
     space, count, steps = task.spec.space, len(lengths), int(lengths.sum())
-    if space.kind == "discrete" and actions.size and (actions.min() < 0 or actions.max() >= space.width):
-        raise UserError(f"actions {actions.min()} .. {actions.max()} in the data; {task.name} has actions 0 .. {space.width - 1}")
+    if space.kind == "discrete" and actions.size and (actions.min() < 0 or actions.max() >= space.action_dim):
+        raise UserError(f"actions {actions.min()} .. {actions.max()} in the data; {task.name} has actions 0 .. {space.action_dim - 1}")
     with np.errstate(over="ignore"):  # what no float32 can hold becomes infinite, and `problems` says where
         obs, state, rewards = (np.ascontiguousarray(x, "<f4") for x in (obs, state, rewards))
     ends = np.zeros((2, steps), bool)
     ends[:, np.cumsum(lengths) - 1] = terminated, ~terminated
-    everything = np.broadcast_to(True, (steps + count, task.spec.agents, space.legal))
+    everything = np.broadcast_to(True, (steps + count, task.spec.num_agents, space.avail_dim))
     return Dataset(
         obs=obs,
         state=state,
-        legal=everything if legal is None else legal.astype(bool),
-        actions=actions.astype(action_dtype(space.kind, space.width)),
+        avail=everything if avail is None else avail.astype(bool),
+        actions=actions.astype(action_dtype(space.kind, space.action_dim)),
         rewards=rewards,
         terminated=ends[0],
         truncated=ends[1],
-        behaviour_logp=np.zeros((steps, 0), "<f4") if behaviour_logp is None else behaviour_logp.astype("<f4"),
+        behavior_logp=np.zeros((steps, 0), "<f4") if behavior_logp is None else behavior_logp.astype("<f4"),
         offset=np.concatenate([[0], np.cumsum(lengths)]).astype("<i8"),
         won=np.broadcast_to(won, count).astype("i1"),
         seed=np.broadcast_to(seed, count).astype("<i8"),
@@ -180,11 +180,11 @@ def card(task: Task) -> dict[str, Any]:
         "quality": task.quality,
         "backend": task.backend,
         "action_kind": spec.space.kind,
-        "agents": spec.agents,
-        "obs": spec.obs,
-        "state": spec.state,
-        "actions": spec.space.width,
-        "limit": spec.limit,
+        "agents": spec.num_agents,
+        "obs": spec.obs_dim,
+        "state": spec.state_dim,
+        "actions": spec.space.action_dim,
+        "limit": spec.episode_limit,
         "per_step": task.per_step,
         "reference_random": float(task.reference[0]),
         "reference_best": float(task.reference[1]),
@@ -222,7 +222,7 @@ def digest_of(task: str, arrays: dict[str, Any]) -> str:
 
 def arrays_of(d: Dataset) -> dict[str, np.ndarray]:
     """What is stored: path -> array."""
-    neutral = {"legal": d.meta["action_kind"] == "continuous", "behaviour_logp": d.behaviour_logp.shape[1] == 0}
+    neutral = {"avail": d.meta["action_kind"] == "continuous", "behavior_logp": d.behavior_logp.shape[1] == 0}
     return {PATHS[name]: getattr(d, name) for name in PATHS if not neutral.get(name)} | {RETURN: d.returns.astype("<f4")}
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from inspo_benchmark.core.atomic_io import whole
+from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.dataset import (
@@ -58,7 +58,7 @@ def save(d: Dataset, path: str | Path) -> None:
 def writer(path: str | Path, meta: dict[str, Any]) -> Iterator["Writer"]:
     """Adds episodes to a new file at `path`, which appears when the block ends well. `meta` may be completed inside the block."""
     path = Path(path)
-    with whole(path) as part, Blind(part) as file:
+    with atomic_write(path) as part, Blind(part) as file:
         with file.hdf5(userblock_size=SEAL, libver=("v110", "v110")) as f:  # from 1.10 on with checksums of the structure
             out = Writer(path, f, meta, file.check)
             yield out
@@ -222,7 +222,7 @@ def parts(path: str | Path) -> Iterator[Dataset]:
         if found:
             raise UserError(f"{path}: {_first(found)}")
         offset = stored["offset"][:]
-        for a, b in grouped(np.diff(offset), stored["obs"][:1].nbytes + stored["legal"][:1].nbytes):
+        for a, b in grouped(np.diff(offset), stored["obs"][:1].nbytes + stored["avail"][:1].nbytes):
             steps, rows = slice(offset[a], offset[b]), slice(offset[a] + a, offset[b] + b)
             cut = dict(zip(PATHS, (rows, rows, rows, steps, steps, steps, steps, steps, slice(a, b + 1), slice(a, b), slice(a, b))))
             arrays = {name: np.array(stored[name][cut[name]]) for name in PATHS}
@@ -277,7 +277,7 @@ def _read_arrays(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, np.ndarr
 def _stored(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Name -> what can be read by slices, {} if anything is found to be missing or of a wrong shape."""
     things, stored = _things(f), {}
-    optional = {"behaviour_logp"} | ({"legal"} if meta["action_kind"] == "continuous" else set())
+    optional = {"behavior_logp"} | ({"avail"} if meta["action_kind"] == "continuous" else set())
     found = [f"{path}: missing" for path, name in NAMES.items() if name not in optional and path not in things]
     for path, thing in things.items():
         if path not in NAMES:
@@ -292,8 +292,8 @@ def _stored(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, Any], list[st
         return {}, found
 
     rows = stored["rewards"].size + stored["offset"].size - 1
-    stored.setdefault("behaviour_logp", np.zeros((stored["rewards"].size, 0), "<f4"))
-    stored.setdefault("legal", np.broadcast_to(True, (max(rows, 0), meta["agents"], 1)))
+    stored.setdefault("behavior_logp", np.zeros((stored["rewards"].size, 0), "<f4"))
+    stored.setdefault("avail", np.broadcast_to(True, (max(rows, 0), meta["agents"], 1)))
     found = shape_problems(stored, meta)
     return ({} if found else stored), found
 
@@ -301,13 +301,13 @@ def _stored(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, Any], list[st
 def _things(f: h5py.File) -> dict[str, Any]:
     """Path -> group, array or other, of all that is in the root and in its groups; None for a link, which might lead out of the file."""
 
-    def follow(group: h5py.Group, name: str) -> Any:
+    def follow_link(group: h5py.Group, name: str) -> Any:
         return group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
 
     out = {}
     for name in f:
-        thing = follow(f, name)
-        out |= {f"{name}/{key}": follow(thing, key) for key in thing} if isinstance(thing, h5py.Group) else {name: thing}
+        thing = follow_link(f, name)
+        out |= {f"{name}/{key}": follow_link(thing, key) for key in thing} if isinstance(thing, h5py.Group) else {name: thing}
     return out
 
 

@@ -44,13 +44,13 @@ class Stream:
 def xor(task: Task, episodes: int = 100) -> Dataset:
     """Joint actions i.i.d. uniform over the support that the quality names."""
     support = np.array(SUPPORTS[task.quality])
-    actions = support[Stream(task.name).integers(len(support), (task.spec.limit, episodes))]
+    actions = support[Stream(task.name).integers(len(support), (task.spec.episode_limit, episodes))]
     return play(task, actions, f"uniform over the joint actions {task.quality.upper().replace('_', ', ')}")
 
 
 def mne(task: Task, episodes: int = 100) -> Dataset:
     """Balanced: i.i.d. uniform over all joint actions. Imbalanced: mostly the poorest equilibrium, all others equally often."""
-    payoff, stream, size = task.make(1).payoff, Stream(task.name), (task.spec.limit, episodes)
+    payoff, stream, size = task.make(1).payoff, Stream(task.name), (task.spec.episode_limit, episodes)
     if task.quality == "balanced":
         joint, behaviour = stream.integers(payoff.size, size), "uniform over all joint actions"
     else:
@@ -64,10 +64,10 @@ def mne(task: Task, episodes: int = 100) -> Dataset:
 
 def bridge(task: Task, episodes: int = 500) -> Dataset:
     """Optimal: both ways to let one another pass. Mix: as many uniformly random episodes, then the very same optimal ones."""
-    optimal = passing("bridge-optimal", episodes, task.spec.limit)
+    optimal = passing("bridge-optimal", episodes, task.spec.episode_limit)
     if task.quality == "optimal":
         return play(task, optimal, "one agent, either, backs out and lets the other pass")
-    random = Stream("bridge-random").integers(task.spec.space.width, optimal.shape)
+    random = Stream("bridge-random").integers(task.spec.space.action_dim, optimal.shape)
     return play(task, np.concatenate([random, optimal], 1), "first half uniformly random, second half that of bridge-optimal")
 
 
@@ -89,17 +89,17 @@ def play(task: Task, actions: np.ndarray, behaviour: str) -> Dataset:
     seen, rewards, over = [env.reset(seeds)], [], [np.zeros(episodes, bool)]
     for act in actions:
         step = env.step(act)
-        seen.append(step.seen)
-        rewards.append(step.reward)
+        seen.append(step.observation)
+        rewards.append(step.rewards)
         over.append(step.terminated | step.truncated)
     env.close()
-    obs, state, legal = (np.stack(x, 1) for x in zip(*seen, strict=True))
+    obs, state, avail = (np.stack(x, 1) for x in zip(*seen, strict=True))
     return pack(
         task,
         lengths=(~np.array(over)).sum(0),
         obs=obs,
         state=state,
-        legal=legal,
+        avail=avail,
         actions=actions.swapaxes(0, 1),
         rewards=np.stack(rewards, 1),
         terminated=step.terminated,

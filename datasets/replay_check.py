@@ -75,11 +75,11 @@ def _steps(d: Dataset, sample: np.ndarray, env) -> Iterator[str]:
         at = d.offset[sample] + np.minimum(t, lengths - 1)
         step = env.step(d.actions[at].astype(np.int64))
         last = t == lengths - 1
-        found = list(_differ(d, sample[live], t + 1, [x[live] for x in step.seen], "the game's"))
+        found = list(_differ(d, sample[live], t + 1, [x[live] for x in step.observation], "the game's"))
         # a recording that was cut keeps the reward of the step; the limit itself may change it, as on Bridge
         paid = live & ~(last & d.truncated[at] & (d.meta["source"] != "built"))
         for name, here, there, where in (
-            ("steps/rewards", d.rewards[at], step.reward, paid),
+            ("steps/rewards", d.rewards[at], step.rewards, paid),
             ("steps/terminated", d.terminated[at], step.terminated, live),
         ):
             if (wrong := where & ~np.isclose(here, there, rtol=0, atol=CLOSE)).any():
@@ -92,7 +92,7 @@ def _steps(d: Dataset, sample: np.ndarray, env) -> Iterator[str]:
 
 def _differ(d: Dataset, sample: np.ndarray, t: int, seen, what: str) -> Iterator[str]:
     rows = d.offset[sample] + sample + t
-    for name, there in zip(("obs", "state", "legal"), seen):
+    for name, there in zip(("obs", "state", "avail"), seen):
         here = getattr(d, name)[rows]
         wrong = ~np.isclose(here.astype("f4"), np.asarray(there, "f4"), rtol=0, atol=CLOSE).reshape(len(sample), -1).all(1)
         if wrong.any():

@@ -48,16 +48,16 @@ def shape_problems(x: dict[str, Any], meta: dict[str, Any]) -> list[str]:
     """`x`: name -> anything with a shape and a dtype."""
     t, e = math.prod(x["rewards"].shape), math.prod(x["offset"].shape) - 1
     n, width, box = meta["agents"], meta["actions"], meta["action_kind"] == "continuous"
-    logp = x["behaviour_logp"].shape[-1:] == (0,)
+    logp = x["behavior_logp"].shape[-1:] == (0,)
     expected = {
         "obs": ((t + e, n, meta["obs"]), "<f4"),
         "state": ((t + e, meta["state"]), "<f4"),
-        "legal": ((t + e, n, 1 if box else width), "|b1"),
+        "avail": ((t + e, n, 1 if box else width), "|b1"),
         "actions": ((t, n, width) if box else (t, n), action_dtype(meta["action_kind"], width)),
         "rewards": ((t,), "<f4"),
         "terminated": ((t,), "|b1"),
         "truncated": ((t,), "|b1"),
-        "behaviour_logp": ((t, 0 if logp else n), "<f4"),
+        "behavior_logp": ((t, 0 if logp else n), "<f4"),
         "offset": ((e + 1,), "<i8"),
         "won": ((e,), "|i1"),
         "seed": ((e,), "<i8"),
@@ -106,10 +106,10 @@ def _value_problems(d: Dataset, first: int = 0, before: int = 0) -> Iterator[str
             place = f"{kind} {i + start} of the file, in " if kind else ""
             yield f"{PATHS[name]}: {what}, {wrong.sum()} times, first at {place}episode {episodes[i] + first}"
 
-    for name in ("obs", "state", "rewards", "behaviour_logp") + ("actions",) * box:
+    for name in ("obs", "state", "rewards", "behavior_logp") + ("actions",) * box:
         if not _finite(x := getattr(d, name)):
             yield from bad(name, ~np.isfinite(x), "NaN or infinity")
-    yield from bad("legal", ~d.legal.any(-1), "an agent without any legal action")
+    yield from bad("avail", ~d.avail.any(-1), "an agent without any legal action")
     if box:
         yield from bad("actions", np.abs(d.actions) > 1, "outside [-1, 1]")
     else:
@@ -117,7 +117,7 @@ def _value_problems(d: Dataset, first: int = 0, before: int = 0) -> Iterator[str
         yield from bad("actions", outside, f"not one of the actions 0 .. {d.meta['actions'] - 1}")
         inside = np.where(outside, 0, d.actions).astype(np.int64)
         yield from bad(
-            "actions", ~outside & ~np.take_along_axis(d.legal[now], inside[..., None], -1)[..., 0], "an action that is not legal"
+            "actions", ~outside & ~np.take_along_axis(d.avail[now], inside[..., None], -1)[..., 0], "an action that is not legal"
         )
     yield from bad("terminated", (d.terminated | d.truncated) & ~last, "an end in the middle of an episode")
     yield from bad("terminated", (d.terminated == d.truncated) & last, "an episode's last step is not either terminated or truncated")

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from inspo_benchmark.core.env import Seen, Step
+from inspo_benchmark.core.env import Observation, Step
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.spaces import Discrete
 from inspo_benchmark.core.types import Spec, Task
@@ -63,14 +63,14 @@ class Bridge:
     ends the episode, by arrival or by `limit`, earns nothing. Terminated when both are home, otherwise truncated at `limit`.
     """
 
-    def __init__(self, lanes: int, limit: int = LIMIT, adjacent: bool = True):
-        self.lanes, self.limit = lanes, limit
+    def __init__(self, num_envs: int, limit: int = LIMIT, adjacent: bool = True):
+        self.num_envs, self.limit = num_envs, limit
         self.start = np.array([[1, 2], [1, 3]] if adjacent else [[1, 1], [1, 4]])
-        self.reset(range(lanes))
+        self.reset(range(num_envs))
 
-    def reset(self, seeds: Sequence[int]) -> Seen:
+    def reset(self, seeds: Sequence[int]) -> Observation:
         """Nothing in this game is random: the seeds are not used."""
-        self.pos, self.t = np.tile(self.start, (self.lanes, 1, 1)), 0
+        self.pos, self.t = np.tile(self.start, (self.num_envs, 1, 1)), 0
         return self._seen()
 
     def step(self, act: np.ndarray) -> Step:
@@ -86,9 +86,9 @@ class Bridge:
     def close(self) -> None:
         pass
 
-    def _seen(self) -> Seen:
-        state = np.stack([self.pos, np.broadcast_to(GOALS, self.pos.shape)], 2).reshape(self.lanes, 8).astype(np.float32)
-        return Seen(np.repeat(state[:, None], 2, 1), state, np.ones((self.lanes, 2, len(MOVES)), bool))
+    def _seen(self) -> Observation:
+        state = np.stack([self.pos, np.broadcast_to(GOALS, self.pos.shape)], 2).reshape(self.num_envs, 8).astype(np.float32)
+        return Observation(np.repeat(state[:, None], 2, 1), state, np.ones((self.num_envs, 2, len(MOVES)), bool))
 
 
 for quality in ("optimal", "mix"):

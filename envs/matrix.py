@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from inspo_benchmark.core.env import Seen, Step
+from inspo_benchmark.core.env import Observation, Step
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.spaces import Discrete
 from inspo_benchmark.core.types import Spec, Task
@@ -30,28 +30,28 @@ def mne(agents: int = 2, diagonal: Sequence[float] = (10, 4, 7), miss: float = -
 class MatrixGame:
     """E lanes of one repeated game; `payoff` has an axis per agent. Everybody sees the constant `look`. See `core.env.VecEnv`."""
 
-    def __init__(self, payoff: np.ndarray, limit: int, lanes: int, look: Sequence[float] = (1.0,)):
-        self.payoff, self.limit, self.lanes = payoff, limit, lanes
+    def __init__(self, payoff: np.ndarray, limit: int, num_envs: int, look: Sequence[float] = (1.0,)):
+        self.payoff, self.limit, self.num_envs = payoff, limit, num_envs
         self.look = np.array(look, np.float32)
         self.t = 0
 
-    def reset(self, seeds: Sequence[int]) -> Seen:
+    def reset(self, seeds: Sequence[int]) -> Observation:
         """Nothing in these games is random: the seeds are not used."""
         self.t = 0
         return self._seen()
 
     def step(self, act: np.ndarray) -> Step:
-        reward = np.zeros(self.lanes) if self.t == self.limit else self.payoff[tuple(act.T)]
+        reward = np.zeros(self.num_envs) if self.t == self.limit else self.payoff[tuple(act.T)]
         self.t = min(self.t + 1, self.limit)
-        return Step(self._seen(), reward, np.zeros(self.lanes, bool), np.full(self.lanes, self.t == self.limit), {})
+        return Step(self._seen(), reward, np.zeros(self.num_envs, bool), np.full(self.num_envs, self.t == self.limit), {})
 
     def close(self) -> None:
         pass
 
-    def _seen(self) -> Seen:
+    def _seen(self) -> Observation:
         agents, actions = self.payoff.ndim, len(self.payoff)
-        obs = np.tile(self.look, (self.lanes, agents, 1))
-        return Seen(obs, obs[:, 0].copy(), np.ones((self.lanes, agents, actions), bool))
+        obs = np.tile(self.look, (self.num_envs, agents, 1))
+        return Observation(obs, obs[:, 0].copy(), np.ones((self.num_envs, agents, actions), bool))
 
 
 def register(scenario: str, quality: str, family: str, payoff: np.ndarray, look: Sequence[float]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_map
 
-from inspo_benchmark.core.types import Batch, Draw, Spec, State, View
+from inspo_benchmark.core.types import Batch, Draw, Spec, State, Timestep
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.learning.nets import flatten, unflatten
 from inspo_benchmark.learning.optim import Adam, RMSprop
@@ -36,23 +36,23 @@ class Nets:
         return call
 
 
-def mean(mask: Tensor, x: Tensor) -> Tensor:
+def masked_mean(mask: Tensor, x: Tensor) -> Tensor:
     """Mean of x over the entries where mask is 1; mask broadcasts against x. The only reduction of a loss over its batch."""
     mask = mask.expand(x.shape)
     return (mask * x).sum() / mask.sum().clamp(min=1)
 
 
-def informed(x: View | Batch) -> Tensor:
+def state_and_obs(x: Timestep | Batch) -> Tensor:
     """What a critic may see that acts for nobody: the state beside every agent's observation [B, L, N, S + O]."""
     return torch.cat([x.state[:, :, None].expand(*x.obs.shape[:3], -1), x.obs], -1)
 
 
-def returns(v: Tensor, b: Batch, gamma: float, lam: float) -> Tensor:
+def td_lambda_returns(v: Tensor, b: Batch, gamma: float, lam: float) -> Tensor:
     """TD(lambda) targets of the values v of next rows, [B, L] or per agent [B, L, N]; lam = 0 is one step, lam = 1 is Monte Carlo.
 
     G_t = r_t + gamma (1 - terminal_t) ((1 - lam) v_{t+1} + lam G_{t+1}),  and v_{t+1} for G_{t+1} where the data end.
     """
-    rew, on, data = ((x if v.ndim == 2 else x[..., None]) for x in (b.rew, 1 - b.done, b.mask > 0))
+    rew, on, data = ((x if v.ndim == 2 else x[..., None]) for x in (b.rewards, 1 - b.terminated, b.mask > 0))
     g, rows = v[:, -1], []
     for t in reversed(range(v.shape[1])):
         g = rew[:, t] + gamma * on[:, t] * torch.lerp(v[:, t], g, lam)
@@ -61,7 +61,7 @@ def returns(v: Tensor, b: Batch, gamma: float, lam: float) -> Tensor:
     return torch.stack(rows[::-1], 1)
 
 
-def resampled(log_rho: Tensor, mask: Tensor, u: Tensor) -> Tensor:
+def resampling_counts(log_rho: Tensor, mask: Tensor, u: Tensor) -> Tensor:
     """How often each row is drawn if rows are drawn as often as rho says (systematic): [B, L], sums to B L (but for rounding)."""
     rho = torch.where(mask > 0, log_rho, -torch.inf).flatten().softmax(-1)
     edges = (rho.cumsum(-1) * len(rho) + 1 - u).floor()
@@ -74,7 +74,7 @@ class Algorithm(ABC):
 
     Config: ClassVar[type[Common]] = Common
     PAPER: ClassVar[dict[str, dict[str, Any]]] = {}
-    PROTOCOL: ClassVar[dict[str, dict[str, Any]]] = {}
+    TUNED: ClassVar[dict[str, dict[str, Any]]] = {}
     paper: ClassVar[str]
 
     def __init__(self, cfg: Common, spec: Spec):
@@ -91,10 +91,10 @@ class Algorithm(ABC):
         """One update (or one turn of it) of one run: the next state, and scalars to log."""
 
     @abstractmethod
-    def heads(self, f: Nets, obs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def action_params(self, f: Nets, obs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """What the agents act on: obs [E, N, O], memory [E, N, H] -> heads [E, N, head], next memory. The state is not to be seen."""
 
-    def optimiser(self, name: str) -> Adam | RMSprop:
+    def optimizer(self, name: str) -> Adam | RMSprop:
         """How the network of that name learns."""
         return Adam(self.cfg.lr)
 
@@ -109,23 +109,23 @@ class Algorithm(ABC):
 
     # acting ------------------------------------------------------------------------------------------------------------
 
-    def acting(self, s: State) -> dict[str, Tensor]:
+    def acting_params(self, s: State) -> dict[str, Tensor]:
         """The networks' parameters with which the agents act."""
         return s.params
 
-    def memory(self, *lead: int) -> Tensor:
+    def init_hidden(self, *lead: int) -> Tensor:
         """The empty memory [*lead, N, H] at an episode's start; H is 0 for feed-forward policies."""
-        return torch.zeros(*lead, self.spec.agents, self.cfg.hidden if self.cfg.memory == "gru" else 0)
+        return torch.zeros(*lead, self.spec.num_agents, self.cfg.hidden_dim if self.cfg.network == "gru" else 0)
 
-    def act(self, f: Nets, obs: Tensor, legal: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def act(self, f: Nets, obs: Tensor, avail: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Greedy actions [E, N] or [E, N, D], next memory."""
-        h, memory = self.heads(f, obs, memory)
-        return self.space.mode(h, legal), memory
+        h, memory = self.action_params(f, obs, memory)
+        return self.space.mode(h, avail), memory
 
-    def act_sampled(self, f: Nets, obs: Tensor, legal: Tensor, memory: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    def act_sampled(self, f: Nets, obs: Tensor, avail: Tensor, memory: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Actions of the stochastic policies at the uniforms u [E, N] or [E, N, D], next memory."""
-        h, memory = self.heads(f, obs, memory)
-        return self.space.sample(h, legal, u), memory
+        h, memory = self.action_params(f, obs, memory)
+        return self.space.sample(h, avail, u), memory
 
     # learning ----------------------------------------------------------------------------------------------------------
 
@@ -137,7 +137,7 @@ class Algorithm(ABC):
                 torch.manual_seed(seed)
                 nets = self.nets()
             params = {name: flatten(net) for name, net in nets.items()}
-            slots = {name: self.optimiser(name).slot(p) for name, p in params.items()}
+            slots = {name: self.optimizer(name).slot(p) for name, p in params.items()}
             runs.append(State(params, tree_map(torch.clone, params), slots, torch.zeros((), dtype=torch.int64)))
         return tree_map(lambda *leaves: torch.stack(leaves), *runs)
 
@@ -161,7 +161,7 @@ class Algorithm(ABC):
         """Their slowly following copies."""
         return Nets(self.modules, s.target)
 
-    def descend(
+    def gradient_step(
         self, s: State, names: str, loss: Callable[..., Tensor], *args, only: Tensor | int | None = None, when: Tensor | None = None
     ) -> tuple[State, Tensor]:
         """One optimiser step of the named networks on `loss(on, tg, *args)`, gradient clipped over all of them: next state, loss.
@@ -176,41 +176,45 @@ class Algorithm(ABC):
 
         grads, value = grad_and_value(of)(moving)
         norm = sum((g**2).sum() for g in grads.values()).sqrt()
-        scale = (self.cfg.clip / (norm + 1e-6)).clamp(max=1.0)
+        scale = (self.cfg.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         params, slots = dict(s.params), dict(s.slots)
         for name, p in moving.items():
-            new = self.optimiser(name).step(p, scale * grads[name], s.slots[name])
-            new = tree_map(partial(keep, only), new, (p, s.slots[name]))
+            new = self.optimizer(name).step(p, scale * grads[name], s.slots[name])
+            new = tree_map(partial(select_agent, only), new, (p, s.slots[name]))
             if when is not None:
                 new = tree_map(partial(torch.where, when), new, (p, s.slots[name]))
             params[name], slots[name] = new
         return s._replace(params=params, slots=slots), value
 
-    def descend_in_time(self, s: State, names: str, loss: Callable[..., Tensor], b: Batch, *args: Tensor) -> tuple[State, Tensor]:
+    def gradient_steps_in_time(self, s: State, names: str, loss: Callable[..., Tensor], b: Batch, *args: Tensor) -> tuple[State, Tensor]:
         """`descend` on loss(on, tg, b, *args) for one time step of the windows after another, as PyMARL's off-policy critics learn."""
         losses = []
         for t in range(b.mask.shape[1]):
             row = Batch(*(x[:, t : t + 2] for x in b[:4]), *(x[:, t : t + 1] for x in b[4:]))
-            s, value = self.descend(s, names, loss, row, *(x[:, t : t + 1] for x in args), when=row.mask.flatten().amax(0) > 0)
+            s, value = self.gradient_step(s, names, loss, row, *(x[:, t : t + 1] for x in args), when=row.mask.flatten().amax(0) > 0)
             losses.append(value)
         return s, torch.stack(losses).mean(0)
 
-    def follow(self, s: State, names: str, only: Tensor | int | None = None, tau: Tensor | None = None) -> State:
+    def update_targets(self, s: State, names: str, only: Tensor | int | None = None, tau: Tensor | None = None) -> State:
         """The named networks' targets: theta' <- theta' + tau (theta - theta'), or theta' <- theta at every `period`-th update. `tau`:
         another rate than the configuration's."""
         target = dict(s.target)
         if tau is None:
-            tau = ((s.step + 1) % self.cfg.period == 0).to(torch.get_default_dtype()) if self.cfg.period else self.cfg.tau
+            tau = (
+                ((s.step + 1) % self.cfg.target_update_interval == 0).to(torch.get_default_dtype())
+                if self.cfg.target_update_interval
+                else self.cfg.tau
+            )
         for name in names.split():
-            target[name] = keep(only, target[name].lerp(s.params[name], tau), target[name])
+            target[name] = select_agent(only, target[name].lerp(s.params[name], tau), target[name])
         return s._replace(target=target)
 
-    def ahead(self, net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    def at_next(self, net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """An agent network at the next rows of a window: a memory has to come from its beginning."""
-        return net(x)[:, 1:] if self.cfg.memory == "gru" else net(x[:, 1:])
+        return net(x)[:, 1:] if self.cfg.network == "gru" else net(x[:, 1:])
 
 
-def keep(only: Tensor | int | None, new: Tensor, old: Tensor) -> Tensor:
+def select_agent(only: Tensor | int | None, new: Tensor, old: Tensor) -> Tensor:
     """The `new` row of agent `only` and the `old` rows of the others; all rows are new without `only` or with shared weights."""
     if only is None or new.shape[0] == 1:
         return new

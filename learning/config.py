@@ -9,30 +9,30 @@ from typing import Any, ClassVar
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import suggest
-from inspo_benchmark.learning.nets import Memory
+from inspo_benchmark.learning.nets import NetworkKind
 
 
 @dataclass(frozen=True)
 class Common:
     """The settings that every method has."""
 
-    burn: ClassVar[int] = 0  # these two are fields of methods that have them (Valued), and nothing elsewhere
-    period: ClassVar[int] = 0
+    burn_in: ClassVar[int] = 0  # these two are fields of methods that have them (Valued), and nothing elsewhere
+    target_update_interval: ClassVar[int] = 0
     lr: float = 1e-3  # learning rate
-    hidden: int = 64  # width of the hidden layers
-    batch: int = 128  # windows per update
-    window: int = 1  # steps per window
-    memory: Memory = "mlp"  # policies without or with a memory of the episode
-    share: bool = False  # one policy network told who it is, instead of one per agent
-    clip: float = 10.0  # largest norm of a gradient
-    steps: int = 2000  # updates
+    hidden_dim: int = 64  # width of the hidden layers
+    batch_size: int = 128  # windows per update
+    seq_len: int = 1  # steps per window
+    network: NetworkKind = "mlp"  # policies without or with a memory of the episode
+    share_params: bool = False  # one policy network told who it is, instead of one per agent
+    max_grad_norm: float = 10.0  # largest norm of a gradient
+    num_updates: int = 2000  # updates
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"{field.name}={value}: not a finite number")
-        for name in ("lr", "hidden", "batch", "window", "clip", "steps"):
+        for name in ("lr", "hidden_dim", "batch_size", "seq_len", "max_grad_norm", "num_updates"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name}={getattr(self, name)}: must be above 0")
 
@@ -58,15 +58,15 @@ class Valued(Common):
 
     gamma: float = 0.99  # discount
     tau: float = 0.005  # Polyak rate of the targets
-    period: int = 0  # updates between copies to the targets; 0: Polyak averaging
-    burn: int = 0  # steps of a window that only fill the memory, unless it begins with the episode
+    target_update_interval: int = 0  # updates between copies to the targets; 0: Polyak averaging
+    burn_in: int = 0  # steps of a window that only fill the memory, unless it begins with the episode
 
     def __post_init__(self):
         super().__post_init__()
         if not (0 <= self.gamma <= 1 and 0 < self.tau <= 1):
             raise UserError("gamma must lie in [0, 1] and tau in (0, 1]")
-        if not (self.period >= 0 and 0 <= self.burn < self.window):
-            raise UserError("period must not be negative, and burn must lie in [0, window)")
+        if not (self.target_update_interval >= 0 and 0 <= self.burn_in < self.seq_len):
+            raise UserError("target_update_interval must not be negative, and burn_in must lie in [0, seq_len)")
 
 
 def coerce(name: str, kind: Any, text: str) -> Any:

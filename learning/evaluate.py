@@ -10,17 +10,17 @@ from torch.utils._pytree import tree_map
 from inspo_benchmark.core.env import VecEnv
 from inspo_benchmark.core.types import State, Task
 from inspo_benchmark.learning.algorithm import Algorithm, Nets
-from inspo_benchmark.learning.normalize import Scale
+from inspo_benchmark.learning.normalize import Normalizer
 from inspo_benchmark.learning.sampler import OPEN
 
-AS_IS = Scale()
+AS_IS = Normalizer()
 Rows = dict[str, np.ndarray]  # metric -> value of every policy and episode [S, E]
 
 
 class Evaluator:
     """Plays episodes of a task with the policies of a packed state. Environments are made once per number of lanes."""
 
-    def __init__(self, algorithm: Algorithm, task: Task, seeds: tuple[int, ...], device: str = "cpu", scale: Scale = AS_IS):
+    def __init__(self, algorithm: Algorithm, task: Task, seeds: tuple[int, ...], device: str = "cpu", scale: Normalizer = AS_IS):
         self.algorithm, self.task, self.seeds, self.device, self.scale = algorithm, task, seeds, device, scale
         self.envs: dict[int, VecEnv] = {}
 
@@ -33,30 +33,30 @@ class Evaluator:
 
     def play(self, s: State, episodes: int, sampled: bool) -> Rows:
         """One episode per policy and lane, values [S, E]; where not all of them can be played at a time, some after the others."""
-        together = min(episodes, max(1, self.task.lanes // len(self.seeds)))
+        together = min(episodes, max(1, self.task.max_envs // len(self.seeds)))
         parts = [self._play(s, range(k, min(k + together, episodes)), sampled) for k in range(0, episodes, together)]
         return {metric: np.concatenate([part[metric] for part in parts], 1) for metric in parts[0]}
 
     def _play(self, s: State, which: range, sampled: bool) -> Rows:
         """The episodes with these seeds."""
         algorithm, seeds, episodes = self.algorithm, len(self.seeds), len(which)
-        lanes = seeds * episodes
-        env = self.envs.get(lanes) or self.envs.setdefault(lanes, self.task.make(lanes))
-        act = over_seeds(algorithm.act_sampled if sampled else algorithm.act, algorithm, seeds)
+        num_envs = seeds * episodes
+        env = self.envs.get(num_envs) or self.envs.setdefault(num_envs, self.task.make(num_envs))
+        act = vmap_over_seeds(algorithm.act_sampled if sampled else algorithm.act, algorithm, seeds)
         noise = [np.random.Generator(np.random.Philox(key=seed, counter=[0, int(s.step[0]), 2, which.start])) for seed in self.seeds]
-        shape = (episodes, self.task.spec.agents, *self.task.spec.space.draw)
+        shape = (episodes, self.task.spec.num_agents, *self.task.spec.space.noise_shape)
 
         seen = env.reset(list(which) * seeds)
-        memory = algorithm.memory(seeds, episodes).to(self.device)
-        params = algorithm.acting(s)
-        total, length, over = np.zeros(lanes), np.zeros(lanes, np.int64), np.zeros(lanes, bool)
+        memory = algorithm.init_hidden(seeds, episodes).to(self.device)
+        params = algorithm.acting_params(s)
+        total, length, over = np.zeros(num_envs), np.zeros(num_envs, np.int64), np.zeros(num_envs, bool)
         won = None
         with torch.no_grad():
             while not over.all():
-                inputs = [self.put(self.scale(seen.obs), episodes), self.put(seen.legal, episodes), memory]
+                inputs = [self.put(self.scale(seen.obs), episodes), self.put(seen.avail, episodes), memory]
                 if sampled:
                     u = np.stack([rng.random(shape).clip(*OPEN) for rng in noise])
-                    inputs.append(self.put(u.reshape(lanes, *shape[1:]), episodes))
+                    inputs.append(self.put(u.reshape(num_envs, *shape[1:]), episodes))
                 action, memory = act(params, *inputs)
                 seen, reward, terminated, truncated, info = env.step(action.flatten(0, 1).cpu().numpy())
                 total += np.where(over, 0.0, reward)
@@ -77,7 +77,7 @@ class Evaluator:
             env.close()
 
 
-def over_seeds(act: Callable, algorithm: Algorithm, seeds: int) -> Callable:
+def vmap_over_seeds(act: Callable, algorithm: Algorithm, seeds: int) -> Callable:
     """An act function of one policy as one of S stacked policies."""
 
     def one(params, *inputs):

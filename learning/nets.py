@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec
 
-Memory = Literal["mlp", "gru"]
+NetworkKind = Literal["mlp", "gru"]
 
 
 def flatten(net: nn.Module) -> Tensor:
@@ -29,12 +29,12 @@ def unflatten(net: nn.Module, flat: Tensor, agent: int | Tensor | None = None) -
     one, in the shapes of a network of one agent."""
     named = dict(net.named_parameters())
     one = agent is not None and len(flat) > 1
-    row = at(flat, 0, agent)[None] if one else flat
+    row = select(flat, 0, agent)[None] if one else flat
     parts = row.split([p.numel() // len(flat) for p in named.values()], 1)
     return {name: part.reshape(p.shape[1:] if one else p.shape) for (name, p), part in zip(named.items(), parts)}
 
 
-def at(x: Tensor, dim: int, i: int | Tensor) -> Tensor:
+def select(x: Tensor, dim: int, i: int | Tensor) -> Tensor:
     """x[..., i, ...] at `dim`, where i may differ between the runs of a pack."""
     if isinstance(i, int):
         return x.select(dim, i)
@@ -43,12 +43,12 @@ def at(x: Tensor, dim: int, i: int | Tensor) -> Tensor:
     return x.gather(dim, i.expand(shape)).squeeze(dim)
 
 
-def times(x: Tensor, w: Tensor) -> Tensor:
+def matmul(x: Tensor, w: Tensor) -> Tensor:
     """x @ w for w [inputs, outputs], as one product whatever the layout of x [..., inputs] in memory."""
     return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], -1)
 
 
-def others(i: int | Tensor, agents: int, device: torch.device) -> Tensor:
+def teammates_of(i: int | Tensor, agents: int, device: torch.device) -> Tensor:
     """i+1, ..., i-1."""
     return (torch.arange(1, agents, device=device) + i) % agents
 
@@ -65,7 +65,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.weight.ndim == 2:  # one network, or one agent's row of a stack
-            return times(x, self.weight) + self.bias
+            return matmul(x, self.weight) + self.bias
         return torch.einsum("...ni,nio->...no", x, self.weight) + self.bias
 
 
@@ -90,7 +90,7 @@ class AgentNet(nn.Module):
     forward(x, memory=h): one step, x [..., N, inputs], h [..., N, H] -> outputs, next h.
     """
 
-    def __init__(self, agents: int, inputs: int, hidden: int, outputs: int, share: bool, memory: Memory = "mlp"):
+    def __init__(self, agents: int, inputs: int, hidden: int, outputs: int, share: bool, memory: NetworkKind = "mlp"):
         super().__init__()
         stack = 0 if share else agents
         self.recurrent = memory == "gru"
@@ -102,7 +102,7 @@ class AgentNet(nn.Module):
     def forward(self, x: Tensor, agent: int | Tensor | None = None, memory: Tensor | None = None):
         x = self.first(x)
         if self.who is not None:  # the rows of the first layer's weights that a one-hot id would select
-            x = x + (self.who if agent is None else at(self.who, 0, agent))
+            x = x + (self.who if agent is None else select(self.who, 0, agent))
         x = F.relu(x)
         if memory is not None:
             memory = self.second(x, memory) if self.recurrent else memory
@@ -132,9 +132,12 @@ class Conditional(AgentNet):
         of_state, of_act, of_known = self.first.weight.split(self.inputs)
         of_act = of_act.unflatten(0, (len(of_known), -1))
         each = torch.einsum("...kw,kwh->...kh", act, of_act) + of_known
-        x = (times(state, of_state) + self.first.bias)[..., None, :] + self.who + known @ each
+        x = (matmul(state, of_state) + self.first.bias)[..., None, :] + self.who + known @ each
         if i is not None:
-            x = x[..., others(i, len(of_known), x.device), :] + (times(a, at(of_act, 0, i)) + at(of_known, 0, i))[..., None, :]
+            x = (
+                x[..., teammates_of(i, len(of_known), x.device), :]
+                + (matmul(a, select(of_act, 0, i)) + select(of_known, 0, i))[..., None, :]
+            )
         return self.last(F.relu(self.second(F.relu(x))))
 
 
@@ -145,7 +148,7 @@ class Critic(nn.Module):
     of them cost one pass; continuous ones are inputs. A recurrent critic, x [B, L, N, inputs], remembers x and not the candidates.
     """
 
-    def __init__(self, space: Discrete | Box, agents: int, inputs: int, hidden: int, share: bool, memory: Memory = "mlp"):
+    def __init__(self, space: Discrete | Box, agents: int, inputs: int, hidden: int, share: bool, memory: NetworkKind = "mlp"):
         super().__init__()
         self.discrete = isinstance(space, Discrete)
         self.past = AgentNet(agents, inputs, hidden, hidden, share, memory) if memory == "gru" and not self.discrete else None
@@ -169,8 +172,8 @@ class Mixer(nn.Module):
 
     def __init__(self, spec: Spec, hidden: int):
         super().__init__()
-        self.agents = spec.agents
-        self.body, self.head = Linear(spec.state, hidden), Linear(hidden, spec.agents + 1)
+        self.agents = spec.num_agents
+        self.body, self.head = Linear(spec.state_dim, hidden), Linear(hidden, spec.num_agents + 1)
 
     def forward(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """state [..., S] -> w [..., N], b [...]."""
@@ -183,10 +186,10 @@ class QMixer(nn.Module):
 
     def __init__(self, spec: Spec, hidden: int, embed: int = 32):
         super().__init__()
-        self.agents, self.embed = spec.agents, embed
-        self.w1a, self.w1b = Linear(spec.state, hidden), Linear(hidden, spec.agents * embed)
-        self.w2a, self.w2b = Linear(spec.state, hidden), Linear(hidden, embed)
-        self.b1, self.b2a, self.b2b = Linear(spec.state, embed), Linear(spec.state, embed), Linear(embed, 1)
+        self.agents, self.embed = spec.num_agents, embed
+        self.w1a, self.w1b = Linear(spec.state_dim, hidden), Linear(hidden, spec.num_agents * embed)
+        self.w2a, self.w2b = Linear(spec.state_dim, hidden), Linear(hidden, embed)
+        self.b1, self.b2a, self.b2b = Linear(spec.state_dim, embed), Linear(spec.state_dim, embed), Linear(embed, 1)
 
     def forward(self, q: Tensor, state: Tensor) -> Tensor:
         """q [..., M.., N], state [..., S] -> [..., M..]: any number of candidates M.. in each state, its weights made once."""

@@ -10,7 +10,7 @@ from inspo_benchmark.datasets.dataset import Dataset
 LARGEST = 10.0  # a feature that the data hold almost never must not drown the others
 
 
-class Scale(NamedTuple):
+class Normalizer(NamedTuple):
     """x -> (x - mean) / std, cut at +-LARGEST; mean and std [features]. Features that never vary are 0. As made: no change, also
     where nothing varies (matrix games), because networks that see only zeros lose their ReLU units and hardly learn.
     """
@@ -19,7 +19,7 @@ class Scale(NamedTuple):
     std: np.ndarray = np.ones((), np.float32)
 
     @classmethod
-    def of(cls, x: np.ndarray) -> "Scale":
+    def of(cls, x: np.ndarray) -> "Normalizer":
         """The scale of rows x [..., features], agents counted together: an observation means the same for all of them."""
         rows = x.reshape(-1, x.shape[-1]).astype(np.float64)
         std = rows.std(0)
@@ -31,7 +31,7 @@ class Scale(NamedTuple):
         return ((x - self.mean) / self.std).clip(-LARGEST, LARGEST)
 
 
-def standardised(data: Dataset) -> tuple[Dataset, Scale]:
+def normalize_dataset(data: Dataset) -> tuple[Dataset, Normalizer]:
     """The dataset with standardised observations and states, and the scale of the observations."""
-    scale = Scale.of(data.obs)
-    return replace(data, obs=scale(data.obs), state=Scale.of(data.state)(data.state)), scale
+    scale = Normalizer.of(data.obs)
+    return replace(data, obs=scale(data.obs), state=Normalizer.of(data.state)(data.state)), scale

@@ -21,27 +21,28 @@ class Sampler:
         self,
         data: Dataset,
         spec: Spec,
-        batch: int,
-        window: int,
+        batch_size: int,
+        seq_len: int,
         turns: int,
         noise: dict[str, tuple[int, ...]],
         seeds: Sequence[int],
         device: str = "cpu",
-        burn: int = 0,
+        burn_in: int = 0,
     ):
-        self.spec, self.batch, self.window, self.turns, self.noise, self.seeds = spec, batch, window, turns, noise, tuple(seeds)
-        self.burn = burn
+        self.spec, self.turns, self.noise, self.seeds = spec, turns, noise, tuple(seeds)
+        self.batch_size, self.seq_len = batch_size, seq_len
+        self.burn_in = burn_in
 
         def put(x):
             x = torch.as_tensor(np.ascontiguousarray(x), device=device)
             return x.to(torch.get_default_dtype()) if x.is_floating_point() else x
 
-        self.obs, self.state, self.legal = put(data.obs), put(data.state), put(data.legal)
-        self.act = put(data.actions if data.actions.dtype.kind == "f" else data.actions.astype(np.int64))
-        self.rew, self.done = put(data.rewards.astype(np.float32)), put(data.terminated.astype(np.float32))
+        self.obs, self.state, self.avail = put(data.obs), put(data.state), put(data.avail)
+        self.actions = put(data.actions if data.actions.dtype.kind == "f" else data.actions.astype(np.int64))
+        self.rewards, self.terminated = put(data.rewards.astype(np.float32)), put(data.terminated.astype(np.float32))
         lengths = np.diff(data.offset)
         self.offset, self.length = put(data.offset[:-1]), put(lengths)
-        self.windows = np.cumsum(np.maximum(lengths - window + 1, 1))  # windows of the episodes up to each
+        self.windows = np.cumsum(np.maximum(lengths - seq_len + 1, 1))  # windows of the episodes up to each
         self.device = device
 
     def draw(self, call: int) -> tuple[Batch, Draw]:
@@ -53,9 +54,9 @@ class Sampler:
 
     def _draw(self, seed: int, call: int):
         rng = np.random.Generator(np.random.Philox(key=seed, counter=[0, call, 0, 0]))
-        pick = rng.integers(self.windows[-1], size=self.batch)
+        pick = rng.integers(self.windows[-1], size=self.batch_size)
         noise = {name: rng.random(shape).clip(*OPEN) for name, shape in self.noise.items()}
-        order = np.random.Generator(np.random.Philox(key=seed, counter=[0, call // self.turns, 1, 0])).permutation(self.spec.agents)
+        order = np.random.Generator(np.random.Philox(key=seed, counter=[0, call // self.turns, 1, 0])).permutation(self.spec.num_agents)
         return pick, noise, order[call % self.turns]
 
     def at(self, pick: np.ndarray) -> Batch:
@@ -64,16 +65,16 @@ class Sampler:
         start = pick - np.concatenate([[0], self.windows])[episode]
         episode, start = (torch.as_tensor(x, device=self.device)[..., None] for x in (episode, start))
         length, offset = self.length[episode], self.offset[episode]
-        row = start + torch.arange(self.window + 1, device=self.device)  # [..., L+1]
+        row = start + torch.arange(self.seq_len + 1, device=self.device)  # [..., L+1]
         seen = offset + episode + row.minimum(length)
         acted = offset + row.minimum(length - 1)
-        earned, mask = acted[..., :-1], (row[..., :-1] < length) & ((row[..., :-1] >= start + self.burn) | (start == 0))
+        earned, mask = acted[..., :-1], (row[..., :-1] < length) & ((row[..., :-1] >= start + self.burn_in) | (start == 0))
         return Batch(
             self.obs[seen],
             self.state[seen],
-            self.legal[seen],
-            self.act[acted],
-            self.rew[earned],
-            self.done[earned],
-            mask.to(self.rew.dtype),
+            self.avail[seen],
+            self.actions[acted],
+            self.rewards[earned],
+            self.terminated[earned],
+            mask.to(self.rewards.dtype),
         )

@@ -10,12 +10,12 @@ from filelock import FileLock
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from inspo_benchmark.core.atomic_io import Damaged, keep, kept
+from inspo_benchmark.core.atomic_io import DamagedFile, load_checked, save_checked
 from inspo_benchmark.core.types import State, Task
 from inspo_benchmark.datasets.dataset import Dataset
 from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.evaluate import Evaluator
-from inspo_benchmark.learning.normalize import Scale, standardised
+from inspo_benchmark.learning.normalize import Normalizer, normalize_dataset
 from inspo_benchmark.learning.sampler import Sampler
 
 TRACE_FROM, COMPILE_FROM = 100, 4000  # calls of `update` from which it pays to trace it (2 s), and to compile it (about 80 s)
@@ -36,7 +36,7 @@ class Stopped(Exception):
 
 def train(
     algorithm: Algorithm, task: Task, data: Dataset, seeds: tuple[int, ...], device: str, checkpoint: Path, progress: Progress
-) -> tuple[list[Row], State, Scale, float]:
+) -> tuple[list[Row], State, Normalizer, float]:
     """Rows of all seeds, trained as one batch, where they ended, the scale of the observations that they act on, and the seconds that it
     took, those before an interruption included; `checkpoint` is written on the way and read if it is there."""
     began = time.monotonic()
@@ -57,36 +57,36 @@ def train(
 
     torch.set_num_threads(1)  # the same sums on every machine, and one cell per core
     cfg, turns = algorithm.cfg, algorithm.turns
-    data, scale = standardised(data)
-    sampler = Sampler(data, task.spec, cfg.batch, cfg.window, turns, algorithm.noise(), seeds, device, cfg.burn)
+    data, scale = normalize_dataset(data)
+    sampler = Sampler(data, task.spec, cfg.batch_size, cfg.seq_len, turns, algorithm.noise(), seeds, device, cfg.burn_in)
     evaluate = Evaluator(algorithm, task, seeds, device, scale)
-    run = Run(tree_map(lambda x: x.to(device), algorithm.init(seeds)), [], {}, 0)
+    run = Training(tree_map(lambda x: x.to(device), algorithm.init(seeds)), [], {}, 0)
     if checkpoint.exists():
         run = run.load(checkpoint, device)
     before = run.seconds
-    points = sorted({round(k * cfg.steps / task.points) for k in range(task.points + 1)})
+    points = sorted({round(k * cfg.num_updates / task.num_evals) for k in range(task.num_evals + 1)})
     step, saved = None, time.monotonic()
     for point in points:
         while run.done < point * turns:
             end = min(run.done + LOOK, point * turns)
             if step is None:
-                step = prepared(algorithm.pack(len(seeds)), (run.state, *sampler.draw(run.done)), cfg.steps * turns)
-            run = learn(run, step, sampler, end, turns)
+                step = prepare_update(algorithm.pack(len(seeds)), (run.state, *sampler.draw(run.done)), cfg.num_updates * turns)
+            run = run_updates(run, step, sampler, end, turns)
             tell(run.done // turns, None)
             if time.monotonic() - saved > SAVE:
                 save()
                 saved = time.monotonic()
         if not any(row[1] == point for row in run.rows):
-            scores = evaluate(run.state, task.final if point == cfg.steps else task.episodes)
+            scores = evaluate(run.state, task.final_episodes if point == cfg.num_updates else task.eval_episodes)
             means = {name: total / run.counted for name, total in run.sums.items()}
             rows = [(seed, point, metric, float(value[k])) for k, seed in enumerate(seeds) for metric, value in {**scores, **means}.items()]
-            run = Run(run.state, run.rows + rows, {}, run.done)
+            run = Training(run.state, run.rows + rows, {}, run.done)
             tell(point, float(scores["return"].mean()))
     evaluate.close()
     return run.rows, run.state, scale, spent()
 
 
-class Run:
+class Training:
     """Where a training stands: the state, the rows so far, the sums of what was logged since the last row, the calls done, and
     the seconds that it took when it was saved."""
 
@@ -95,26 +95,26 @@ class Run:
 
     def save(self, path: Path) -> None:
         leaves, _ = tree_flatten(self.state)
-        keep([leaves, self.rows, self.sums, self.done, self.counted, self.seconds], path)
+        save_checked([leaves, self.rows, self.sums, self.done, self.counted, self.seconds], path)
 
-    def load(self, path: Path, device: str) -> "Run":
+    def load(self, path: Path, device: str) -> "Training":
         """The saved run, in the structure of this one; this one, with a note, if the file is damaged."""
 
-        def resumed(x: list) -> "Run":
+        def resumed(x: list) -> "Training":
             leaves, *rest = x
             mine, structure = tree_flatten(self.state)
             if [x.shape for x in leaves] != [x.shape for x in mine]:
                 raise ValueError("made by other code")
-            return Run(tree_unflatten([x.to(device) for x in leaves], structure), *rest)  # the rest stays where it was made
+            return Training(tree_unflatten([x.to(device) for x in leaves], structure), *rest)  # the rest stays where it was made
 
         try:
-            return kept(path, resumed)
-        except Damaged as e:
+            return load_checked(path, resumed)
+        except DamagedFile as e:
             print(f"note: {path} cannot be used ({e}); training starts from the beginning")
             return self
 
 
-def learn(run: Run, step: Callable, sampler: Sampler, end: int, turns: int) -> Run:
+def run_updates(run: Training, step: Callable, sampler: Sampler, end: int, turns: int) -> Training:
     """Calls of `step` up to number `end`. Losses are looked at together, so that a device need not wait for each."""
     state, seen = run.state, []
     with torch.no_grad():
@@ -128,10 +128,10 @@ def learn(run: Run, step: Callable, sampler: Sampler, end: int, turns: int) -> R
         losses = ", ".join(f"{name} {[float(f'{v:.4g}') for v in x[k]]}" for name, x in logs.items())
         raise Diverged(f"step {(run.done + k) // turns}: not a finite number among {losses}")
     sums = {name: run.sums.get(name, 0) + x.sum(0) for name, x in logs.items()}
-    return Run(state, run.rows, sums, end, run.counted + end - run.done)
+    return Training(state, run.rows, sums, end, run.counted + end - run.done)
 
 
-def prepared(step: Callable, example: tuple[Any, ...], calls: int) -> Callable:
+def prepare_update(step: Callable, example: tuple[Any, ...], calls: int) -> Callable:
     """`step` as fast as so many calls repay: as it is, traced to a flat list of operations, or compiled if there is a compiler."""
     if calls < TRACE_FROM:
         return step

@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from inspo_benchmark.plots import load as rows
-from inspo_benchmark.plots import stats, style
+from inspo_benchmark.plots import load, stats, style
 from inspo_benchmark.plots.curves import handle, legend
 from inspo_benchmark.plots.tables import ablated
 
@@ -21,7 +20,7 @@ QUALITIES = ("random", "medium_replay", "medium", "mixed", "medium_expert", "exp
 
 def aggregate(frame: pd.DataFrame, metric: str) -> Figure:
     """IQM of the final normalised scores with its 95 % stratified bootstrap interval, a line per algorithm."""
-    table = stats.aggregate(stats.final(frame, metric, "last"), rows.references(frame)).set_index("algo")
+    table = stats.aggregate(stats.final(frame, metric, "last"), load.references(frame)).set_index("algo")
     figure, panel = _lines(table)
     panel.set_xlim(min(0, panel.dataLim.x0) - 2, max(100, panel.dataLim.x1) + 2)
     panel.set_xlabel("IQM of normalised {}, {}".format(*style.METRICS[metric]))
@@ -57,7 +56,7 @@ def _lines(table: pd.DataFrame) -> tuple[Figure, Axes]:
 
 def profiles(frame: pd.DataFrame, metric: str) -> Figure:
     """The share of all runs whose final normalised score is above a level, over the level, with its 95 % band."""
-    final, references = stats.final(frame, metric, "last"), rows.references(frame)
+    final, references = stats.final(frame, metric, "last"), load.references(frame)
     found = stats.normalised(final, references)
     every = np.concatenate([x for tasks in found.values() for x in tasks]) if found else np.zeros(1)
     levels = np.linspace(max(min(every.min(), 0), LOWEST), max(every.max(), 100), LEVELS)
@@ -87,7 +86,7 @@ def quality(frame: pd.DataFrame, metric: str) -> Figure | None:
     if not names:
         return None
     kinds = [name for name in QUALITIES if name in names]
-    references, data = rows.references(frame), rows.per_task(frame, "data_mean")
+    references, data = load.references(frame), load.per_task(frame, "data_mean")
     final = stats.final(frame, metric, "last")
     width = style.WIDE if len(kinds) > 3 else style.NARROW
     figure = Figure(figsize=(width, 2.2), layout="constrained")
@@ -126,7 +125,7 @@ def ablation(frame: pd.DataFrame, metric: str, algo: str) -> Figure:
     mine = ablated(frame)
     mine = mine[mine.algo == algo]
     tasks, variants = style.order(mine.task.unique()), ["", *sorted(set(mine.overrides.unique()) - {""})][::-1]
-    references = rows.references(mine)
+    references = load.references(mine)
     table = stats.cells(stats.final(mine.assign(algo=mine.overrides), metric, "last")).set_index(["task", "algo"])
     columns = min(len(tasks), 3)
     lines = -(-len(tasks) // columns)

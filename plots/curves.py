@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from inspo_benchmark.plots import load as rows
-from inspo_benchmark.plots import stats, style
+from inspo_benchmark.plots import load, stats, style
 
 COLUMNS, LINES = 4, 6  # panels of a page
 DATA = dict(color="0.45", linestyle=(0, (1, 1.5)), linewidth=1.0)
@@ -69,7 +68,7 @@ def scores(frame: pd.DataFrame, metric: str) -> Iterator[Figure]:
 
 def efficiency(frame: pd.DataFrame, metric: str) -> Figure:
     """IQM of the normalised scores of all tasks with its 95 % band, over the share of a run's updates that were done."""
-    table = stats.efficiency(frame, metric, rows.references(frame))
+    table = stats.efficiency(frame, metric, load.references(frame))
     algos = style.order(table.algo.unique())
     figure = Figure(figsize=(style.NARROW, 2.3), layout="constrained")
     panel = figure.subplots()
@@ -102,7 +101,7 @@ def legend(figure: Figure, handles: list[Line2D]) -> None:
 
 def _about(frame: pd.DataFrame) -> tuple[list[str], dict[str, float], dict[str, float]]:
     """The algorithms; task -> score of the dataset and of the best known policy."""
-    return style.order(frame.algo.unique()), rows.per_task(frame, "data_mean"), rows.per_task(frame, "best")
+    return style.order(frame.algo.unique()), load.per_task(frame, "data_mean"), load.per_task(frame, "best")
 
 
 def _pages(frame: pd.DataFrame, height: float, legend_lines: int = 2) -> Iterator[tuple[Figure, dict[str, Axes]]]:

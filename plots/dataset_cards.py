@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from inspo_benchmark.core.atomic_io import whole, writing
+from inspo_benchmark.core.atomic_io import atomic_write, write_errors
 from inspo_benchmark.core.errors import outcome
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.types import Task
@@ -41,7 +41,7 @@ COLUMNS = ("task", "episodes", "steps", "return", "min .. max", "won", "length",
 def write(tasks: list[Task], folder: Path = HERE) -> None:
     """`folder`/CARDS.md and `folder`/cards/<scenario>.png; datasets that are absent are built."""
     sections = [HEAD]
-    with writing(folder / "cards"):
+    with write_errors(folder / "cards"):
         (folder / "cards").mkdir(parents=True, exist_ok=True)
     for scenario in dict.fromkeys(style.scenario(task.name) for task in tasks):
         group = [task for task in tasks if style.scenario(task.name) == scenario]
@@ -51,11 +51,11 @@ def write(tasks: list[Task], folder: Path = HERE) -> None:
             lines.append(" | ".join(["", *row(d), ""]).strip())
             returns[task.quality] = d.scores
         file = scenario.replace(":", "-") + ".png"
-        with matplotlib.rc_context(style.RC), whole(folder / "cards" / file) as part:
+        with matplotlib.rc_context(style.RC), atomic_write(folder / "cards" / file) as part:
             picture(scenario, returns).savefig(part, metadata={"Software": None})
         head = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
         sections.append("\n".join([f"## {scenario}", "", *head, *lines, "", f"![Returns on {scenario}](cards/{file})", ""]))
-    with whole(folder / "CARDS.md") as part:
+    with atomic_write(folder / "CARDS.md") as part:
         part.write_text("\n".join(sections))
 
 
@@ -79,10 +79,10 @@ def row(d: Dataset) -> list[str]:
 def coverage(d: Dataset) -> float:
     """Share of the pairs (agent, action) ever legal that were taken in at least RARE of the steps in which they were legal."""
     now = np.arange(d.steps) + np.repeat(np.arange(d.episodes), d.lengths)
-    legal = sum(d.legal[rows].sum(0) for rows in np.array_split(now, 16))  # [N, A], in parts because a copy of all would be large
-    agents, actions = legal.shape
-    taken = np.bincount((d.actions + actions * np.arange(agents)).ravel(), minlength=legal.size).reshape(legal.shape)
-    return float((taken >= RARE * legal)[legal > 0].mean())
+    avail = sum(d.avail[rows].sum(0) for rows in np.array_split(now, 16))  # [N, A], in parts because a copy of all would be large
+    agents, actions = avail.shape
+    taken = np.bincount((d.actions + actions * np.arange(agents)).ravel(), minlength=avail.size).reshape(avail.shape)
+    return float((taken >= RARE * avail)[avail > 0].mean())
 
 
 def picture(scenario: str, returns: dict[str, np.ndarray]) -> Figure:

@@ -12,7 +12,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from inspo_benchmark.core.atomic_io import whole
+from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.datasets.dataset import Dataset
@@ -32,7 +32,7 @@ def draw(data: list[Dataset], target: Path) -> None:
     """The picture of one dataset, or of several side by side, as .png, .pdf or .svg."""
     if target.suffix not in KINDS:
         raise UserError(f"{target}: pictures are written as {', '.join(KINDS)}")
-    with matplotlib.rc_context(style.RC), whole(target) as part:
+    with matplotlib.rc_context(style.RC), atomic_write(target) as part:
         metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}[target.suffix]
         (portrait(data[0]) if len(data) == 1 else comparison(data)).savefig(part, dpi=200, metadata=metadata)
 

@@ -17,11 +17,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from inspo_benchmark.core.atomic_io import whole, writing
+from inspo_benchmark.core.atomic_io import atomic_write, write_errors
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.plots import cli as command
-from inspo_benchmark.plots import load as rows
-from inspo_benchmark.plots import style
+from inspo_benchmark.plots import cli, load, style
 from inspo_benchmark.plots.load import Run
 
 EVALUATIONS = (*style.METRICS, "length")  # the rest are training losses
@@ -40,8 +38,8 @@ class Mirrored(NamedTuple):
 
 def mirrored(out: Path) -> Iterator[Mirrored]:
     """Every run under `out`, those with overrides too."""
-    about = {run.columns["file"]: run for run in rows.runs(out)}
-    frame = rows.read(out, overrides=True)
+    about = {run.columns["file"]: run for run in load.runs(out)}
+    frame = load.read(out, overrides=True)
     for (file, seed), mine in frame.groupby(["file", "seed"], observed=True):
         run: Run = about[file]
         algo = f"{run.algo} ({run.columns['overrides']})" if run.columns["overrides"] else run.algo
@@ -108,7 +106,7 @@ def marl_eval(out: Path, target: Path) -> str:
         entry = {f"step_{i}": {"step_count": int(step), **metrics} for i, (step, metrics) in enumerate(values)}
         entry["absolute_metrics"] = values[-1][1]
         found.setdefault(style.scenario(run.task), {}).setdefault(run.task, {}).setdefault(run.algo, {})[f"seed_{run.seed}"] = entry
-    with whole(target) as part:
+    with atomic_write(target) as part:
         part.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return f"no place for: {', '.join(sorted(left))}" if left else "everything is in it"
 
@@ -128,7 +126,7 @@ def _name(text: str) -> str:
 
 def _fresh(folder: Path) -> None:
     """UserError if there is anything in it: runs would be there twice."""
-    with writing(folder):
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise UserError(f"{folder} is not empty; name a new folder, or remove it first")
@@ -143,7 +141,7 @@ def run(argv: list[str] | None = None) -> int:
     options.add_argument("target", type=Path, help="the file to write, or a new folder")
     options.add_argument("--out", type=Path, default=Path("results"), help="folder that holds runs/ (default: %(default)s)")
     args = options.parse_args(argv)
-    return command.run(lambda: print(f"{args.target}: {WRITERS[args.tool](args.out, args.target)}"))
+    return cli.run(lambda: print(f"{args.target}: {WRITERS[args.tool](args.out, args.target)}"))
 
 
 if __name__ == "__main__":

@@ -18,13 +18,10 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from inspo_benchmark.core.atomic_io import whole, writing
+from inspo_benchmark.core.atomic_io import atomic_write, write_errors
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import suggest
-from inspo_benchmark.plots import aggregates as compare
-from inspo_benchmark.plots import cli as command
-from inspo_benchmark.plots import curves, stats, style
-from inspo_benchmark.plots import load as rows
+from inspo_benchmark.plots import aggregates, cli, curves, load, stats, style
 from inspo_benchmark.plots.table_writers import escaped
 
 KINDS = ("curves", "scores", "efficiency", "aggregate", "profiles", "improvement", "quality", "ablation")
@@ -48,31 +45,31 @@ class Picture(NamedTuple):
 
 def pictures(frame: pd.DataFrame, metrics: list[str], of: str, draft: bool = False) -> Iterator[Picture]:
     """All figures of a frame that may hold runs with overrides. UserError: holes, unless `draft`."""
-    for suite, mine in rows.suites(frame):
+    for suite, mine in load.suites(frame):
         for metric in metrics:
-            seen = rows.measured(mine, metric)
+            seen = load.measured(mine, metric)
             plain = seen[seen.overrides == ""]
             drawn: list[tuple[str, str, Figure | None]] = []
             if (plain.metric == metric).any():
                 if not draft:
-                    rows.require(plain, metric)
+                    load.require(plain, metric)
                 drawn += [("curves", "", figure) for figure in curves.curves(plain, metric)]
                 drawn += [("scores", "", figure) for figure in curves.scores(plain, metric)]
-                drawn.append(("quality", "", compare.quality(plain, metric)))
+                drawn.append(("quality", "", aggregates.quality(plain, metric)))
                 algos = stats.complete(stats.final(plain, metric, "last"), plain.task.unique().tolist())
                 if algos:  # others cannot be compared
                     drawn.append(("efficiency", "", curves.efficiency(plain, metric)))
-                    drawn.append(("aggregate", "", compare.aggregate(plain, metric)))
-                    drawn.append(("profiles", "", compare.profiles(plain, metric)))
+                    drawn.append(("aggregate", "", aggregates.aggregate(plain, metric)))
+                    drawn.append(("profiles", "", aggregates.profiles(plain, metric)))
                 if of in algos and len(algos) > 1:
-                    drawn.append(("improvement", of, compare.improvement(plain, metric, of)))
+                    drawn.append(("improvement", of, aggregates.improvement(plain, metric, of)))
             changed = seen[(seen.overrides != "") & (seen.metric == metric)]
-            drawn += [("ablation", algo, compare.ablation(seen, metric, algo)) for algo in style.order(changed.algo.unique())]
+            drawn += [("ablation", algo, aggregates.ablation(seen, metric, algo)) for algo in style.order(changed.algo.unique())]
             yield from _named(suite, metric, mine, [picture for picture in drawn if picture[2]])
 
 
 def _named(suite: str, metric: str, frame: pd.DataFrame, drawn: list[tuple[str, str, Figure]]) -> Iterator[Picture]:
-    runs = frame.groupby(rows.RUN, observed=True).seed.nunique()
+    runs = frame.groupby(load.RUN, observed=True).seed.nunique()
     n = " to ".join(map(str, sorted({int(runs.min()), int(runs.max())})))
     preset = frame.preset.iloc[0]
     for k, (kind, of, figure) in enumerate(drawn):
@@ -88,10 +85,10 @@ def _named(suite: str, metric: str, frame: pd.DataFrame, drawn: list[tuple[str, 
 
 def save(figure: Figure, path: Path) -> None:
     """`path`.pdf and .png, without a date or a version in them: the same rows give the same bytes."""
-    with whole(path.with_name(path.name + ".pdf")) as part:
+    with atomic_write(path.with_name(path.name + ".pdf")) as part:
         figure.savefig(part, metadata={"CreationDate": None, "Producer": None, "Creator": None})
     figure.set_layout_engine("none")  # keeps the layout, saves the second computation of it
-    with whole(path.with_name(path.name + ".png")) as part:
+    with atomic_write(path.with_name(path.name + ".png")) as part:
         figure.savefig(part, metadata={"Software": None})
 
 
@@ -104,22 +101,22 @@ def latex(shown: list[tuple[str, str]]) -> str:
 
 
 def run(argv: list[str] | None = None) -> int:
-    options = command.parser("plots.figures", "Make the figures from the rows under <out>/runs.")
+    options = cli.parser("plots.figures", "Make the figures from the rows under <out>/runs.")
     options.add_argument("--of", default="inspo", metavar="METHOD", help="whose probability of improvement (default: %(default)s)")
     args = options.parse_args(argv)
 
     def work():
-        frame, folder, shown = rows.read(args.out, overrides=True), Path(args.out, "figures"), []
+        frame, folder, shown = load.read(args.out, overrides=True), Path(args.out, "figures"), []
         algos = frame.algo.unique().tolist()
         if args.of not in algos and args.of != options.get_default("of"):
             raise UserError(f"--of {args.of}: no such method among the runs; {suggest(args.of, algos)}")
-        with writing(folder):
+        with write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with matplotlib.rc_context(style.WORDS):
             for name, caption, figure in pictures(frame, args.metric, args.of, args.draft):
                 save(figure, folder / name)
                 shown.append((name, caption))
-        with whole(folder / "figures.tex") as part:
+        with atomic_write(folder / "figures.tex") as part:
             part.write_text(latex(shown) + "\n")
         names, ours = {name for name, _ in shown}, re.compile(rf"({'|'.join(KINDS)})-.*-({'|'.join(args.metric)})(-\d+)?")
         for path in folder.iterdir():  # of runs that are gone
@@ -127,7 +124,7 @@ def run(argv: list[str] | None = None) -> int:
                 path.unlink()
         print(f"{folder}: {len(shown)} figures (.pdf, .png), {', '.join(dict.fromkeys(name.partition('-')[0] for name, _ in shown))}")
 
-    return command.run(work)
+    return cli.run(work)
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def _about(file: Path) -> Run:
     path = file.with_suffix(".json")
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        config, data, protocol, (low, high) = about["config"], about["data"], about["protocol"], about["reference"]
+        config, data, protocol, (low, high) = about["config"], about["data"], about["evaluation"], about["reference"]
         if not -np.inf < low < high < np.inf:
             raise ValueError(f"reference {about['reference']} is not two increasing numbers")
         columns = dict(
@@ -131,7 +131,7 @@ def _about(file: Path) -> Run:
         )
         shared = {"data": data["sha256"], **protocol, "backend": about["backend"], "reference": [low, high], "per_step": about["per_step"]}
         shared["preset"] = columns["preset"]
-        int(config["steps"])
+        int(config["num_updates"])
         return Run(file, about["algo"], about["task"], list(about["seeds"]), config, shared, columns, about)
     except FileNotFoundError:
         raise UserError(f"{file} has no {path.name} beside it that says how it was made; delete it and run it again") from None
@@ -160,7 +160,7 @@ def _rows(run: Run) -> pd.DataFrame:
     for row in returns[~np.isfinite(returns.value)].itertuples():
         refuse(f"has {row.metric} {row.value} at seed {row.seed}, step {row.step}")
     for (metric, seed), step in returns.groupby(["metric", "seed"]).step.max().items():
-        if step != run.config["steps"]:
+        if step != run.config["num_updates"]:
             refuse(f"was cut short: {metric} of seed {seed} ends at step {step} of {run.config['steps']}")
     return table[["seed", "step", "metric", "value"]]
 

@@ -20,11 +20,9 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from inspo_benchmark.core.atomic_io import whole
+from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.plots import cli as command
-from inspo_benchmark.plots import figures, style, tables
-from inspo_benchmark.plots import load as rows
+from inspo_benchmark.plots import cli, figures, load, style, tables
 from inspo_benchmark.plots.load import Run
 from inspo_benchmark.plots.table_writers import number
 from inspo_benchmark.plots.tables_appendix import machine
@@ -36,7 +34,7 @@ TAIL = 2000  # characters of a failed run's log
 
 def page(out: Path, metrics: list[str], of: str) -> str:
     """The page of all runs under `out`, complete or not. What comes from files is escaped by the template."""
-    frame, runs = rows.read(out, overrides=True), rows.runs(out)
+    frame, runs = load.read(out, overrides=True), load.runs(out)
     script = (HERE / "report.js").read_text(encoding="utf-8")
     with matplotlib.rc_context(style.WORDS):
         pictures = [(name, caption, _png(figure)) for name, caption, figure in figures.pictures(frame, metrics, of, draft=True)]
@@ -121,18 +119,18 @@ def _provenance(runs: list[Run]) -> dict[str, list[tuple[str, int]]]:
         "machine": counted([machine(run) for run in runs]),
         "data (sha256)": counted([f"{run.task}: {run.about['data']['sha256']}" for run in runs]),
         "seeds": counted([", ".join(map(str, run.seeds)) for run in runs]),
-        "protocol": counted([", ".join(f"{k} {v}" for k, v in run.about["protocol"].items()) for run in runs]),
+        "protocol": counted([", ".join(f"{k} {v}" for k, v in run.about["evaluation"].items()) for run in runs]),
     }
 
 
 def _missing(frame: pd.DataFrame, metrics: list[str]) -> list[tuple[str, str, str, str]]:
     """Suite, metric, method and task, seeds of what the tables lack."""
     found = []
-    for suite, mine in rows.suites(frame[frame.overrides == ""]):
+    for suite, mine in load.suites(frame[frame.overrides == ""]):
         for metric in metrics:
-            seen = rows.measured(mine, metric)
+            seen = load.measured(mine, metric)
             if (seen.metric == metric).any():
-                lacking = rows.holes(seen, metric)
+                lacking = load.holes(seen, metric)
                 found += [(suite, metric, f"{algo} on {task}", ", ".join(map(str, seeds))) for algo, task, seeds in lacking]
     return found
 
@@ -154,7 +152,7 @@ def _unfinished(out: Path) -> list[dict[str, str]]:
 
 
 def run(argv: list[str] | None = None) -> int:
-    options = command.parser("plots.report", "Make the report from the rows under <out>/runs.", draft=False)
+    options = cli.parser("plots.report", "Make the report from the rows under <out>/runs.", draft=False)
     options.add_argument("--of", default="inspo", metavar="METHOD", help="whose probability of improvement (default: %(default)s)")
     args = options.parse_args(argv)
 
@@ -163,11 +161,11 @@ def run(argv: list[str] | None = None) -> int:
         text = page(Path(args.out), args.metric, args.of)
         if path.is_dir():
             raise UserError(f"{path} is a folder where the report should be; move it away")
-        with whole(path) as part:
+        with atomic_write(path) as part:
             part.write_text(text, encoding="utf-8")
         print(f"{path}: {len(text) / 1e6:.1f} MB, open it in a browser")
 
-    return command.run(work)
+    return cli.run(work)
 
 
 if __name__ == "__main__":

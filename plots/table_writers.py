@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from inspo_benchmark.core.atomic_io import whole, writing
+from inspo_benchmark.core.atomic_io import atomic_write, write_errors
 
 MISSING, CLOSE, MINUS = "--", " †", "\N{MINUS SIGN}"
 LINES = 38  # of a LaTeX table, so that it fits on a page; longer ones go on in another
 
 
-class Cell(NamedTuple):
+class Experiment(NamedTuple):
     text: str
     bold: bool = False
 
@@ -23,14 +23,14 @@ class Table(NamedTuple):
     label: str
     caption: str
     header: list[str]
-    groups: list[list[list[Cell]]]
-    foot: list[list[Cell]] = []
+    groups: list[list[list[Experiment]]]
+    foot: list[list[Experiment]] = []
     notes: list[str] = []
     left: int = 1  # columns of words; the others hold numbers
     spans: list[tuple[str, int]] = []  # titles above columns, LaTeX only
 
     @property
-    def rows(self) -> list[list[Cell]]:
+    def rows(self) -> list[list[Experiment]]:
         return [row for group in [*self.groups, self.foot] for row in group]
 
 
@@ -57,13 +57,13 @@ def assignments(values: dict) -> str:
 def markdown(table: Table) -> str:
     """Pipe table, caption above, notes below."""
 
-    def line(cells: list[Cell]) -> str:
+    def line(cells: list[Experiment]) -> str:
         texts = [cell.text.replace("|", "\\|") for cell in cells]
         texts = [f"**{text}**" if cell.bold else text for text, cell in zip(texts, cells)]
         return f"| {' | '.join(texts)} |"
 
     rule = "|" + "---|" * table.left + "---:|" * (len(table.header) - table.left)
-    lines = [line([Cell(name) for name in table.header]), rule, *map(line, table.rows)]
+    lines = [line([Experiment(name) for name in table.header]), rule, *map(line, table.rows)]
     return "\n".join([table.caption, "", *lines, "", *(note + "  " for note in table.notes)]) + "\n"
 
 
@@ -94,14 +94,14 @@ def latex(table: Table) -> str:
     return "\n".join(_float(table, groups, k, k == len(parts) - 1) for k, groups in enumerate(parts))
 
 
-def _float(table: Table, groups: list[list[list[Cell]]], part: int, last: bool) -> str:
-    def line(cells: list[Cell]) -> str:
+def _float(table: Table, groups: list[list[list[Experiment]]], part: int, last: bool) -> str:
+    def line(cells: list[Experiment]) -> str:
         # marks hang into the gap between columns, so that the numbers stay aligned
         texts = [escaped(cell.text.removesuffix(CLOSE)) + r"\rlap{$^\dagger$}" * cell.text.endswith(CLOSE) for cell in cells]
         texts = [rf"\textbf{{{text}}}" if cell.bold else text for text, cell in zip(texts, cells)]
         return " & ".join(texts) + r" \\"
 
-    def lines(rows: Iterable[list[Cell]]) -> str:
+    def lines(rows: Iterable[list[Experiment]]) -> str:
         return "\n".join(map(line, rows))
 
     spans, first = [], 1
@@ -124,7 +124,7 @@ def _float(table: Table, groups: list[list[list[Cell]]], part: int, last: bool) 
             rf"\begin{{tabular}}{{{'l' * table.left}{'r' * (len(table.header) - table.left)}}}",
             r"\toprule",
             *([above + r" \\", "".join(spans)] if spans else []),
-            line([Cell(name) for name in table.header]),
+            line([Experiment(name) for name in table.header]),
             r"\midrule",
             "\n\\addlinespace\n".join(map(lines, groups)),
             *([r"\midrule", lines(table.foot)] if table.foot and last else []),
@@ -140,7 +140,7 @@ def _float(table: Table, groups: list[list[list[Cell]]], part: int, last: bool) 
 def write(folder: Path, files: dict[str, list[tuple[Table, pd.DataFrame]]], kinds: Iterable[str]) -> None:
     """name -> its tables and their numbers in full: `name`.md, .tex and .csv. Older files of the same `kinds` (what is before the first
     dash of a name) are removed: tables of runs that are gone."""
-    with writing(folder):
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for name, tables in files.items():
         texts = {
@@ -149,7 +149,7 @@ def write(folder: Path, files: dict[str, list[tuple[Table, pd.DataFrame]]], kind
             ".csv": pd.concat([numbers for _, numbers in tables]).to_csv(index=False),
         }
         for suffix, text in texts.items():
-            with whole(folder / f"{name}{suffix}") as part:
+            with atomic_write(folder / f"{name}{suffix}") as part:
                 part.write_text(text, encoding="utf-8")
     for path in folder.iterdir():
         if path.suffix in (".md", ".tex", ".csv") and path.stem.partition("-")[0] in kinds and path.stem not in files:

@@ -13,30 +13,26 @@ from pathlib import Path
 import pandas as pd
 
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.plots import cli as command
-from inspo_benchmark.plots import load as rows
-from inspo_benchmark.plots import stats, style
-from inspo_benchmark.plots import table_writers as typeset
-from inspo_benchmark.plots import tables_appendix as appendix
-from inspo_benchmark.plots.table_writers import CLOSE, MISSING, Cell, Table, number, spread
+from inspo_benchmark.plots import cli, load, stats, style, table_writers, tables_appendix
+from inspo_benchmark.plots.table_writers import CLOSE, MISSING, Experiment, Table, number, spread
 
 PROTOCOLS = {"last": "last checkpoint", "best": "best checkpoint of each run, chosen by playing"}
 MEAN, AGGREGATE, INTERVAL, RANK = "mean, normalised", "IQM, normalised", "95 % interval", "mean rank"
 KINDS = ("main", "best", "ablation", "hyperparameters", "costs", "published", "datasets")
 
 
-def _score(row, usual: int) -> Cell:
+def _score(row, usual: int) -> Experiment:
     """A row of stats.cells. One run has no spread; a number of runs other than the `usual` one is shown."""
     runs = "" if row.n == usual else f" (n = {row.n})"
-    return Cell(spread(row.value, row.std) + runs + CLOSE * row.close, row.best)
+    return Experiment(spread(row.value, row.std) + runs + CLOSE * row.close, row.best)
 
 
 def main(frame: pd.DataFrame, metric: str, protocol: str, draft: bool = False) -> tuple[Table, pd.DataFrame]:
     """Tasks x algorithms of a suite with rows of aggregates -> (table, its numbers in full, one row per cell). UserError: holes, unless
     `draft`."""
     if not draft:
-        rows.require(frame, metric)
-    references, mean = rows.references(frame), rows.per_task(frame, "data_mean")
+        load.require(frame, metric)
+    references, mean = load.references(frame), load.per_task(frame, "data_mean")
     algos, tasks = style.order(frame.algo.unique()), style.order(references)
     scores = stats.final(frame, metric, protocol)
     cells, total = stats.cells(scores), stats.aggregate(scores, references)
@@ -45,16 +41,24 @@ def main(frame: pd.DataFrame, metric: str, protocol: str, draft: bool = False) -
     shown = {(row.task, row.algo): _score(row, usual) for row in cells.itertuples()}
     for name, table, digits in ((MEAN, means, 1), (AGGREGATE, total, 1), (RANK, ranks, 2)):
         for row in table.itertuples():
-            shown[name, row.algo] = Cell(number(row.value, digits) + CLOSE * getattr(row, "close", False), row.best)
+            shown[name, row.algo] = Experiment(number(row.value, digits) + CLOSE * getattr(row, "close", False), row.best)
     for row in total.itertuples():
-        shown[INTERVAL, row.algo] = Cell(MISSING if pd.isna(row.low) else f"[{number(row.low, 1)}, {number(row.high, 1)}]")
+        shown[INTERVAL, row.algo] = Experiment(MISSING if pd.isna(row.low) else f"[{number(row.low, 1)}, {number(row.high, 1)}]")
 
-    def line(name: str, *extra: Cell) -> list[Cell]:
-        return [Cell(name), *extra, *(shown.get((name, algo), Cell(MISSING)) for algo in algos)]
+    def line(name: str, *extra: Experiment) -> list[Experiment]:
+        return [Experiment(name), *extra, *(shown.get((name, algo), Experiment(MISSING)) for algo in algos)]
 
-    groups = [[line(task, Cell(number(mean[task])), Cell(number(references[task][1]))) for task in group] for group in style.grouped(tasks)]
-    blank = Cell("")
-    foot = [line(MEAN, blank, Cell("100")), line(AGGREGATE, blank, Cell("100")), line(INTERVAL, blank, blank), line(RANK, blank, blank)]
+    groups = [
+        [line(task, Experiment(number(mean[task])), Experiment(number(references[task][1]))) for task in group]
+        for group in style.grouped(tasks)
+    ]
+    blank = Experiment("")
+    foot = [
+        line(MEAN, blank, Experiment("100")),
+        line(AGGREGATE, blank, Experiment("100")),
+        line(INTERVAL, blank, blank),
+        line(RANK, blank, blank),
+    ]
     notes = [
         f"Normalised: the {style.METRICS[metric][0]} scaled to 0 (uniformly random) .. 100 (best known). IQM: interquartile mean over runs "
         f"and tasks, with its stratified bootstrap interval. Rank: by the mean score on each task, 1 is best.",
@@ -74,16 +78,16 @@ def ablation(frame: pd.DataFrame, metric: str, protocol: str) -> tuple[Table, pd
     Ablations need not be complete: a cell nobody ran is "--"."""
     frame = ablated(frame)
     tasks, groups, numbers = style.order(frame.task.unique()), [], []
-    usual = int(frame.groupby(rows.RUN, observed=True).seed.nunique().max())
+    usual = int(frame.groupby(load.RUN, observed=True).seed.nunique().max())
     for algo in style.order(frame.algo.unique()):
         mine = frame[frame.algo == algo]
         cells = stats.cells(stats.final(mine.assign(algo=mine.overrides), metric, protocol)).rename(columns={"algo": "overrides"})
         shown = {(row.overrides, row.task): _score(row, usual) for row in cells.itertuples()}
         variants = ["", *sorted(set(mine.overrides.unique()) - {""})]
-        names = [Cell(style.algorithm(algo)[0]), *[Cell("")] * (len(variants) - 1)]
+        names = [Experiment(style.algorithm(algo)[0]), *[Experiment("")] * (len(variants) - 1)]
         groups.append(
             [
-                [name, Cell(variant or "unmodified"), *(shown.get((variant, task), Cell(MISSING)) for task in tasks)]
+                [name, Experiment(variant or "unmodified"), *(shown.get((variant, task), Experiment(MISSING)) for task in tasks)]
                 for name, variant in zip(names, variants)
             ]
         )
@@ -110,7 +114,7 @@ def _caption(frame: pd.DataFrame, metric: str, protocol: str, n: int) -> str:
 
 
 def _notes(frame: pd.DataFrame) -> list[str]:
-    per_step = rows.per_task(frame, "per_step")
+    per_step = load.per_task(frame, "per_step")
     means = [task for task in style.order(per_step) if per_step[task]]
     return [
         *([f"Mean reward per step instead of the sum over an episode: {', '.join(means)}."] if means else []),
@@ -120,11 +124,11 @@ def _notes(frame: pd.DataFrame) -> list[str]:
 
 def everything(out: str | Path, metrics: list[str], draft: bool = False) -> dict[str, list[tuple[Table, pd.DataFrame]]]:
     """File -> its tables, of all runs under `out`."""
-    found, frame = rows.runs(out), rows.read(out, overrides=True)
+    found, frame = load.runs(out), load.read(out, overrides=True)
     files: dict[str, list[tuple[Table, pd.DataFrame]]] = {}
-    for suite, mine in rows.suites(frame):
+    for suite, mine in load.suites(frame):
         for metric in metrics:
-            seen = rows.measured(mine, metric)
+            seen = load.measured(mine, metric)
             plain = seen[seen.overrides == ""]
             if len(plain):
                 files.setdefault(f"main-{suite}", []).append(main(plain, metric, "last", draft))
@@ -133,25 +137,25 @@ def everything(out: str | Path, metrics: list[str], draft: bool = False) -> dict
                 files.setdefault(f"ablation-{suite}", []).append(ablation(seen, metric, "last"))
         runs = [run for run in found if run.columns["suite"] == suite]
         plain = mine[mine.overrides == ""]
-        files |= {f"hyperparameters-{suite}": appendix.hyperparameters(runs), f"costs-{suite}": [appendix.costs(runs)]}
-        files[f"published-{suite}"] = appendix.published(plain) if len(plain) else []
-    files["datasets"] = [appendix.datasets(found)]
+        files |= {f"hyperparameters-{suite}": tables_appendix.hyperparameters(runs), f"costs-{suite}": [tables_appendix.costs(runs)]}
+        files[f"published-{suite}"] = tables_appendix.published(plain) if len(plain) else []
+    files["datasets"] = [tables_appendix.datasets(found)]
     return {name: tables for name, tables in files.items() if tables}
 
 
 def run(argv: list[str] | None = None) -> int:
-    args = command.parser("plots.tables", "Make the tables from the rows under <out>/runs.").parse_args(argv)
+    args = cli.parser("plots.tables", "Make the tables from the rows under <out>/runs.").parse_args(argv)
 
     def work():
         files, folder = everything(args.out, args.metric, args.draft), Path(args.out, "tables")
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file where the folder of the tables should be; move it away")
-        typeset.write(folder, files, KINDS)
+        table_writers.write(folder, files, KINDS)
         shown = [name for name in files if name.startswith(("main-", "ablation-"))]
-        print("\n".join(typeset.markdown(table) for name in shown for table, _ in files[name]))
+        print("\n".join(table_writers.markdown(table) for name in shown for table, _ in files[name]))
         print(f"{folder}: {', '.join(files)} (.md, .tex, .csv)")
 
-    return command.run(work)
+    return cli.run(work)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pandas as pd
 
 from inspo_benchmark.plots import stats, style
 from inspo_benchmark.plots.load import Run
-from inspo_benchmark.plots.table_writers import MISSING, Cell, Table, assignments, number, setting, spread
+from inspo_benchmark.plots.table_writers import MISSING, Experiment, Table, assignments, number, setting, spread
 
 PAPER = Path(__file__).with_name("paper.csv")
 VARIES = "by task"
@@ -35,8 +35,8 @@ def hyperparameters(runs: list[Run]) -> list[Made]:
             values = {task: config[field] for task, config in configs[algo].items() if field in config}
             numbers += [(suite, algo, task, field, setting(value)) for task, value in values.items()]
             several = len(set(map(setting, values.values()))) > 1
-            line.append(Cell(VARIES if several else setting(next(iter(values.values()))) if values else MISSING))
-        common.append([Cell(field), *line])
+            line.append(Experiment(VARIES if several else setting(next(iter(values.values()))) if values else MISSING))
+        common.append([Experiment(field), *line])
     title = f"{style.TITLES.get(suite, suite)}: settings of the runs."
     header = ["field", *(style.algorithm(algo)[0] for algo in algos)]
     note = style.preset(runs[0].columns["preset"]).strip()
@@ -51,8 +51,8 @@ def hyperparameters(runs: list[Run]) -> list[Made]:
         for task in tasks:
             alike.setdefault(assignments(mine[task]), []).append(task)
         if any(mine.values()):
-            first = [Cell(style.algorithm(algo)[0]), *[Cell("")] * (len(alike) - 1)]
-            varying.append([[name, Cell(", ".join(group)), Cell(text)] for name, (text, group) in zip(first, alike.items())])
+            first = [Experiment(style.algorithm(algo)[0]), *[Experiment("")] * (len(alike) - 1)]
+            varying.append([[name, Experiment(", ".join(group)), Experiment(text)] for name, (text, group) in zip(first, alike.items())])
     table = pd.DataFrame(numbers, columns=["suite", "algo", "task", "field", "value"])
     made = [(Table(f"hyperparameters-{suite}", title, header, [common], notes=notes), table)]
     if varying:
@@ -71,7 +71,7 @@ def datasets(runs: list[Run]) -> Made:
         won, mean, std = data.get("win_rate", -1), data["return_mean"], data.get("return_std", float("nan"))
         counts = [f"{data[name]:,}" if name in data else MISSING for name in ("episodes", "steps")]
         texts = [task, run.about["backend"], data.get("source", MISSING), *counts, spread(mean, std), f"{won:.1%}" if won >= 0 else MISSING]
-        lines[task] = [Cell(text) for text in (*texts, number(low), number(high), data["sha256"][:12])]
+        lines[task] = [Experiment(text) for text in (*texts, number(low), number(high), data["sha256"][:12])]
         numbers.append({"suite": run.columns["suite"], "task": task, "backend": run.about["backend"], "random": low, "best": high} | data)
     header = ["task", "played by", "source", "episodes", "steps", "return", "won", "random", "best known", "content"]
     notes = [
@@ -88,14 +88,14 @@ def costs(runs: list[Run]) -> Made:
     for algo in style.order(run.algo for run in runs):
         mine = [run for run in runs if run.algo == algo and "wall_seconds" in run.about]
         seconds = [float(run.about["wall_seconds"]) for run in mine]
-        updates = [run.config["steps"] * len(run.seeds) for run in mine]
+        updates = [run.config["num_updates"] * len(run.seeds) for run in mine]
         peaks = [run.about["peak_memory"] / 2**30 for run in mine if "peak_memory" in run.about]
         rate = pd.Series([u / s for u, s in zip(updates, seconds) if s > 0], dtype=float)
         hours, memory = sum(seconds) / 3600, max(peaks, default=float("nan"))
         texts = [len(mine), sum(len(run.seeds) for run in mine), f"{sum(updates):,}"]
         spreads = [MISSING, MISSING] if rate.empty else [number(rate.median(), 0), f"{number(rate.min(), 0)} .. {number(rate.max(), 0)}"]
         memories = MISSING if pd.isna(memory) else number(memory)
-        lines.append([Cell(str(x)) for x in (style.algorithm(algo)[0], *texts, *spreads, number(hours), memories)])
+        lines.append([Experiment(str(x)) for x in (style.algorithm(algo)[0], *texts, *spreads, number(hours), memories)])
         numbers.append((suite, algo, *texts[:2], sum(updates), rate.median(), rate.min(), rate.max(), hours, memory))
     columns = ["suite", "algo", "cells", "runs", "updates", "rate", "rate_min", "rate_max", "hours", "memory_gib"]
     header = ["method", "cells", "runs", "updates", "updates/s", "from .. to", "hours", "memory, GiB"]
@@ -132,7 +132,7 @@ def published(frame: pd.DataFrame) -> list[Made]:
         here = f"{spread(mine.value, mine.std)} (n = {mine.n})" if mine else MISSING
         there = spread(float(paper.mean), float(paper.std or "nan")) + (f" (n = {paper.seeds})" if paper.seeds else "")
         texts = [paper.task, style.algorithm(paper.algo)[0], paper.metric, here, there, f"[{sources.index(paper.source) + 1}]"]
-        lines.append([Cell(text) for text in texts])
+        lines.append([Experiment(text) for text in texts])
         numbers.append(paper._asdict() | {"ours": mine.value if mine else None, "ours_std": mine.std if mine else None})
     header = ["task", "method", "metric", "this project", "published", "source"]
     notes = [NOT_COMPARABLE, *(f"[{k + 1}] {source}" for k, source in enumerate(sources))]
@@ -141,5 +141,5 @@ def published(frame: pd.DataFrame) -> list[Made]:
     return [(Table(f"published-{suite}", caption, header, _by_task(lines), notes=notes, left=3), table)]
 
 
-def _by_task(lines: list[list[Cell]]) -> list[list[list[Cell]]]:
+def _by_task(lines: list[list[Experiment]]) -> list[list[list[Experiment]]]:
     return [list(group) for _, group in itertools.groupby(lines, lambda line: line[0].text)]

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.running.eta import Pace, spoken
-from inspo_benchmark.running.experiment import Cell
-from inspo_benchmark.running.progress import Line, Standing, View
+from inspo_benchmark.running.eta import Eta, human_duration
+from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.progress import ProgressDisplay, RunningLine, SweepState
 from inspo_benchmark.running.worker import BUSY, DONE, FAILED, PROGRESS, RAISED, STOPPED, work
 
 TICK = 0.5  # seconds between looks at the workers
 GRACE = 20.0  # seconds for a checkpoint
-LATER = 1.0  # seconds until a cell is tried again that another process is at
-YOUNG = 5.0  # seconds of a process in which it may go on with another cell: of short ones, its start is most of the cost
+RETRY_DELAY = 1.0  # seconds until a cell is tried again that another process is at
+REUSE_WORKER_BELOW = 5.0  # seconds of a process in which it may go on with another cell: of short ones, its start is most of the cost
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 KEPT = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2]  # for the runner alone: it stops its workers (the last: time is up on a cluster)
 VALUES = {PROGRESS: 2, DONE: 0, BUSY: 0, STOPPED: 0, FAILED: 2, RAISED: 1}  # what comes with a piece of news
@@ -44,8 +44,8 @@ class Limits(NamedTuple):
 class Outcome(NamedTuple):
     """What became of the cells that are not done: why they failed, and those that there was no time for."""
 
-    failed: dict[Cell, str]
-    left: list[Cell]
+    failed: dict[Experiment, str]
+    left: list[Experiment]
 
 
 @dataclass(eq=False)
@@ -53,7 +53,7 @@ class Worker:
     process: BaseProcess
     news: Connection
     orders: Connection
-    cell: Cell
+    cell: Experiment
     device: str
     born: float  # on the clock that nobody can set, like all times here
     began: float
@@ -64,8 +64,8 @@ class Worker:
     score: float | None = None
     stopping: float = math.inf  # when it was asked to stop
 
-    def line(self, now: float) -> Line:
-        return Line(self.cell, self.step, self.score, now - self.began)
+    def line(self, now: float) -> RunningLine:
+        return RunningLine(self.cell, self.step, self.score, now - self.began)
 
     def hear(self) -> list[list] | None:
         """The news since the last call; None: it has ended. ValueError: what comes is no news."""
@@ -85,7 +85,7 @@ class Worker:
                 raise ValueError
         return news
 
-    def next(self, cell: Cell) -> None:
+    def next(self, cell: Experiment) -> None:
         """Let it go on with another cell. OSError: it is gone."""
         self.cell, self.first, self.step, self.score = cell, None, 0, None
         self.began = self.heard = time.monotonic()
@@ -105,22 +105,22 @@ class Worker:
 class Pool:
     """The state of a sweep, and the rules by which it goes on."""
 
-    cells: Sequence[Cell]
+    cells: Sequence[Experiment]
     workers: int
     devices: Sequence[str]
     limits: Limits
-    pace: Pace
-    view: View
+    pace: Eta
+    view: ProgressDisplay
     began: float = field(default_factory=time.monotonic)
     running: list[Worker] = field(default_factory=list)
     done: int = 0
-    failed: dict[Cell, str] = field(default_factory=dict)
-    left: list[Cell] = field(default_factory=list)
+    failed: dict[Experiment, str] = field(default_factory=dict)
+    left: list[Experiment] = field(default_factory=list)
     tries: Counter = field(default_factory=Counter)
 
     def __post_init__(self):
         self.waiting = list(self.cells)
-        self.elsewhere: list[tuple[float, Cell]] = []  # when to try again what other processes are at
+        self.elsewhere: list[tuple[float, Experiment]] = []  # when to try again what other processes are at
         self.context = multiprocessing.get_context("forkserver")
 
     def run(self) -> Outcome:
@@ -132,7 +132,7 @@ class Pool:
                     break
                 self.start(now)
                 self.listen(TICK)
-                self.police()
+                self.enforce_limits()
                 if self.view.due():
                     self.view.show(self.standing())
         finally:
@@ -151,7 +151,7 @@ class Pool:
                 return
             del self.waiting[0]
 
-    def worker(self, cell: Cell) -> Worker:
+    def worker(self, cell: Experiment) -> Worker:
         load = Counter(worker.device for worker in self.running)
         device = min(self.devices, key=lambda device: load[device])
         (news, tell), (told, orders) = self.context.Pipe(duplex=False), self.context.Pipe(duplex=False)
@@ -163,7 +163,7 @@ class Pool:
         return Worker(process, news, orders, cell, device, now, now, now)
 
     def listen(self, seconds: float) -> None:
-        ready = wait([worker.news for worker in self.running], seconds) if self.running else time.sleep(min(seconds, LATER)) or []
+        ready = wait([worker.news for worker in self.running], seconds) if self.running else time.sleep(min(seconds, RETRY_DELAY)) or []
         for worker in [worker for worker in self.running if worker.news in ready]:
             try:
                 news = worker.hear()
@@ -185,7 +185,7 @@ class Pool:
                     self.ended(worker, kind, *values)
                     break
 
-    def police(self) -> None:
+    def enforce_limits(self) -> None:
         memory = resident() if self.limits.memory < math.inf else {}
         now = time.monotonic()
         for worker in list(self.running):
@@ -193,7 +193,7 @@ class Pool:
             if used > self.limits.memory:
                 self.crashed(worker, f"it took {used / 2**30:.1f} GiB of memory, more than the {self.limits.memory / 2**30:.1f} it may")
             elif now - worker.heard > self.limits.silence:
-                self.crashed(worker, f"there was no news of it for {spoken(self.limits.silence)}")
+                self.crashed(worker, f"there was no news of it for {human_duration(self.limits.silence)}")
 
     def crashed(self, worker: Worker, why: str) -> None:
         """Tried again from its last checkpoint, but not for ever."""
@@ -216,7 +216,7 @@ class Pool:
             self.crashed(worker, values[0])
             return
         cell = worker.cell
-        if kind == DONE and self.waiting and worker.stopping == math.inf and time.monotonic() - worker.born < YOUNG:
+        if kind == DONE and self.waiting and worker.stopping == math.inf and time.monotonic() - worker.born < REUSE_WORKER_BELOW:
             self.finish(cell)
             with suppress(OSError):  # its end will be heard
                 worker.next(self.waiting.pop(0))
@@ -224,7 +224,7 @@ class Pool:
         worker.end()
         self.running.remove(worker)
         if kind == BUSY:
-            self.elsewhere.append((time.monotonic() + LATER, cell))
+            self.elsewhere.append((time.monotonic() + RETRY_DELAY, cell))
         elif kind == STOPPED:
             self.left.append(cell)
         elif kind == FAILED:
@@ -232,11 +232,11 @@ class Pool:
         else:
             self.finish(cell)
 
-    def finish(self, cell: Cell) -> None:
+    def finish(self, cell: Experiment) -> None:
         self.done += 1
-        self.view.say(f"done   {self.done + len(self.failed)}/{len(self.cells)} {cell}{came_to(cell, self.pace)}")
+        self.view.say(f"done   {self.done + len(self.failed)}/{len(self.cells)} {cell}{result_summary(cell, self.pace)}")
 
-    def fail(self, cell: Cell, why: str, again: bool) -> None:
+    def fail(self, cell: Experiment, why: str, again: bool) -> None:
         self.failed[cell] = why
         cell.fail(why, again)
         self.view.say(f"FAILED {self.done + len(self.failed)}/{len(self.cells)} {cell}")
@@ -258,34 +258,34 @@ class Pool:
             while self.running:
                 self.running.pop().end()
 
-    def standing(self) -> Standing:
+    def standing(self) -> SweepState:
         now = time.monotonic()
-        running = [(w.cell, (w.step - (w.first or 0)) / w.cell.config.steps, now - w.began) for w in self.running]
+        running = [(w.cell, (w.step - (w.first or 0)) / w.cell.config.num_updates, now - w.began) for w in self.running]
         waiting = [*self.waiting, *(cell for _, cell in self.elsewhere)]
         left = self.pace.left(waiting, running, min(self.workers, max(len(self.running), 1)))
-        return Standing(len(self.cells), self.done, len(self.failed), [w.line(now) for w in self.running], left)
+        return SweepState(len(self.cells), self.done, len(self.failed), [w.line(now) for w in self.running], left)
 
 
-def sweep(cells: Sequence[Cell], workers: int, devices: Sequence[str], limits: Limits, pace: Pace) -> Outcome:
+def run_pool(cells: Sequence[Experiment], workers: int, devices: Sequence[str], limits: Limits, pace: Eta) -> Outcome:
     """Run the cells, `workers` at a time, each in a process of its own (short ones one after the other in one), on the device that has
     least to do. Cells that another sweep is at are left to it, and waited for at the end. KeyboardInterrupt, also by SIGTERM: what runs
     has left checkpoints."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with server(), View() as view:
+        with server(), ProgressDisplay() as view:
             return Pool(cells, workers, devices, limits, pace, view).run()
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def came_to(cell: Cell, pace: Pace) -> str:
+def result_summary(cell: Experiment, pace: Eta) -> str:
     """What became of a cell that is done, to be said; `pace` learns from it."""
     try:
         score, seconds = cell.result()
     except (UserError, OSError):  # another sweep finished it, with other seeds
         return ""
     pace.learn(cell, seconds)
-    return f": return {score:.3g}, {spoken(seconds)}"
+    return f": return {score:.3g}, {human_duration(seconds)}"
 
 
 @contextmanager

@@ -15,9 +15,17 @@ from typing import Any, NamedTuple
 from inspo_benchmark.core.suites import MUJOCO, SMAC
 
 BENCHMARK: dict[str, dict[str, Any]] = {  # globs of tasks -> fields; a method that lacks a field does without
-    **{glob: dict(memory="mlp", share=False, hidden=64, window=1, burn=0, batch=64, steps=3000, critic_lr=1e-3) for glob in SMAC},
-    "*3m-*": dict(batch=128),
-    **{glob: dict(memory="mlp", share=True, hidden=64, window=1, burn=0, batch=128, steps=15_000, critic_lr=1e-3) for glob in MUJOCO},
+    **{
+        glob: dict(network="mlp", share_params=False, hidden_dim=64, seq_len=1, burn_in=0, batch_size=64, num_updates=3000, critic_lr=1e-3)
+        for glob in SMAC
+    },
+    "*3m-*": dict(batch_size=128),
+    **{
+        glob: dict(
+            network="mlp", share_params=True, hidden_dim=64, seq_len=1, burn_in=0, batch_size=128, num_updates=15_000, critic_lr=1e-3
+        )
+        for glob in MUJOCO
+    },
 }
 
 

@@ -4,50 +4,50 @@ import sys
 import time
 from typing import NamedTuple
 
-from inspo_benchmark.running.eta import spoken
-from inspo_benchmark.running.experiment import Cell
+from inspo_benchmark.running.eta import human_duration
+from inspo_benchmark.running.experiment import Experiment
 
 SHOWN = 16  # running cells that are listed
 REDRAW = 0.25  # seconds
 
 
-class Line(NamedTuple):
+class RunningLine(NamedTuple):
     """A cell that runs: updates done, last mean return (None before the first), seconds since it began."""
 
-    cell: Cell
+    cell: Experiment
     step: int
     score: float | None
     seconds: float
 
 
-class Standing(NamedTuple):
+class SweepState(NamedTuple):
     """Where a sweep stands: numbers of cells, those that run, seconds that are left (None: unknown)."""
 
     total: int
     done: int
     failed: int
-    running: list[Line]
+    running: list[RunningLine]
     left: float | None
 
     def text(self, elapsed: float) -> str:
         waiting = self.total - self.done - self.failed - len(self.running)
-        share = (self.done + self.failed + sum(line.step / line.cell.config.steps for line in self.running)) / max(self.total, 1)
+        share = (self.done + self.failed + sum(line.step / line.cell.config.num_updates for line in self.running)) / max(self.total, 1)
         speed = f", {3600 * self.done / elapsed:.0f} cells an hour" if self.done and elapsed else ""
-        rest = f", about {spoken(self.left)} left" if self.left is not None else ""
+        rest = f", about {human_duration(self.left)} left" if self.left is not None else ""
         lines = [
             f"{self.done} done, {len(self.running)} running, {self.failed} failed, {waiting} to do",
-            f"{'█' * round(24 * share):░<24} {share:4.0%}, {spoken(elapsed)}{speed}{rest}",
+            f"{'█' * round(24 * share):░<24} {share:4.0%}, {human_duration(elapsed)}{speed}{rest}",
         ]
         for line in self.running[:SHOWN]:
-            at = f"update {line.step} of {line.cell.config.steps}" if line.step else "getting ready"  # most of it is compiling
+            at = f"update {line.step} of {line.cell.config.num_updates}" if line.step else "getting ready"  # most of it is compiling
             score = "" if line.score is None else f", return {line.score:.3g}"
-            lines.append(f"  {line.cell}: {at}{score}, {spoken(line.seconds)}")
+            lines.append(f"  {line.cell}: {at}{score}, {human_duration(line.seconds)}")
         if len(self.running) > SHOWN:
             lines.append(f"  and {len(self.running) - SHOWN} more")
         return "\n".join(lines)
 
 
-class View:
+class ProgressDisplay:
     """Use as a context; `say` prints a line that stays, `show` draws the picture."""
 
     def __init__(self):
@@ -58,7 +58,7 @@ class View:
 
             self.live = Live(console=Console(stderr=True), auto_refresh=False, transient=True, vertical_overflow="crop")
 
-    def __enter__(self) -> "View":
+    def __enter__(self) -> "ProgressDisplay":
         if self.live:
             self.live.start()
         return self
@@ -77,7 +77,7 @@ class View:
         """Whether it is time to draw again."""
         return self.live is not None and time.monotonic() - self.drawn > REDRAW
 
-    def show(self, standing: Standing) -> None:
+    def show(self, standing: SweepState) -> None:
         if self.live:
             from rich.text import Text
 

@@ -17,9 +17,9 @@ def settings(algo: str, task: str, overrides: dict[str, Any], paper: bool = Fals
     values = matching(algorithm.PAPER, task)
     if not paper:
         shared = {name: value for name, value in matching(BENCHMARK, task).items() if name in known}
-        values |= shared | matching(algorithm.PROTOCOL, task)
+        values |= shared | matching(algorithm.TUNED, task)
     if preset:
-        values["steps"] = max(1, round(algorithm.Config(**values).steps * PRESETS[preset].share))
+        values["num_updates"] = max(1, round(algorithm.Config(**values).num_updates * PRESETS[preset].share))
     return algorithm.Config(**values | overrides)
 
 

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
-from inspo_benchmark.running.eta import Pace
-from inspo_benchmark.running.experiment import Cell
-from inspo_benchmark.running.pool import Limits, Outcome, came_to, sweep
-from inspo_benchmark.running.progress import Line, Standing, View
-from inspo_benchmark.running.results import noted
+from inspo_benchmark.running.eta import Eta
+from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.pool import Limits, Outcome, result_summary, run_pool
+from inspo_benchmark.running.progress import ProgressDisplay, RunningLine, SweepState
+from inspo_benchmark.running.results import read_record
 from inspo_benchmark.running.status import reached
 
 ROOT = Path(__file__).parents[1]
@@ -41,13 +41,13 @@ class Options(NamedTuple):
 class Task:
     """What a job does; submitit calls it, and again when the job was queued again."""
 
-    cell: Cell
+    cell: Experiment
     device: str
     limits: Limits
 
     def __call__(self) -> None:
         ALGORITHMS.discover(), TASKS.discover()
-        sweep([self.cell], 1, [self.device], self.limits, Pace({}))
+        run_pool([self.cell], 1, [self.device], self.limits, Eta({}))
 
     def checkpoint(self):
         """The cell has its own: just start again."""
@@ -56,21 +56,21 @@ class Task:
         return DelayedSubmission(self)
 
 
-def sweep_on_slurm(cells: Sequence[Cell], device: str, limits: Limits, pace: Pace, options: Options) -> Outcome:
+def run_on_slurm(cells: Sequence[Experiment], device: str, limits: Limits, pace: Eta, options: Options) -> Outcome:
     """Submit the cells and watch them. KeyboardInterrupt: the jobs go on."""
     if not cells:
         return Outcome({}, [])
     for cell in cells:
-        if (noted(cell.note) or {}).get("reason"):  # or it would count as failed now
+        if (read_record(cell.note) or {}).get("reason"):  # or it would count as failed now
             cell.note.unlink(missing_ok=True)
     jobs = submit(cells, device, limits, options)
     arrays = sorted({job.partition("_")[0] for job in jobs.values()})
-    with View() as view:
+    with ProgressDisplay() as view:
         view.say(f"{len(cells)} cells are in SLURM's queue as job {', '.join(arrays)}; Ctrl-C leaves them there, scancel ends them")
         return watch(jobs, arrays, limits, pace, view, options.parallelism)
 
 
-def submit(cells: Sequence[Cell], device: str, limits: Limits, options: Options) -> dict[Cell, str]:
+def submit(cells: Sequence[Experiment], device: str, limits: Limits, options: Options) -> dict[Experiment, str]:
     """Cell -> job."""
     try:
         import submitit
@@ -102,7 +102,7 @@ def submit(cells: Sequence[Cell], device: str, limits: Limits, options: Options)
     return jobs
 
 
-def watch(jobs: dict[Cell, str], arrays: list[str], limits: Limits, pace: Pace, view: View, parallelism: int) -> Outcome:
+def watch(jobs: dict[Experiment, str], arrays: list[str], limits: Limits, pace: Eta, view: ProgressDisplay, parallelism: int) -> Outcome:
     """Until all have ended, one way or the other."""
     began, asked, seen, gone = time.monotonic(), time.monotonic(), {}, {}
     waiting, failed, done = dict(jobs), {}, 0
@@ -114,10 +114,10 @@ def watch(jobs: dict[Cell, str], arrays: list[str], limits: Limits, pace: Pace, 
             if queue is not None:
                 gone = {job: gone.get(job, now) for job in waiting.values() if job not in queue}
         for cell, job in list(waiting.items()):
-            why = (noted(cell.note) or {}).get("reason", "")
+            why = (read_record(cell.note) or {}).get("reason", "")
             if cell.path.exists():
                 done += 1
-                view.say(f"done   {done + len(failed)}/{len(jobs)} {cell}{came_to(cell, pace)}")
+                view.say(f"done   {done + len(failed)}/{len(jobs)} {cell}{result_summary(cell, pace)}")
             elif why or now - gone.get(job, now) > LOST:
                 failed[cell] = why or f"job {job} ended without a word (logs/slurm/{job}_0_log.out)"
                 view.say(f"FAILED {done + len(failed)}/{len(jobs)} {cell}")
@@ -133,10 +133,10 @@ def watch(jobs: dict[Cell, str], arrays: list[str], limits: Limits, pace: Pace, 
                 if cell.note.exists():
                     at = re.match(r"step (\d+) of \d+: return (\S+)", reached(cell.out, cell.note))
                     seconds = now - seen.setdefault(cell, now)
-                    lines.append(Line(cell, int(at[1]) if at else 0, float(at[2]) if at else None, seconds))
-            running = [(line.cell, line.step / line.cell.config.steps, line.seconds) for line in lines]
+                    lines.append(RunningLine(cell, int(at[1]) if at else 0, float(at[2]) if at else None, seconds))
+            running = [(line.cell, line.step / line.cell.config.num_updates, line.seconds) for line in lines]
             left = pace.left([cell for cell in waiting if cell not in seen], running, min(parallelism, len(jobs)))
-            view.show(Standing(len(jobs), done, len(failed), lines, left))
+            view.show(SweepState(len(jobs), done, len(failed), lines, left))
     return Outcome(failed, list(waiting))
 
 

@@ -17,8 +17,8 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.datasets.catalog import expected
 from inspo_benchmark.learning.saved_policy import SUFFIX
-from inspo_benchmark.running.experiment import spelled
-from inspo_benchmark.running.results import noted, results
+from inspo_benchmark.running.experiment import describe
+from inspo_benchmark.running.results import read_record, read_results
 from inspo_benchmark.running.settings import settings
 
 ROOT = Path(__file__).parents[1]
@@ -33,10 +33,10 @@ class Entry(NamedTuple):
 
     def __str__(self):
         said = f": {self.said}" if self.said else ""
-        return f"{spelled(self.about['algo'], self.about['task'], self.about['seeds'], self.about['overrides'])}{said}"
+        return f"{describe(self.about['algo'], self.about['task'], self.about['seeds'], self.about['overrides'])}{said}"
 
 
-class Found(NamedTuple):
+class Status(NamedTuple):
     finished: list[Entry]
     running: list[Entry]
     begun: list[Entry]
@@ -61,17 +61,17 @@ class Found(NamedTuple):
         return "\n".join([*lines, *changes(self.finished)])
 
 
-def look(out: Path) -> Found:
+def scan(out: Path) -> Status:
     """UserError for a damaged file."""
-    found = Found([], [], [], [], [])
+    found = Status([], [], [], [], [])
     done = defaultdict(set)
-    for path, about in results(out):
+    for path, about in read_results(out):
         why = stale(about)
         (found.stale if why else found.finished).append(Entry(path, about, why))
-        done[about["family"]] |= set(about["seeds"])
+        done[about["group"]] |= set(about["seeds"])
     for path in sorted(out.glob("unfinished/*/[!.]*.json")):
-        about = noted(path)
-        if about is None or set(about["seeds"]) <= done.get(about["family"], set()):
+        about = read_record(path)
+        if about is None or set(about["seeds"]) <= done.get(about["group"], set()):
             continue  # the latter is of a process that was killed after its work
         if held(out, about):
             found.running.append(Entry(path, about, reached(out, path)))
@@ -89,7 +89,7 @@ def stale(about: dict[str, Any]) -> str:
     algo, task = about["algo"], about["task"]
     if algo not in ALGORITHMS or task not in TASKS:
         return f"there is no {algo if algo not in ALGORITHMS else task} any more"
-    if about["protocol"] != TASKS[task].protocol:
+    if about["evaluation"] != TASKS[task].evaluation:
         return "the protocol of evaluation changed"
     now = current(algo, task, json.dumps(about["overrides"], sort_keys=True), about.get("preset", ""))
     if now is None:
@@ -151,8 +151,8 @@ def log_of(out: Path, note: Path) -> Path:
 
 
 def held(out: Path, about: dict[str, Any]) -> bool:
-    """Whether a process is at cells of the family."""
-    path = out / "runs" / about["algo"] / f".{about['task']}-{about['family']}.lock"
+    """Whether a process is at experiments of the group."""
+    path = out / "runs" / about["algo"] / f".{about['task']}-{about['group']}.lock"
     if not path.exists():
         return False
     try:
@@ -168,7 +168,7 @@ def clean(out: Path) -> Iterator[tuple[Path, Path | None]]:
     """What to move (from, to) and what to delete (path, None): results that are stale go to `stale`; notes and checkpoints of cells that
     are stale or were finished, and files that killed processes left half written, are of no use to anybody. Nothing of a cell that a
     process is at; nothing that the next sweep goes on from."""
-    found = look(out)
+    found = scan(out)
     useful = set()
     for entry in [*found.running, *found.begun, *found.failed]:
         useful.add((entry.about["algo"], entry.path.stem))

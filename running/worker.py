@@ -17,19 +17,19 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from inspo_benchmark.core.atomic_io import writing
+from inspo_benchmark.core.atomic_io import write_errors
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.learning.train import Diverged, Stopped
-from inspo_benchmark.running.experiment import Cell
+from inspo_benchmark.running.experiment import Experiment
 
 # How a worker ends; anything else, a death without a word included, is a crash.
 DONE, BUSY, STOPPED, FAILED, RAISED = "done", "busy", "stopped", "failed", "raised"
 PROGRESS = "progress"
-OFTEN = 0.2  # seconds between news
+PROGRESS_INTERVAL = 0.2  # seconds between news
 REASON = 1000  # characters of a reason; the log has all
 
 
-def work(cell: Cell, device: str, news: Connection, orders: Connection) -> None:
+def work(cell: Experiment, device: str, news: Connection, orders: Connection) -> None:
     """The life of a worker: this cell, and those that it is given when it is done. SIGTERM asks it to leave a checkpoint and stop."""
     os.setsid()  # a kill of the group takes its children, and no key of the terminal reaches it
     _die_with_the_runner()
@@ -50,15 +50,15 @@ def work(cell: Cell, device: str, news: Connection, orders: Connection) -> None:
         cell = orders.recv()
 
 
-def fill(cell: Cell, device: str, tell: Callable[..., None], stopping: list[bool]) -> list:
+def fill(cell: Experiment, device: str, tell: Callable[..., None], stopping: list[bool]) -> list:
     """Run the cell, log it, send news of it: how it ended, and why."""
-    last = -OFTEN
+    last = -PROGRESS_INTERVAL
 
     def progress(step: int, score: float | None) -> None:
         nonlocal last
         if score is not None:
-            _say(f"step {step} of {cell.config.steps}: return {score:.4g}")
-        if score is not None or time.monotonic() - last > OFTEN:
+            _say(f"step {step} of {cell.config.num_updates}: return {score:.4g}")
+        if score is not None or time.monotonic() - last > PROGRESS_INTERVAL:
             last = time.monotonic()
             tell(PROGRESS, step, score)
         if stopping:
@@ -112,7 +112,7 @@ def _leave_the_server() -> None:
 
 def _log_to(path: Path) -> None:
     """From here on, all that this process and its children print goes to the end of the file."""
-    with writing(path):
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     sys.stdout.flush(), sys.stderr.flush()

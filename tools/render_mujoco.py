@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from inspo_benchmark.core.atomic_io import whole
-from inspo_benchmark.core.env import Seen
+from inspo_benchmark.core.atomic_io import atomic_write
+from inspo_benchmark.core.env import Observation
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import TASKS, suggest
 from inspo_benchmark.core.types import Spec
@@ -27,28 +27,27 @@ EXAMPLES = """examples:
 Without a screen MuJoCo draws through EGL or OSMesa, whichever the system has (Debian: libegl1 or libosmesa6).
 """
 
-Player = Callable[[Seen, int], np.ndarray]  # what is seen, step -> actions [1, N, D]
+Player = Callable[[Observation, int], np.ndarray]  # what is seen, step -> actions [1, N, D]
 
 
 def player(policy: str, name: str, spec: Spec, seed: int) -> Player:
     """`random`, the name of a shipped policy, or the path of a checkpoint or of a run's policies (of its first seed, or PATH:SEED).
     UserError: there is none like that."""
-    from inspo_benchmark.datasets.behavior import SHIPPED
-    from inspo_benchmark.datasets.behavior import mujoco_policy as actor
+    from inspo_benchmark.datasets.behavior import SHIPPED, mujoco_policy
     from inspo_benchmark.datasets.behavior.smac_policy import uniforms
-    from inspo_benchmark.learning import saved_policy as policies
+    from inspo_benchmark.learning import saved_policy
 
     shipped = {path.stem: path for path in (SHIPPED / name).glob("*.npz")}
     if policy == "random":
-        act = partial(actor.uniform, None, spec=spec)
+        act = partial(mujoco_policy.uniform, None, spec=spec)
     elif policy in shipped or policy.endswith(".npz"):
-        act = partial(actor.act, actor.load(shipped.get(policy, Path(policy)), name, spec), spec=spec)
-    elif play := policies.player(policy, name):
+        act = partial(mujoco_policy.act, mujoco_policy.load(shipped.get(policy, Path(policy)), name, spec), spec=spec)
+    elif play := saved_policy.player(policy, name):
         return lambda seen, step: play(seen)
     else:
         raise UserError(f"no policy {policy!r} for {name}; {suggest(policy, ['random', *shipped])}")
-    draws = spec.agents * spec.space.d
-    return lambda seen, step: act(seen.obs, seen.legal, uniforms(0, np.array([seed]), step, draws))[0]
+    draws = spec.num_agents * spec.space.d
+    return lambda seen, step: act(seen.obs, seen.avail, uniforms(0, np.array([seed]), step, draws))[0]
 
 
 def record(name: str, play: Player, seed: int, steps: int) -> tuple[list[Image.Image], int, float]:
@@ -90,7 +89,7 @@ def run(args: argparse.Namespace) -> str:
         raise UserError(f"--seed {args.seed} --steps {args.steps}: seeds are whole numbers from 0, steps from 1")
     os.environ.setdefault("MUJOCO_GL", "" if os.environ.get("DISPLAY") else "egl")
     play = player(args.policy, name, TASKS.discover()[f"{name}-expert"].spec, args.seed)
-    with whole(out) as part:
+    with atomic_write(out) as part:
         shots, steps, total = record(name, play, args.seed, args.steps)
         first, *others = (shot.quantize(COLOURS, dither=Image.Dither.NONE) for shot in shots)
         first.save(part, save_all=True, append_images=others, duration=60, loop=0, optimize=True)

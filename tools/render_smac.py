@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from inspo_benchmark.core.atomic_io import whole
-from inspo_benchmark.core.env import Seen
+from inspo_benchmark.core.atomic_io import atomic_write
+from inspo_benchmark.core.env import Observation
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import suggest
 from inspo_benchmark.envs.smac.maps import MAPS, NO_ATTACK, Map, find, ground
@@ -201,7 +201,7 @@ def _mix(a: Colour, b: Colour, share: float) -> Colour:
 
 # --- the episode
 
-Player = Callable[[Smac, Seen, int], np.ndarray]  # environment, what is seen, step -> actions [1, n]
+Player = Callable[[Smac, Observation, int], np.ndarray]  # environment, what is seen, step -> actions [1, n]
 
 
 def player(policy: str, map: Map, seed: int) -> Player:
@@ -209,21 +209,21 @@ def player(policy: str, map: Map, seed: int) -> Player:
     PATH:SEED). UserError: there is none like that."""
     from inspo_benchmark.datasets.behavior import SHIPPED
     from inspo_benchmark.datasets.behavior.smac_policy import act, load, uniform, uniforms
-    from inspo_benchmark.learning import saved_policy as policies
+    from inspo_benchmark.learning import saved_policy
 
     if policy == "heuristic":
         chooses = Heuristic(map)
-        return lambda env, seen, step: np.array([chooses(env.battles.frame[0], seen.legal[0])])
+        return lambda env, seen, step: np.array([chooses(env.battles.frame[0], seen.avail[0])])
     shipped = {path.stem: path for path in (SHIPPED / map.name).glob("*.npz")}
     if policy == "random":
         net = uniform(map)
     elif policy in shipped or policy.endswith(".npz"):
         net = load(shipped.get(policy, Path(policy)), map)
-    elif play := policies.player(policy, map.name):
+    elif play := saved_policy.player(policy, map.name):
         return lambda env, seen, step: play(seen)
     else:
         raise UserError(f"no policy {policy!r} for {map.name}; {suggest(policy, ['heuristic', 'random', *shipped])}")
-    return lambda env, seen, step: act(net, seen.obs, seen.legal, uniforms(0, np.array([seed]), step, map.n))[0]
+    return lambda env, seen, step: act(net, seen.obs, seen.avail, uniforms(0, np.array([seed]), step, map.n))[0]
 
 
 def record(map: Map, play: Player, seed: int) -> list[Shot]:
@@ -322,7 +322,7 @@ def run(args: argparse.Namespace) -> str:
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: seeds are whole numbers from 0")
     act = player(args.policy, map, args.seed)
-    with whole(out) as part:  # first, so that a folder that cannot be written is no surprise at the end
+    with atomic_write(out) as part:  # first, so that a folder that cannot be written is no surprise at the end
         shots = record(map, act, args.seed)
         stage = Stage(map, map.units(), shots, f"{Path(args.policy).name}, seed {args.seed}")
         if kind == ".png":

@@ -26,21 +26,21 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from inspo_benchmark.core.atomic_io import whole
+from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.core.spaces import Box
 from inspo_benchmark.core.types import Batch, Draw, Spec
 from inspo_benchmark.datasets.catalog import fetch
 from inspo_benchmark.datasets.format import load
-from inspo_benchmark.learning import train as trainer
+from inspo_benchmark.learning import train
 from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.evaluate import Evaluator
-from inspo_benchmark.learning.normalize import Scale
+from inspo_benchmark.learning.normalize import Normalizer
 from inspo_benchmark.learning.sampler import Sampler
-from inspo_benchmark.running.eta import Pace
-from inspo_benchmark.running.experiment import Cell, plan
-from inspo_benchmark.running.pool import Limits, server, sweep
+from inspo_benchmark.running.eta import Eta
+from inspo_benchmark.running.experiment import Experiment, plan
+from inspo_benchmark.running.pool import Limits, run_pool, server
 from inspo_benchmark.running.settings import settings
 from inspo_benchmark.tools.speed_data import rows as of_data
 
@@ -48,7 +48,7 @@ OUT = Path("results/bench.csv")
 PACKS = (1, 5, 10)
 ROUNDS, SECONDS = 5, 1.0  # each figure is the median of so many timings of about so many seconds
 
-HALFCHEETAH = "halfcheetah_6x1-medium", Spec(6, 23, 23, Box(1), 1000), dict(hidden=256, batch=256)  # as OMIGA has them
+HALFCHEETAH = "halfcheetah_6x1-medium", Spec(6, 23, 23, Box(1), 1000), dict(hidden_dim=256, batch_size=256)  # as OMIGA has them
 
 Row = tuple[str, float, str]
 
@@ -57,16 +57,18 @@ def updates(algo: str, task: str) -> list[Row]:
     """ms per update of 1, 5 and 10 packed seeds with the method's own settings, compiled and plain, against as many separate runs."""
     torch.set_num_threads(1)
     name, rows = f"update/{algo}/{task}", []
-    calls = {"compiled": trainer.COMPILE_FROM, "plain": trainer.TRACE_FROM}
+    calls = {"compiled": train.COMPILE_FROM, "plain": train.TRACE_FROM}
     steps = {}
     cfg, data = settings(algo, task, {}), load(fetch(TASKS[task]), TASKS[task])
     algorithm = ALGORITHMS[algo](cfg, TASKS[task].spec)
     for seeds in PACKS:
-        sampler = Sampler(data, TASKS[task].spec, cfg.batch, cfg.window, algorithm.turns, algorithm.noise(), range(seeds), burn=cfg.burn)
+        sampler = Sampler(
+            data, TASKS[task].spec, cfg.batch_size, cfg.seq_len, algorithm.turns, algorithm.noise(), range(seeds), burn_in=cfg.burn_in
+        )
         state = algorithm.init(range(seeds))
         for how, many in calls.items():
             started = time.perf_counter()
-            step = trainer.prepared(algorithm.pack(seeds), (state, *sampler.draw(0)), many)
+            step = train.prepare_update(algorithm.pack(seeds), (state, *sampler.draw(0)), many)
             rows.append((f"{name}/{how}/{seeds}-packed/prepare", time.perf_counter() - started, "s"))
             steps[how, seeds] = turned(step, state, sampler, algorithm.turns)
     # in turn, so that a machine whose speed drifts does not favour one of them
@@ -90,7 +92,7 @@ def sizes(algo: str, task: str, spec: Spec, rate: float, overrides: dict) -> lis
     algorithm = ALGORITHMS[algo](cfg, spec)
     for seeds in (1, 5):
         state, (b, d) = algorithm.init(range(seeds)), invented(algorithm, spec, seeds)
-        step = trainer.prepared(algorithm.pack(seeds), (state, b, d), trainer.TRACE_FROM)
+        step = train.prepare_update(algorithm.pack(seeds), (state, b, d), train.TRACE_FROM)
 
         def update(step=step, inputs=(state, b, d)):
             with torch.no_grad():
@@ -112,12 +114,18 @@ def invented(algorithm: Algorithm, spec: Spec, seeds: int) -> tuple[Batch, Draw]
     def normal(*shape):
         return torch.randn(*shape, generator=g)
 
-    rows, steps = (seeds, cfg.batch, cfg.window + 1), (seeds, cfg.batch, cfg.window)
-    act = normal(*rows, spec.agents, *space.draw)
+    rows, steps = (seeds, cfg.batch_size, cfg.seq_len + 1), (seeds, cfg.batch_size, cfg.seq_len)
+    act = normal(*rows, spec.num_agents, *space.noise_shape)
     act = act.tanh() if space.kind == "continuous" else (act > 0).long()
-    legal = torch.ones(*rows, spec.agents, space.legal, dtype=torch.bool)
+    avail = torch.ones(*rows, spec.num_agents, space.avail_dim, dtype=torch.bool)
     b = Batch(
-        normal(*rows, spec.agents, spec.obs), normal(*rows, spec.state), legal, act, normal(*steps), torch.zeros(steps), torch.ones(steps)
+        normal(*rows, spec.num_agents, spec.obs_dim),
+        normal(*rows, spec.state_dim),
+        avail,
+        act,
+        normal(*steps),
+        torch.zeros(steps),
+        torch.ones(steps),
     )
     u = {name: torch.rand(seeds, *shape, generator=g).clamp(0.01, 0.99) for name, shape in algorithm.noise().items()}
     return b, Draw(u, torch.zeros(seeds, dtype=torch.int64))
@@ -155,21 +163,21 @@ def timed(update: Callable[[], None]) -> float:
     return passed / count
 
 
-def battles(name: str, lanes: int = 256) -> list[Row]:
+def battles(name: str, num_envs: int = 256) -> list[Row]:
     """Steps of SMAC environments per second, random legal actions, observations and rewards included: only steps of living episodes
     count, and only the time inside the environment."""
-    env, rng, rates = TASKS[f"{name}-random"].make(lanes), np.random.default_rng(0), []
+    env, rng, rates = TASKS[f"{name}-random"].make(num_envs), np.random.default_rng(0), []
     for _ in range(ROUNDS + 1):
-        seen, over, passed, steps = env.reset(range(lanes)), np.zeros(lanes, bool), 0.0, 0
+        seen, over, passed, steps = env.reset(range(num_envs)), np.zeros(num_envs, bool), 0.0, 0
         while over.mean() < 0.5:
-            act = (rng.random(seen.legal.shape) * seen.legal).argmax(-1)
+            act = (rng.random(seen.avail.shape) * seen.avail).argmax(-1)
             started = time.perf_counter()
             step = env.step(act)
             passed += time.perf_counter() - started
             steps += int((~over).sum())
-            seen, over = step.seen, step.terminated | step.truncated
+            seen, over = step.observation, step.terminated | step.truncated
         rates.append(steps / passed)
-    return [(f"smac/{name}/{lanes}-lanes", statistics.median(rates[1:]), "steps/s")]
+    return [(f"smac/{name}/{num_envs}-lanes", statistics.median(rates[1:]), "steps/s")]
 
 
 def drop_in(name: str, steps: int = 3000) -> list[Row]:
@@ -182,12 +190,12 @@ def drop_in(name: str, steps: int = 3000) -> list[Row]:
         for _ in range(steps):
             if over:
                 env.reset()
-                legal = env.get_avail_actions()
-            act = [int(rng.choice(np.flatnonzero(x))) for x in legal]
+                avail = env.get_avail_actions()
+            act = [int(rng.choice(np.flatnonzero(x))) for x in avail]
             started = time.perf_counter()
             _, over, _ = env.step(act)
             env.get_obs(), env.get_state()
-            legal = env.get_avail_actions()
+            avail = env.get_avail_actions()
             passed += time.perf_counter() - started
         rates.append(steps / passed)
     return [(f"smac/{name}/drop-in", statistics.median(rates), "steps/s")]
@@ -208,8 +216,8 @@ print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru
 def starts() -> list[Row]:
     """Seconds from the import to the end of the first step, with an empty cache of compiled kernels and with a full one; memory."""
 
-    def first(name: str, lanes: int, cache: str) -> list[float]:
-        command = [sys.executable, "-c", FIRST_STEP.format(name=name, lanes=lanes)]
+    def first(name: str, num_envs: int, cache: str) -> list[float]:
+        command = [sys.executable, "-c", FIRST_STEP.format(name=name, num_envs=num_envs)]
         env = os.environ | {"NUMBA_CACHE_DIR": cache}
         return [float(x) for x in subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split()]
 
@@ -225,7 +233,7 @@ def robots(name: str, policies: int = 5, episodes: int = 10) -> list[Row]:
     import mujoco
 
     task, algorithm = TASKS[f"{name}-expert"], ALGORITHMS["bc"](settings("bc", f"{name}-expert", {}), TASKS[f"{name}-expert"].spec)
-    state, evaluate = algorithm.init(range(policies)), Evaluator(algorithm, task, tuple(range(policies)), "cpu", Scale())
+    state, evaluate = algorithm.init(range(policies)), Evaluator(algorithm, task, tuple(range(policies)), "cpu", Normalizer())
     evaluate.play(state, episodes, sampled=False)  # makes the environments
     (env,) = evaluate.envs.values()
     told, step = [[] for _ in env.play.robots], env.play.step
@@ -269,7 +277,7 @@ def pool(count: int = 1000, workers: int = 2, steps: int = 1) -> list[Row]:
     rows, seconds = [], {}
     with tempfile.TemporaryDirectory() as folder:
 
-        def cells(name: str) -> list[Cell]:
+        def cells(name: str) -> list[Experiment]:
             planned = [
                 plan(["bc"], tasks, (0,), [f"steps={steps}", f"lr={1e-3 + 1e-6 * k}"], Path(folder, name))
                 for k in range(-(-count // len(tasks)))
@@ -292,7 +300,7 @@ def pool(count: int = 1000, workers: int = 2, steps: int = 1) -> list[Row]:
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         own = time.process_time()
         with redirect_stderr(io.StringIO()):
-            ended = sweep(cells("pool"), workers, ["cpu"], Limits(), Pace({}))
+            ended = run_pool(cells("pool"), workers, ["cpu"], Limits(), Eta({}))
         wall = time.perf_counter() - started
         assert not ended.failed
         assert not ended.left
@@ -309,7 +317,7 @@ def pool(count: int = 1000, workers: int = 2, steps: int = 1) -> list[Row]:
     return rows
 
 
-def _loop(cells: list[Cell], pipe: Connection) -> None:
+def _loop(cells: list[Experiment], pipe: Connection) -> None:
     """Fill cells as soon as told, and tell the seconds that it took, by the clock and of the processor."""
     replace(cells[0], seeds=(1,)).run()
     pipe.send("warm")
@@ -342,7 +350,7 @@ def run(argv: list[str]) -> None:
 def show(rows: list[Row]) -> None:
     print(*(f"{name:52} {value:10.3f} {unit}" for name, value, unit in rows), sep="\n")
     OUT.parent.mkdir(exist_ok=True)
-    with whole(OUT) as part, part.open("w", newline="") as file:
+    with atomic_write(OUT) as part, part.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["name", "value", "unit"])
         table.writerows((name, f"{value:.4g}", unit) for name, value, unit in rows)

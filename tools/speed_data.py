@@ -67,16 +67,16 @@ def episodes(count: int, seed: int):
         x[..., rng.random(shape[-1]) < 0.5] = 0
         return x
 
-    legal = rng.random((rows, s.agents, s.space.n)) < 0.5
-    actions = rng.integers(s.space.n, size=(count, LIMIT, s.agents))
-    taken = legal.reshape(count, LIMIT + 1, s.agents, s.space.n)
+    avail = rng.random((rows, s.num_agents, s.space.n)) < 0.5
+    actions = rng.integers(s.space.n, size=(count, LIMIT, s.num_agents))
+    taken = avail.reshape(count, LIMIT + 1, s.num_agents, s.space.n)
     np.put_along_axis(taken[:, :-1], actions[..., None], True, -1)
-    legal[..., 0] |= ~legal.any(-1)
+    avail[..., 0] |= ~avail.any(-1)
     return dict(
-        obs=walk(s.agents, s.obs),
-        state=walk(s.state),
-        legal=legal,
-        actions=actions.reshape(-1, s.agents),
+        obs=walk(s.num_agents, s.obs_dim),
+        state=walk(s.state_dim),
+        avail=avail,
+        actions=actions.reshape(-1, s.num_agents),
         rewards=rng.random(count * LIMIT).astype("f4"),
     )
 
@@ -88,7 +88,7 @@ def invented(path: Path, size: int) -> int:
         while done < size:
             d = join(TASK, np.full(count, LIMIT), terminated=np.zeros(count, bool), **episodes(count, done))
             out.add(d)
-            done += sum(x.nbytes for x in (d.obs, d.state, d.legal, d.actions, d.rewards))
+            done += sum(x.nbytes for x in (d.obs, d.state, d.avail, d.actions, d.rewards))
     return done
 
 
@@ -99,10 +99,10 @@ def recording(path: Path, size: int) -> None:
         for start in range(0, theirs_bytes(size) // episode_bytes(), count):
             x = episodes(count, start)
             padded = {
-                "state": x["state"].reshape(count, LIMIT + 1, s.state),
-                "obs": x["obs"].reshape(count, LIMIT + 1, s.agents, s.obs),
-                "avail_actions": x["legal"].reshape(count, LIMIT + 1, s.agents, s.space.n).astype("i4"),
-                "actions": np.pad(x["actions"].reshape(count, LIMIT, s.agents, 1), ((0, 0), (0, 1), (0, 0), (0, 0))),
+                "state": x["state"].reshape(count, LIMIT + 1, s.state_dim),
+                "obs": x["obs"].reshape(count, LIMIT + 1, s.num_agents, s.obs_dim),
+                "avail_actions": x["avail"].reshape(count, LIMIT + 1, s.num_agents, s.space.n).astype("i4"),
+                "actions": np.pad(x["actions"].reshape(count, LIMIT, s.num_agents, 1), ((0, 0), (0, 1), (0, 0), (0, 0))),
                 "reward": np.pad(x["rewards"].reshape(count, LIMIT, 1), ((0, 0), (0, 1), (0, 0))),
                 "terminated": np.zeros((count, LIMIT + 1, 1), "u1"),
                 "filled": np.ones((count, LIMIT + 1, 1), "i8"),
@@ -117,7 +117,7 @@ def recording(path: Path, size: int) -> None:
 
 def episode_bytes() -> int:
     s = TASK.spec
-    return (LIMIT + 1) * (4 * (s.state + s.agents * (s.obs + s.space.n) + 1) + 8 * (s.agents + 1) + 1)
+    return (LIMIT + 1) * (4 * (s.state_dim + s.num_agents * (s.obs_dim + s.space.n) + 1) + 8 * (s.num_agents + 1) + 1)
 
 
 def theirs_bytes(size: int) -> int:

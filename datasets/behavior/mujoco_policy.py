@@ -14,8 +14,8 @@ from inspo_benchmark.datasets.behavior.smac_policy import Net, Policy, read
 
 
 def shapes(spec: Spec, hidden: int) -> Net:
-    n, h = spec.agents, hidden
-    return Net((n, spec.obs, h), (n, h), (n, h, h), (n, h), (n, h, spec.space.head), (n, spec.space.head))
+    n, h = spec.num_agents, hidden
+    return Net((n, spec.obs_dim, h), (n, h), (n, h, h), (n, h), (n, h, spec.space.params_dim), (n, spec.space.params_dim))
 
 
 def load(path: Path, name: str, spec: Spec) -> Policy:
@@ -23,7 +23,7 @@ def load(path: Path, name: str, spec: Spec) -> Policy:
     return read(path, name, partial(shapes, spec), "masac")
 
 
-def act(policy: Policy, obs: np.ndarray, legal: np.ndarray, u: np.ndarray | None, spec: Spec) -> tuple[np.ndarray, np.ndarray]:
+def act(policy: Policy, obs: np.ndarray, avail: np.ndarray, u: np.ndarray | None, spec: Spec) -> tuple[np.ndarray, np.ndarray]:
     """obs [E, N, O] float32, u [E, N D] uniform on [0, 1) -> actions [E, N, D] float32, their log-probabilities [E, N].
 
     Without u the mode.
@@ -32,16 +32,16 @@ def act(policy: Policy, obs: np.ndarray, legal: np.ndarray, u: np.ndarray | None
     for w, b in ((policy.net.w1, policy.net.b1), (policy.net.w2, policy.net.b2)):
         x = np.maximum(x @ w + b[:, None], 0)
     head = torch.from_numpy((x @ policy.net.w3 + policy.net.b3[:, None]).swapaxes(0, 1))
-    box, legal = spec.space, torch.from_numpy(legal)
+    box, avail = spec.space, torch.from_numpy(avail)
     if u is None:
-        a = box.mode(head, legal)
+        a = box.mode(head, avail)
     else:
         u = torch.from_numpy(u.reshape(*obs.shape[:2], box.d)).clamp(2.0**-24, 1 - 2.0**-24)
-        a = box.sample(head, legal, u.float())
-    return a.numpy(), box.log_prob(head, a, legal).double().numpy()
+        a = box.sample(head, avail, u.float())
+    return a.numpy(), box.log_prob(head, a, avail).double().numpy()
 
 
-def uniform(policy: Policy, obs: np.ndarray, legal: np.ndarray, u: np.ndarray, spec: Spec) -> tuple[np.ndarray, np.ndarray]:
+def uniform(policy: Policy, obs: np.ndarray, avail: np.ndarray, u: np.ndarray, spec: Spec) -> tuple[np.ndarray, np.ndarray]:
     """Every action equally often; of the `policy` nothing is used."""
     a = (2 * u.reshape(*obs.shape[:2], spec.space.d) - 1).astype(np.float32)
     return a, np.full(obs.shape[:2], -spec.space.d * math.log(2))

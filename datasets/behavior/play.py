@@ -17,7 +17,7 @@ class Episodes(NamedTuple):
 
     obs: np.ndarray  # [T+E, n, O] float32
     state: np.ndarray  # [T+E, S] float32
-    legal: np.ndarray  # [T+E, n, A] bool
+    avail: np.ndarray  # [T+E, n, A] bool
     actions: np.ndarray  # [T, n] int64, or [T, n, D] float32
     logp: np.ndarray  # [T, n] float64, of the actions
     rewards: np.ndarray  # [T] float64
@@ -45,21 +45,21 @@ def play(env: VecEnv, policy: Policy, seeds: Sequence[int], key: int = 0, greedy
     `act` chooses, with so many `draws` from [0, 1) per agent.
     """
     seeds = np.asarray(seeds)
-    seen, lanes, turns = env.reset(seeds), np.arange(env.lanes), []
+    seen, num_envs, turns = env.reset(seeds), np.arange(env.num_envs), []
     joint = None
     for t in count():
-        obs, state, legal = (x[lanes] for x in seen)
-        u = None if greedy else uniforms(key, seeds[lanes], t, obs.shape[1] * draws)
-        chosen, logp = act(policy, obs, legal, u)
+        obs, state, avail = (x[num_envs] for x in seen)
+        u = None if greedy else uniforms(key, seeds[num_envs], t, obs.shape[1] * draws)
+        chosen, logp = act(policy, obs, avail, u)
         joint = np.zeros_like(chosen) if joint is None else joint  # at the first step every lane plays
-        joint[lanes] = chosen
+        joint[num_envs] = chosen
         seen, reward, terminated, truncated, info = env.step(joint)
-        turns.append((np.full(len(lanes), t), lanes, obs, state, legal, joint[lanes], logp, reward[lanes]))
-        lanes = lanes[~(terminated | truncated)[lanes]]
-        if not len(lanes):
+        turns.append((np.full(len(num_envs), t), num_envs, obs, state, avail, joint[num_envs], logp, reward[num_envs]))
+        num_envs = num_envs[~(terminated | truncated)[num_envs]]
+        if not len(num_envs):
             break
 
-    t, lane, obs, state, legal, actions, logp, rewards = (np.concatenate(x) for x in zip(*turns, strict=True))
+    t, lane, obs, state, avail, actions, logp, rewards = (np.concatenate(x) for x in zip(*turns, strict=True))
     offset = np.concatenate([[0], np.cumsum(np.bincount(lane))])
     step = offset[lane] + t
 
@@ -71,11 +71,11 @@ def play(env: VecEnv, policy: Policy, seeds: Sequence[int], key: int = 0, greedy
 
     order = np.argsort(step)
     return Episodes(
-        *(rows(x, last) for x, last in zip((obs, state, legal), seen, strict=True)),
+        *(rows(x, last) for x, last in zip((obs, state, avail), seen, strict=True)),
         actions[order],
         logp[order],
         rewards[order],
         offset,
         terminated,
-        info.get("won", np.full(env.lanes, -1)),
+        info.get("won", np.full(env.num_envs, -1)),
     )

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from inspo_benchmark.core.atomic_io import whole
+from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.datasets.behavior import SHIPPED as SHIPPED
 from inspo_benchmark.envs.smac.maps import Map
@@ -59,7 +59,7 @@ def shapes(map: Map, hidden: int) -> Net:
 def save(policy: Policy, path: Path) -> None:
     weights = {name: x.astype("<f2") for name, x in policy.net._asdict().items()}
     assert all(np.isfinite(x).all() for x in weights.values()), f"weights of {policy.map} beyond float16"
-    with whole(path) as part, part.open("wb") as file:
+    with atomic_write(path) as part, part.open("wb") as file:
         np.savez(file, version=VERSION, **policy._asdict() | {"net": VERSION}, **weights)
 
 
@@ -117,14 +117,14 @@ def _fault(x: dict[str, np.ndarray], name: str, shapes: Callable[[int], Net]) ->
 # --- actions
 
 
-def act(policy: Policy, obs: np.ndarray, legal: np.ndarray, u: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def act(policy: Policy, obs: np.ndarray, avail: np.ndarray, u: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """obs [E, n, O] float32, legal [E, n, A] bool, u [E, n] uniform on [0, 1) -> actions [E, n] int64, their log-probabilities [E, n].
 
     Without u the most probable legal action, of several the first.
     """
     greedy = u is None
     action, logp = np.empty(obs.shape[:2], np.int64), np.empty(obs.shape[:2])
-    _act(policy.net, obs, legal, np.zeros(action.shape) if greedy else u, greedy, action, logp)
+    _act(policy.net, obs, avail, np.zeros(action.shape) if greedy else u, greedy, action, logp)
     return action, logp
 
 
@@ -139,13 +139,13 @@ kernel = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @kernel
-def _act(net, obs, legal, u, greedy, action, logp):
+def _act(net, obs, avail, u, greedy, action, logp):
     h1, h2, z, p = np.empty_like(net.b1), np.empty_like(net.b2), np.empty_like(net.b3), np.empty(len(net.b3))
     some = np.empty(max(obs.shape[2], len(h1)) + 1, np.int64)
     for e in range(obs.shape[0]):
         for i in range(obs.shape[1]):
-            if legal[e, i].sum() == 1:  # the dead
-                action[e, i], logp[e, i] = legal[e, i].argmax(), 0.0
+            if avail[e, i].sum() == 1:  # the dead
+                action[e, i], logp[e, i] = avail[e, i].argmax(), 0.0
                 continue
             for j in range(len(h1)):
                 h1[j] = net.b1[j] + net.w1[obs.shape[2] + i, j]
@@ -156,7 +156,7 @@ def _act(net, obs, legal, u, greedy, action, logp):
             z[:] = net.b3
             _relu(h2)
             _add(h2, net.w3, z, some)
-            action[e, i], logp[e, i] = _choose(z, legal[e, i], u[e, i], greedy, p)
+            action[e, i], logp[e, i] = _choose(z, avail[e, i], u[e, i], greedy, p)
 
 
 @kernel
@@ -187,22 +187,22 @@ def _relu(x):
 
 
 @kernel
-def _choose(z, legal, u, greedy, p):
+def _choose(z, avail, u, greedy, p):
     """The first legal action whose cumulated probability exceeds u, or the most probable one; and its log-probability."""
     best = -1
     for a in range(len(z)):
-        if legal[a] and (best < 0 or z[a] > z[best]):
+        if avail[a] and (best < 0 or z[a] > z[best]):
             best = a
     top, total = np.float64(z[best]), 0.0
     for a in range(len(z)):
-        if legal[a]:
+        if avail[a]:
             p[a] = exp(np.float64(z[a]) - top)
             total += p[a]
     chosen = best
     if not greedy:
         reached = 0.0
         for a in range(len(z)):
-            if legal[a] and p[a] > 0:
+            if avail[a] and p[a] > 0:
                 chosen = a
                 reached += p[a]
                 if reached > u * total:

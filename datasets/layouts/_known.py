@@ -50,10 +50,10 @@ def hint(task: Task, have: Spec) -> str:
     """What sizes that do not fit tell to who knows them; "" where they tell nothing."""
     scenario = task.name.removeprefix("sc2:").rpartition("-")[0]
     if task.family in ("smac", "sc2"):
-        if MAPPO_OBS.get(scenario) == have.obs or have.obs in MAPPO_OBS.values():
+        if MAPPO_OBS.get(scenario) == have.obs_dim or have.obs_dim in MAPPO_OBS.values():
             return "observations of MAPPO's SMAC (MADT, OMIGA), not of SMAC itself; leave --task out to convert them as data of their own"
-        if have.state == task.spec.state - task.spec.agents * task.spec.space.width:
+        if have.state_dim == task.spec.state_dim - task.spec.num_agents * task.spec.space.action_dim:
             return "states recorded without the last actions (state_last_action=False, as ICQ does)"
-    if task.family == "mamujoco" and have.obs > task.spec.obs:
+    if task.family == "mamujoco" and have.obs_dim > task.spec.obs_dim:
         return "observations that hold more than the task shows: whole states or agent codes, as in OMIGA's and OG-MARL's files"
     return ""

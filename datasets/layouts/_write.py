@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from inspo_benchmark.core.atomic_io import whole
+from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.datasets.dataset import Dataset
 from inspo_benchmark.datasets.format import CHUNK, Blind, parts, peek
@@ -14,14 +14,14 @@ from inspo_benchmark.datasets.format import CHUNK, Blind, parts, peek
 HELD = {  # what these layouts have no place for: is there anything to lose?
     "won": lambda d: (d.won != -1).any(),
     "seed": lambda d: (d.seed != -1).any(),
-    "behaviour_logp": lambda d: d.behaviour_logp.shape[1] > 0,
+    "behaviour_logp": lambda d: d.behavior_logp.shape[1] > 0,
 }
 
 
 @contextmanager
 def hdf5(target: Path) -> Iterator[Callable[[dict[str, np.ndarray]], None]]:
     """A function that appends rows to the arrays of a new file."""
-    with whole(target) as part, Blind(part) as file, file.hdf5(libver=("earliest", "v110")) as f:
+    with atomic_write(target) as part, Blind(part) as file, file.hdf5(libver=("earliest", "v110")) as f:
 
         def append(arrays: dict[str, np.ndarray]) -> None:
             for name, x in arrays.items():

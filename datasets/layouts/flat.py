@@ -90,7 +90,7 @@ def open(source: Path) -> Iterator[Recording]:
 
 
 def _read(x: dict[str, Any], stop: np.ndarray, over: np.ndarray, r: Recording, task: Task, a: int, b: int) -> Dataset:
-    (rows, lengths), n = span(stop, a, b), r.spec.agents
+    (rows, lengths), n = span(stop, a, b), r.spec.num_agents
     ends, count = np.cumsum(lengths) - 1, rows.stop - rows.start
 
     def seen(now: str, then: str) -> np.ndarray:
@@ -109,7 +109,7 @@ def _read(x: dict[str, Any], stop: np.ndarray, over: np.ndarray, r: Recording, t
         lengths,
         obs=obs,
         state=seen("states", "next_states") if "states" in x else obs.reshape(len(obs), -1),
-        legal=with_last(x["legals"][rows].reshape(count, n, -1) != 0, lengths) if "legals" in x else None,
+        avail=with_last(x["legals"][rows].reshape(count, n, -1) != 0, lengths) if "legals" in x else None,
         actions=x["actions"][rows].reshape(count, n, -1) if task.spec.space.kind == "continuous" else x["actions"][rows].reshape(count, n),
         rewards=x["rewards"][rows].reshape(count, -1).astype("f8").mean(1),
         terminated=over[stop[a:b] - 1],

@@ -90,10 +90,10 @@ def _read(files: list[Path], r: Recording, task: Task, a: int, b: int) -> Datase
         lengths,
         obs=with_last(x["obs"], lengths),
         state=with_last(x["share_obs"].reshape(lengths.sum(), -1), lengths),
-        legal=with_last(x["avail"] != 0, lengths),
+        avail=with_last(x["avail"] != 0, lengths),
         actions=x["action"],
         rewards=x["reward"],
-        terminated=done & (lengths < task.spec.limit),
+        terminated=done & (lengths < task.spec.episode_limit),
     )
 
 
@@ -123,7 +123,7 @@ def episode(file: Path, spec: Spec | None = None) -> dict[str, np.ndarray]:
     if not (rewards == rewards[:, :1]).all():
         raise UserError(f"{file}: the agents' rewards differ, SMAC pays the team")
     sizes = (n, x["obs"].shape[2], n * x["share_obs"].shape[2], x["avail"].shape[2])
-    if spec and sizes != (expected := (spec.agents, spec.obs, spec.state, spec.space.width)):
+    if spec and sizes != (expected := (spec.num_agents, spec.obs_dim, spec.state_dim, spec.space.action_dim)):
         raise UserError(f"{file}: agents, observations, states and actions {sizes}; the first file has {expected}")
     x["action"] = x["action"].astype(np.int64)
     return x

@@ -28,7 +28,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from inspo_benchmark.core.atomic_io import writing
+from inspo_benchmark.core.atomic_io import write_errors
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec, Task
@@ -92,11 +92,11 @@ def _episode(group: h5py.Group, name: str, agents: list[str], spaces: list[dict]
         if key not in x or not x[key].ndim or len(x[key]) != want or not n:
             have = f"{len(x[key])} rows" if key in x and x[key].ndim else "no rows"
             raise UserError(f"{r.source}: {name}/{key} has {have}, its {n} rewards ask for {want}")
-    obs = np.zeros((n + 1, count, r.spec.obs), "f4")
+    obs = np.zeros((n + 1, count, r.spec.obs_dim), "f4")
     for i, (agent, width) in enumerate(zip(agents, widths)):
         obs[:, i, :width] = x[f"observations/{agent}"].reshape(n + 1, -1)
     state = x.get("observations/state", x.get("infos/state"))
-    legal = [x[f"infos/legal/{agent}"] for agent in agents] if f"infos/legal/{agents[0]}" in x else None
+    avail = [x[f"infos/legal/{agent}"] for agent in agents] if f"infos/legal/{agents[0]}" in x else None
     logp = [x[f"infos/logp/{agent}"][:n] for agent in agents] if f"infos/logp/{agents[0]}" in x else None
     actions = np.stack([_scaled(x[f"actions/{agent}"], s) for agent, s in zip(agents, spaces)], 1)
     if x["rewards"].ndim > 1:
@@ -106,13 +106,13 @@ def _episode(group: h5py.Group, name: str, agents: list[str], spaces: list[dict]
         np.array([n]),
         obs=obs,
         state=np.concatenate([x[f"observations/{i}"].reshape(n + 1, -1) for i in agents], 1) if state is None else state,
-        legal=None if legal is None else np.stack(legal, 1) != 0,
+        avail=None if avail is None else np.stack(avail, 1) != 0,
         actions=actions.reshape(n, count, -1) if task.spec.space.kind == "continuous" else actions.reshape(n, count),
         rewards=x["rewards"],
         terminated=np.array([bool(x["terminations"][-1])]),
         won=x["infos/won"][-1:] if "infos/won" in x else -1,
         seed=_seed(group),
-        behaviour_logp=None if logp is None else np.stack(logp, 1),
+        behavior_logp=None if logp is None else np.stack(logp, 1),
     )
 
 
@@ -160,18 +160,18 @@ def write(source: Path, target: Path) -> str:
     meta = peek(source)
     if target.exists():
         raise UserError(f"{target} is there already; Minari's datasets are folders, name a new one")
-    with writing(target):
+    with write_errors(target):
         part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
         (part / "data").mkdir()
     try:
         count = steps = 0
-        with writing(target), Blind(part / "data" / MAIN) as file, file.hdf5(libver=("earliest", "v110"), track_order=True) as f:
+        with write_errors(target), Blind(part / "data" / MAIN) as file, file.hdf5(libver=("earliest", "v110"), track_order=True) as f:
             for d in parts(source):
                 for e in range(d.episodes):
                     _append(f.create_group(f"episode_{count + e}"), d, e, count + e)
                     file.check()
                 count, steps = count + d.episodes, steps + d.steps
-        with writing(target):
+        with write_errors(target):
             (part / "data" / ABOUT).write_text(json.dumps(_about(meta, count, steps, (part / "data" / MAIN).stat().st_size)))
             part.chmod(0o755)
             part.replace(target)
@@ -191,9 +191,9 @@ def _append(group: h5py.Group, d: Dataset, e: int, number: int) -> None:
         x[f"observations/agent_{i}"] = d.obs[rows, i]
         x[f"actions/agent_{i}"] = d.actions[steps, i] if box else d.actions[steps, i].astype("i8")
         if not box:
-            x[f"infos/legal/agent_{i}"] = d.legal[rows, i]
-        if d.behaviour_logp.shape[1]:
-            x[f"infos/logp/agent_{i}"] = np.append(d.behaviour_logp[steps, i], np.float32(0))
+            x[f"infos/legal/agent_{i}"] = d.avail[rows, i]
+        if d.behavior_logp.shape[1]:
+            x[f"infos/logp/agent_{i}"] = np.append(d.behavior_logp[steps, i], np.float32(0))
     x["infos/state"] = d.state[rows]
     x["infos/won"] = np.full(int(d.lengths[e]) + 1, d.won[e])
     for path, value in x.items():

@@ -48,7 +48,7 @@ def open(source: Path) -> Iterator[Recording]:
     with arrays(source) as x:
         scenario = SCENARIOS.get(source.resolve().parents[1].name, "")
         files = sum(f"obs_{i}" in x for i in range(len(x)))
-        n = min(KNOWN[scenario].spec.agents, files) if scenario else files
+        n = min(KNOWN[scenario].spec.num_agents, files) if scenario else files
         if not n:
             raise UserError(f"{source}: no obs_0.npy; an OMAR recording has obs_i, acs_i, rews_i, next_obs_i and dones_i for every agent i")
         mujoco = "states_0" in x
@@ -83,7 +83,7 @@ def open(source: Path) -> Iterator[Recording]:
 
 
 def _read(x: dict[str, Any], block: int, first: bool, r: Recording, task: Task, a: int, b: int) -> Dataset:
-    rows, n, lengths = slice(a * block, b * block), r.spec.agents, np.full(b - a, block)
+    rows, n, lengths = slice(a * block, b * block), r.spec.num_agents, np.full(b - a, block)
 
     def seen(now: str, then: str) -> np.ndarray:
         """A row per step and what the last step of each episode leads to."""
@@ -92,7 +92,7 @@ def _read(x: dict[str, Any], block: int, first: bool, r: Recording, task: Task, 
         refuse(r.source, wrong, f"{then} is not the {now} that follows", "step", a * block)
         return with_last(here, lengths, there[block - 1 :: block])
 
-    obs = np.zeros(((b - a) * (block + 1), n, r.spec.obs), "f4")
+    obs = np.zeros(((b - a) * (block + 1), n, r.spec.obs_dim), "f4")
     each = [seen(f"obs_{i}", f"next_obs_{i}") for i in range(n)]
     for i, own in enumerate(each):
         obs[:, i, : own.shape[1]] = own

@@ -63,7 +63,7 @@ def open(source: Path) -> Iterator[Recording]:
         if not len(lengths):
             raise UserError(f"{source}: no episode, because d is 1 in every row")
         name = _name(source)
-        limit = known(name).spec.limit if known(name) else int(lengths.max())
+        limit = known(name).spec.episode_limit if known(name) else int(lengths.max())
         if len(lengths) > 1 and (lengths == 999).all():
             raise UserError(f"{source}: 1000 rows in every episode; OMIGA's have 1001, the last one extra: d = 1 and what was seen last")
         notes = [f"d marks the row behind an episode; {SHARED if shared else APART}"]
@@ -89,7 +89,7 @@ def _read(x: dict[str, Any], bounds: np.ndarray, shared: bool, open_end: bool, r
     step = rows.copy()
     step[bounds[a:b, 1] - 1 - first] = False
     s = x["s"][first:last][rows]
-    over = lengths < task.spec.limit
+    over = lengths < task.spec.episode_limit
     if open_end and b == len(bounds):
         over[-1] = False
     return r.episodes(

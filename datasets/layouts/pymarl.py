@@ -86,7 +86,7 @@ def open(source: Path) -> Iterator[Recording]:
 
 
 def _read(x: dict[str, Any], recorded: np.ndarray, over: np.ndarray, r: Recording, task: Task, a: int, b: int) -> Dataset:
-    state, room, lengths, over = x["state"][a:b], r.spec.limit, recorded[a:b], over[a:b]
+    state, room, lengths, over = x["state"][a:b], r.spec.episode_limit, recorded[a:b], over[a:b]
     if task.family in LIMIT_IS_FLAGGED:
         over = over & ((lengths < room) | LIMIT_IS_FLAGGED[task.family](state[np.arange(b - a), lengths]))
     return pack(
@@ -94,7 +94,7 @@ def _read(x: dict[str, Any], recorded: np.ndarray, over: np.ndarray, r: Recordin
         lengths=lengths,
         obs=x["obs"][a:b],
         state=state,
-        legal=x["avail_actions"][a:b] != 0,
+        avail=x["avail_actions"][a:b] != 0,
         actions=x["actions"][a:b][:, :room, :, 0],
         rewards=x["reward"][a:b][:, :room, 0],
         terminated=over,
@@ -126,16 +126,16 @@ def _padded(d: Dataset) -> dict[str, np.ndarray]:
         out[where] = x
         return out
 
-    legal = pad(d.legal, seen, "i4")
+    avail = pad(d.avail, seen, "i4")
     actions = pad(d.actions, acted, "i8")
-    actions[seen & ~acted] = d.legal[np.cumsum(d.lengths + 1) - 1].argmax(-1)
+    actions[seen & ~acted] = d.avail[np.cumsum(d.lengths + 1) - 1].argmax(-1)
     onehot = (actions[..., None] == np.arange(d.meta["actions"])) & seen[:, :, None, None]
     return {
         "state": pad(d.state, seen, "f4"),
         "obs": pad(d.obs, seen, "f4"),
         "actions": actions[..., None],
         "actions_onehot": onehot.astype("f4"),
-        "avail_actions": legal,
+        "avail_actions": avail,
         "probs": np.zeros((count, rows, n, d.meta["actions"]), "f4"),
         "reward": pad(d.rewards, acted, "f4")[..., None],
         "terminated": ends.astype("u1")[..., None],

@@ -125,7 +125,7 @@ def _read(x: dict[str, Any], stop: np.ndarray, over: np.ndarray, r: Recording, t
         lengths,
         obs=with_last(obs, lengths),
         state=with_last(state, lengths),
-        legal=with_last(x["infos.legals"][rows] != 0, lengths) if "infos.legals" in x else None,
+        avail=with_last(x["infos.legals"][rows] != 0, lengths) if "infos.legals" in x else None,
         actions=x["actions"][rows],
         rewards=x["rewards"][rows].astype("f8").mean(1),
         terminated=over[stop[a:b] - 1],

@@ -24,12 +24,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inspo_benchmark.core.env import Seen, Step
+from inspo_benchmark.core.env import Observation, Step
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.spaces import Box
 from inspo_benchmark.core.types import Spec, Task
-from inspo_benchmark.envs import _workers as workers
+from inspo_benchmark.envs import _workers
 
 LIMIT = 1000
 QUALITIES = ("random", "medium", "medium_replay", "medium_expert", "expert")
@@ -135,13 +135,13 @@ class Arrays(NamedTuple):
     reward: np.ndarray  # [E]
     over: np.ndarray  # [E] 1 where the episode terminated
 
-    def part(self, lanes: slice) -> "Arrays":
-        return Arrays(*(x[lanes] for x in self))
+    def part(self, num_envs: slice) -> "Arrays":
+        return Arrays(*(x[num_envs] for x in self))
 
 
-def shapes(scenario: Scenario, lanes: int) -> list[tuple[int, ...]]:
+def shapes(scenario: Scenario, num_envs: int) -> list[tuple[int, ...]]:
     """Of the arrays."""
-    return [(lanes, scenario.joints), (lanes, scenario.state), (lanes,), (lanes,)]
+    return [(num_envs, scenario.joints), (num_envs, scenario.state), (num_envs,), (num_envs,)]
 
 
 def cores() -> int:
@@ -153,10 +153,10 @@ def cores() -> int:
 # --- several
 
 
-def serve(pipe: Connection, name: str, fd: int, lanes: int, first: int, last: int) -> None:
+def serve(pipe: Connection, name: str, fd: int, num_envs: int, first: int, last: int) -> None:
     """In a worker: reset its share of the lanes to the seeds that it is sent, or step; until nobody is at the pipe's other end."""
     try:
-        part = Lanes(split(name)[0], shared(fd, shapes(split(name)[0], lanes)).part(slice(first, last)))
+        part = Lanes(split(name)[0], shared(fd, shapes(split(name)[0], num_envs)).part(slice(first, last)))
         while (message := pipe.recv()) is not None:
             part.reset(message) if len(message) else part.step()
             pipe.send(None)
@@ -174,14 +174,14 @@ def shared(fd: int, shapes: list[tuple[int, ...]]) -> Arrays:
 class Workers:
     """The same as `Lanes`, in several processes that share the arrays' memory."""
 
-    def __init__(self, name: str, lanes: int, count: int):
-        bounds = np.linspace(0, lanes, count + 1).astype(int).tolist()
+    def __init__(self, name: str, num_envs: int, count: int):
+        bounds = np.linspace(0, num_envs, count + 1).astype(int).tolist()
         self.parts = list(itertools.pairwise(bounds))
         with tempfile.TemporaryFile() as file:
-            file.truncate(8 * sum(map(math.prod, shapes(split(name)[0], lanes))))
-            self.arrays = shared(file.fileno(), shapes(split(name)[0], lanes))
-            args = [(__name__, name, file.fileno(), lanes, *part) for part in self.parts]
-            self.workers = [workers.start(*x, fds=[file.fileno()]) for x in args]
+            file.truncate(8 * sum(map(math.prod, shapes(split(name)[0], num_envs))))
+            self.arrays = shared(file.fileno(), shapes(split(name)[0], num_envs))
+            args = [(__name__, name, file.fileno(), num_envs, *part) for part in self.parts]
+            self.workers = [_workers.start(*x, fds=[file.fileno()]) for x in args]
 
     def reset(self, seeds: np.ndarray) -> None:
         self._ask([seeds[a:b].tolist() for a, b in self.parts])
@@ -200,7 +200,7 @@ class Workers:
             raise UserError("a process that steps MuJoCo is gone; run the same again") from e
 
     def close(self) -> None:
-        workers.end(self.workers)
+        _workers.end(self.workers)
         self.workers = []
 
 
@@ -215,15 +215,15 @@ class MaMujoco:
     the robots' `render` needs to know, for lanes in this process.
     """
 
-    def __init__(self, name: str, lanes: int, limit: int = LIMIT, **drawing):
+    def __init__(self, name: str, num_envs: int, limit: int = LIMIT, **drawing):
         self.scenario, self.variant = split(name)
-        self.lanes, self.limit, self.t = lanes, limit, 0
+        self.num_envs, self.limit, self.t = num_envs, limit, 0
         self.view = View(self.scenario, self.variant)
-        count = min(cores(), lanes // FEW)
-        here = Arrays(*map(np.zeros, shapes(self.scenario, lanes)))
-        self.play = Workers(name, lanes, count) if count > 1 else Lanes(self.scenario, here, **drawing)
+        count = min(cores(), num_envs // FEW)
+        here = Arrays(*map(np.zeros, shapes(self.scenario, num_envs)))
+        self.play = Workers(name, num_envs, count) if count > 1 else Lanes(self.scenario, here, **drawing)
 
-    def reset(self, seeds: Sequence[int]) -> Seen:
+    def reset(self, seeds: Sequence[int]) -> Observation:
         self.t = 0
         self.play.reset(np.asarray(seeds))
         return self._seen()
@@ -240,10 +240,10 @@ class MaMujoco:
     def close(self) -> None:
         self.play.close()
 
-    def _seen(self) -> Seen:
+    def _seen(self) -> Observation:
         state = self.play.arrays.state.astype(np.float32)
         obs = self.view(state)
-        return Seen(obs, state, np.ones((*obs.shape[:2], 1), bool))
+        return Observation(obs, state, np.ones((*obs.shape[:2], 1), bool))
 
 
 class View:
@@ -286,9 +286,9 @@ for name, scenario in SCENARIOS.items():
                     name=f"{own}-{quality}",
                     spec=Spec(scenario.agents, width, scenario.state, Box(scenario.actions), LIMIT),
                     make=partial(MaMujoco, own),
-                    points=10,  # episodes are long
-                    episodes=5,
-                    final=20,
+                    num_evals=10,  # episodes are long
+                    eval_episodes=5,
+                    final_episodes=20,
                     family="mamujoco",
                     quality=quality,
                     backend=backend(),

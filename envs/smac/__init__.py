@@ -39,16 +39,16 @@ def __getattr__(name: str):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def simulated(name: str, lanes: int):
+def simulated(name: str, num_envs: int):
     from inspo_benchmark.envs.smac.vector import Smac
 
-    return Smac(name, lanes)
+    return Smac(name, num_envs)
 
 
-def real(name: str, lanes: int):
+def real(name: str, num_envs: int):
     from inspo_benchmark.envs.smac.starcraft import Games
 
-    return Games(name, lanes)
+    return Games(name, num_envs)
 
 
 for map in MAPS.values():
@@ -71,6 +71,6 @@ for map in MAPS.values():
                 family="sc2",
                 backend=backend(),
                 reference=(0.0, BEST),  # nobody has published what random agents earn in the game
-                lanes=room() // 3,  # the evaluator may keep three sets of games
+                max_envs=room() // 3,  # the evaluator may keep three sets of games
             )
         )

@@ -95,12 +95,12 @@ class Battles:
     time limits (views.py, vector.py).
     """
 
-    def __init__(self, map: Map, lanes: int, profile: str = "liberty"):
-        self.map, self.lanes, self.units, self.field = map, lanes, map.units(profile), field(map, profile)
-        self.frame = np.zeros((lanes, len(self.units), 6))
-        self.mind = np.zeros((lanes, len(self.units)), MIND)
-        self.chance = np.zeros(lanes, np.uint64)  # the state of each battle's random numbers
-        self.clock = np.zeros(lanes, np.int64)  # game loops
+    def __init__(self, map: Map, num_envs: int, profile: str = "liberty"):
+        self.map, self.num_envs, self.units, self.field = map, num_envs, map.units(profile), field(map, profile)
+        self.frame = np.zeros((num_envs, len(self.units), 6))
+        self.mind = np.zeros((num_envs, len(self.units)), MIND)
+        self.chance = np.zeros(num_envs, np.uint64)  # the state of each battle's random numbers
+        self.clock = np.zeros(num_envs, np.int64)  # game loops
         size = len(self.units)
         self.scratch = np.zeros(size, bool), np.zeros(size, np.int64), np.zeros((size, 2))  # alive, stance, old places
 

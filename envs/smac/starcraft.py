@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inspo_benchmark.core.env import Seen, Step
+from inspo_benchmark.core.env import Observation, Step
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.envs import _workers as workers
+from inspo_benchmark.envs import _workers
 from inspo_benchmark.envs.smac.maps import find
 
 INSTALL = "pip install git+https://github.com/oxwhirl/smac.git"
@@ -103,7 +103,7 @@ class Row(NamedTuple):
 
     obs: np.ndarray  # [N, O] float32
     state: np.ndarray  # [S] float32
-    legal: np.ndarray  # [N, A] bool
+    avail: np.ndarray  # [N, A] bool
     reward: float = 0.0
     terminated: bool = False
     truncated: bool = False
@@ -118,29 +118,29 @@ class Games:
     process that made it is gone. A step takes as long as the games of the busiest worker take one after the other.
     """
 
-    def __init__(self, name: str, lanes: int):
+    def __init__(self, name: str, num_envs: int):
         find(name), detect()
-        if lanes > room():
+        if num_envs > room():
             raise UserError(
-                f"{lanes} games of StarCraft II at a time: this machine's memory holds {room()}; take fewer seeds or episodes at a time"
+                f"{num_envs} games of StarCraft II at a time: this machine's memory holds {room()}; take fewer seeds or episodes at a time"
             )
-        self.name, self.lanes = name, lanes
-        self.workers = [workers.start(__name__, name) for _ in range(min(lanes, os.cpu_count() or 1))]
+        self.name, self.num_envs = name, num_envs
+        self.workers = [_workers.start(__name__, name) for _ in range(min(num_envs, os.cpu_count() or 1))]
 
-    def reset(self, seeds: Sequence[int]) -> Seen:
-        return self._ask("reset", seeds).seen
+    def reset(self, seeds: Sequence[int]) -> Observation:
+        return self._ask("reset", seeds).observation
 
     def step(self, act: np.ndarray) -> Step:
         """AssertionError with SMAC's message for an action that is not legal."""
         return self._ask("step", act)
 
     def close(self) -> None:
-        workers.end(self.workers)
+        _workers.end(self.workers)
         self.workers = []
 
     def _ask(self, what: str, values: Sequence) -> Step:
         """Lane e is with worker e modulo their number."""
-        count, rows, failed = len(self.workers), [None] * self.lanes, None
+        count, rows, failed = len(self.workers), [None] * self.num_envs, None
         try:
             for k, worker in enumerate(self.workers):
                 worker.pipe.send((what, [np.asarray(value) for value in values[k::count]]))
@@ -156,12 +156,12 @@ class Games:
         if failed:
             kind, text = failed
             raise AssertionError(text) if kind == "AssertionError" else UserError(f"StarCraft II on {self.name}: {kind}: {text}")
-        obs, state, legal, reward, terminated, truncated, won, crashed = (np.stack(x) for x in zip(*rows, strict=True))
+        obs, state, avail, reward, terminated, truncated, won, crashed = (np.stack(x) for x in zip(*rows, strict=True))
         if crashed.any():
             warnings.warn(
                 f"StarCraft II on {self.name} crashed in lanes {np.flatnonzero(crashed).tolist()}: counted as not won", stacklevel=3
             )
-        return Step(Seen(obs, state, legal), reward, terminated, truncated, {"won": won})
+        return Step(Observation(obs, state, avail), reward, terminated, truncated, {"won": won})
 
 
 # --- the processes
@@ -208,17 +208,17 @@ class Lane:
 
 def serve(pipe: Connection, name: str) -> None:
     """In a worker: do what comes through the pipe for each lane in turn, until it says None or nobody is at its other end."""
-    lanes = []
+    num_envs = []
     try:
         while message := pipe.recv():
             what, values = message
-            lanes = lanes or [Lane(name) for _ in values]
+            num_envs = num_envs or [Lane(name) for _ in values]
             try:
-                pipe.send(("rows", [getattr(lane, what)(value) for lane, value in zip(lanes, values, strict=True)]))
+                pipe.send(("rows", [getattr(lane, what)(value) for lane, value in zip(num_envs, values, strict=True)]))
             except Exception as e:
                 pipe.send((type(e).__name__, " ".join(str(e).split())[:400]))
     except (EOFError, OSError):
         pass
     finally:
-        for lane in lanes:
+        for lane in num_envs:
             lane.close()

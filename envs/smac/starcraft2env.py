@@ -13,7 +13,7 @@ import warnings
 
 import numpy as np
 
-from inspo_benchmark.core.env import Seen
+from inspo_benchmark.core.env import Observation
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.envs.smac.maps import DEATH, NO_ATTACK, SCALE, SIZE, WIN, Map, find
 from inspo_benchmark.envs.smac.simulator import ENERGY_MAX, HEALTH, MOVE, X, Y
@@ -94,11 +94,11 @@ class Heuristic:
         self.map, self.units, self.rest = map, map.units(), rest
         self.targets: list[int | None] = [None] * map.n  # unit index
 
-    def __call__(self, frame: np.ndarray, legal: np.ndarray) -> list[int]:
+    def __call__(self, frame: np.ndarray, avail: np.ndarray) -> list[int]:
         """frame [U, 6], legal [n, A] -> an action for each agent, one step after the other of an episode."""
-        return [self._act(i, frame.tolist(), legal[i]) for i in range(self.map.n)]
+        return [self._act(i, frame.tolist(), avail[i]) for i in range(self.map.n)]
 
-    def _act(self, i: int, frame: list, legal: np.ndarray) -> int:
+    def _act(self, i: int, frame: list, avail: np.ndarray) -> int:
         n, heals, t = self.map.n, self.units[i].heal > 0, self.targets[i]
         if t is None or not self._wanted(t, frame):
             others = [j for j in range(n) if not self.units[j].heal] if heals else range(n, len(frame))
@@ -106,7 +106,7 @@ class Heuristic:
         if t is None:
             return 0
         action = NO_ATTACK + t - (0 if heals else n)
-        if self.rest and not legal[action]:
+        if self.rest and not avail[action]:
             dx, dy = frame[t][X] - frame[i][X], frame[t][Y] - frame[i][Y]
             return (4 if dx > 0 else 5) if abs(dx) > abs(dy) else (2 if dy > 0 else 3)
         return action
@@ -208,7 +208,7 @@ class StarCraft2Env:
             raise UserError(f"seed={seed}: seeds are 0 and above, or None for one that is drawn")
         self._seed = secrets.randbits(32) if seed is None else seed
         self._episodes = np.random.Philox(key=self._seed)
-        self._seen: Seen | None = None  # None: before the first episode
+        self._seen: Observation | None = None  # None: before the first episode
         self._over = True
         self._one_hot = np.eye(self.n_actions)
         self.last_action = np.zeros((self.n_agents, self.n_actions))
@@ -235,14 +235,14 @@ class StarCraft2Env:
             raise UserError(f"{len(given)} actions for {self.n_agents} agents")
         shown = np.array([given])
         if self.heuristic_ai:
-            chosen = self._heuristic(self.game.battles.frame[0], self._seen.legal[0])
+            chosen = self._heuristic(self.game.battles.frame[0], self._seen.avail[0])
             for i, action in enumerate(chosen):  # one by one: also into a tensor
                 actions[i] = action
             step = self.game.play(np.array([chosen]), shown, self.game.live)
         else:
             step = self.game.step(shown)
         self.last_action = self._one_hot[given]
-        self._seen, won, timeout = step.seen, bool(step.info["won"][0]), bool(step.truncated[0])
+        self._seen, won, timeout = step.observation, bool(step.info["won"][0]), bool(step.truncated[0])
         self._over = timeout or bool(step.terminated[0])
         self.battles_game += self._over
         self.battles_won += won
@@ -252,7 +252,7 @@ class StarCraft2Env:
         info = {"battle_won": won, "dead_allies": int(dead[: self.n_agents].sum()), "dead_enemies": int(dead[self.n_agents :].sum())}
         if timeout and self.continuing_episode:
             info["episode_limit"] = True
-        return float(step.reward[0]), self._over, info
+        return float(step.rewards[0]), self._over, info
 
     def seed(self):
         return self._seed
@@ -300,10 +300,10 @@ class StarCraft2Env:
 
     def get_avail_actions(self):
         """A list of 0 and 1 for each agent."""
-        return self._now().legal[0].view(np.int8).tolist()
+        return self._now().avail[0].view(np.int8).tolist()
 
     def get_avail_agent_actions(self, agent_id):
-        return self._now().legal[0, agent_id].view(np.int8).tolist()
+        return self._now().avail[0, agent_id].view(np.int8).tolist()
 
     def get_visibility_matrix(self):
         """[n, n + m] bool: agents, then enemies, that each agent sees."""
@@ -398,7 +398,7 @@ class StarCraft2Env:
 
     # --- inside
 
-    def _now(self) -> Seen:
+    def _now(self) -> Observation:
         if self._seen is None:
             raise UserError("nothing to be seen before the first episode: call reset()")
         return self._seen

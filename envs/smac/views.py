@@ -87,10 +87,10 @@ def observe(map_name: str, allies: np.ndarray, enemies: np.ndarray, last_actions
     if last.shape != (frames, map.n):
         raise UserError(f"last actions of shape {last.shape}: {map.name} has {map.n} agents, so ({frames}, {map.n}) is needed")
     obs, state = np.empty((frames, map.n, map.obs), np.float32), np.empty((frames, map.state), np.float32)
-    legal, visible = np.empty((frames, map.n, map.actions), bool), np.empty((frames, map.n, map.n + map.m), bool)
-    look(frame, last, scene(map), obs, state, legal)
+    avail, visible = np.empty((frames, map.n, map.actions), bool), np.empty((frames, map.n, map.n + map.m), bool)
+    look(frame, last, scene(map), obs, state, avail)
     visibility(frame, scene(map), visible)
-    return obs, state, legal, visible
+    return obs, state, avail, visible
 
 
 def reward(map_name: str, allies0: np.ndarray, enemies0: np.ndarray, allies1: np.ndarray, enemies1: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -122,11 +122,11 @@ def _frame(map: Map, allies: np.ndarray, enemies: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def look(frame, last, scene, obs, state, legal):
+def look(frame, last, scene, obs, state, avail):
     """frame [E, U, 6] and last actions [E, n] int64 (-1: none yet) -> obs [E, n, O], state [E, S] float32, legal [E, n, A] bool."""
     for e in range(len(frame)):
         for i in range(scene.agents):
-            _agent(frame[e], i, scene, obs[e, i], legal[e, i])
+            _agent(frame[e], i, scene, obs[e, i], avail[e, i])
         _state(frame[e], last[e], scene, state[e])
 
 
@@ -144,31 +144,31 @@ def _walkable(x, y, free):
 
 
 @rule
-def _agent(f, i, scene, obs, legal):
+def _agent(f, i, scene, obs, avail):
     """What agent i sees and may do."""
     n, healer, x, y = scene.agents, scene.units[i].heals, f[i, X], f[i, Y]
     obs[:] = 0
-    legal[:] = False
+    avail[:] = False
     if not f[i, HEALTH] > 0:
-        legal[0] = True
+        avail[0] = True
         return
-    legal[1] = True
-    legal[2], legal[3] = _walkable(x, y + AHEAD, scene.free), _walkable(x, y - AHEAD, scene.free)
-    legal[4], legal[5] = _walkable(x + AHEAD, y, scene.free), _walkable(x - AHEAD, y, scene.free)
+    avail[1] = True
+    avail[2], avail[3] = _walkable(x, y + AHEAD, scene.free), _walkable(x, y - AHEAD, scene.free)
+    avail[4], avail[5] = _walkable(x + AHEAD, y, scene.free), _walkable(x - AHEAD, y, scene.free)
     if healer:  # its targets are agents: attack j is heal agent j, even beside enemy j in the observation
         for j in range(n):
             if f[j, HEALTH] > 0 and not scene.units[j].heals:
-                legal[NO_ATTACK + j] = _distance(f, i, j) <= SHOOT
+                avail[NO_ATTACK + j] = _distance(f, i, j) <= SHOOT
     for k in range(4):
-        obs[k] = legal[2 + k]
+        obs[k] = avail[2 + k]
     at = 4
     for j in range(n, n + scene.enemies):
         if f[j, HEALTH] > 0:
             distance, action = _distance(f, i, j), NO_ATTACK + j - n
             if distance < SIGHT:
                 if not healer:
-                    legal[action] = distance <= SHOOT
-                _unit(f, i, j, distance, legal[action], scene.enemy_shield, scene, obs, at)
+                    avail[action] = distance <= SHOOT
+                _unit(f, i, j, distance, avail[action], scene.enemy_shield, scene, obs, at)
         at += 5 + scene.enemy_shield + scene.bits
     for j in range(n):
         if j != i:

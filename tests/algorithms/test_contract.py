@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
-from inspo_benchmark.learning import train as trainer
+from inspo_benchmark.learning import train
 from inspo_benchmark.learning.algorithm import Nets
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.learning.sampler import OPEN
@@ -33,7 +33,7 @@ FIELDS = [(algo, field.name) for algo, a in ALGORITHMS.items() for field in data
 
 algos = pytest.mark.parametrize("algo", list(ALGORITHMS))
 kinds = pytest.mark.parametrize("kind", list(SPACES))
-memories = pytest.mark.parametrize("memory", typing.get_args(typing.get_type_hints(Common)["memory"]))
+memories = pytest.mark.parametrize("memory", typing.get_args(typing.get_type_hints(Common)["network"]))
 shares = pytest.mark.parametrize("share", [False, True], ids=["own", "shared"])
 
 
@@ -47,7 +47,7 @@ def each(test):
 
 @each
 def test_a_packed_seed_learns_exactly_what_it_learns_alone(algo, kind, memory, share, double):
-    lab = Lab(algo, kind, seeds=(3, 4, 9), memory=memory, share=share)
+    lab = Lab(algo, kind, seeds=(3, 4, 9), network=memory, share_params=share)
     packed, packed_logs = lab.train(lab.init(), lab.draws())
     for k, seed in enumerate(lab.seeds):
         alone, logs = lab.train(lab.algorithm.init([seed]), lab.draws(lab.for_seeds([seed])))
@@ -60,16 +60,16 @@ def test_a_packed_seed_learns_exactly_what_it_learns_alone(algo, kind, memory, s
 @kinds
 @memories
 def test_the_traced_step_is_the_plain_step(algo, kind, memory, double):
-    lab = Lab(algo, kind, seeds=(3, 4), memory=memory)
+    lab = Lab(algo, kind, seeds=(3, 4), network=memory)
     step = lab.algorithm.pack(2)
-    traced = trainer.prepared(step, (lab.init(), *lab.sampler.draw(0)), trainer.TRACE_FROM)
+    traced = train.prepare_update(step, (lab.init(), *lab.sampler.draw(0)), train.TRACE_FROM)
     assert isinstance(traced, torch.fx.GraphModule)
     close(lab.train(lab.init(), lab.draws(), traced), lab.train(lab.init(), lab.draws()))
 
 
 def check_compiled(algo, kind, capsys):
     lab = Lab(algo, kind, seeds=(3, 4))
-    compiled = trainer.prepared(lab.algorithm.pack(2), (lab.init(), *lab.sampler.draw(0)), trainer.COMPILE_FROM)
+    compiled = train.prepare_update(lab.algorithm.pack(2), (lab.init(), *lab.sampler.draw(0)), train.COMPILE_FROM)
     assert ("no compiled training" in capsys.readouterr().out) == (not any(map(shutil.which, ("c++", "g++", "clang++"))))
     close(lab.train(lab.init(), lab.draws(), compiled), lab.train(lab.init(), lab.draws()))
 
@@ -90,7 +90,7 @@ def test_every_compiled_step_is_the_plain_step(algo, kind, double, capsys):
 
 @each
 def test_padding_is_not_data(algo, kind, memory, share, double):
-    lab = Lab(algo, kind, memory=memory, share=share)
+    lab = Lab(algo, kind, network=memory, share_params=share)
     draws = lab.draws()
     padded = [(junk(batch), draw) for batch, draw in draws]
     assert not same(draws, padded)
@@ -102,8 +102,8 @@ def junk(b):
     rng, n = np.random.default_rng(0), b.mask.sum(-1, keepdim=True)
     row = torch.arange(b.obs.shape[2]) > n
     step = b.mask == 0
-    only_last = torch.arange(b.legal.shape[-1]) == b.legal.shape[-1] - 1
-    act = torch.full_like(b.act, b.legal.shape[-1] - 1) if b.act.ndim == 4 else torch.as_tensor(rng.uniform(-1, 1, b.act.shape))
+    only_last = torch.arange(b.avail.shape[-1]) == b.avail.shape[-1] - 1
+    act = torch.full_like(b.actions, b.avail.shape[-1] - 1) if b.actions.ndim == 4 else torch.as_tensor(rng.uniform(-1, 1, b.actions.shape))
 
     def put(where, new, old):
         return torch.where(where.reshape(*where.shape, *[1] * (old.ndim - where.ndim)), torch.as_tensor(new, dtype=old.dtype), old)
@@ -111,10 +111,10 @@ def junk(b):
     return b._replace(
         obs=put(row, 50.0, b.obs),
         state=put(row, -50.0, b.state),
-        legal=put(row, only_last, b.legal),
-        act=put(row, act, b.act),
-        rew=put(step, 1e6, b.rew),
-        done=put(step, 1 - b.done, b.done),
+        avail=put(row, only_last, b.avail),
+        actions=put(row, act, b.actions),
+        rewards=put(step, 1e6, b.rewards),
+        terminated=put(step, 1 - b.terminated, b.terminated),
     )
 
 
@@ -124,7 +124,7 @@ def test_junk_keeps_what_is_data(double):
     b, j = (tree_map(lambda x: x[0], x) for x in (packed, junk(packed)))
     real = b.mask > 0
     assert 0 < real.double().mean() < 1
-    for x, y in ((b.rew, j.rew), (b.done, j.done), *((getattr(b.now, f), getattr(j.now, f)) for f in b.now._fields)):
+    for x, y in ((b.rewards, j.rewards), (b.terminated, j.terminated), *((getattr(b.now, f), getattr(j.now, f)) for f in b.now._fields)):
         assert torch.equal(x[real], y[real])
     for x, y in ((getattr(b.next, f), getattr(j.next, f)) for f in b.next._fields):  # a step leads to a row of data
         assert torch.equal(x[real], y[real])
@@ -140,7 +140,7 @@ def noise_state():
 @each
 @pytest.mark.parametrize("seeds", [(5,), (5, 6)], ids=["alone", "packed"])
 def test_an_update_is_a_function_of_its_inputs(algo, kind, memory, share, seeds, double):
-    lab = Lab(algo, kind, seeds, memory=memory, share=share)
+    lab = Lab(algo, kind, seeds, network=memory, share_params=share)
     before = noise_state()
     s, draws = lab.init(), lab.draws()
     given = copy((s, draws))
@@ -174,33 +174,33 @@ def policy(lab: Lab, scale: float = 1.0) -> Nets:
     return Nets(lab.algorithm.modules, tree_map(lambda x: scale * x[0], lab.init().params))
 
 
-def senses(lab: Lab, lanes: int):
+def senses(lab: Lab, num_envs: int):
     """Random observations, masks, memories and uniforms; the outermost uniforms that the sampler gives are among them."""
     rng, s = np.random.default_rng(0), lab.task.spec
-    obs, legal = rng.normal(0, 3, (lanes, s.agents, s.obs)), masks(rng, lanes, s.agents, s.space.legal)
-    u = rng.random((lanes, s.agents, *s.space.draw))
-    u[: lanes // 4], u[lanes // 4 : lanes // 2] = OPEN
-    memory = lab.algorithm.memory(lanes)
+    obs, avail = rng.normal(0, 3, (num_envs, s.num_agents, s.obs_dim)), masks(rng, num_envs, s.num_agents, s.space.avail_dim)
+    u = rng.random((num_envs, s.num_agents, *s.space.noise_shape))
+    u[: num_envs // 4], u[num_envs // 4 : num_envs // 2] = OPEN
+    memory = lab.algorithm.init_hidden(num_envs)
     dtype = torch.get_default_dtype()
     obs, u = torch.as_tensor(obs, dtype=dtype), torch.as_tensor(u, dtype=dtype)
-    return obs, torch.as_tensor(legal), torch.as_tensor(rng.uniform(-1, 1, memory.shape), dtype=dtype), u
+    return obs, torch.as_tensor(avail), torch.as_tensor(rng.uniform(-1, 1, memory.shape), dtype=dtype), u
 
 
 @each
 @pytest.mark.parametrize("scale", [1.0, 30.0], ids=["even", "sharp"])
 def test_no_illegal_action_is_taken(algo, kind, memory, share, scale):  # in float32, as in a run
-    lab = Lab(algo, kind, memory=memory, share=share)
-    obs, legal, h, u = senses(lab, 4000)
+    lab = Lab(algo, kind, network=memory, share_params=share)
+    obs, avail, h, u = senses(lab, 4000)
     before = noise_state()
     for _ in range(3):
-        greedy, after = lab.algorithm.act(policy(lab, scale), obs, legal, h)
-        sampled, _ = lab.algorithm.act_sampled(policy(lab, scale), obs, legal, h, u)
+        greedy, after = lab.algorithm.act(policy(lab, scale), obs, avail, h)
+        sampled, _ = lab.algorithm.act_sampled(policy(lab, scale), obs, avail, h, u)
         for a in (greedy, sampled):
             if kind == "discrete":
                 assert a.shape == obs.shape[:2]
-                assert legal.gather(-1, a[..., None]).all()
+                assert avail.gather(-1, a[..., None]).all()
             else:
-                assert a.shape == (*obs.shape[:2], *lab.task.spec.space.draw)
+                assert a.shape == (*obs.shape[:2], *lab.task.spec.space.noise_shape)
                 assert (a.abs() <= 1).all()
         assert after.shape == h.shape
         h = after
@@ -212,15 +212,15 @@ def test_no_illegal_action_is_taken(algo, kind, memory, share, scale):  # in flo
 
 @each
 def test_acting_is_decentralised(algo, kind, memory, share, double):
-    lab = Lab(algo, kind, memory=memory, share=share)
+    lab = Lab(algo, kind, network=memory, share_params=share)
     obs, _, h, _ = senses(lab, 50)
-    heads, after = lab.algorithm.heads(policy(lab), obs, h)
+    action_params, after = lab.algorithm.action_params(policy(lab), obs, h)
     others = torch.arange(3) != 1
-    moved, moved_after = lab.algorithm.heads(policy(lab), obs + others[:, None], h + others[:, None])
-    close((moved[:, 1], moved_after[:, 1]), (heads[:, 1], after[:, 1]))
-    assert ((moved - heads).abs().amax((0, 2)) > 0).tolist() == [True, False, True]
-    with_memory, _ = lab.algorithm.heads(policy(lab), obs, h + 1)
-    assert torch.equal(with_memory, heads) == (memory == "mlp")
+    moved, moved_after = lab.algorithm.action_params(policy(lab), obs + others[:, None], h + others[:, None])
+    close((moved[:, 1], moved_after[:, 1]), (action_params[:, 1], after[:, 1]))
+    assert ((moved - action_params).abs().amax((0, 2)) > 0).tolist() == [True, False, True]
+    with_memory, _ = lab.algorithm.action_params(policy(lab), obs, h + 1)
+    assert torch.equal(with_memory, action_params) == (memory == "mlp")
 
 
 @algos
@@ -232,31 +232,33 @@ def test_a_turn_moves_only_the_policy_whose_turn_it_is(algo, kind, double):
     s, obs = lab.init(), senses(lab, 50)[0]
     step = lab.algorithm.pack(1)
 
-    def heads(s):
-        return lab.algorithm.heads(Nets(lab.algorithm.modules, tree_map(lambda x: x[0], s.params)), obs, lab.algorithm.memory(50))[0]
+    def action_params(s):
+        return lab.algorithm.action_params(
+            Nets(lab.algorithm.modules, tree_map(lambda x: x[0], s.params)), obs, lab.algorithm.init_hidden(50)
+        )[0]
 
     for batch, draw in lab.draws():
-        before = heads(s)
+        before = action_params(s)
         s, _ = step(s, batch, draw)
-        assert ((heads(s) - before).abs().amax((0, 2)) > 0).nonzero().flatten().tolist() == draw.agent.tolist()
+        assert ((action_params(s) - before).abs().amax((0, 2)) > 0).nonzero().flatten().tolist() == draw.agent.tolist()
 
 
 @algos
 @kinds
 @pytest.mark.parametrize("only", [2, torch.tensor(2)], ids=["int", "tensor"])
 def test_only_moves_one_agents_rows(algo, kind, only, double):
-    lab = Lab(algo, kind, share=False)
+    lab = Lab(algo, kind, share_params=False)
     a, s = lab.algorithm, tree_map(lambda x: x[0], lab.init())
     names = " ".join(s.params)
 
     def loss(on, tg):  # pulls at every parameter
         return sum(((p - 1) ** 2).sum() for p in on._params.values())
 
-    after, _ = a.descend(s, names, loss, only=only)
+    after, _ = a.gradient_step(s, names, loss, only=only)
     changes = [((s.params[name], s.slots[name]), (after.params[name], after.slots[name])) for name in s.params]
     if hasattr(lab.cfg, "tau"):
         away = after._replace(params=tree_map(lambda x: x + 1, s.params))
-        changes.append((s.target, a.follow(away, names, only=only).target))
+        changes.append((s.target, a.update_targets(away, names, only=only).target))
     old, new = (tree_flatten(tree)[0] for tree in zip(*changes))
     assert any(len(x) > 1 for x in old)
     for x, y in zip(old, new):
@@ -268,16 +270,18 @@ def test_only_moves_one_agents_rows(algo, kind, only, double):
 
 @each
 def test_a_checkpoint_continues_bit_equal(algo, kind, memory, share, double, tmp_path):
-    lab = Lab(algo, kind, seeds=(1, 2), memory=memory, share=share)
+    lab = Lab(algo, kind, seeds=(1, 2), network=memory, share_params=share)
     turns, step = lab.algorithm.turns, lab.algorithm.pack(2)
     rows = [(1, 0, "return", 0.1), (2, 0, "return", 1 / 3)]
-    whole = trainer.learn(trainer.Run(lab.init(), rows, {}, 0), step, lab.sampler, lab.calls, turns)
-    part = trainer.learn(trainer.Run(lab.init(), rows, {}, 0), step, lab.sampler, turns + 1, turns)  # in the middle of a round of turns
+    whole = train.run_updates(train.Training(lab.init(), rows, {}, 0), step, lab.sampler, lab.calls, turns)
+    part = train.run_updates(
+        train.Training(lab.init(), rows, {}, 0), step, lab.sampler, turns + 1, turns
+    )  # in the middle of a round of turns
     part.save(tmp_path / "checkpoint")
-    back = trainer.Run(lab.init(), [], {}, 0).load(tmp_path / "checkpoint", "cpu")
+    back = train.Training(lab.init(), [], {}, 0).load(tmp_path / "checkpoint", "cpu")
     assert same(back.state, part.state)
     assert not same(back.state, lab.init())
-    rest = trainer.learn(back, step, lab.for_seeds(lab.seeds), lab.calls, turns)
+    rest = train.run_updates(back, step, lab.for_seeds(lab.seeds), lab.calls, turns)
     assert same(rest.state, whole.state)
     close(rest.sums, whole.sums, 1e-12)  # a sum in two parts
     assert (rest.rows, rest.done, rest.counted) == (rows, whole.done, whole.counted) == (rows, lab.calls, lab.calls)
@@ -323,7 +327,7 @@ def bases(algo) -> list[dict]:
         for value in alternatives(kinds[name], usual[name])
     ]
     others = (accepted(algo, **usual | {name: value}) for name, value in choices)
-    return [accepted(algo, **base | {"memory": memory}) for base in (awake, usual) for memory in ("mlp", "gru")] + [o for o in others if o]
+    return [accepted(algo, **base | {"network": memory}) for base in (awake, usual) for memory in ("mlp", "gru")] + [o for o in others if o]
 
 
 def alternatives(kind, value) -> list:
@@ -358,9 +362,9 @@ def outcome(algo, kind, config):
             for call, (batch, draw) in enumerate(lab.draws())
         ]
         s, _ = lab.train(lab.init(), draws)
-        obs, legal, memory, _ = senses(lab, 20)
+        obs, avail, memory, _ = senses(lab, 20)
         f = Nets(lab.algorithm.modules, tree_map(lambda x: x[0], s.params))
-        KNOWN[key] = torch.tensor(lab.cfg.steps * lab.algorithm.turns), s, lab.algorithm.act(f, obs, legal, memory)
+        KNOWN[key] = torch.tensor(lab.cfg.num_updates * lab.algorithm.turns), s, lab.algorithm.act(f, obs, avail, memory)
     return KNOWN[key]
 
 
@@ -375,8 +379,8 @@ TO_COME = {"spread", "tag", "world"}
 def paper_faults(a) -> list[str]:
     """What is wrong with an algorithm's tables of settings."""
     known = {field.name for field in dataclasses.fields(a.Config)}
-    fields = [name for table in (a.PAPER, a.PROTOCOL) for values in table.values() for name in values]
-    return [f"no field {name}" for name in fields if name not in known] + strangers(a.PAPER) + strangers(a.PROTOCOL)
+    fields = [name for table in (a.PAPER, a.TUNED) for values in table.values() for name in values]
+    return [f"no field {name}" for name in fields if name not in known] + strangers(a.PAPER) + strangers(a.TUNED)
 
 
 def strangers(patterns) -> list[str]:
@@ -420,7 +424,7 @@ def test_every_method_has_the_same_networks_and_budget_on_starcraft(algo):
     for task in TASKS:
         if TASKS[task].family in ("smac", "sc2"):
             own, shared = dataclasses.asdict(settings(algo, task, {})), matching(BENCHMARK, task)
-            assert {"memory", "share", "hidden", "window", "batch", "steps"} <= set(shared)
+            assert {"network", "share_params", "hidden_dim", "seq_len", "batch_size", "num_updates"} <= set(shared)
             assert {name: value for name, value in shared.items() if name in own}.items() <= own.items()
 
 
@@ -446,9 +450,9 @@ def test_what_has_come_is_not_to_come():
 
 def test_faults_of_paper_settings_are_found():
     def faults(paper, protocol):
-        return paper_faults(SimpleNamespace(Config=Common, PAPER=paper, PROTOCOL=protocol))
+        return paper_faults(SimpleNamespace(Config=Common, PAPER=paper, TUNED=protocol))
 
-    assert faults({"xor-*": dict(lr=1.0)}, {"mne-balanced": dict(batch=4)}) == []
+    assert faults({"xor-*": dict(lr=1.0)}, {"mne-balanced": dict(batch_size=4)}) == []
     assert faults({"xor-*": dict(alhpa=1.0)}, {}) == faults({}, {"xor-*": dict(alhpa=1.0)}) == ["no field alhpa"]
     assert "xr-" in faults({"xr-*": dict(lr=1.0)}, {})[0]
     assert faults({"*-medium": dict(lr=1.0)}, {}) == ["*-medium matches mamujoco, smac"]
@@ -520,10 +524,10 @@ def test_an_honest_loss_is_not(line):
 
 def test_the_toy_data_are_worth_testing_with(double):
     """Windows that are full, cut by an episode's end and cut by its beginning's end; terminal steps and time limits; illegal actions."""
-    b, _ = Lab("bc", "discrete", batch=64).sampler.draw(0)
+    b, _ = Lab("bc", "discrete", batch_size=64).sampler.draw(0)
     assert set(b.mask.sum(-1).unique().tolist()) == {1.0, 2.0, 3.0}
     assert min(LENGTHS) == 1
     last = b.mask.cumsum(-1).argmax(-1, keepdim=True)
-    ends = b.done.gather(-1, last)
+    ends = b.terminated.gather(-1, last)
     assert 0 < ends.mean() < 1
-    assert 0 < b.legal.double().mean() < 1
+    assert 0 < b.avail.double().mean() < 1

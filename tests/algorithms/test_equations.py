@@ -15,7 +15,7 @@ from scipy.stats import norm
 from torch.utils._pytree import tree_map
 
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.learning.algorithm import mean, returns
+from inspo_benchmark.learning.algorithm import masked_mean, td_lambda_returns
 from inspo_benchmark.learning.nets import unflatten
 from support.toy import SPACES, Lab
 
@@ -40,24 +40,24 @@ class Case:
         self.n = SimpleNamespace(**{name: x.numpy() for name, x in self.b._asdict().items()})
         self.rows = [(k, t) for k, t in np.ndindex(self.b.mask.shape) if self.b.mask[k, t] > 0]
         assert 1 < len(self.rows) < self.b.mask.numel()
-        assert 0 < self.n.done[self.n.mask > 0].mean() < 1
+        assert 0 < self.n.terminated[self.n.mask > 0].mean() < 1
 
     def same(self, ours, theirs):
         torch.testing.assert_close(ours, torch.as_tensor(theirs), rtol=1e-10, atol=1e-10)
 
     def stepped(self, names, value, loss):
         """`descend` steps on this loss: its value is what is logged."""
-        self.same(self.a.descend(self.s, names, *loss)[1], value)
+        self.same(self.a.gradient_step(self.s, names, *loss)[1], value)
 
     # distributions
 
-    def probabilities(self, h, legal):
-        x = np.where(legal, np.exp(h - h.max()), 0.0)
+    def probabilities(self, h, avail):
+        x = np.where(avail, np.exp(h - h.max()), 0.0)
         return x / x.sum()
 
-    def log_prob(self, h, a, legal):
+    def log_prob(self, h, a, avail):
         if self.discrete:
-            return np.log(self.probabilities(h, legal)[a])
+            return np.log(self.probabilities(h, avail)[a])
         mean, std, a = h[:D], np.exp(np.clip(h[D:], -5, 2)), np.clip(a, -1 + 1e-6, 1 - 1e-6)
         return (norm.logpdf(np.arctanh(a), mean, std) - np.log(1 - a**2)).sum()
 
@@ -68,7 +68,7 @@ class Case:
         """log pi_i(a_i|o_i) of heads [B, L, N, head], at the rows of data."""
         out = np.zeros(h.shape[:3])
         for (k, t), i in itertools.product(self.rows, range(N)):
-            out[k, t, i] = self.log_prob(np.asarray(h)[k, t, i], self.n.act[k, t, i], self.n.legal[k, t, i])
+            out[k, t, i] = self.log_prob(np.asarray(h)[k, t, i], self.n.actions[k, t, i], self.n.avail[k, t, i])
         return out
 
     def mean(self, x):
@@ -79,10 +79,10 @@ class Case:
         """lambda-returns as sums of n-step returns: r_t + .. + gamma^n v_{t+n}, weighted by (1 - lam) lam^(n-1), the last by lam^(n-1)."""
         g = np.zeros(v_next.shape)
         for k, t in self.rows:
-            longest = next((n for n in range(1, 99) if (k, t + n) not in self.rows or self.n.done[k, t + n - 1]), 99)
+            longest = next((n for n in range(1, 99) if (k, t + n) not in self.rows or self.n.terminated[k, t + n - 1]), 99)
             for n in range(1, longest + 1):
-                steps = sum(GAMMA**j * self.n.rew[k, t + j] for j in range(n))
-                bootstrap = GAMMA**n * v_next[k, t + n - 1] * (1 - self.n.done[k, t + n - 1])
+                steps = sum(GAMMA**j * self.n.rewards[k, t + j] for j in range(n))
+                bootstrap = GAMMA**n * v_next[k, t + n - 1] * (1 - self.n.terminated[k, t + n - 1])
                 g[k, t] += (steps + bootstrap) * lam ** (n - 1) * (1 if n == longest else 1 - lam)
         return g
 
@@ -90,10 +90,10 @@ class Case:
 
     def value(self, critic, x, act=None):
         """Q_i(x_i, a_i) [B, L, N] of a Critic."""
-        act = self.b.now.act if act is None else act
+        act = self.b.now.actions if act is None else act
         return critic(x, act.unsqueeze(3))[..., 0].numpy()
 
-    def informed(self, rows=slice(None, -1)):
+    def state_and_obs(self, rows=slice(None, -1)):
         state = self.b.state[:, rows, None].expand(-1, -1, N, -1)
         return torch.cat([state, self.b.obs[:, rows]], -1)
 
@@ -107,7 +107,7 @@ def test_lambda_returns():
     for shape in ((8, 3), (8, 3, N)):
         v = np.random.default_rng(0).normal(size=shape)
         for lam in (0.0, 0.6, 1.0):
-            ours = returns(torch.as_tensor(v), c.b, GAMMA, lam).numpy()
+            ours = td_lambda_returns(torch.as_tensor(v), c.b, GAMMA, lam).numpy()
             theirs = c.targets(v, lam)
             for k, t in c.rows:
                 np.testing.assert_allclose(ours[k, t], theirs[k, t], atol=1e-12)
@@ -121,8 +121,8 @@ def test_lambda_returns_are_those_of_pymarl():
     term = np.zeros((4, length))
     term[[1, 2, 3], ends[1:] - 1] = 1
     rew, v = rng.normal(size=(4, length)) * mask, rng.normal(size=(4, length + 1))
-    b = Case("iql", "discrete").b._replace(rew=torch.as_tensor(rew), done=torch.as_tensor(term), mask=torch.as_tensor(mask))
-    ours = returns(torch.as_tensor(v[:, 1:]), b, GAMMA, lam).numpy()
+    b = Case("iql", "discrete").b._replace(rewards=torch.as_tensor(rew), terminated=torch.as_tensor(term), mask=torch.as_tensor(mask))
+    ours = td_lambda_returns(torch.as_tensor(v[:, 1:]), b, GAMMA, lam).numpy()
     g = v[:, -1] * (1 - term.sum(1))
     for t in reversed(range(length)):
         g = lam * GAMMA * g + mask[:, t] * (rew[:, t] + (1 - lam) * GAMMA * v[:, t + 1] * (1 - term[:, t]))
@@ -135,7 +135,7 @@ def test_lambda_returns_are_those_of_pymarl():
 @kinds
 @memories
 def test_omiga(kind, memory):
-    c = Case("omiga", kind, alpha=0.7, memory=memory)
+    c = Case("omiga", kind, alpha=0.7, network=memory)
     now, everything = c.b.now.obs, c.b.obs
     q, q_tg = (c.value(f.q, now) for f in (c.on, c.tg))
     v, v_next = c.on.v(now)[..., 0].numpy(), c.tg.v(everything)[:, 1:, :, 0].numpy()
@@ -144,7 +144,7 @@ def test_omiga(kind, memory):
     )
     z = np.clip((w_tg * q_tg - w_tg * v) / 0.7, -10, 10)
     largest = max([-1.0] + [z[k, t].max() for k, t in c.rows])
-    y = c.n.rew + GAMMA * (1 - c.n.done) * ((w_next * v_next).sum(-1) + bias_next)
+    y = c.n.rewards + GAMMA * (1 - c.n.terminated) * ((w_next * v_next).sum(-1) + bias_next)
     c.stepped("q mix", c.mean((y - (w * q).sum(-1) - bias) ** 2), (c.a.critic_loss, c.b))
     c.stepped(
         "v",
@@ -162,10 +162,10 @@ def test_omiga(kind, memory):
 @kinds
 def test_iql(kind):
     c = Case("iql", kind, expectile=0.8, beta=2.0)
-    x = c.informed()
+    x = c.state_and_obs()
     u = np.minimum(*(c.value(q, x) for q in (c.tg.q1, c.tg.q2))) - c.on.v(x)[..., 0].numpy()
-    v_next = c.on.v(c.informed(slice(1, None)))[..., 0].numpy()
-    y = c.n.rew[..., None] + GAMMA * (1 - c.n.done[..., None]) * v_next
+    v_next = c.on.v(c.state_and_obs(slice(1, None)))[..., 0].numpy()
+    y = c.n.rewards[..., None] + GAMMA * (1 - c.n.terminated[..., None]) * v_next
     _, logs = c.a.update(c.s, c.b, c.d)
     c.same(logs["loss_value"], c.mean(np.where(u < 0, 0.2, 0.8) * u**2))
     c.same(logs["loss_critic"], np.mean([c.mean((y - c.value(q, x)) ** 2) for q in (c.on.q1, c.on.q2)]))
@@ -176,10 +176,10 @@ def test_iql(kind):
 
 
 @kinds
-@pytest.mark.parametrize("config", [{}, dict(mixer="elu"), dict(padded=True), dict(epsilon=0.3)], ids=str)
+@pytest.mark.parametrize("config", [{}, dict(mixer="elu"), dict(count_padding=True), dict(epsilon=0.3)], ids=str)
 def test_icq(kind, config):
-    c = Case("icq", kind, beta=0.5, beta_critic=0.7, lam=0.8, samples=4, **config)
-    padded, epsilon = config.get("padded", False), config.get("epsilon", 0.0)
+    c = Case("icq", kind, beta=0.5, beta_critic=0.7, td_lambda=0.8, num_samples=4, **config)
+    padded, epsilon = config.get("count_padding", False), config.get("epsilon", 0.0)
 
     def batch_softmax(x):
         out = np.zeros_like(x)
@@ -209,8 +209,8 @@ def test_icq(kind, config):
     def linear(c, f):
         return {name: x.numpy() for name, x in unflatten(c.a.modules["mix"], f._params["mix"]).items()}
 
-    x = c.informed()
-    bar, _ = mix(c.tg, c.value(c.tg.q, c.informed(slice(1, None)), c.b.next.act), c.b.next.state)
+    x = c.state_and_obs()
+    bar, _ = mix(c.tg, c.value(c.tg.q, c.state_and_obs(slice(1, None)), c.b.next.actions), c.b.next.state)
     y = c.targets(batch_softmax(bar / 0.7) * bar, 0.8)
     total, _ = mix(c.on, c.value(c.on.q, x), c.b.now.state)
     c.stepped("q mix", c.mean((total - y) ** 2), (c.a.critic_loss, c.b, c.a.target(c.tg, c.b)))
@@ -221,8 +221,8 @@ def test_icq(kind, config):
     for k, t, i in np.ndindex(q.shape):
         if kind == "discrete":
             p = (1 - epsilon) * softmax(h[k, t, i]) + epsilon / A
-            p = np.where(c.n.legal[k, t, i], p, 0) / p[c.n.legal[k, t, i]].sum()
-            log_pi[k, t, i] = np.log(p[c.n.act[k, t, i]]) if (k, t) in c.rows else 0.0  # beside padding the action may be illegal
+            p = np.where(c.n.avail[k, t, i], p, 0) / p[c.n.avail[k, t, i]].sum()
+            log_pi[k, t, i] = np.log(p[c.n.actions[k, t, i]]) if (k, t) in c.rows else 0.0  # beside padding the action may be illegal
             expected[k, t, i] = p @ every[k, t, i]
         else:
             draws = np.stack([c.draw(h[k, t, i], u) for u in c.d.u["own"][k, t, i].numpy()])
@@ -286,7 +286,7 @@ def cfcql_target(c, team):
     for k, t in np.ndindex(v.shape):
         if c.discrete:
             q = c.on.q(c.b.obs).numpy()[k, t + 1]
-            joint = [np.where(c.n.legal[k, t + 1, i], q[i], -np.inf).argmax() for i in range(N)]
+            joint = [np.where(c.n.avail[k, t + 1, i], q[i], -np.inf).argmax() for i in range(N)]
         else:
             noise = 0.05 * ndtri(c.d.u["target"][k, t].numpy())
             joint = np.clip(np.tanh(c.tg.pi(c.b.obs).numpy()[k, t + 1]) + noise, -1, 1)
@@ -295,23 +295,23 @@ def cfcql_target(c, team):
 
 
 @memories
-@pytest.mark.parametrize("config", [{}, dict(weights="argmax"), dict(temp=0.0), dict(temp=-2.0)], ids=str)
+@pytest.mark.parametrize("config", [{}, dict(lambda_weights="argmax"), dict(lambda_temp=0.0), dict(lambda_temp=-2.0)], ids=str)
 def test_cfcql_discrete(config, memory):
-    c = Case("cfcql", "discrete", alpha=1.5, memory=memory, **config)
+    c = Case("cfcql", "discrete", alpha=1.5, network=memory, **config)
     y, team, mu, total = cfcql_target(c, Team(c, c.tg)), Team(c, c.on), c.on.mu(c.b.now.obs).numpy(), []
     for k, t in c.rows:
-        act, legal = c.n.act[k, t], c.n.legal[k, t]
+        act, avail = c.n.actions[k, t], c.n.avail[k, t]
         lse, kl = np.zeros(N), np.zeros(N)
         for i in range(N):
             values = np.full(A, -1e10)
-            for j in np.flatnonzero(legal[i]):
+            for j in np.flatnonzero(avail[i]):
                 joint = act.copy()
                 joint[i] = j
                 values[j] = team(k, t, joint)[0]
             lse[i] = logsumexp(values)
-            p, beta = softmax(values) + 1e-5, c.probabilities(mu[k, t, i], legal[i]) + 1e-5
-            kl[i] = sum(p[j] * (np.log(p[j]) - np.log(beta[j])) for j in np.flatnonzero(legal[i]))
-        lam = np.eye(N)[kl.argmax()] if "weights" in config else softmax(config.get("temp", 0.5) * kl)
+            p, beta = softmax(values) + 1e-5, c.probabilities(mu[k, t, i], avail[i]) + 1e-5
+            kl[i] = sum(p[j] * (np.log(p[j]) - np.log(beta[j])) for j in np.flatnonzero(avail[i]))
+        lam = np.eye(N)[kl.argmax()] if "lambda_weights" in config else softmax(config.get("lambda_temp", 0.5) * kl)
         q = team(k, t, act)[0]
         total.append(0.5 * (q - y[k, t]) ** 2 + 1.5 * (lam @ lse - q))
     c.same(c.a.target(c.on, c.tg, c.b, c.d.u)[tuple(zip(*c.rows))], [y[row] for row in c.rows])
@@ -321,16 +321,16 @@ def test_cfcql_discrete(config, memory):
 
 @pytest.mark.parametrize("illegal", [False, True])
 def test_macql_discrete(illegal):
-    c = Case("cfcql", "discrete", alpha=1.5, counterfactual=False, illegal=illegal, samples=4)
+    c = Case("cfcql", "discrete", alpha=1.5, counterfactual=False, count_unavailable=illegal, num_samples=4)
     y, team, total = np.random.default_rng(0).normal(size=c.n.mask.shape), Team(c, c.on), []
     for k, t in c.rows:
         values = []
         for u in c.d.u["penalty"][:, k, t].numpy():
-            choices = [np.arange(A) if illegal else np.flatnonzero(c.n.legal[k, t, i]) for i in range(N)]
+            choices = [np.arange(A) if illegal else np.flatnonzero(c.n.avail[k, t, i]) for i in range(N)]
             joint = [choice[int(u[i] * len(choice))] for i, choice in enumerate(choices)]
-            allowed = all(c.n.legal[k, t, i, a] for i, a in enumerate(joint))
+            allowed = all(c.n.avail[k, t, i, a] for i, a in enumerate(joint))
             values.append(team(k, t, joint)[0] if allowed else 0.0)
-        q = team(k, t, c.n.act[k, t])[0]
+        q = team(k, t, c.n.actions[k, t])[0]
         total.append(0.5 * (q - y[k, t]) ** 2 + 1.5 * (logsumexp(values) - q))
     c.stepped("q mix", np.mean(total), (c.a.critic_loss, c.b, torch.as_tensor(y), c.d.u))
 
@@ -338,18 +338,18 @@ def test_macql_discrete(illegal):
 @pytest.mark.parametrize("sets", ["importance", "uniform", "noisy", "crossed"])
 @pytest.mark.parametrize("counterfactual", [True, False])
 def test_cfcql_continuous(sets, counterfactual):
-    c = Case("cfcql", "continuous", alpha=1.5, sets=sets, counterfactual=counterfactual, samples=4)
+    c = Case("cfcql", "continuous", alpha=1.5, candidate_source=sets, counterfactual=counterfactual, num_samples=4)
     y, team, u = cfcql_target(c, Team(c, c.tg)), Team(c, c.on), c.d.u["penalty"].numpy()
     x, mu, total = c.on.pi(c.b.obs).numpy(), c.on.mu(c.b.now.obs).numpy(), []
     for k, t in c.rows:
-        data = team(k, t, c.n.act[k, t])
+        data = team(k, t, c.n.actions[k, t])
         for critic in (0, 1):
             if counterfactual:
                 lse, kl = np.zeros(N), np.zeros(N)
                 for i in range(N):
 
                     def q(which, a, i=i, k=k, t=t, critic=critic):
-                        joint = c.n.act[k, t + 1 if (which, sets) == (2, "crossed") else t].copy()
+                        joint = c.n.actions[k, t + 1 if (which, sets) == (2, "crossed") else t].copy()
                         joint[i] = a
                         return team(k, t, joint)[critic]
 
@@ -369,7 +369,7 @@ def test_cfcql_continuous(sets, counterfactual):
     gain = []
     for k, t in c.rows:
         for i in range(N):
-            joint = c.n.act[k, t].copy()
+            joint = c.n.actions[k, t].copy()
             joint[i] = np.tanh(x[k, t, i])
             gain.append(team(k, t, joint)[0])
     size = sum(np.mean([np.tanh(x[k, t, i]) ** 2 for k, t in c.rows]) for i in range(N))
@@ -388,8 +388,8 @@ def estimate(c, q, sets, now, ahead, u):
 
 
 def omar(kind, **config):
-    c = Case("omar", kind, **(dict(alpha=1.5, coe=0.4, candidates=6, elites=3, samples=4, rounds=2) | config))
-    c.x = c.b.now.obs if config.get("local") else c.informed()
+    c = Case("omar", kind, **(dict(alpha=1.5, coe=0.4, search_samples=6, search_elites=3, num_samples=4, search_rounds=2) | config))
+    c.x = c.b.now.obs if config.get("critic_sees_obs_only") else c.state_and_obs()
 
     def q(net, k, t, i, a):
         """One value of one agent."""
@@ -401,18 +401,18 @@ def omar(kind, **config):
 
 
 @memories
-@pytest.mark.parametrize("config", [{}, dict(illegal=True), dict(local=True)], ids=str)
+@pytest.mark.parametrize("config", [{}, dict(count_unavailable=True), dict(critic_sees_obs_only=True)], ids=str)
 def test_omar_critic_discrete(config, memory):
-    c = omar("discrete", memory=memory, **config)
+    c = omar("discrete", network=memory, **config)
     pi = c.tg.pi(c.b.obs).numpy()[:, 1:]
-    greedy = np.where(c.n.legal[:, 1:], pi, -np.inf).argmax(-1)
-    after = c.b.next.obs if "local" in config else c.informed(slice(1, None))
+    greedy = np.where(c.n.avail[:, 1:], pi, -np.inf).argmax(-1)
+    after = c.b.next.obs if "critic_sees_obs_only" in config else c.state_and_obs(slice(1, None))
     y = np.minimum(*(c.targets(c.value(q, after, torch.as_tensor(greedy)), 0.6) for q in (c.tg.q1, c.tg.q2)))
     total = 0.0
     for net in (c.on.q1, c.on.q2):
         every = c.every(net, c.x)
-        over = logsumexp(np.where(c.n.legal[:, :-1] | ("illegal" in config), every, -np.inf), -1)
-        data = np.take_along_axis(every, c.n.act[:, :-1, :, None], -1)[..., 0]
+        over = logsumexp(np.where(c.n.avail[:, :-1] | ("count_unavailable" in config), every, -np.inf), -1)
+        data = np.take_along_axis(every, c.n.actions[:, :-1, :, None], -1)[..., 0]
         total += c.mean((data - y) ** 2 + 1.5 * (over - data))
     _, logs = c.a.update(c.s, c.b, c.d)
     c.same(logs["loss_critic"], total)
@@ -420,16 +420,16 @@ def test_omar_critic_discrete(config, memory):
 
 @pytest.mark.parametrize("sets", ["importance", "uniform", "noisy", "density"])
 def test_omar_critic_continuous(sets):
-    c = omar("continuous", sets=sets)
+    c = omar("continuous", candidate_source=sets)
     pi, now, u = c.tg.pi(c.b.obs)[:, 1:].tanh(), c.on.pi(c.b.obs).numpy(), c.d.u["penalty"].numpy()
-    y = np.minimum(*(c.targets(c.value(q, c.informed(slice(1, None)), pi), 0.6) for q in (c.tg.q1, c.tg.q2)))
+    y = np.minimum(*(c.targets(c.value(q, c.state_and_obs(slice(1, None)), pi), 0.6) for q in (c.tg.q1, c.tg.q2)))
     total = []
     for (k, t), i, net in itertools.product(c.rows, range(N), (c.on.q1, c.on.q2)):
 
         def q(which, a, net=net, k=k, t=t, i=i):
             return c.q(net, k, t, i, a)
 
-        data = q(0, c.n.act[k, t, i])
+        data = q(0, c.n.actions[k, t, i])
         total.append((data - y[k, t, i]) ** 2 + 1.5 * (estimate(c, q, sets, now[k, t, i], now[k, t + 1, i], u[k, t, i]) - data))
     _, logs = c.a.update(c.s, c.b, c.d)
     c.same(logs["loss_critic"], 2 * np.mean(total))
@@ -438,16 +438,16 @@ def test_omar_critic_continuous(sets):
 @kinds
 @pytest.mark.parametrize("refit", ["softmax", "elites"])
 def test_omar_search(kind, refit):
-    c = omar(kind, refit=refit, cem=True)
+    c = omar(kind, search_refit=refit, search_discrete=True)
     ours, u = c.a.best(c.on, c.b, c.d.u["search"]).numpy(), c.d.u["search"].numpy()
     h, found = c.on.pi(c.b.now.obs).numpy(), 0
     for (k, t), i in itertools.product(c.rows, range(N)):
-        legal = c.n.legal[k, t, i]
+        avail = c.n.avail[k, t, i]
 
-        def q(x, k=k, t=t, i=i, legal=legal):
+        def q(x, k=k, t=t, i=i, avail=avail):
             if kind == "continuous":
                 return c.q(c.on.q1, k, t, i, x)
-            return c.q(c.on.q1, k, t, i, int(x[0])) if legal[int(x[0])] else -1e9
+            return c.q(c.on.q1, k, t, i, int(x[0])) if avail[int(x[0])] else -1e9
 
         mean, std = (np.zeros(D), np.full(D, 2.0)) if kind == "continuous" else (np.full(1, A / 2), np.full(1, A / 2))
         elite = []
@@ -464,7 +464,7 @@ def test_omar_search(kind, refit):
                 elite = [pool[j] for j in np.argsort(-value, kind="stable")[:3]]
                 mean, std = np.mean(elite, 0), np.std(elite, 0, ddof=1)
         winner = pool[value.argmax()]
-        own = np.tanh(h[k, t, i]) if kind == "continuous" else np.array([np.where(legal, h[k, t, i], -np.inf).argmax()])
+        own = np.tanh(h[k, t, i]) if kind == "continuous" else np.array([np.where(avail, h[k, t, i], -np.inf).argmax()])
         best = own if q(own) >= q(winner) else winner
         found += q(winner) > q(own)
         np.testing.assert_allclose(ours[k, t, i], best if kind == "continuous" else int(best[0]), atol=1e-10)
@@ -474,7 +474,7 @@ def test_omar_search(kind, refit):
 @kinds
 @pytest.mark.parametrize("padded", [False, True])
 def test_omar_policy(kind, padded):
-    c = omar(kind, padded=padded)
+    c = omar(kind, count_padding=padded)
     h, best = c.on.pi(c.b.now.obs).numpy(), c.a.best(c.on, c.b, c.d.u["search"])
     value, error = np.zeros(h.shape[:3]), np.zeros((*h.shape[:3], A if kind == "discrete" else D))
     for k, t, i in np.ndindex(value.shape):
@@ -483,9 +483,9 @@ def test_omar_policy(kind, padded):
             value[k, t, i] = c.q(c.on.q1, k, t, i, point) - 1e-3 / 0.6 * (point**2).mean()
             error[k, t, i] = (point - best[k, t, i].numpy()) ** 2
         else:
-            p, every = c.probabilities(h[k, t, i], c.n.legal[k, t, i]), [c.q(c.on.q1, k, t, i, a) for a in range(A)]
-            assert best[k, t, i] == max(np.flatnonzero(c.n.legal[k, t, i]), key=lambda a: every[a])
-            a = c.n.act[k, t, i]
+            p, every = c.probabilities(h[k, t, i], c.n.avail[k, t, i]), [c.q(c.on.q1, k, t, i, a) for a in range(A)]
+            assert best[k, t, i] == max(np.flatnonzero(c.n.avail[k, t, i]), key=lambda a: every[a])
+            a = c.n.actions[k, t, i]
             value[k, t, i] = (every[a] - p @ every) * np.log(p[a] + 1e-5)
             error[k, t, i] = (p - np.eye(A)[best[k, t, i]]) ** 2
     imitation = error.mean() if padded else c.mean(error)
@@ -497,13 +497,13 @@ def test_omar_learns_nothing_from_padding(kind):
     """`padded` shrinks the gradient of the imitation by the share of data, and only that (coe = 1; continuous: but for the 1e-3)."""
 
     def gradient(padded):
-        c = omar(kind, padded=padded, coe=1.0)
+        c = omar(kind, count_padding=padded, coe=1.0)
         best = c.a.best(c.on, c.b, c.d.u["search"])
 
         def loss(pi):
             nets = c.a.online(c.s._replace(params={**c.s.params, "pi": pi}))
             point = c.a.policy_loss(nets, None, c.b, best)
-            return point if c.discrete else point - 1e-3 * mean(c.b.mask[..., None, None], torch.tanh(nets.pi(c.b.now.obs)) ** 2)
+            return point if c.discrete else point - 1e-3 * masked_mean(c.b.mask[..., None, None], torch.tanh(nets.pi(c.b.now.obs)) ** 2)
 
         return torch.func.grad(loss)(c.s.params["pi"]), c.b.mask.mean()
 
@@ -518,9 +518,9 @@ def test_omar_learns_nothing_from_padding(kind):
 @kinds
 @pytest.mark.parametrize("i", range(N))
 def test_alberdice(kind, i):
-    c = Case("alberdice", kind, alpha=2.0, alpha_end=0.5, samples=4, share=False)
+    c = Case("alberdice", kind, alpha=2.0, alpha_end=0.5, num_samples=4, share_params=False)
     agent, alpha = torch.tensor(i), 2.0 * 0.25 ** (0 / 4)
-    act, legal, state, u = c.n.act, c.n.legal, c.n.state, {k: x.numpy() for k, x in c.d.u.items()}
+    act, avail, state, u = c.n.actions, c.n.avail, c.n.state, {k: x.numpy() for k, x in c.d.u.items()}
     pi, own = c.on.pi(c.b.now.obs).numpy(), c.on.own(c.b.now.obs).numpy()[:, :, i]
     k_i, log_rho, chain = np.zeros(c.n.mask.shape), np.zeros(c.n.mask.shape), []
 
@@ -534,7 +534,7 @@ def test_alberdice(kind, i):
                 given[other] = np.eye(A)[act[k, t, other]] if c.discrete else act[k, t, other]
             x = torch.as_tensor(np.concatenate([np.eye(N)[j], state[k, t], given.ravel()]))
             behaviour = c.on.chain(x[None, None], agent=agent)[0, 0].numpy()
-            h, ok = pi[k, t, j], legal[k, t, j]
+            h, ok = pi[k, t, j], avail[k, t, j]
             chain.append(c.log_prob(behaviour, act[k, t, j], ok))
             log_rho[k, t] += c.log_prob(h, act[k, t, j], ok) - floor(chain[-1])
             draws = np.flatnonzero(ok) if c.discrete else [c.draw(h, x) for x in u["own"][k, t, j]]
@@ -548,7 +548,7 @@ def test_alberdice(kind, i):
     c.stepped("chain", -np.mean(chain), (c.a.chain_loss, c.b, agent))
 
     nu = [c.on.nu(x, agent=agent)[..., 0].numpy() for x in (c.b.now.state, c.b.next.state)]
-    e = c.n.rew - alpha * k_i + GAMMA * (1 - c.n.done) * nu[1] - nu[0]
+    e = c.n.rewards - alpha * k_i + GAMMA * (1 - c.n.terminated) * nu[1] - nu[0]
     count = np.where(c.n.mask > 0, np.random.default_rng(0).integers(0, 4, c.n.mask.shape), 0).astype(float)
     drawn = [e[row] for row in c.rows for _ in range(int(count[row]))]
     mean_rho = np.mean([rho[row] for row in c.rows]) + 1e-10
@@ -559,7 +559,7 @@ def test_alberdice(kind, i):
             x = torch.as_tensor(mixed[k, t]).requires_grad_()
             (slope,) = torch.autograd.grad(c.on.nu(x[None, None], agent=agent).sum(), x)
             slopes.append((slope**2).sum().item())
-    size, absorbed = len(c.rows), sum(c.n.done[row] for row in c.rows) / (1 - GAMMA)
+    size, absorbed = len(c.rows), sum(c.n.terminated[row] for row in c.rows) / (1 - GAMMA)
     loss = alpha * np.log((size * mean_rho * np.exp(np.array(drawn) / alpha).mean() + absorbed) / (size + absorbed))
     loss += (1 - GAMMA) * sum(nu[0][row] for row in c.rows) / (size + absorbed) + 0.1 * np.mean(slopes)
     counted, k_given, rho_given = (torch.as_tensor(x) for x in (count, k_i, log_rho.clip(max=np.log(100))))
@@ -567,7 +567,7 @@ def test_alberdice(kind, i):
 
     fit, cost = 0.0, 0.0
     for k, t in c.rows:
-        ok = legal[k, t, i]
+        ok = avail[k, t, i]
 
         def value(a, k=k, t=t):
             a = torch.as_tensor(np.array(a))
@@ -589,8 +589,8 @@ def test_alberdice(kind, i):
             now = np.mean([alpha * r - value(a) for r, a in zip(ratio, draws)])
         fit += count[k, t] * ((value(act[k, t, i]) - e[k, t]) ** 2 + 0.1 * (over - inside))
         cost += count[k, t] * now
-    heads = torch.as_tensor(own)
-    c.stepped("e", fit / count.sum(), (c.a.e_loss, c.b, agent, torch.as_tensor(e), counted, heads, c.d.u))
-    c.stepped("pi", cost / count.sum(), (c.a.policy_loss, c.b, agent, counted, heads, torch.tensor(alpha), c.d.u))
+    action_params = torch.as_tensor(own)
+    c.stepped("e", fit / count.sum(), (c.a.e_loss, c.b, agent, torch.as_tensor(e), counted, action_params, c.d.u))
+    c.stepped("pi", cost / count.sum(), (c.a.policy_loss, c.b, agent, counted, action_params, torch.tensor(alpha), c.d.u))
     _, logs = c.a.update(c.s, c.b, c.d._replace(agent=agent))
     c.same(logs["divergence"], c.mean(k_i))

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.core.types import Batch
-from inspo_benchmark.learning.algorithm import mean, returns
+from inspo_benchmark.learning.algorithm import masked_mean, td_lambda_returns
 from support.toy import SPACES, Lab, close
 
 ALGORITHMS.discover()
@@ -35,8 +35,8 @@ class One:
 
 def policy_after(algo, kind, **config):
     """The parameters of the policies after two updates, from those of BC."""
-    lab = Lab(algo, kind, batch=8, lr=1e-2, clip=10.0, **config)
-    bc = Lab("bc", kind, batch=8, lr=1e-2, clip=10.0, **{k: v for k, v in config.items() if k in ("memory", "share")})
+    lab = Lab(algo, kind, batch_size=8, lr=1e-2, max_grad_norm=10.0, **config)
+    bc = Lab("bc", kind, batch_size=8, lr=1e-2, max_grad_norm=10.0, **{k: v for k, v in config.items() if k in ("memory", "share")})
     s, cloned = lab.init(), bc.init()
     s = s._replace(params={**s.params, "pi": cloned.params["pi"]})
     for call in range(2 * lab.algorithm.turns):
@@ -53,7 +53,7 @@ def policy_after(algo, kind, **config):
 @memories
 @pytest.mark.parametrize(("algo", "config"), [("omiga", dict(alpha=HUGE * 1e3)), ("iql", dict(beta=0.0))])
 def test_without_an_advantage_policies_clone(algo, config, kind, memory):
-    ours, cloned = policy_after(algo, kind, memory=memory, share=True, **config)
+    ours, cloned = policy_after(algo, kind, network=memory, share_params=True, **config)
     torch.testing.assert_close(ours, cloned, rtol=0, atol=1e-6)
 
 
@@ -77,8 +77,8 @@ def test_icq_at_an_infinite_temperature_clones(kind):
 @pytest.mark.parametrize("share", [False, True])
 def test_inspo_at_an_infinite_alpha_clones_in_turn(kind, memory, share):
     """Where the model of the data factorises: K_i does not depend on the agent's own action then, and (6) has w = 1."""
-    limit = dict(alpha=HUGE, warmup=0.0, behavior="factored")
-    lab, bc = (Lab(algo, kind, memory=memory, share=share, lr=1e-2, **own) for algo, own in (("inspo", limit), ("bc", {})))
+    limit = dict(alpha=HUGE, bc_warmup=0.0, behavior="factored")
+    lab, bc = (Lab(algo, kind, network=memory, share_params=share, lr=1e-2, **own) for algo, own in (("inspo", limit), ("bc", {})))
     s, cloned = (tree_map(lambda x: x[0], x.init()) for x in (lab, bc))
     s = s._replace(params={**s.params, "pi": cloned.params["pi"]})
     batch, draw = tree_map(lambda x: x[0], lab.sampler.draw(0))
@@ -86,10 +86,10 @@ def test_inspo_at_an_infinite_alpha_clones_in_turn(kind, memory, share):
     i = int(draw.agent)
 
     def loss(on, tg):
-        log_pi = bc.algorithm.space.log_prob(on.pi(batch.obs)[:, :-1], batch.now.act, batch.now.legal)
-        return -mean(batch.mask, log_pi[..., i])
+        log_pi = bc.algorithm.space.log_prob(on.pi(batch.obs)[:, :-1], batch.now.actions, batch.now.avail)
+        return -masked_mean(batch.mask, log_pi[..., i])
 
-    theirs = bc.algorithm.descend(cloned, "pi", loss, only=i)[0].params["pi"]
+    theirs = bc.algorithm.gradient_step(cloned, "pi", loss, only=i)[0].params["pi"]
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
@@ -99,19 +99,19 @@ def test_inspo_at_an_infinite_alpha_clones_in_turn(kind, memory, share):
 def discrete_cql(one):
     """CQL (Kumar et al. 2020) on double Q-learning with TD(lam), for one agent whose value goes through a mixer."""
     b, c = one.b, one.cfg
-    best = torch.where(b.legal, one.on.q(b.obs), -torch.inf)[:, 1:, 0].argmax(-1)
+    best = torch.where(b.avail, one.on.q(b.obs), -torch.inf)[:, 1:, 0].argmax(-1)
     v = one.tg.mix(one.tg.q(b.obs)[:, 1:].gather(-1, best[..., None, None])[..., 0], b.next.state)
-    y = returns(v, b, c.gamma, c.lam)
+    y = td_lambda_returns(v, b, c.gamma, c.td_lambda)
     q = torch.stack([one.on.mix(one.on.q(b.now.obs)[..., a], b.now.state) for a in range(3)], -1)
-    data = q.gather(-1, b.now.act)[..., 0]
-    over = torch.where(b.now.legal[:, :, 0], q, -torch.inf).logsumexp(-1)
-    return mean(b.mask, 0.5 * (data - y) ** 2) + c.alpha * mean(b.mask, torch.where(b.mask > 0, over - data, 0.0))
+    data = q.gather(-1, b.now.actions)[..., 0]
+    over = torch.where(b.now.avail[:, :, 0], q, -torch.inf).logsumexp(-1)
+    return masked_mean(b.mask, 0.5 * (data - y) ** 2) + c.alpha * masked_mean(b.mask, torch.where(b.mask > 0, over - data, 0.0))
 
 
 @memories
 @pytest.mark.parametrize("temp", [0.0, 3.0])
 def test_cfcql_of_one_agent_is_cql(memory, temp):
-    one = One("cfcql", "discrete", agents=1, memory=memory, alpha=2.0, temp=temp)
+    one = One("cfcql", "discrete", agents=1, network=memory, alpha=2.0, lambda_temp=temp)
     y = one.a.target(one.on, one.tg, one.b, one.d.u)
     close(one.a.critic_loss(one.on, one.tg, one.b, y, one.d.u), discrete_cql(one))
 
@@ -119,7 +119,7 @@ def test_cfcql_of_one_agent_is_cql(memory, temp):
 @pytest.mark.parametrize("sets", ["importance", "uniform", "noisy"])
 def test_cfcql_of_one_agent_is_macql(sets):
     """Continuous: one agent's actions are the joint ones."""
-    both = [One("cfcql", "continuous", agents=1, alpha=2.0, sets=sets, counterfactual=x) for x in (True, False)]
+    both = [One("cfcql", "continuous", agents=1, alpha=2.0, candidate_source=sets, counterfactual=x) for x in (True, False)]
     u = both[0].d.u["penalty"]
     y = both[0].a.target(both[0].on, both[0].tg, both[0].b, both[0].d.u)
     losses = [one.a.critic_loss(one.on, one.tg, one.b, y, dict(penalty=x)) for one, x in zip(both, (u, u[:, :, 0]))]
@@ -129,17 +129,17 @@ def test_cfcql_of_one_agent_is_macql(sets):
 @memories
 @pytest.mark.parametrize("counterfactual", [True, False])
 def test_cfcql_with_alpha_zero_is_qmix(memory, counterfactual):
-    one = One("cfcql", "discrete", memory=memory, alpha=0.0, counterfactual=counterfactual)
+    one = One("cfcql", "discrete", network=memory, alpha=0.0, counterfactual=counterfactual)
     b, c = one.b, one.cfg
-    best = torch.where(b.legal, one.on.q(b.obs), -torch.inf)[:, 1:].argmax(-1, keepdim=True)
-    y = returns(one.tg.mix(one.tg.q(b.obs)[:, 1:].gather(-1, best)[..., 0], b.next.state), b, c.gamma, c.lam)
-    total = one.on.mix(one.on.q(b.now.obs).gather(-1, b.now.act[..., None])[..., 0], b.now.state)
+    best = torch.where(b.avail, one.on.q(b.obs), -torch.inf)[:, 1:].argmax(-1, keepdim=True)
+    y = td_lambda_returns(one.tg.mix(one.tg.q(b.obs)[:, 1:].gather(-1, best)[..., 0], b.next.state), b, c.gamma, c.td_lambda)
+    total = one.on.mix(one.on.q(b.now.obs).gather(-1, b.now.actions[..., None])[..., 0], b.now.state)
     ours = one.a.critic_loss(one.on, one.tg, b, one.a.target(one.on, one.tg, b, one.d.u), one.d.u)
-    close(ours, mean(b.mask, 0.5 * (total - y) ** 2))
+    close(ours, masked_mean(b.mask, 0.5 * (total - y) ** 2))
 
 
 def test_cfcql_with_alpha_zero_is_central_td3():
-    one = One("cfcql", "continuous", alpha=0.0, lam=0.0)
+    one = One("cfcql", "continuous", alpha=0.0, td_lambda=0.0)
     b, noise = one.b, 0.05 * torch.special.ndtri(one.d.u["target"])
 
     def q(f, x, act):
@@ -147,13 +147,13 @@ def test_cfcql_with_alpha_zero_is_central_td3():
         return f.q1(joint)[..., 0, 0], f.q2(joint)[..., 0, 0]
 
     following = q(one.tg, b.next, (torch.tanh(one.tg.pi(b.obs)[:, 1:]) + noise).clamp(-1, 1))
-    y = b.rew + one.cfg.gamma * (1 - b.done) * torch.minimum(*following)
+    y = b.rewards + one.cfg.gamma * (1 - b.terminated) * torch.minimum(*following)
     ours = one.a.critic_loss(one.on, one.tg, b, one.a.target(one.on, one.tg, b, one.d.u), one.d.u)
-    close(ours, sum(mean(b.mask, (x - y) ** 2) for x in q(one.on, b.now, b.now.act)))
+    close(ours, sum(masked_mean(b.mask, (x - y) ** 2) for x in q(one.on, b.now, b.now.actions)))
 
 
 def test_equal_weights_are_the_average_over_agents():
-    one = One("cfcql", "discrete", temp=0.0)
+    one = One("cfcql", "discrete", lambda_temp=0.0)
     q = one.a.team(one.on, one.b.now.state, one.on.q(one.b.now.obs))[0]
     _, deviation = one.a.local(one.on, one.b, one.d.u, q)
     assert deviation.std(-1).min() > 0
@@ -162,8 +162,8 @@ def test_equal_weights_are_the_average_over_agents():
 
 def test_the_joint_penalty_is_the_sum_over_joint_actions():
     """MACQL with every joint action as a candidate."""
-    one = One("cfcql", "discrete", counterfactual=False, batch=4)
-    b = one.b._replace(legal=torch.ones_like(one.b.legal))
+    one = One("cfcql", "discrete", counterfactual=False, batch_size=4)
+    b = one.b._replace(avail=torch.ones_like(one.b.avail))
     every = torch.tensor(list(itertools.product(range(3), repeat=3)))  # [27, N]
     q = one.a.team(one.on, b.now.state, one.on.q(b.now.obs))[0]
     u = ((every + 0.5) / 3)[:, None, None].expand(27, *b.mask.shape, 3)
@@ -177,31 +177,31 @@ def test_the_joint_penalty_is_the_sum_over_joint_actions():
 @memories
 def test_omar_with_coefficient_zero_is_its_base_continuous(memory):
     """Independent CQL with a deterministic policy: the search has no say."""
-    one = One("omar", "continuous", coe=0.0, memory=memory, lam=0.0)
+    one = One("omar", "continuous", coe=0.0, network=memory, td_lambda=0.0)
     moved = one.a.update(one.s, one.b, one.d._replace(u={**one.d.u, "search": 1 - one.d.u["search"]}))[0]
     close(one.updated().params, moved.params)
     b, x = one.b, one.a.seen(one.b.now)
     point = torch.tanh(one.on.pi(b.now.obs))
     value = one.on.q1(x, point.unsqueeze(3))[..., 0]
-    loss = -mean(b.mask[..., None], value) + 1e-3 * mean(b.mask[..., None, None], point**2)
+    loss = -masked_mean(b.mask[..., None], value) + 1e-3 * masked_mean(b.mask[..., None, None], point**2)
     close(one.a.policy_loss(one.on, one.tg, b, torch.zeros_like(point)), loss)
 
 
 def test_omar_with_coefficient_zero_is_its_base_discrete():
     one = One("omar", "discrete", coe=0.0)
     b, x = one.b, one.a.seen(one.b.now)
-    p = torch.where(b.now.legal, one.on.pi(b.now.obs), -torch.inf).softmax(-1)
+    p = torch.where(b.now.avail, one.on.pi(b.now.obs), -torch.inf).softmax(-1)
     q = one.on.q1(x, torch.arange(3).expand(p.shape))
-    act = b.now.act[..., None]
+    act = b.now.actions[..., None]
     advantage = (q.gather(-1, act)[..., 0] - (p * q).sum(-1)).detach()
-    loss = -mean(b.mask[..., None], advantage * (p.gather(-1, act)[..., 0] + 1e-5).log())
+    loss = -masked_mean(b.mask[..., None], advantage * (p.gather(-1, act)[..., 0] + 1e-5).log())
     close(one.a.policy_loss(one.on, one.tg, b, one.a.best(one.on, b, one.d.u["search"])), loss)
 
 
 @kinds
 @pytest.mark.parametrize("refit", ["elites", "softmax"])
 def test_the_search_finds_the_best(kind, refit):
-    one = One("omar", kind, refit=refit, rounds=4, candidates=200, elites=10, batch=2)
+    one = One("omar", kind, search_refit=refit, search_rounds=4, search_samples=200, search_elites=10, batch_size=2)
     u = torch.as_tensor(np.random.default_rng(0).uniform(size=(4, 2, 3, 3, 200, 1 if kind == "discrete" else 2)))
     if kind == "discrete":
         assert (one.a.search(lambda a: -((a - 2.0) ** 2), u) == 2).all()
@@ -226,7 +226,7 @@ def test_alberdice_does_not_shun_the_end():
     """nu of every state but the absorbing one, moved by a constant: (4) has a minimum. Were ends left out of it, nothing would hold nu
     from above, and the weights of the steps that end an episode would vanish."""
     one = One("alberdice", "discrete", agents=1)
-    assert 0 < (one.b.mask * one.b.done).sum() < one.b.mask.sum()
+    assert 0 < (one.b.mask * one.b.terminated).sum() < one.b.mask.sum()
     k, log_rho = one.a.teammates(one.on, one.b, one.d.agent, one.d.u["own"])
     rest = one.b, one.d.agent, k, log_rho, one.b.mask, 1.0, one.d.u["pair"]
 
@@ -241,7 +241,7 @@ def test_alberdice_does_not_shun_the_end():
 
 def test_alberdice_anneals_geometrically():
     """e of the last update is that of alpha_end: what it logs as the value of L(pi) is linear in alpha."""
-    one = One("alberdice", "discrete", agents=1, alpha=4.0, alpha_end=0.25, steps=10)
+    one = One("alberdice", "discrete", agents=1, alpha=4.0, alpha_end=0.25, num_updates=10)
     losses = [one.a.update(one.s._replace(step=torch.tensor(step)), one.b, one.d)[1]["loss_policy"] for step in (0, 5, 10)]
     assert (losses[0] - losses[2]).item() == pytest.approx((losses[1] - losses[2]).item() * (4 - 0.25) / (1 - 0.25), abs=1e-10)
 
@@ -253,7 +253,7 @@ def test_kl_to_the_data_is_the_enumerated_one():
         k, _ = one.a.teammates(one.on, one.b, torch.tensor(i), one.d.u["own"])
         j, space = 1 - i, one.a.space
         pi, chain = one.on.pi(one.b.now.obs)[:, :, j], one.a.chain(one.on, one.b, torch.tensor(i))[:, :, j]
-        p, m = (space.logp(h, one.b.now.legal[:, :, j]).exp() for h in (pi, chain))
+        p, m = (space.logp(h, one.b.now.avail[:, :, j]).exp() for h in (pi, chain))
         kl = torch.where(p > 0, p * (p.clamp(min=1e-300).log() - (m + 1e-10).log()), 0.0).sum(-1)
         close(k, kl, 1e-9)
 
@@ -268,19 +268,19 @@ def test_lambda_returns_by_hand(ends):
     x = torch.zeros(1, 4, 1)
     b = Batch(x, x, x, x, torch.tensor([[1.0, 2, 3]]), done, torch.ones(1, 3))
     v, last = torch.tensor([[10.0, 20, 30]]), 0.0 if ends == "terminated" else 15.0
-    close(returns(v, b, 0.5, 0.0), torch.tensor([[6.0, 12, 3 + last]]))
-    close(returns(v, b, 0.5, 1.0), torch.tensor([[1 + 1 + 0.75 + last / 4, 2 + 1.5 + last / 2, 3 + last]]))
+    close(td_lambda_returns(v, b, 0.5, 0.0), torch.tensor([[6.0, 12, 3 + last]]))
+    close(td_lambda_returns(v, b, 0.5, 1.0), torch.tensor([[1 + 1 + 0.75 + last / 4, 2 + 1.5 + last / 2, 3 + last]]))
     half = 2 + 0.5 * (10 + (3 + last) / 2)
-    close(returns(v, b, 0.5, 0.5), torch.tensor([[1 + 0.5 * (5 + half / 2), half, 3 + last]]))
-    short = b._replace(mask=torch.tensor([[1.0, 1, 0]]), rew=torch.tensor([[1.0, 2, 1e6]]))  # data end after two steps
-    close(returns(v, short, 0.5, 1.0)[:, :2], torch.tensor([[1 + 0.5 * 12, 12.0]]))
+    close(td_lambda_returns(v, b, 0.5, 0.5), torch.tensor([[1 + 0.5 * (5 + half / 2), half, 3 + last]]))
+    short = b._replace(mask=torch.tensor([[1.0, 1, 0]]), rewards=torch.tensor([[1.0, 2, 1e6]]))  # data end after two steps
+    close(td_lambda_returns(v, short, 0.5, 1.0)[:, :2], torch.tensor([[1 + 0.5 * 12, 12.0]]))
 
 
 def test_targets_are_copied_every_period():
-    one = One("iql", "discrete", period=3)
+    one = One("iql", "discrete", target_update_interval=3)
     s = one.s._replace(target=tree_map(lambda x: x + 1, one.s.target))
     for step, copied in ((0, False), (1, False), (2, True), (3, False), (5, True)):
-        after = one.a.follow(s._replace(step=torch.tensor(step)), "q1")
+        after = one.a.update_targets(s._replace(step=torch.tensor(step)), "q1")
         assert torch.equal(after.target["q1"], s.params["q1"] if copied else s.target["q1"])
         assert torch.equal(after.target["q2"], s.target["q2"])
 
@@ -289,7 +289,7 @@ def test_targets_are_copied_every_period():
 @pytest.mark.parametrize("share", [False, True])
 def test_inspo_acts_by_the_mean_of_its_last_policies(kind, share):
     """Of all of them so far until there are 1 / average, then by a running one; nothing else changes."""
-    lab, newest = (Lab("inspo", kind, share=share, steps=100, average=average) for average in (0.25, 1.0))
+    lab, newest = (Lab("inspo", kind, share_params=share, num_updates=100, ema_rate=average) for average in (0.25, 1.0))
     s, plain = lab.init(), newest.init()
     ours = s.params["pi"]
     for call in range(6 * lab.algorithm.turns):
@@ -299,20 +299,22 @@ def test_inspo_acts_by_the_mean_of_its_last_policies(kind, share):
         moved = (torch.arange(ours.shape[1]) == draw.agent[0])[None, :, None] if not share else True
         rate = max(1 / (1 + call // lab.algorithm.turns), 0.25)
         ours = torch.where(torch.as_tensor(moved), ours + rate * (s.params["pi"] - ours), ours)
-        close(lab.algorithm.acting(s)["pi"], ours, 1e-12)
-        assert torch.equal(newest.algorithm.acting(plain)["pi"], plain.params["pi"])
+        close(lab.algorithm.acting_params(s)["pi"], ours, 1e-12)
+        assert torch.equal(newest.algorithm.acting_params(plain)["pi"], plain.params["pi"])
     close(s.params, plain.params, 0)
 
 
 def test_steps_in_time_are_steps_on_single_rows():
     """The critic after a walk through the window is that of one optimiser step per time step, skipping times without data."""
-    one = One("icq", "discrete", stepwise=True)
+    one = One("icq", "discrete", per_timestep_critic=True)
     y = one.a.target(one.tg, one.b)
-    walked, _ = one.a.descend_in_time(one.s, "q mix", one.a.critic_loss, one.b._replace(mask=one.b.mask * torch.tensor([1.0, 0, 1])), y)
+    walked, _ = one.a.gradient_steps_in_time(
+        one.s, "q mix", one.a.critic_loss, one.b._replace(mask=one.b.mask * torch.tensor([1.0, 0, 1])), y
+    )
     s = one.s
     for t in (0, 2):
         mask = one.b.mask * (torch.arange(3) == t)
-        s, _ = one.a.descend(s, "q mix", one.a.critic_loss, one.b._replace(mask=mask), y)
+        s, _ = one.a.gradient_step(s, "q mix", one.a.critic_loss, one.b._replace(mask=mask), y)
     close(walked, s, 1e-12)
 
 

@@ -13,8 +13,8 @@ from inspo_benchmark.algorithms.inspo import InSPO
 from inspo_benchmark.core.spaces import Discrete
 from inspo_benchmark.core.types import Batch, Draw, Spec
 from inspo_benchmark.envs.matrix import XOR, mne
-from inspo_benchmark.learning.algorithm import resampled
-from inspo_benchmark.tools import exact_inspo as exact
+from inspo_benchmark.learning.algorithm import resampling_counts
+from inspo_benchmark.tools import exact_inspo
 
 ATOL = 1e-10
 
@@ -34,11 +34,11 @@ def game(rng, agents, states=1, gamma=0.0, partial=False):
         box = [rng.integers(1, n, states) for n in sizes]  # the first 1 .. n-1 actions
         pi = [np.arange(n) < b[:, None] for n, b in zip(sizes, box)]
         pi = [p / p.sum(1, keepdims=True) for p in pi]
-        mu *= (rng.random(mu.shape) < 0.5) | (exact.joint(pi) > 0)
+        mu *= (rng.random(mu.shape) < 0.5) | (exact_inspo.joint(pi) > 0)
     mu /= mu.sum(tuple(range(1, agents + 1)), keepdims=True)
     reward = rng.normal(0, 2, mu.shape)
     move = simplex(rng, *mu.shape, states)
-    return exact.Game(reward, move, mu, gamma, np.full(states, 1 / states)), pi
+    return exact_inspo.Game(reward, move, mu, gamma, np.full(states, 1 / states)), pi
 
 
 def temperatures(rng, partial):
@@ -63,15 +63,15 @@ def test_no_step_of_an_agent_lowers_the_objective_in_any_state(agents, states, g
     for _ in range(10):
         g, pi = game(rng, agents, states, gamma, partial)
         alpha, beta = temperatures(rng, partial)
-        v = first = exact.evaluate(g, pi, alpha, beta)[0]
+        v = first = exact_inspo.evaluate(g, pi, alpha, beta)[0]
         for i in np.concatenate([rng.permutation(agents) for _ in range(4)]):
-            pi[i] = exact.best(g, pi, i, alpha, beta)
-            old, v = v, exact.evaluate(g, pi, alpha, beta)[0]
+            pi[i] = exact_inspo.best(g, pi, i, alpha, beta)
+            old, v = v, exact_inspo.evaluate(g, pi, alpha, beta)[0]
             assert (v >= old - ATOL * (1 + abs(old))).all()
             np.testing.assert_allclose(pi[i].sum(1), 1)
-            assert exact.joint(pi)[g.mu == 0].sum() < 1e-8
-            assert not pi[i][exact.marginal(g.mu, i) == 0].any()
-        assert exact.objective(g, pi, alpha, beta) == pytest.approx(g.start @ v)
+            assert exact_inspo.joint(pi)[g.mu == 0].sum() < 1e-8
+            assert not pi[i][exact_inspo.marginal(g.mu, i) == 0].any()
+        assert exact_inspo.objective(g, pi, alpha, beta) == pytest.approx(g.start @ v)
         gained += (v > first + 1e-3).all()
     assert gained >= 3  # the steps are not all idle
 
@@ -83,8 +83,8 @@ def test_fixed_points_are_quantal_response_equilibria(agents, partial):
     for _ in range(4):
         g, pi = game(rng, agents, partial=partial)
         alpha, beta = rng.uniform(0.3, 1.5, 2)
-        pi = exact.solve(g, pi, [rng.permutation(agents) for _ in range(100)], alpha, beta)[-1]
-        assert exact.residual(g, pi, alpha, beta) < 1e-8
+        pi = exact_inspo.solve(g, pi, [rng.permutation(agents) for _ in range(100)], alpha, beta)[-1]
+        assert exact_inspo.residual(g, pi, alpha, beta) < 1e-8
         mu, p = g.mu[0], [x[0] for x in pi]
         for i in range(agents):  # (5) with (3) and (4), joint action by joint action
             prior = [mu.take(a, i).sum() for a in range(mu.shape[i])]
@@ -104,16 +104,16 @@ def test_a_step_is_the_maximiser():
     for agents, states, gamma in [(2, 1, 0.0), (3, 1, 0.0), (2, 2, 0.8)] * 2:
         g, pi = game(rng, agents, states, gamma)
         alpha, beta = rng.uniform(0.2, 1, 2)
-        q, shape = exact.evaluate(g, pi, alpha, beta)[1], pi[0].shape
+        q, shape = exact_inspo.evaluate(g, pi, alpha, beta)[1], pi[0].shape
 
         def loss(logits, g=g, pi=pi, alpha=alpha, beta=beta, q=q, shape=shape):  # -E_pi[Q - alpha log(pi/mu) - beta log pi]
             x = np.exp(logits.reshape(shape))
-            p = exact.joint([x / x.sum(1, keepdims=True), *pi[1:]])
+            p = exact_inspo.joint([x / x.sum(1, keepdims=True), *pi[1:]])
             return -(p * (q - alpha * np.log(p / g.mu) - beta * np.log(p))).sum()
 
         found = minimize(loss, np.zeros(shape).ravel(), tol=1e-12)
         x = np.exp(found.x.reshape(shape))
-        step = exact.best(g, pi, 0, alpha, beta)
+        step = exact_inspo.best(g, pi, 0, alpha, beta)
         np.testing.assert_allclose(step, x / x.sum(1, keepdims=True), atol=1e-5)
         assert loss(np.log(step).ravel()) <= found.fun + 1e-12
 
@@ -127,15 +127,15 @@ def test_the_chain_rule_of_the_kl(agents):
         for a in enumerate_joint(g.mu.shape[1:]):
             p = np.prod([pi[j][s][a[j]] for j in range(agents)])
             whole += p * log(p / g.mu[s][a])
-        own = sum(x * log(x / m) for x, m in zip(pi[i][s], exact.marginal(g.mu, i)[s]))
-        assert own + pi[i][s] @ exact.local_k(g, pi, i)[s] == pytest.approx(whole, abs=ATOL)
+        own = sum(x * log(x / m) for x, m in zip(pi[i][s], exact_inspo.marginal(g.mu, i)[s]))
+        assert own + pi[i][s] @ exact_inspo.local_k(g, pi, i)[s] == pytest.approx(whole, abs=ATOL)
 
 
 def test_one_agent_is_behaviour_regularised_policy_iteration():
     rng = np.random.default_rng(11)
     g, (pi,) = game(rng, 1, states=4, gamma=0.9)
     alpha, beta, states, actions = 0.7, 0.4, *g.mu.shape
-    path = exact.solve(g, [pi], [[0]] * 50, alpha, beta)
+    path = exact_inspo.solve(g, [pi], [[0]] * 50, alpha, beta)
     for (table,) in path[1:6]:
         v = [0.0] * states
         for _ in range(400):  # 0.9^400 = 5e-19
@@ -151,7 +151,7 @@ def test_one_agent_is_behaviour_regularised_policy_iteration():
         )
         pi /= pi.sum(1, keepdims=True)
         np.testing.assert_allclose(table, pi, atol=ATOL)
-    v = exact.evaluate(g, path[-1], alpha, beta)[0]  # optimal: V = (alpha+beta) log sum mu^{alpha/(alpha+beta)} exp(Q/(alpha+beta))
+    v = exact_inspo.evaluate(g, path[-1], alpha, beta)[0]  # optimal: V = (alpha+beta) log sum mu^{alpha/(alpha+beta)} exp(Q/(alpha+beta))
     total = (g.mu ** (alpha / (alpha + beta)) * np.exp((g.reward + 0.9 * g.next @ v) / (alpha + beta))).sum(1)
     np.testing.assert_allclose(v, (alpha + beta) * np.log(total), atol=1e-8)
 
@@ -160,18 +160,18 @@ def test_one_agent_is_behaviour_regularised_policy_iteration():
 def test_a_large_alpha_gives_the_behaviour_policy_where_it_factorises(agents):
     rng = np.random.default_rng(agents)
     g, pi = game(rng, agents, 2, 0.5)
-    g = g._replace(mu=exact.joint(exact.marginals(g.mu)))
-    for p, m in zip(exact.solve(g, pi, [range(agents)] * 20, 1e8, 1.0)[-1], exact.marginals(g.mu)):
+    g = g._replace(mu=exact_inspo.joint(exact_inspo.marginals(g.mu)))
+    for p, m in zip(exact_inspo.solve(g, pi, [range(agents)] * 20, 1e8, 1.0)[-1], exact_inspo.marginals(g.mu)):
         np.testing.assert_allclose(p, m, atol=1e-6)
     now = g._replace(gamma=0.0)  # K^i does not depend on a^i: without a future one iteration is enough, from anywhere
-    for p, m in zip(exact.iterate(now, pi, range(agents), 1e8, 1.0), exact.marginals(g.mu)):
+    for p, m in zip(exact_inspo.iterate(now, pi, range(agents), 1e8, 1.0), exact_inspo.marginals(g.mu)):
         np.testing.assert_allclose(p, m, atol=1e-6)
 
 
 def test_a_large_alpha_gives_the_nearest_product_policies_otherwise():
     rng = np.random.default_rng(5)
     g, start = game(rng, 2)
-    end = exact.solve(g, start, [(0, 1)] * 400, 1e8, 0.0)[-1]
+    end = exact_inspo.solve(g, start, [(0, 1)] * 400, 1e8, 0.0)[-1]
 
     def divergence(logits):
         x = np.exp(logits)
@@ -184,14 +184,14 @@ def test_a_large_alpha_gives_the_nearest_product_policies_otherwise():
     best = minimize(divergence, at, tol=1e-12)
     assert divergence(at) == pytest.approx(best.fun, abs=1e-9)  # a minimum of KL(pi || mu) over product policies ...
     assert 1e-3 < divergence(at) < before - 1e-3  # ... which mu is not
-    assert max(abs(p - m).max() for p, m in zip(end, exact.marginals(g.mu))) > 0.05  # nor are its marginals the nearest
+    assert max(abs(p - m).max() for p, m in zip(end, exact_inspo.marginals(g.mu))) > 0.05  # nor are its marginals the nearest
 
 
 def test_updating_all_at_once_can_lower_the_objective():
-    g = exact.one_step([[1, 0], [0, 1]], np.full((2, 2), 0.25))  # reward for agreeing
+    g = exact_inspo.one_step([[1, 0], [0, 1]], np.full((2, 2), 0.25))  # reward for agreeing
     pi = [np.array([[0.9, 0.1]]), np.array([[0.1, 0.9]])]  # each is to answer the other, and they swap
-    turns = [exact.objective(g, p, 0.1, 0.1) for p in exact.solve(g, pi, [(0, 1)] * 2, 0.1, 0.1)]
-    at_once = [exact.objective(g, p, 0.1, 0.1) for p in exact.solve(g, pi, [(0, 1)] * 2, 0.1, 0.1, sequential=False)]
+    turns = [exact_inspo.objective(g, p, 0.1, 0.1) for p in exact_inspo.solve(g, pi, [(0, 1)] * 2, 0.1, 0.1)]
+    at_once = [exact_inspo.objective(g, p, 0.1, 0.1) for p in exact_inspo.solve(g, pi, [(0, 1)] * 2, 0.1, 0.1, sequential=False)]
     np.testing.assert_allclose(turns, [0.171404, 0.863010, 0.864153], atol=1e-6)
     np.testing.assert_allclose(at_once, [0.171404, -0.067266, -0.104115], atol=1e-6)
 
@@ -201,9 +201,9 @@ def test_a_value_of_old_teammates_protects_the_iteration_but_not_each_step():
     steps, rounds = [], []
     for seed in range(200):
         g, pi = game(np.random.default_rng(seed), 2, 2, 0.9)
-        stale = g._replace(reward=exact.evaluate(g, pi, 0.1, 0.1)[1], gamma=0.0)
-        j = [exact.objective(g, p, 0.1, 0.1) for p in (pi, [exact.best(stale, pi, 0, 0.1, 0.1), pi[1]])]
-        j.append(exact.objective(g, exact.iterate(stale, pi, (0, 1), 0.1, 0.1), 0.1, 0.1))
+        stale = g._replace(reward=exact_inspo.evaluate(g, pi, 0.1, 0.1)[1], gamma=0.0)
+        j = [exact_inspo.objective(g, p, 0.1, 0.1) for p in (pi, [exact_inspo.best(stale, pi, 0, 0.1, 0.1), pi[1]])]
+        j.append(exact_inspo.objective(g, exact_inspo.iterate(stale, pi, (0, 1), 0.1, 0.1), 0.1, 0.1))
         steps.append(j[2] - j[1])
         rounds.append(j[2] - j[0])
     assert min(steps) < -0.1
@@ -217,7 +217,7 @@ def test_payoffs_that_the_data_do_not_show_do_not_matter():
         assert (g.mu == 0).any()
         lied = g._replace(reward=np.where(g.mu > 0, g.reward, 1e4))
         orders = [rng.permutation(agents) for _ in range(10)]
-        for p, q in zip(exact.solve(g, pi, orders, 0.3, 0.2)[-1], exact.solve(lied, pi, orders, 0.3, 0.2)[-1]):
+        for p, q in zip(exact_inspo.solve(g, pi, orders, 0.3, 0.2)[-1], exact_inspo.solve(lied, pi, orders, 0.3, 0.2)[-1]):
             np.testing.assert_allclose(p, q, atol=1e-12)
 
 
@@ -227,11 +227,11 @@ def test_policies_that_start_outside_the_data_return_to_them():
     games = [g for g in games if (g.mu == 0).any()]
     assert len(games) > 20
     for g in games:
-        pi = [simplex(rng, *p.shape) for p in exact.marginals(g.mu)]
-        outside = [exact.joint(pi)[g.mu == 0].sum()]
+        pi = [simplex(rng, *p.shape) for p in exact_inspo.marginals(g.mu)]
+        outside = [exact_inspo.joint(pi)[g.mu == 0].sum()]
         for i in list(range(len(pi))) * 3:
-            pi[i] = exact.best(g, pi, i, 0.5, 0.5)
-            outside.append(exact.joint(pi)[g.mu == 0].sum())
+            pi[i] = exact_inspo.best(g, pi, i, 0.5, 0.5)
+            outside.append(exact_inspo.joint(pi)[g.mu == 0].sum())
         assert outside[0] > 1e-3
         assert outside[-1] < 1e-8
         assert (np.diff(outside) < 1e-8).all()
@@ -241,7 +241,7 @@ def imbalanced(agents):
     payoff = mne(agents)
     mu = np.full(payoff.shape, 0.08 / (payoff.size - 1))
     mu[(1,) * agents] = 0.92
-    return exact.one_step(payoff, mu)
+    return exact_inspo.one_step(payoff, mu)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -251,17 +251,17 @@ def test_entropy_leaves_a_poor_equilibrium_and_annealing_ends_at_the_best(agents
     orders = [rng.permutation(agents) for _ in range(steps)]
 
     def end(beta):
-        return exact.solve(g, exact.marginals(g.mu), orders, 0.1, beta)[-1]
+        return exact_inspo.solve(g, exact_inspo.marginals(g.mu), orders, 0.1, beta)[-1]
 
     for beta in (0.0, 2.0):
         assert all(p[0, 1] > 0.97 for p in end(beta))
-    assert exact.objective(g, end(0.0), 0, 0) == pytest.approx(4, abs=1e-6)
+    assert exact_inspo.objective(g, end(0.0), 0, 0) == pytest.approx(4, abs=1e-6)
     for p in end(5.0):
         assert p[0].argmax() == 0
         assert p[0, 0] == pytest.approx(mixture, abs=0.01)
-    annealed = end(exact.anneal(5, 0, steps, 0.5))
+    annealed = end(exact_inspo.anneal(5, 0, steps, 0.5))
     assert all(p[0, 0] > 1 - 1e-9 for p in annealed)
-    assert exact.objective(g, annealed, 0, 0) == pytest.approx(10, abs=1e-6)
+    assert exact_inspo.objective(g, annealed, 0, 0) == pytest.approx(10, abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -272,26 +272,26 @@ def test_the_teammates_divergence_breaks_the_tie_of_xor(seed):
     start = [np.array([[0.5 + lean, 0.5 - lean]]), np.array([[0.5, 0.5]])]
     orders[0] = [1, 0]  # the agent that leans is seen before it moves
     known = np.ones((2, 2))  # every payoff in the data of {AB, BA} is 1: local values are flat
-    data = exact.one_step(known, np.array([[0.005, 0.495], [0.495, 0.005]]))  # and a model of them that is nearly right
+    data = exact_inspo.one_step(known, np.array([[0.005, 0.495], [0.495, 0.005]]))  # and a model of them that is nearly right
     true = data._replace(reward=XOR[None])
 
     def end(clash):
-        return exact.solve(data, start, orders, 0.1, 0.0, clash=clash)[-1]
+        return exact_inspo.solve(data, start, orders, 0.1, 0.0, clash=clash)[-1]
 
     for p in end(clash=False):
         np.testing.assert_allclose(p, 0.5, atol=1e-12)
-    assert exact.objective(true, end(clash=False), 0, 0) == pytest.approx(0, abs=1e-12)
+    assert exact_inspo.objective(true, end(clash=False), 0, 0) == pytest.approx(0, abs=1e-12)
     settled = [p[0, 0] for p in end(clash=True)]
-    assert exact.objective(true, end(clash=True), 0, 0) > 0.95
+    assert exact_inspo.objective(true, end(clash=True), 0, 0) > 0.95
     assert (settled[0] > 0.97) == (lean > 0)
     assert (settled[1] < 0.03) == (lean > 0)
-    exactly = exact.one_step(known, np.array([[0, 0.5], [0.5, 0]]))  # with mu = 0 off the data one iteration is enough
-    assert exact.objective(true, exact.iterate(exactly, start, (1, 0), 0.1, 0.0), 0, 0) == 1
+    exactly = exact_inspo.one_step(known, np.array([[0, 0.5], [0.5, 0]]))  # with mu = 0 off the data one iteration is enough
+    assert exact_inspo.objective(true, exact_inspo.iterate(exactly, start, (1, 0), 0.1, 0.0), 0, 0) == 1
 
 
 def test_schedules_end_where_they_say():
-    np.testing.assert_allclose(exact.anneal(4, 0, 9, 0.5), [4, 3, 2, 1, 0, 0, 0, 0, 0])
-    np.testing.assert_allclose(exact.anneal(1, 3, 3), [1, 2, 3])
+    np.testing.assert_allclose(exact_inspo.anneal(4, 0, 9, 0.5), [4, 3, 2, 1, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(exact_inspo.anneal(1, 3, 3), [1, 2, 3])
 
 
 # --- the deep method against the tables
@@ -314,22 +314,22 @@ class Deep:
 
     def __init__(self, agents, samples=1, **config):
         rng = np.random.default_rng(agents)
-        cfg = InSPO.Config(hidden=8, batch=B, window=L, samples=samples, weight_max=3.0, rho_max=2.0, gamma=GAMMA, **config)
+        cfg = InSPO.Config(hidden_dim=8, batch_size=B, seq_len=L, num_samples=samples, weight_max=3.0, rho_max=2.0, gamma=GAMMA, **config)
         self.algo = InSPO(cfg, Spec(agents, 2, 3, Discrete(A), L))
         state = tree_map(lambda x: x[0], self.algo.init([0]))
         noisy = {k: 3 * v for k, v in state.params.items() if k != "alpha"}  # heads far from uniform
         self.state = state._replace(params={**state.params, **noisy}, target={**state.target, **{k: 0.7 * v for k, v in noisy.items()}})
-        legal = rng.random((B, L + 1, agents, A)) < 0.7
-        legal |= np.arange(A) == rng.integers(A, size=(B, L + 1, agents, 1))
-        act = (legal * rng.random(legal.shape)).argmax(-1)
+        avail = rng.random((B, L + 1, agents, A)) < 0.7
+        avail |= np.arange(A) == rng.integers(A, size=(B, L + 1, agents, 1))
+        act = (avail * rng.random(avail.shape)).argmax(-1)
         look, see = rng.normal(size=(B, L + 1, agents, 2)), rng.normal(size=(B, L + 1, 3))
         mask = (rng.random((B, L)) < 0.8).astype(float)
         done = (rng.random((B, L)) < 0.3).astype(float)
-        self.b = Batch(*map(torch.as_tensor, (look, see, legal, act, rng.normal(size=(B, L)), done, mask)))
+        self.b = Batch(*map(torch.as_tensor, (look, see, avail, act, rng.normal(size=(B, L)), done, mask)))
         self.rows, self.n = np.arange(B * (L + 1)), agents
         self.act = act.reshape(-1, agents)
-        self.legal = legal.reshape(-1, agents, A)
-        grid = (torch.arange(cfg.samples if agents > 2 else 1) + 0.5) / (cfg.samples if agents > 2 else 1)
+        self.avail = avail.reshape(-1, agents, A)
+        grid = (torch.arange(cfg.num_samples if agents > 2 else 1) + 0.5) / (cfg.num_samples if agents > 2 else 1)
         noise = {name: torch.as_tensor(rng.random(shape)) for name, shape in self.algo.noise().items()}
         noise["team"] = grid.view(-1, 1, 1, 1).expand(noise["team"].shape)  # the mean over a grid of quantiles is no longer random
         noise["order"] = noise["order"].argsort(-1)
@@ -337,19 +337,19 @@ class Deep:
 
     def pi(self, params):
         """N arrays [R, A]."""
-        heads = self.algo.online(self.state._replace(params=params)).pi(self.b.obs)
-        p = self.algo.space.logp(heads, self.b.legal).exp().numpy().reshape(-1, self.n, A)
+        action_params = self.algo.online(self.state._replace(params=params)).pi(self.b.obs)
+        p = self.algo.space.logp(action_params, self.b.avail).exp().numpy().reshape(-1, self.n, A)
         return [p[:, j] for j in range(self.n)]
 
     def mu(self, params, i):
         """The joint that the chain i, i+1, .. spells out, [R, A .. A], as a game."""
         nets = self.algo.online(self.state._replace(params=params))
         joint = torch.cartesian_prod(*[torch.arange(A)] * self.n)[:, None, None].expand(-1, B, L + 1, -1)
-        heads = self.algo.mu(nets, self.b.state, joint, torch.tensor([(j - i) % self.n for j in range(self.n)]))
-        p = self.algo.space.log_prob(heads, joint, self.b.legal).sum(-1).exp().numpy()
+        action_params = self.algo.mu(nets, self.b.state, joint, torch.tensor([(j - i) % self.n for j in range(self.n)]))
+        p = self.algo.space.log_prob(action_params, joint, self.b.avail).sum(-1).exp().numpy()
         mu = p.reshape(*[A] * self.n, -1)
         mu = np.moveaxis(mu, -1, 0)
-        return exact.Game(np.zeros_like(mu), np.zeros(0), mu, 0.0, np.zeros(0))
+        return exact_inspo.Game(np.zeros_like(mu), np.zeros(0), mu, 0.0, np.zeros(0))
 
     def q(self, params, i):
         """The smaller critic of agent i at all its actions, [R, A]."""
@@ -360,7 +360,7 @@ class Deep:
 
     def value(self, q_params, params, i, pi):
         """V of (2) with (4), [R]: the joint KL and entropy by enumeration of the joint actions."""
-        mu, p = self.mu(params, i).mu, exact.joint(pi)
+        mu, p = self.mu(params, i).mu, exact_inspo.joint(pi)
         logs = np.log(p, out=np.zeros_like(p), where=p > 0)
         ratio = logs - np.log(mu, out=np.zeros_like(mu), where=p > 0)
         axes = tuple(range(1, p.ndim))
@@ -369,15 +369,15 @@ class Deep:
     def weight(self, q_params, params, i, pi):
         """w of (6) at the data's actions, [R]."""
         g = self.mu(params, i)
-        each = self.q(q_params, i) - ALPHA * exact.local_k(g, pi, i) - BETA * exact.log(exact.marginal(g.mu, i))
-        each = np.where(self.legal[:, i], each, 0)
+        each = self.q(q_params, i) - ALPHA * exact_inspo.local_k(g, pi, i) - BETA * exact_inspo.log(exact_inspo.marginal(g.mu, i))
+        each = np.where(self.avail[:, i], each, 0)
         return np.minimum(np.exp((each[self.rows, self.act[:, i]] - (pi[i] * each).sum(1)) / (ALPHA + BETA)), 3.0)
 
     def rho(self, params, i, pi):
         """rho^i of (7) at the data's actions, [R]."""
         mu, at = self.mu(params, i).mu, (self.rows, *self.act.T)
         team = np.prod([pi[j][self.rows, self.act[:, j]] for j in range(self.n) if j != i], 0)
-        return np.minimum(team / (mu[at] / exact.marginal(mu, i)[self.rows, self.act[:, i]]), 2.0)
+        return np.minimum(team / (mu[at] / exact_inspo.marginal(mu, i)[self.rows, self.act[:, i]]), 2.0)
 
     def steps(self, x, side=slice(None, -1)):
         """[R] -> [B, L]: the first L rows of each window, or another side of them."""
@@ -393,19 +393,19 @@ def deep(agents):
 @pytest.mark.parametrize("agents", [2, 3])
 def test_deep_terms_equal_the_tabular_ones(agents):
     d, tolerance = deep(agents)
-    nets, heads = d.algo.online(d.state), d.algo.online(d.state).pi(d.b.obs)
+    nets, action_params = d.algo.online(d.state), d.algo.online(d.state).pi(d.b.obs)
     pi = d.pi(d.state.params)
     spread = 0
     for i in range(agents):
-        x = d.algo.local(nets, d.b, i, heads, d.u)
-        g, legal = d.mu(d.state.params, i), d.legal[:, i]
+        x = d.algo.local(nets, d.b, i, action_params, d.u)
+        g, avail = d.mu(d.state.params, i), d.avail[:, i]
         np.testing.assert_allclose(g.mu.reshape(len(g.mu), -1).sum(1), 1)
-        k, deep_k = exact.local_k(g, pi, i), x.k.numpy().reshape(-1, A + 1)
-        np.testing.assert_allclose(deep_k[:, :-1][legal], k[legal], atol=tolerance)
+        k, deep_k = exact_inspo.local_k(g, pi, i), x.k.numpy().reshape(-1, A + 1)
+        np.testing.assert_allclose(deep_k[:, :-1][avail], k[avail], atol=tolerance)
         np.testing.assert_allclose(deep_k[:, -1], k[d.rows, d.act[:, i]], atol=tolerance)
-        spread = max(spread, np.ptp(np.where(legal, k, k[legal].mean()), 1).max())
-        own = exact.log(exact.marginal(g.mu, i))
-        np.testing.assert_allclose(x.log_mu.numpy().reshape(-1, A + 1)[:, :-1][legal], own[legal], atol=ATOL)
+        spread = max(spread, np.ptp(np.where(avail, k, k[avail].mean()), 1).max())
+        own = exact_inspo.log(exact_inspo.marginal(g.mu, i))
+        np.testing.assert_allclose(x.log_mu.numpy().reshape(-1, A + 1)[:, :-1][avail], own[avail], atol=ATOL)
 
         w = d.algo.weights(nets, d.b, i, x, ALPHA, BETA).numpy()
         np.testing.assert_allclose(w, d.steps(d.weight(d.state.params, d.state.params, i, pi)), atol=tolerance * 10)
@@ -413,8 +413,8 @@ def test_deep_terms_equal_the_tabular_ones(agents):
         others = sum(-(p * np.log(np.where(p > 0, p, 1))).sum(1) for j, p in enumerate(pi) if j != i)
         y = d.algo.target(d.algo.targets(d.state), d.b, i, x, ALPHA, BETA, torch.as_tensor(others.reshape(B, L + 1)))
         v = d.steps(d.value(d.state.target, d.state.params, i, pi), slice(1, None))
-        np.testing.assert_allclose(y, d.b.rew.numpy() + GAMMA * (1 - d.b.done.numpy()) * v, atol=tolerance)
-        log_rho = d.algo.ratios(nets, d.b, i, heads).numpy()
+        np.testing.assert_allclose(y, d.b.rewards.numpy() + GAMMA * (1 - d.b.terminated.numpy()) * v, atol=tolerance)
+        log_rho = d.algo.ratios(nets, d.b, i, action_params).numpy()
         np.testing.assert_allclose(np.exp(log_rho), d.steps(d.rho(d.state.params, i, pi)), atol=ATOL)
     assert spread > 0.5  # K^i tells actions apart
 
@@ -425,8 +425,10 @@ def test_a_factored_behaviour_model_has_a_flat_k():
     x = d.algo.local(d.algo.online(d.state), d.b, 1, d.algo.online(d.state).pi(d.b.obs), d.u)
     np.testing.assert_allclose(np.ptp(x.k.numpy(), -1), 0, atol=ATOL)
     g, pi = d.mu(d.state.params, 1), d.pi(d.state.params)
-    np.testing.assert_allclose(g.mu, exact.joint(exact.marginals(g.mu)), atol=ATOL)
-    np.testing.assert_allclose(x.k.numpy().reshape(-1, A + 1)[d.legal[:, 1, 0], 0], exact.local_k(g, pi, 1)[d.legal[:, 1, 0], 0], atol=ATOL)
+    np.testing.assert_allclose(g.mu, exact_inspo.joint(exact_inspo.marginals(g.mu)), atol=ATOL)
+    np.testing.assert_allclose(
+        x.k.numpy().reshape(-1, A + 1)[d.avail[:, 1, 0], 0], exact_inspo.local_k(g, pi, 1)[d.avail[:, 1, 0], 0], atol=ATOL
+    )
 
 
 @pytest.mark.usefixtures("float64")
@@ -435,7 +437,7 @@ def test_resampling_draws_in_proportion_to_rho():
     log_rho, mask = torch.as_tensor(rng.normal(0, 1, (B, L))), torch.ones(B, L)
     mask[1, 1] = mask[3, 0] = 0
     draws = 1000
-    counts = [resampled(log_rho, mask, torch.tensor((k + 0.5) / draws)) for k in range(draws)]
+    counts = [resampling_counts(log_rho, mask, torch.tensor((k + 0.5) / draws)) for k in range(draws)]
     assert {c.sum().item() for c in counts} == {B * L}
     rho = log_rho.exp() * mask
     expected = B * L * rho / rho.sum()
@@ -447,24 +449,24 @@ def test_resampling_draws_in_proportion_to_rho():
 @pytest.mark.parametrize("i", [0, 1])
 def test_a_turn_puts_the_pieces_together(i):
     """The logged losses of one turn, from the tables of the networks before and after it."""
-    d = Deep(2, alpha=2 * ALPHA, alpha_end=0.5, beta=4 * BETA, beta_end=0.25, steps=100)
+    d = Deep(2, alpha=2 * ALPHA, alpha_end=0.5, beta=4 * BETA, beta_end=0.25, num_updates=100)
     start = d.state._replace(step=torch.tensor(2 * 100))  # at the end of the annealing
     before, _ = d.algo.update(start, d.b, Draw(d.u, torch.tensor(1 - i)))  # the other agent's momentum must not move it again
     after, logs = d.algo.update(before, d.b, Draw(d.u, torch.tensor(i)))
     mixed = {**before.params, "mu": after.params["mu"]}  # the behaviour model moves first, then the critics, then the policy
     pi, mask = d.pi(before.params), d.b.mask.numpy()
     v = d.steps(d.value(before.target, mixed, i, pi), slice(1, None))
-    y = d.b.rew.numpy() + GAMMA * (1 - d.b.done.numpy()) * v
+    y = d.b.rewards.numpy() + GAMMA * (1 - d.b.terminated.numpy()) * v
     rho = d.steps(d.rho(mixed, i, pi)) * mask
-    count = resampled(torch.as_tensor(np.log(np.maximum(rho, 1e-300))), d.b.mask, d.u["resample"]).numpy()
+    count = resampling_counts(torch.as_tensor(np.log(np.maximum(rho, 1e-300))), d.b.mask, d.u["resample"]).numpy()
     nets = d.algo.online(before)
-    data = d.b.now.act[:, :, i, None]
+    data = d.b.now.actions[:, :, i, None]
     loss = sum((count * (q(d.b.now.state, data, agent=i)[..., 0].numpy() - y) ** 2).sum() for q in (nets.q1, nets.q2)) / count.sum()
     assert logs["loss_critic"].item() == pytest.approx(loss, abs=ATOL)
     w = d.steps(d.weight(after.params, mixed, i, pi))
     log_pi = d.steps(np.log(pi[i][d.rows, d.act[:, i]]))
     assert logs["loss_policy"].item() == pytest.approx(-(mask * w * log_pi).sum() / mask.sum(), abs=ATOL)
-    p, mu = exact.joint(pi), d.mu(mixed, i).mu
+    p, mu = exact_inspo.joint(pi), d.mu(mixed, i).mu
     kl = d.steps((p * np.log(np.where(p > 0, p / np.where(p > 0, mu, 1), 1))).sum((1, 2)))
     assert logs["kl"].item() == pytest.approx((mask * kl).sum() / mask.sum(), abs=ATOL)
     for name in ("q1", "q2", "pi"):

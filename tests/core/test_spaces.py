@@ -147,45 +147,45 @@ def test_best_is_that_of_a_fine_grid():
 # --- discrete
 
 
-def heads(rows: int, n: int = 4):
+def action_params(rows: int, n: int = 4):
     rng = np.random.default_rng(0)
     return torch.as_tensor(rng.normal(0, 2, (rows, n))), torch.as_tensor(masks(rng, rows, n))
 
 
 def test_masked_distributions_are_torchs():
-    h, legal = heads(200)
-    theirs = Categorical(logits=torch.where(legal, h, -torch.inf))
+    h, avail = action_params(200)
+    theirs = Categorical(logits=torch.where(avail, h, -torch.inf))
     for a in range(4):
         act = torch.full((200,), a)
-        ok = legal[:, a]
-        ours = Discrete(4).log_prob(h, act, legal)
+        ok = avail[:, a]
+        ours = Discrete(4).log_prob(h, act, avail)
         torch.testing.assert_close(ours[ok], theirs.log_prob(act)[ok], rtol=0, atol=1e-12)
         assert ours.isfinite().all()
         assert (ours[~ok].exp() == 0).all()
 
 
 def test_discrete_sums_are_exact():
-    h, legal = heads(200)
+    h, avail = action_params(200)
     values = torch.as_tensor(np.random.default_rng(1).normal(0, 9, (200, 4)))
     space, u = Discrete(4), torch.zeros(200, 0)
 
     def q(a):
         return values.gather(-1, a)
 
-    p = torch.where(legal, h.exp(), 0)
+    p = torch.where(avail, h.exp(), 0)
     p = p / p.sum(-1, keepdim=True)
-    torch.testing.assert_close(space.expect(q, h, legal, u), (p * values).sum(-1), rtol=0, atol=1e-12)
-    torch.testing.assert_close(space.logsumexp(q, h, legal, u), torch.where(legal, values.exp(), 0).sum(-1).log(), rtol=0, atol=1e-10)
-    assert torch.equal(space.best(q, h, legal, u), torch.where(legal, values, -torch.inf).argmax(-1))
-    assert torch.equal(space.mode(h, legal), torch.where(legal, h, -torch.inf).argmax(-1))
+    torch.testing.assert_close(space.expect(q, h, avail, u), (p * values).sum(-1), rtol=0, atol=1e-12)
+    torch.testing.assert_close(space.logsumexp(q, h, avail, u), torch.where(avail, values.exp(), 0).sum(-1).log(), rtol=0, atol=1e-10)
+    assert torch.equal(space.best(q, h, avail, u), torch.where(avail, values, -torch.inf).argmax(-1))
+    assert torch.equal(space.mode(h, avail), torch.where(avail, h, -torch.inf).argmax(-1))
 
 
 def test_samples_have_their_probabilities():
-    h, legal = heads(50)
+    h, avail = action_params(50)
     k = 20_000
-    a = Discrete(4).sample(h, legal, middle(k)[:, None].expand(k, 50))
+    a = Discrete(4).sample(h, avail, middle(k)[:, None].expand(k, 50))
     counts = torch.stack([(a == i).sum(0) for i in range(4)], -1) / k
-    p = torch.where(legal, h.exp(), 0)
+    p = torch.where(avail, h.exp(), 0)
     torch.testing.assert_close(counts, p / p.sum(-1, keepdim=True), rtol=0, atol=1.01 / k)
 
 
@@ -193,11 +193,11 @@ def test_samples_have_their_probabilities():
 @pytest.mark.parametrize("u", [*OPEN, 0.5])
 def test_illegal_actions_are_never_drawn(dtype, u):
     for scale in (0.0, 1.0, 100.0):
-        h, legal = heads(3000, 11)
+        h, avail = action_params(3000, 11)
         h = (scale * h).to(dtype)
-        a = Discrete(11).sample(h, legal, torch.full((3000,), u, dtype=dtype))
-        assert legal.gather(-1, a[:, None]).all()
-        assert legal.gather(-1, Discrete(11).mode(h, legal)[:, None]).all()
+        a = Discrete(11).sample(h, avail, torch.full((3000,), u, dtype=dtype))
+        assert avail.gather(-1, a[:, None]).all()
+        assert avail.gather(-1, Discrete(11).mode(h, avail)[:, None]).all()
 
 
 # --- both
@@ -207,18 +207,18 @@ def test_illegal_actions_are_never_drawn(dtype, u):
 def test_candidates_broadcast(space):
     """Candidates [..., K] against heads [..., 1, head] are the K log-probabilities one by one, whatever stands in front."""
     g = torch.Generator().manual_seed(0)
-    h = torch.randn(5, 2, space.head, generator=g)
-    legal = torch.ones(5, 2, space.legal, dtype=torch.bool)
-    legal[0, 0, 0] = space.kind == "continuous"
-    a, p = space.support(h, legal, torch.rand(5, 2, *space.draws(6), generator=g))
+    h = torch.randn(5, 2, space.params_dim, generator=g)
+    avail = torch.ones(5, 2, space.avail_dim, dtype=torch.bool)
+    avail[0, 0, 0] = space.kind == "continuous"
+    a, p = space.support(h, avail, torch.rand(5, 2, *space.sample_noise_shape(6), generator=g))
     k = 4 if space.kind == "discrete" else 6
-    assert a.shape == (5, 2, k, *space.draw)
+    assert a.shape == (5, 2, k, *space.noise_shape)
     assert p.shape == (5, 2, k)
     torch.testing.assert_close(p.sum(-1), torch.ones(5, 2))
-    together = space.log_prob(h[..., None, :], a, legal[..., None, :])
+    together = space.log_prob(h[..., None, :], a, avail[..., None, :])
     for i in range(k):
-        torch.testing.assert_close(space.log_prob(h, a.select(2, i), legal), together[..., i], rtol=0, atol=1e-12)
-    more = space.log_prob(h, a.movedim(2, 0), legal)  # candidates in front
+        torch.testing.assert_close(space.log_prob(h, a.select(2, i), avail), together[..., i], rtol=0, atol=1e-12)
+    more = space.log_prob(h, a.movedim(2, 0), avail)  # candidates in front
     torch.testing.assert_close(more.movedim(0, -1), together, rtol=0, atol=1e-12)
     if space.kind == "discrete":
         torch.testing.assert_close(together.exp(), p, rtol=0, atol=1e-12)
@@ -227,16 +227,16 @@ def test_candidates_broadcast(space):
 @pytest.mark.parametrize("space", [Discrete(4), Box(3)], ids=["discrete", "continuous"])
 def test_the_same_uniform_is_the_same_action(space):
     g = torch.Generator().manual_seed(0)
-    h, u = torch.randn(100, space.head, generator=g), torch.rand(100, *space.draw, generator=g)
-    legal = torch.ones(100, space.legal, dtype=torch.bool)
+    h, u = torch.randn(100, space.params_dim, generator=g), torch.rand(100, *space.noise_shape, generator=g)
+    avail = torch.ones(100, space.avail_dim, dtype=torch.bool)
     before = torch.get_rng_state()
-    a = space.sample(h, legal, u)
-    assert torch.equal(a, space.sample(h, legal, u))
+    a = space.sample(h, avail, u)
+    assert torch.equal(a, space.sample(h, avail, u))
     assert torch.equal(torch.get_rng_state(), before)
-    assert not torch.equal(a, space.sample(h, legal, 1 - u))
-    assert a.shape == (100, *space.draw)
+    assert not torch.equal(a, space.sample(h, avail, 1 - u))
+    assert a.shape == (100, *space.noise_shape)
     for i in range(10):
-        assert torch.equal(a[i], space.sample(h[i], legal[i], u[i]))
+        assert torch.equal(a[i], space.sample(h[i], avail[i], u[i]))
 
 
 def test_encode():
@@ -245,7 +245,10 @@ def test_encode():
     a = torch.rand(2, 3)
     assert torch.equal(Box(3).encode(a), a)
     for space in (Discrete(3), Box(3)):
-        assert space.encode(space.mode(torch.zeros(7, space.head), torch.ones(7, space.legal, dtype=torch.bool))).shape == (7, space.width)
+        assert space.encode(space.mode(torch.zeros(7, space.params_dim), torch.ones(7, space.avail_dim, dtype=torch.bool))).shape == (
+            7,
+            space.action_dim,
+        )
 
 
 def test_mode_of_a_box_is_the_limit_of_no_spread():

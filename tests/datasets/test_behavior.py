@@ -13,8 +13,7 @@ from inspo_benchmark.datasets.behavior.smac_policy import Net, Policy, act, exp,
 from inspo_benchmark.envs.smac.maps import find
 from inspo_benchmark.envs.smac.vector import Smac
 from inspo_benchmark.envs.smac.views import default_terms
-from inspo_benchmark.tools.behavior import __main__ as shipping
-from inspo_benchmark.tools.behavior import mappo, training
+from inspo_benchmark.tools.behavior import __main__, mappo, training
 
 MAP = find("3m")
 
@@ -29,9 +28,9 @@ def scenes(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Observations with many zeros and masks with at least one legal action."""
     rng = np.random.default_rng(seed)
     obs = rng.normal(0, 1, (count, MAP.n, MAP.obs)) * (rng.random((count, MAP.n, MAP.obs)) < 0.6)
-    legal = rng.random((count, MAP.n, MAP.actions)) < 0.4
-    legal[..., 1] |= ~legal.any(-1)
-    return obs.astype(np.float32), legal
+    avail = rng.random((count, MAP.n, MAP.actions)) < 0.4
+    avail[..., 1] |= ~avail.any(-1)
+    return obs.astype(np.float32), avail
 
 
 # --- arithmetic
@@ -59,43 +58,43 @@ def test_exponential_never_falls():
 
 
 def test_network_is_that_of_torch():
-    p, (obs, legal) = policy(), scenes(300)
+    p, (obs, avail) = policy(), scenes(300)
     x = np.concatenate([obs, np.broadcast_to(np.eye(MAP.n), (300, MAP.n, MAP.n))], -1)
     w1, b1, w2, b2, w3, b3 = (torch.from_numpy(w).double() for w in p.net)
     z = torch.relu(torch.relu(torch.from_numpy(x) @ w1 + b1) @ w2 + b2) @ w3 + b3
-    z = z.masked_fill(~torch.from_numpy(legal), -torch.inf).log_softmax(-1)
+    z = z.masked_fill(~torch.from_numpy(avail), -torch.inf).log_softmax(-1)
     for u in (None, uniforms(0, np.arange(300), 0, MAP.n)):
-        action, logp = act(p, obs, legal, u)
+        action, logp = act(p, obs, avail, u)
         np.testing.assert_allclose(logp, z.gather(-1, torch.from_numpy(action)[..., None])[..., 0], atol=2e-5)
-    assert (act(p, obs, legal, None)[0] == z.argmax(-1).numpy()).all()
+    assert (act(p, obs, avail, None)[0] == z.argmax(-1).numpy()).all()
 
 
 def test_an_action_is_the_same_alone():
-    p, (obs, legal) = policy(), scenes(50)
+    p, (obs, avail) = policy(), scenes(50)
     u = uniforms(3, np.arange(50), 7, MAP.n)
-    together = act(p, obs, legal, u)
+    together = act(p, obs, avail, u)
     for e in range(50):
-        alone = act(p, obs[e : e + 1], legal[e : e + 1], uniforms(3, np.array([e]), 7, MAP.n))
+        alone = act(p, obs[e : e + 1], avail[e : e + 1], uniforms(3, np.array([e]), 7, MAP.n))
         assert all((x[e] == y[0]).all() for x, y in zip(together, alone))
 
 
 def test_actions_are_sampled_with_their_probabilities():
     n = 40000
-    p, (obs, legal) = policy(scale=0.15), scenes(1, seed=2)
-    draws, logp = act(p, obs.repeat(n, 0), legal.repeat(n, 0), uniforms(5, np.arange(n), 0, MAP.n))
+    p, (obs, avail) = policy(scale=0.15), scenes(1, seed=2)
+    draws, logp = act(p, obs.repeat(n, 0), avail.repeat(n, 0), uniforms(5, np.arange(n), 0, MAP.n))
     for i in range(MAP.n):
         actions, counts = np.unique(draws[:, i], return_counts=True)
-        assert legal[0, i, actions].all()
+        assert avail[0, i, actions].all()
         said = np.array([np.exp(logp[draws[:, i] == a, i][0]) for a in actions])
         assert abs(said.sum() - 1) < 1e-9
         assert (np.abs(counts / n - said) < 5 * np.sqrt(said * (1 - said) / n)).all()
 
 
 def test_uniform_policy():
-    obs, legal = scenes(200)
-    action, logp = act(uniform(MAP), obs, legal, uniforms(0, np.arange(200), 0, MAP.n))
-    np.testing.assert_allclose(logp, -np.log(legal.sum(-1)), atol=1e-12)
-    assert np.take_along_axis(legal, action[..., None], -1).all()
+    obs, avail = scenes(200)
+    action, logp = act(uniform(MAP), obs, avail, uniforms(0, np.arange(200), 0, MAP.n))
+    np.testing.assert_allclose(logp, -np.log(avail.sum(-1)), atol=1e-12)
+    assert np.take_along_axis(avail, action[..., None], -1).all()
 
 
 def test_uniforms_depend_on_their_place_alone():
@@ -118,7 +117,7 @@ def test_episodes_are_the_same_in_any_company():
         a, b = whole.offset[e], whole.offset[e + 1]
         for name in ("actions", "logp", "rewards"):
             assert (getattr(whole, name)[a:b] == getattr(alone, name)).all()
-        for name in ("obs", "state", "legal"):
+        for name in ("obs", "state", "avail"):
             assert (getattr(whole, name)[a + e : b + e + 1] == getattr(alone, name)).all()
 
 
@@ -185,10 +184,10 @@ def test_damaged_policies(tmp_path):
 def test_gradient_of_the_surrogate_is_that_of_torch():
     g = torch.Generator().manual_seed(0)
     z = torch.randn(200, 14, generator=g, dtype=torch.float64).float().requires_grad_()
-    legal = torch.rand(200, 14, generator=g) < 0.5
-    legal[:, 1] = True
-    action = torch.multinomial(legal.float(), 1, generator=g)
-    log = z.masked_fill(~legal, -1e9).log_softmax(-1)
+    avail = torch.rand(200, 14, generator=g) < 0.5
+    avail[:, 1] = True
+    action = torch.multinomial(avail.float(), 1, generator=g)
+    log = z.masked_fill(~avail, -1e9).log_softmax(-1)
     chosen, gain = log.gather(1, action)[:, 0], torch.randn(200, generator=g)
     old = chosen.detach().double() + 0.3 * torch.randn(200, generator=g)
     ratio = (chosen - old).exp()
@@ -196,7 +195,7 @@ def test_gradient_of_the_surrogate_is_that_of_torch():
     entropy = -(log.exp() * log).sum(-1)
     (-torch.minimum(ratio * gain, ratio.clamp(0.8, 1.2) * gain) - mappo.ENTROPY * entropy).mean().backward()
     slope = torch.empty_like(z)
-    mappo.surrogate(*(x.detach().numpy() for x in (z, legal, action[:, 0], old, gain)), 0.2, slope.numpy())
+    mappo.surrogate(*(x.detach().numpy() for x in (z, avail, action[:, 0], old, gain)), 0.2, slope.numpy())
     torch.testing.assert_close(slope, z.grad, atol=1e-7, rtol=1e-4)
 
 
@@ -223,7 +222,7 @@ def test_exported_policy_is_the_network_that_is_trained():
     x = run.obs(torch.from_numpy(played.obs[played.now]))
     who = torch.eye(MAP.n).expand(len(x), -1, -1)
     with torch.no_grad():
-        z = run.actor(torch.cat([x, who], -1)).masked_fill(~torch.from_numpy(played.legal[played.now]), -1e9).log_softmax(-1)
+        z = run.actor(torch.cat([x, who], -1)).masked_fill(~torch.from_numpy(played.avail[played.now]), -1e9).log_softmax(-1)
     logp = z.gather(-1, torch.from_numpy(played.actions)[..., None])[..., 0]
     torch.testing.assert_close(logp, torch.from_numpy(played.logp).float(), atol=1e-4, rtol=0)
 
@@ -315,10 +314,10 @@ def test_ship_chooses(tmp_path, monkeypatch, capsys):
     rates = [0.0, 0.0, 0.02, 0.1, 0.3, 0.35, 0.45, 0.44, 0.8, 0.9, 0.9, 0.46, 0.7]
     for k, rate in enumerate(rates):
         save(policy(k, steps=k, win_rate=rate, mean_return=20 * rate + (k == 10)), tmp_path / f"policy-{k:02}.npz")
-    monkeypatch.setattr(shipping, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(__main__, "SHIPPED", tmp_path / "shipped")
     (tmp_path / "shipped" / "3m").mkdir(parents=True)
     save(policy(), tmp_path / "shipped" / "3m" / "replay-9.npz")
-    assert shipping.main(["ship", "3m", str(tmp_path)]) == 0
+    assert __main__.main(["ship", "3m", str(tmp_path)]) == 0
     shipped = {path.stem: load(path, MAP).steps for path in (tmp_path / "shipped" / "3m").glob("*.npz")}
     assert shipped["expert"] == 10
     assert shipped["medium"] == 6
@@ -328,11 +327,11 @@ def test_ship_chooses(tmp_path, monkeypatch, capsys):
 
 
 def test_mistakes_at_shipping(tmp_path, capsys):
-    assert shipping.main(["ship", "3m", str(tmp_path)]) == 2
+    assert __main__.main(["ship", "3m", str(tmp_path)]) == 2
     assert "no policies" in capsys.readouterr().err
     for k in range(3):
         save(policy(k, win_rate=0.0, mean_return=-1.0 * k), tmp_path / f"policy-{k:02}.npz")
-    assert shipping.main(["ship", "3m", str(tmp_path)]) == 2
+    assert __main__.main(["ship", "3m", str(tmp_path)]) == 2
     assert "no policy is better than the first one" in capsys.readouterr().err
-    assert shipping.main(["ship", "3mm", str(tmp_path)]) == 2
+    assert __main__.main(["ship", "3mm", str(tmp_path)]) == 2
     assert "did you mean 3m" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from inspo_benchmark.datasets.dataset import Dataset, content_sha256
 from inspo_benchmark.datasets.validate import problems
 from inspo_benchmark.envs.smac.maps import find
 from inspo_benchmark.envs.smac.vector import Smac
-from inspo_benchmark.plots import dataset_cards as cards
+from inspo_benchmark.plots import dataset_cards
 
 HERE = Path(__file__).parent
 REPLAY = 3
@@ -57,7 +57,7 @@ def small(monkeypatch, tmp_path):
 def episode(d: Dataset, e: int) -> list[np.ndarray]:
     a, b = d.offset[e], d.offset[e + 1]
     rows = slice(a + e, b + e + 1)
-    return [d.obs[rows], d.state[rows], d.legal[rows], d.actions[a:b], d.rewards[a:b], d.behaviour_logp[a:b], d.seed[e], d.won[e]]
+    return [d.obs[rows], d.state[rows], d.avail[rows], d.actions[a:b], d.rewards[a:b], d.behavior_logp[a:b], d.seed[e], d.won[e]]
 
 
 @pytest.mark.parametrize("quality", ["random", "medium", "medium_replay", "expert", "mixed"])
@@ -75,8 +75,8 @@ def test_sound_and_the_same_in_any_chunks(quality, monkeypatch):
             "mixed": "MAPPO after 0, 100 steps of training, equal shares, sampled actions",
         }[quality]
     )
-    for lanes, threads in ((1, 3), (7, 1), (7, 2), (1000, 1)):
-        monkeypatch.setattr(collect, "LANES", lanes)
+    for num_envs, threads in ((1, 3), (7, 1), (7, 2), (1000, 1)):
+        monkeypatch.setattr(collect, "LANES", num_envs)
         monkeypatch.setattr(collect, "THREADS", threads)
         assert content_sha256(collect.smac(task(quality))) == content_sha256(d)
 
@@ -100,7 +100,7 @@ def test_seeds_and_actions_give_the_episode_again():
     for t in range(d.lengths.max()):
         live = np.flatnonzero(d.lengths > t)
         rows = d.offset[live] + live + t
-        for name in ("obs", "state", "legal"):
+        for name in ("obs", "state", "avail"):
             assert (getattr(d, name)[rows] == getattr(seen, name)[live]).all()
         joint = np.zeros((d.episodes, 3), np.int64)
         joint[live] = d.actions[d.offset[live] + t]
@@ -117,9 +117,9 @@ def test_probabilities_are_those_of_the_policy(tmp_path):
     """An action's probability is the length of the interval of u in which it is chosen."""
     d, steps, fine = collect.smac(task("expert")), 100, 1000
     policy, before = load(tmp_path / "3m" / "expert.npz", find("3m")), np.arange(d.steps) + np.repeat(np.arange(d.episodes), d.lengths)
-    obs, legal, actions = d.obs[before[:steps]], d.legal[before[:steps]], d.actions[:steps]
-    chosen = np.stack([act(policy, obs, legal, np.full(actions.shape, (k + 0.5) / fine))[0] == actions for k in range(fine)])
-    np.testing.assert_allclose(chosen.mean(0), np.exp(d.behaviour_logp[:steps]), atol=1 / fine)
+    obs, avail, actions = d.obs[before[:steps]], d.avail[before[:steps]], d.actions[:steps]
+    chosen = np.stack([act(policy, obs, avail, np.full(actions.shape, (k + 0.5) / fine))[0] == actions for k in range(fine)])
+    np.testing.assert_allclose(chosen.mean(0), np.exp(d.behavior_logp[:steps]), atol=1 / fine)
 
 
 def test_who_plays_which_episodes():
@@ -148,23 +148,23 @@ def test_cards(tmp_path, monkeypatch):
     made = {t.name: collect.smac(t) for t in (task("random"), task("expert"), task("random", "8m"))}
     for d in made.values():
         d.meta["content_sha256"] = content_sha256(d)
-    monkeypatch.setattr(cards, "fetch", lambda t: t.name)
-    monkeypatch.setattr(cards, "load", lambda path, t: made[path])
-    cards.write([task("random"), task("random", "8m"), task("expert")], tmp_path)
+    monkeypatch.setattr(dataset_cards, "fetch", lambda t: t.name)
+    monkeypatch.setattr(dataset_cards, "load", lambda path, t: made[path])
+    dataset_cards.write([task("random"), task("random", "8m"), task("expert")], tmp_path)
     text = (tmp_path / "CARDS.md").read_text()
     assert [line for line in text.splitlines() if line.startswith("## ")] == ["## 3m", "## 8m"]
     for name in ("3m", "8m"):
         assert (tmp_path / "cards" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     d = made["3m-expert"]
     line = next(line for line in text.splitlines() if line.startswith("| 3m-expert"))
-    taken, legal = np.zeros((2, 3, 9))
+    taken, avail = np.zeros((2, 3, 9))
     for e in range(d.episodes):
         for t in range(d.lengths[e]):
             step = d.offset[e] + t
             for i in range(3):
                 taken[i, d.actions[step, i]] += 1
-                legal[i] += d.legal[step + e, i]
-    share = np.mean([taken[i, a] >= 0.01 * legal[i, a] for i in range(3) for a in range(9) if legal[i, a]])
+                avail[i] += d.avail[step + e, i]
+    share = np.mean([taken[i, a] >= 0.01 * avail[i, a] for i in range(3) for a in range(9) if avail[i, a]])
     wins, length = d.won.mean(), d.steps / 20
     assert f"| 20 | {d.steps:,} | {d.returns.mean():.2f} ± {d.returns.std():.2f} | " in line
     assert f" | {wins:.1%} | {length:.1f} | {share:.0%} | MAPPO after 100 steps" in line

@@ -31,7 +31,7 @@ from support.episodes import episodes, same, toy
 TASKS.discover(), LAYOUTS.discover()
 fuzz = dict(deadline=None, suppress_health_check=list(HealthCheck), database=None)
 SPACES = st.one_of(st.builds(Discrete, st.sampled_from([1, 2, 7, 128])), st.builds(Box, st.integers(1, 3)))
-ARRAYS = [*(path for name, path in PATHS.items() if name != "behaviour_logp"), RETURN]
+ARRAYS = [*(path for name, path in PATHS.items() if name != "behavior_logp"), RETURN]
 
 
 # --- our own files: 1,600 damaged ones, none of which loads
@@ -222,7 +222,7 @@ def test_random_episodes_survive(tmp_path_factory, space, agents, count, seed, w
         n = int(min(window, d.lengths[e] - start))
         rows = slice(d.offset[e] + e + start, d.offset[e] + e + start + n + 1)
         np.testing.assert_array_equal(at.obs[w, : n + 1].numpy(), d.obs[rows])
-        np.testing.assert_array_equal(at.rew[w, :n].numpy(), d.rewards[d.offset[e] + start :][:n])
+        np.testing.assert_array_equal(at.rewards[w, :n].numpy(), d.rewards[d.offset[e] + start :][:n])
     LAYOUTS["minari"].write(folder / "x.h5", folder / "m")
     assert same(read("minari", folder / "m", task), d)
     shutil.rmtree(folder)

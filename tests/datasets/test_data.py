@@ -18,7 +18,7 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Task
-from inspo_benchmark.datasets import catalog as store
+from inspo_benchmark.datasets import catalog
 from inspo_benchmark.datasets.__main__ import main
 from inspo_benchmark.datasets.catalog import POLICIES, build, fetch, manifest, state
 from inspo_benchmark.datasets.dataset import PATHS, RETURN, content_sha256, pack, statistics
@@ -64,7 +64,7 @@ def test_what_is_written_comes_back(tmp_path, space, agents, count, seed, per_st
     task = toy(space, agents, per_step=per_step)
     d = episodes(task, count, seed)
     if seed % 2:
-        d = replace(d, behaviour_logp=np.zeros((d.steps, agents), np.float32))
+        d = replace(d, behavior_logp=np.zeros((d.steps, agents), np.float32))
     save(d, tmp_path / "x.h5")
     back = load(tmp_path / "x.h5", task)
     assert same(d, back)
@@ -97,7 +97,7 @@ def test_hash_does_not_depend_on_chunks(tmp_path, monkeypatch, file):
     assert load(tmp_path / "chunks.h5").meta["content_sha256"] == d.meta["content_sha256"]
 
 
-@pytest.mark.parametrize("name", [n for n in PATHS if n != "behaviour_logp"])
+@pytest.mark.parametrize("name", [n for n in PATHS if n != "behavior_logp"])
 def test_hash_depends_on_every_array(name):
     d = episodes(toy())
     changed = getattr(d, name).copy()
@@ -290,7 +290,7 @@ def test_actions_that_int8_cannot_hold_do_not_wrap():
             lengths=np.array([1]),
             obs=np.zeros((1, 2, 2, 5)),
             state=np.zeros((1, 2, 4)),
-            legal=np.ones((1, 2, 2, 3)),
+            avail=np.ones((1, 2, 2, 3)),
             actions=np.full((1, 1, 2), 256),
             rewards=np.zeros((1, 1)),
             terminated=np.array([True]),
@@ -406,7 +406,7 @@ def test_two_processes_build_at_once(tmp_path):
 def test_a_build_that_differs_is_refused(tmp_path, monkeypatch):
     task = TASKS["xor-ab"]
     path = fetch(task, tmp_path)
-    monkeypatch.setattr(store, "manifest", lambda: {"xor-ab": {"sha256": "0" * 64}})
+    monkeypatch.setattr(catalog, "manifest", lambda: {"xor-ab": {"sha256": "0" * 64}})
     with pytest.raises(UserError, match="another version of xor-ab's generator"):
         fetch(task, tmp_path)
     path.unlink()

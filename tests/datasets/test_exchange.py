@@ -50,12 +50,12 @@ def there_and_back(folder: Path, d: Dataset, task: Task, layout: str, suffix: st
 
 
 def without(d: Dataset, *fields: str) -> Dataset:
-    neutral = {"won": d.won * 0 - 1, "seed": d.seed * 0 - 1, "behaviour_logp": np.zeros((d.steps, 0), "f4")}
+    neutral = {"won": d.won * 0 - 1, "seed": d.seed * 0 - 1, "behavior_logp": np.zeros((d.steps, 0), "f4")}
     return replace(d, **{name: neutral[name] for name in fields})
 
 
 def with_logp(d: Dataset) -> Dataset:
-    return replace(d, behaviour_logp=-np.random.default_rng(1).random((d.steps, d.meta["agents"]), np.float32))
+    return replace(d, behavior_logp=-np.random.default_rng(1).random((d.steps, d.meta["agents"]), np.float32))
 
 
 # --- round trips
@@ -67,7 +67,7 @@ def test_pymarl_there_and_back(tmp_path, width, agents, count, seed):
     task = toy(Discrete(width), agents)
     d = with_logp(episodes(task, count, seed))
     back, said = there_and_back(tmp_path, d, task, "pymarl", ".h5")
-    assert content_sha256(back) == content_sha256(without(d, "won", "seed", "behaviour_logp"))
+    assert content_sha256(back) == content_sha256(without(d, "won", "seed", "behavior_logp"))
     assert said == f"no place for: {'won, ' if (d.won != -1).any() else ''}seed, behaviour_logp"
 
 
@@ -76,7 +76,7 @@ def test_pymarl_there_and_back(tmp_path, width, agents, count, seed):
 def test_omiga_there_and_back(tmp_path, width, agents, count, seed):
     task = toy(Box(width), agents)
     d = episodes(task, count, seed)
-    ends = d.lengths < task.spec.limit  # as the layout tells them
+    ends = d.lengths < task.spec.episode_limit  # as the layout tells them
     as_told = replace(d, terminated=np.zeros_like(d.terminated), truncated=np.zeros_like(d.truncated))
     as_told.terminated[d.offset[1:] - 1], as_told.truncated[d.offset[1:] - 1] = ends, ~ends
     back, said = there_and_back(tmp_path, d, task, "omiga", ".hdf5")
@@ -282,7 +282,7 @@ def _twice(d: Dataset) -> Dataset:
     """Its first episode in the second's place as well."""
     n = int(d.lengths[0])
     first = {
-        name: getattr(d, name)[: n + 1 if name in ("obs", "state", "legal") else n] for name in PATHS if PATHS[name][:3] in ("obs", "ste")
+        name: getattr(d, name)[: n + 1 if name in ("obs", "state", "avail") else n] for name in PATHS if PATHS[name][:3] in ("obs", "ste")
     }
     one = Dataset(**first, offset=np.array([0, n]), won=d.won[:1], seed=d.seed[:1], meta=d.meta)
     return joined([one, one, d])

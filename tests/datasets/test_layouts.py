@@ -163,7 +163,7 @@ def test_a_vault_repeats_the_last_observation_it_holds(tmp_path):
     assert d.state[:, 1].tolist() == [0, 10, 20, 20, 30, 40, 40, 50, 60, 60]
     assert d.actions.tolist() == [[t % 3, (t + 1) % 3] for t in range(7)]
     assert d.rewards.tolist() == [*range(7)]
-    assert d.legal.all(0).tolist() == [[True, True, True, False]] * 2
+    assert d.avail.all(0).tolist() == [[True, True, True, False]] * 2
     assert "2 episodes truncated" in d.meta["notes"]
     assert problems(d) == []
 
@@ -202,7 +202,7 @@ def test_madt(tmp_path, wrap):
     assert d.state[11].tolist() == [10 * i + 11 for i in range(5) for _ in range(4)]
     assert d.rewards[:13].tolist() == [*range(12), 0]
     assert d.actions[:4, 2].tolist() == [0, 1, 2, 0]
-    assert d.legal[0, 0].tolist() == [True] * 3 + [False] * 9
+    assert d.avail[0, 0].tolist() == [True] * 3 + [False] * 9
 
 
 def test_madt_is_not_smac(tmp_path):
@@ -312,10 +312,10 @@ def test_a_task_that_does_not_fit_is_refused_by_name_and_sizes(tmp_path):
 
 def test_states_without_last_actions_are_recognised(tmp_path):
     spec = TASKS["sc2:3s_vs_3z-medium"].spec
-    e, rows, n, a = 2, 4, spec.agents, spec.space.width
+    e, rows, n, a = 2, 4, spec.num_agents, spec.space.action_dim
     x = {
         "state": np.zeros((e, rows, 27), F),
-        "obs": np.zeros((e, rows, n, spec.obs), F),
+        "obs": np.zeros((e, rows, n, spec.obs_dim), F),
         "avail_actions": np.ones((e, rows, n, a), "i4"),
         "actions": np.zeros((e, rows, n, 1), "i8"),
         "reward": np.zeros((e, rows, 1), F),
@@ -362,5 +362,5 @@ def test_spaces_of_the_published_tasks_are_those_of_the_documents():
         ("simple_tag", (3, 16, 2)),
     ):
         spec = known(f"{name}-medium").spec
-        assert (spec.agents, spec.obs, spec.space.width) == sizes
+        assert (spec.num_agents, spec.obs_dim, spec.space.action_dim) == sizes
     assert task(Spec(1, 1, 1, Discrete(2), 1)).quality == "recorded"

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from inspo_benchmark.core.registry import TASKS
-from inspo_benchmark.datasets import catalog as store
-from inspo_benchmark.datasets import collect
+from inspo_benchmark.datasets import catalog, collect
 from inspo_benchmark.datasets.behavior import SHIPPED, shipped
 from inspo_benchmark.datasets.dataset import content_sha256
 from inspo_benchmark.envs import mamujoco
@@ -21,17 +20,17 @@ ROBOTS = [name for name in mamujoco.SCENARIOS if shipped(name)]
 
 
 def test_every_dataset_that_can_be_built_is_published():
-    built = {task.name for task in TASKS.values() if task.family in store.BUILDERS and store.ready(task, Path("nowhere"))}
-    assert built == set(store.manifest())
+    built = {task.name for task in TASKS.values() if task.family in catalog.BUILDERS and catalog.ready(task, Path("nowhere"))}
+    assert built == set(catalog.manifest())
     assert {path.name for path in SHIPPED.iterdir() if path.is_dir()} == {*SCENARIOS, *ROBOTS}
 
 
 @pytest.mark.parametrize(("threads", "lanes"), [(1, 125), (2, 311)])
 @pytest.mark.parametrize("name", ["3m-random", "3m-mixed"])
-def test_threads_and_batches_change_nothing(name, threads, lanes, monkeypatch):
+def test_threads_and_batches_change_nothing(name, threads, num_envs, monkeypatch):
     monkeypatch.setattr(collect, "THREADS", threads)
-    monkeypatch.setattr(collect, "LANES", lanes)
-    store.build(TASKS[name])  # refuses what is not published
+    monkeypatch.setattr(collect, "LANES", num_envs)
+    catalog.build(TASKS[name])  # refuses what is not published
 
 
 BUILD = """
@@ -52,10 +51,10 @@ def test_a_processor_without_vector_instructions_changes_nothing():
     "name", [f"{scenario}-{q}" for scenario in SCENARIOS for q in ("random", "medium", "medium_replay", "expert", "mixed")]
 )
 def test_all_of_starcraft_is_what_is_published(name):
-    assert content_sha256(store.build(TASKS[name])) == store.manifest()[name]["sha256"]
+    assert content_sha256(catalog.build(TASKS[name])) == catalog.manifest()[name]["sha256"]
 
 
 @pytest.mark.slow  # minutes as well
 @pytest.mark.parametrize("name", [f"{scenario}-{q}" for scenario in ROBOTS for q in mamujoco.QUALITIES])
 def test_robots_earn_what_is_published(name):
-    store.build(TASKS[name])  # refuses other content, unless the statistics are the published ones
+    catalog.build(TASKS[name])  # refuses other content, unless the statistics are the published ones

@@ -22,34 +22,36 @@ recorded = pytest.mark.skipif(not RECORDINGS.exists(), reason="the recordings of
 
 @pytest.mark.parametrize("name", GAMES)
 def test_shapes_are_those_of_the_task(name):
-    spec, lanes = TASKS[name].spec, 3
-    env = TASKS[name].make(lanes)
-    first, step = env.reset(range(lanes)), env.step(np.zeros((lanes, spec.agents), np.int64))
-    for seen in (first, step.seen):
-        assert seen.obs.shape == (lanes, spec.agents, spec.obs)
+    spec, num_envs = TASKS[name].spec, 3
+    env = TASKS[name].make(num_envs)
+    first, step = env.reset(range(num_envs)), env.step(np.zeros((num_envs, spec.num_agents), np.int64))
+    for seen in (first, step.observation):
+        assert seen.obs.shape == (num_envs, spec.num_agents, spec.obs_dim)
         assert seen.obs.dtype == np.float32
-        assert seen.state.shape == (lanes, spec.state)
+        assert seen.state.shape == (num_envs, spec.state_dim)
         assert seen.state.dtype == np.float32
-        assert seen.legal.shape == (lanes, spec.agents, spec.space.legal)
-        assert seen.legal.dtype == bool
-    assert step.reward.shape == step.terminated.shape == step.truncated.shape == (lanes,)
-    assert (step.reward.dtype, step.terminated.dtype, step.truncated.dtype) == (np.float64, bool, bool)
+        assert seen.avail.shape == (num_envs, spec.num_agents, spec.space.avail_dim)
+        assert seen.avail.dtype == bool
+    assert step.rewards.shape == step.terminated.shape == step.truncated.shape == (num_envs,)
+    assert (step.rewards.dtype, step.terminated.dtype, step.truncated.dtype) == (np.float64, bool, bool)
 
 
 @pytest.mark.parametrize("name", GAMES)
 def test_lanes_are_single_games(name):
-    task, lanes = TASKS[name], 40
-    acts = np.random.default_rng(0).integers(task.spec.space.width, size=(task.spec.limit + 3, lanes, task.spec.agents))
-    together, alone = task.make(lanes), [task.make(1) for _ in range(lanes)]
-    together.reset(range(lanes))
+    task, num_envs = TASKS[name], 40
+    acts = np.random.default_rng(0).integers(task.spec.space.action_dim, size=(task.spec.episode_limit + 3, num_envs, task.spec.num_agents))
+    together, alone = task.make(num_envs), [task.make(1) for _ in range(num_envs)]
+    together.reset(range(num_envs))
     for e, env in enumerate(alone):
         env.reset([e])
     for act in acts:
         one, many = together.step(act), [env.step(act[e : e + 1]) for e, env in enumerate(alone)]
-        for field in ("reward", "terminated", "truncated"):
+        for field in ("rewards", "terminated", "truncated"):
             np.testing.assert_array_equal(getattr(one, field), np.concatenate([getattr(step, field) for step in many]))
-        for field in ("obs", "state", "legal"):
-            np.testing.assert_array_equal(getattr(one.seen, field), np.concatenate([getattr(step.seen, field) for step in many]))
+        for field in ("obs", "state", "avail"):
+            np.testing.assert_array_equal(
+                getattr(one.observation, field), np.concatenate([getattr(step.observation, field) for step in many])
+            )
 
 
 @pytest.mark.parametrize("name", GAMES)
@@ -61,12 +63,12 @@ def test_a_lane_that_is_over_is_frozen(name):
     for act in d.actions[d.offset[-2] :]:  # the last episode: of bridge-mix an optimal one, shorter than the limit
         end = env.step(act[None])
     assert (end.terminated | end.truncated).all()
-    for act in np.random.default_rng(1).integers(task.spec.space.width, size=(2 * task.spec.limit, 1, task.spec.agents)):
+    for act in np.random.default_rng(1).integers(task.spec.space.action_dim, size=(2 * task.spec.episode_limit, 1, task.spec.num_agents)):
         step = env.step(act)
-        assert step.reward == 0
+        assert step.rewards == 0
         assert step.terminated == end.terminated
         assert step.truncated == end.truncated
-        np.testing.assert_array_equal(step.seen.state, end.seen.state)
+        np.testing.assert_array_equal(step.observation.state, end.observation.state)
     seen = env.reset([0])
     np.testing.assert_array_equal(seen.state[0], d.state[0])
 
@@ -104,7 +106,7 @@ def test_recorded_xor_is_the_game(file, quality, mean):
     task = TASKS[f"xor-{quality}"]
     d = read("pymarl", RECORDINGS / f"xor_{file}.npz", task)
     again = generate.play(task, d.actions.reshape(100, 50, 2).swapaxes(0, 1), "")
-    for name in ("obs", "state", "legal", "actions", "rewards", "terminated", "truncated", "offset"):
+    for name in ("obs", "state", "avail", "actions", "rewards", "terminated", "truncated", "offset"):
         np.testing.assert_array_equal(getattr(d, name), getattr(again, name))
     assert d.rewards.mean() == pytest.approx(mean, abs=1e-4)
 
@@ -114,11 +116,11 @@ def test_mne_pays_for_agreeing(agents):
     payoff = mne(agents)
     assert payoff.shape == (3,) * agents
     assert (payoff != -5).sum() == 3
-    game = MatrixGame(payoff, limit=2, lanes=4)
+    game = MatrixGame(payoff, limit=2, num_envs=4)
     game.reset(range(4))
     acts = np.array([[0] * agents, [1] * agents, [2] * agents, [0] * (agents - 1) + [1]])
     first, second = game.step(acts), game.step(acts)
-    assert first.reward.tolist() == second.reward.tolist() == [10, 4, 7, -5]
+    assert first.rewards.tolist() == second.rewards.tolist() == [10, 4, 7, -5]
     assert not first.truncated.any()
     assert second.truncated.all()
     assert not second.terminated.any()
@@ -160,7 +162,7 @@ def model() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     pair = np.stack([cells // 18, cells % 18], -1).reshape(-1, 2)
     env.pos = np.stack([pair // 6, pair % 6], -1)
     step = env.step(np.stack([acts // 5, acts % 5], -1).reshape(-1, 2))
-    return tuple(x.reshape(CELLS, ACTIONS) for x in (step.reward, index(step.seen.state), step.terminated))
+    return tuple(x.reshape(CELLS, ACTIONS) for x in (step.rewards, index(step.observation.state), step.terminated))
 
 
 MODEL = model()
@@ -203,9 +205,9 @@ def test_replaying_the_recorded_bridge(file, transitions):
     for t in range(50):
         live = t < lengths
         step = env.step(x["actions"][:, t, :, 0])
-        np.testing.assert_array_equal(step.seen.state[live], x["state"][live, t + 1])
-        np.testing.assert_array_equal(step.seen.obs[live], x["obs"][live, t + 1])
-        np.testing.assert_array_equal(step.reward[live].astype(np.float32), x["reward"][live, t, 0])
+        np.testing.assert_array_equal(step.observation.state[live], x["state"][live, t + 1])
+        np.testing.assert_array_equal(step.observation.obs[live], x["obs"][live, t + 1])
+        np.testing.assert_array_equal(step.rewards[live].astype(np.float32), x["reward"][live, t, 0])
         np.testing.assert_array_equal((step.terminated | step.truncated)[live], x["terminated"][live, t, 0] == 1)
         checked += live.sum()
     assert checked == transitions

@@ -13,9 +13,8 @@ import pytest
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import TASKS
-from inspo_benchmark.datasets import catalog as store
-from inspo_benchmark.datasets import collect
-from inspo_benchmark.datasets.behavior import mujoco_policy as actor
+from inspo_benchmark.datasets import catalog, collect
+from inspo_benchmark.datasets.behavior import mujoco_policy
 from inspo_benchmark.datasets.behavior.play import play
 from inspo_benchmark.datasets.behavior.smac_policy import Net, Policy, save
 from inspo_benchmark.datasets.dataset import content_sha256, statistics
@@ -24,8 +23,7 @@ from inspo_benchmark.datasets.replay_check import audit
 from inspo_benchmark.datasets.validate import problems
 from inspo_benchmark.envs import mamujoco
 from inspo_benchmark.envs.mamujoco import FEW, SCENARIOS, MaMujoco, Workers, split
-from inspo_benchmark.tools.behavior import __main__ as shipping
-from inspo_benchmark.tools.behavior import masac, training
+from inspo_benchmark.tools.behavior import __main__, masac, training
 
 mamujoco_v1 = pytest.importorskip("gymnasium_robotics").mamujoco_v1
 TASKS.discover()
@@ -44,9 +42,9 @@ def theirs(name: str, obsk: int = 0):
     return mamujoco_v1.parallel_env(scenario.robot, scenario.parts, agent_obsk=obsk)
 
 
-def acts(name: str, steps: int, lanes: int, seed: int = 0) -> np.ndarray:
+def acts(name: str, steps: int, num_envs: int, seed: int = 0) -> np.ndarray:
     scenario = split(name)[0]
-    return np.random.default_rng(seed).uniform(-1, 1, (steps, lanes, scenario.agents, scenario.actions)).astype(np.float32)
+    return np.random.default_rng(seed).uniform(-1, 1, (steps, num_envs, scenario.agents, scenario.actions)).astype(np.float32)
 
 
 def told(env, act: np.ndarray) -> dict:
@@ -73,29 +71,29 @@ def test_sizes_are_those_of_the_package(variant):
     name = named(variant)
     spec, env = TASKS[f"{name}-expert"].spec, MaMujoco(name, 2)
     seen, step = env.reset([0, 1]), env.step(acts(name, 1, 2)[0])
-    for x in (seen, step.seen):
-        assert (x.obs.shape, x.obs.dtype) == ((2, spec.agents, spec.obs), np.float32)
-        assert (x.state.shape, x.state.dtype) == ((2, spec.state), np.float32)
-        assert x.legal.shape == (2, spec.agents, 1)
-        assert x.legal.all()
-    assert step.reward.shape == step.terminated.shape == step.truncated.shape == (2,)
+    for x in (seen, step.observation):
+        assert (x.obs.shape, x.obs.dtype) == ((2, spec.num_agents, spec.obs_dim), np.float32)
+        assert (x.state.shape, x.state.dtype) == ((2, spec.state_dim), np.float32)
+        assert x.avail.shape == (2, spec.num_agents, 1)
+        assert x.avail.all()
+    assert step.rewards.shape == step.terminated.shape == step.truncated.shape == (2,)
     robot = theirs(name, 1 if variant.endswith("1") else 0)
-    assert spec.agents == len(robot.possible_agents)
+    assert spec.num_agents == len(robot.possible_agents)
     assert spec.space.d == max(space.shape[0] for space in robot.action_spaces.values())
-    assert spec.state == len(robot.state())
+    assert spec.state_dim == len(robot.state())
     assert split(name)[0].joints == robot.single_agent_env.action_space.shape[0]
     if not variant.endswith("full"):
-        assert spec.obs == max(space.shape[0] for space in robot.observation_spaces.values())
+        assert spec.obs_dim == max(space.shape[0] for space in robot.observation_spaces.values())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_lane_is_the_packages_environment(variant):
-    name, steps, lanes = named(variant), 30, 3
-    env, alone = MaMujoco(name, lanes), [theirs(name, 1 if variant.endswith("1") else 0) for _ in range(lanes)]
+    name, steps, num_envs = named(variant), 30, 3
+    env, alone = MaMujoco(name, num_envs), [theirs(name, 1 if variant.endswith("1") else 0) for _ in range(num_envs)]
     seen = env.reset([5, 6, 7])
     own = [robot.reset(seed=5 + e)[0] for e, robot in enumerate(alone)]
-    over = np.zeros(lanes, bool)
-    for act in acts(name, steps, lanes):
+    over = np.zeros(num_envs, bool)
+    for act in acts(name, steps, num_envs):
         for e, robot in enumerate(alone):
             if over[e]:
                 continue
@@ -114,13 +112,13 @@ def test_a_lane_is_the_packages_environment(variant):
         step = env.step(act)
         for e, robot in enumerate(alone):
             if over[e]:
-                assert step.reward[e] == 0
+                assert step.rewards[e] == 0
                 continue
             own[e], reward, terminated, *_ = robot.step(told(robot, act[e]))
-            assert step.reward[e] == pytest.approx(reward["agent_0"], abs=1e-12)
+            assert step.rewards[e] == pytest.approx(reward["agent_0"], abs=1e-12)
             over[e] = terminated["agent_0"]
             assert step.terminated[e] == over[e]
-        seen = step.seen
+        seen = step.observation
     assert variant.startswith("half") or over.any() or variant.startswith("ant")
 
 
@@ -131,8 +129,8 @@ def test_the_same_seed_is_the_same_episode_alone_and_in_company(name):
     for x in act:
         np.testing.assert_array_equal(a.obs[2], b.obs[0])
         p, q = many.step(x), one.step(x[2:3])
-        assert (p.reward[2], p.terminated[2]) == (q.reward[0], q.terminated[0])
-        a, b = p.seen, q.seen
+        assert (p.rewards[2], p.terminated[2]) == (q.rewards[0], q.terminated[0])
+        a, b = p.observation, q.observation
     again = many.reset([3, 1, 4, 2])
     assert not np.array_equal(again.state[0], again.state[1])
     np.testing.assert_array_equal(again.state[2], one.reset([4]).state[0])
@@ -161,29 +159,29 @@ def test_a_time_limit_is_not_a_termination_and_what_is_over_stays():
         step = env.step(act)
         assert not step.terminated.any()
         assert step.truncated.all() == (t >= 4)
-        assert (step.reward != 0).all() == (t < 5)
+        assert (step.rewards != 0).all() == (t < 5)
     fallen = MaMujoco("hopper_3x1", 1, limit=200)
     fallen.reset([0])
     steps = [fallen.step(act) for act in acts("hopper_3x1", 200, 1)]
     end = next(t for t, step in enumerate(steps) if step.terminated[0])
     assert not any(step.truncated[0] for step in steps)
-    np.testing.assert_array_equal(steps[end].seen.state, steps[-1].seen.state)
-    assert steps[end + 1].reward[0] == 0
+    np.testing.assert_array_equal(steps[end].observation.state, steps[-1].observation.state)
+    assert steps[end + 1].rewards[0] == 0
 
 
 def test_processes_play_what_one_process_plays(monkeypatch):
-    lanes = 2 * FEW
-    alone = MaMujoco("hopper_3x1", lanes)
+    num_envs = 2 * FEW
+    alone = MaMujoco("hopper_3x1", num_envs)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
-    shared = MaMujoco("hopper_3x1", lanes)
+    shared = MaMujoco("hopper_3x1", num_envs)
     assert isinstance(shared.play, Workers)
     assert not isinstance(alone.play, Workers)
     for env in (alone, shared):
-        env.reset(range(lanes))
-    for act in acts("hopper_3x1", 40, lanes):
+        env.reset(range(num_envs))
+    for act in acts("hopper_3x1", 40, num_envs):
         a, b = alone.step(act), shared.step(act)
-        for x, y in zip((*a.seen, *a[1:4]), (*b.seen, *b[1:4]), strict=True):
+        for x, y in zip((*a.observation, *a[1:4]), (*b.observation, *b[1:4]), strict=True):
             np.testing.assert_array_equal(x, y)
     os.kill(shared.play.workers[0].process.pid, signal.SIGKILL)
     with pytest.raises(UserError, match="a process that steps MuJoCo is gone"):
@@ -243,7 +241,7 @@ def test_data_of_another_variant_are_refused(tmp_path):
 
 def weights(name: str, seed: int) -> Policy:
     spec, rng = TASKS[f"{name}-expert"].spec, np.random.default_rng(seed)
-    net = Net(*(rng.normal(0, 0.3, shape).astype("<f2").astype(np.float32) for shape in actor.shapes(spec, 16)))
+    net = Net(*(rng.normal(0, 0.3, shape).astype("<f2").astype(np.float32) for shape in mujoco_policy.shapes(spec, 16)))
     return Policy(name, net, 100 * seed, float("nan"), 10.0 * seed)
 
 
@@ -252,20 +250,20 @@ def shipped(monkeypatch, tmp_path):
     """Policies of random weights for the Hopper, chosen by the command from a training's."""
     for k in range(5):
         save(weights("hopper_3x1", k), tmp_path / f"policy-{k:02}.npz")
-    monkeypatch.setattr(shipping, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(__main__, "SHIPPED", tmp_path / "shipped")
     monkeypatch.setattr(collect, "SHIPPED", tmp_path / "shipped")
-    assert shipping.main(["ship", "hopper_3x1", str(tmp_path)]) == 0
+    assert __main__.main(["ship", "hopper_3x1", str(tmp_path)]) == 0
     return tmp_path / "shipped" / "hopper_3x1"
 
 
 def test_the_best_the_half_as_good_and_the_way_there_are_shipped(shipped, capsys):
     spec = TASKS["hopper_3x1-expert"].spec
-    at = {path.stem: actor.load(path, "hopper_3x1", spec).mean_return for path in shipped.glob("*.npz")}
+    at = {path.stem: mujoco_policy.load(path, "hopper_3x1", spec).mean_return for path in shipped.glob("*.npz")}
     assert at == {"expert": 40.0, "medium": 20.0, "replay-0": 0.0, "replay-1": 10.0, "replay-2": 20.0}
     with pytest.raises(UserError, match="a policy for 'hopper_3x1', not for ant_2x4"):
-        actor.load(shipped / "expert.npz", "ant_2x4", TASKS["ant_2x4-expert"].spec)
+        mujoco_policy.load(shipped / "expert.npz", "ant_2x4", TASKS["ant_2x4-expert"].spec)
     with pytest.raises(UserError, match=r"no such policy.*tools.behavior.masac hopper_3x1"):
-        actor.load(shipped / "best.npz", "hopper_3x1", spec)
+        mujoco_policy.load(shipped / "best.npz", "hopper_3x1", spec)
 
 
 def test_an_action_is_the_gaussians_and_its_density_too():
@@ -274,9 +272,9 @@ def test_an_action_is_the_gaussians_and_its_density_too():
     name = "halfcheetah_2x3"
     spec, p = TASKS[f"{name}-expert"].spec, weights("halfcheetah_2x3", 1)
     rng = np.random.default_rng(0)
-    obs, u = rng.normal(size=(7, 2, spec.obs)).astype(np.float32), rng.uniform(0.05, 0.95, (7, 6))
-    act, logp = actor.act(p, obs, np.ones((7, 2, 1), bool), u, spec)
-    greedy, _ = actor.act(p, obs, np.ones((7, 2, 1), bool), None, spec)
+    obs, u = rng.normal(size=(7, 2, spec.obs_dim)).astype(np.float32), rng.uniform(0.05, 0.95, (7, 6))
+    act, logp = mujoco_policy.act(p, obs, np.ones((7, 2, 1), bool), u, spec)
+    greedy, _ = mujoco_policy.act(p, obs, np.ones((7, 2, 1), bool), None, spec)
     for e in range(7):
         for i in range(2):
             h = np.maximum(obs[e, i] @ p.net.w1[i] + p.net.b1[i], 0)
@@ -296,12 +294,12 @@ def test_data_are_sound_and_played_as_they_say(quality, shipped):
     assert not audit(d, task)
     assert d.episodes == 12
     assert (d.won == -1).all()
-    assert np.isfinite(d.behaviour_logp).all()
+    assert np.isfinite(d.behavior_logp).all()
     env = MaMujoco("hopper_3x1", 1)  # an episode played again, alone
     env.reset([d.seed[7]])
     for t in range(d.lengths[7]):
         step = env.step(d.actions[d.offset[7] + t][None])
-        assert step.reward[0] == pytest.approx(d.rewards[d.offset[7] + t], abs=1e-5)
+        assert step.rewards[0] == pytest.approx(d.rewards[d.offset[7] + t], abs=1e-5)
     assert step.terminated[0]
 
 
@@ -313,32 +311,32 @@ def test_medium_expert_is_half_of_each(shipped):
 
 
 def test_the_manifest_takes_the_same_content_or_the_same_statistics(shipped, monkeypatch, tmp_path):
-    monkeypatch.setattr(store, "MANIFEST", tmp_path / "manifest.json")
+    monkeypatch.setattr(catalog, "MANIFEST", tmp_path / "manifest.json")
     task = TASKS["hopper_3x1-random"]
     monkeypatch.setattr(collect, "ROBOT_EPISODES", 20)
     d = collect.mamujoco(task)
     have = statistics(d) | {"content_sha256": content_sha256(d)}
-    assert store.agrees(task, have) == "content"  # nothing is published
-    store.publish([task])
-    assert store.manifest()[task.name]["backend"].startswith("mujoco-")
-    assert store.agrees(task, have) == "content"
+    assert catalog.agrees(task, have) == "content"  # nothing is published
+    catalog.publish([task])
+    assert catalog.manifest()[task.name]["backend"].startswith("mujoco-")
+    assert catalog.agrees(task, have) == "content"
     other = have | {"content_sha256": "0" * 64}
-    assert store.agrees(task, other) == "statistics"
-    assert store.agrees(replace(task, family="smac"), other) == ""
+    assert catalog.agrees(task, other) == "statistics"
+    assert catalog.agrees(replace(task, family="smac"), other) == ""
     for wrong in (
         {"return_mean": have["return_mean"] + 6 * have["return_std"] * (2 / 20) ** 0.5},
         {"steps": 2 * have["steps"]},
         {"episodes": 21},
     ):
-        assert store.agrees(task, other | wrong) == ""
-    path = store.fetch(task, tmp_path)
-    assert store.state(task, tmp_path) == "built"
+        assert catalog.agrees(task, other | wrong) == ""
+    path = catalog.fetch(task, tmp_path)
+    assert catalog.state(task, tmp_path) == "built"
     path.unlink()
-    assert read(store.shrunk(task, 3, tmp_path), task).episodes == 3
-    assert store.fetch(task, tmp_path) == path
-    assert store.state(task, tmp_path) == "built with --episodes 3"
+    assert read(catalog.shrunk(task, 3, tmp_path), task).episodes == 3
+    assert catalog.fetch(task, tmp_path) == path
+    assert catalog.state(task, tmp_path) == "built with --episodes 3"
     with pytest.raises(UserError, match="exists; delete it"):
-        store.shrunk(task, 3, tmp_path)
+        catalog.shrunk(task, 3, tmp_path)
 
 
 # --- the trainer
@@ -350,7 +348,7 @@ def test_a_loss_is_that_of_soft_actor_critic(double):
     from torch.utils._pytree import tree_map
 
     spec = TASKS["halfcheetah_2x3-expert"].spec
-    a = masac.MASAC(masac.MASAC.Config(batch=5, hidden=8), spec)
+    a = masac.MASAC(masac.MASAC.Config(batch_size=5, hidden_dim=8), spec)
     s, rng = a.init([0]), np.random.default_rng(1)
     buffer = masac.Buffer(20, spec, mamujoco.View(*split("halfcheetah_2x3")))
     rows = dict(state=rng.normal(size=(20, 17)), after=rng.normal(size=(20, 17)), act=rng.uniform(-1, 1, (20, 2, 3)))
@@ -366,8 +364,8 @@ def test_a_loss_is_that_of_soft_actor_critic(double):
     q = np.minimum(*(y.detach().numpy() for y in a.values(f, b.now, act)))
     assert float(a.policy_loss(f, None, b, u)) == pytest.approx((density.sum((-1, -2)) - q).mean(), abs=1e-10)  # alpha begins at 1
     assert float(a.alpha_loss(f, None, b, u)) == pytest.approx(-(density.sum((-1, -2)) - 6).mean(), abs=1e-10)
-    y = b.rew + 0.99 * (1 - b.done) * 3.0
-    want = sum(((v.detach() - y) ** 2).mean() for v in a.values(f, b.now, b.now.act))
+    y = b.rewards + 0.99 * (1 - b.terminated) * 3.0
+    want = sum(((v.detach() - y) ** 2).mean() for v in a.values(f, b.now, b.now.actions))
     assert float(a.critic_loss(f, None, b, y)) == pytest.approx(float(want), abs=1e-10)
 
 
@@ -378,12 +376,12 @@ def test_a_training_leaves_policies_that_play(monkeypatch, tmp_path, capsys):
     assert masac.main(["hopper_3x1", "--steps", "320", "--out", str(tmp_path)]) == 0
     spec = TASKS["hopper_3x1-expert"].spec
     files = sorted(tmp_path.glob("policy-*.npz"))
-    trained = [actor.load(path, "hopper_3x1", spec) for path in files]
+    trained = [mujoco_policy.load(path, "hopper_3x1", spec) for path in files]
     assert [p.steps for p in trained] == [0, 112, 160, 320]
     env = MaMujoco("hopper_3x1", 2)
     for p in trained:
         seeds = np.arange(masac.EVALUATION, masac.EVALUATION + 2)
-        earned = play(env, p, seeds, act=partial(actor.act, spec=spec), draws=1).returns.mean()
+        earned = play(env, p, seeds, act=partial(mujoco_policy.act, spec=spec), draws=1).returns.mean()
         assert earned == pytest.approx(p.mean_return)
     assert masac.main(["hoper_3x1", "--out", str(tmp_path)]) == 2
     assert "no multi-agent MuJoCo scenario" in capsys.readouterr().err

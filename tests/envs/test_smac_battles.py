@@ -16,26 +16,26 @@ STOP, NORTH, SOUTH, EAST, WEST, ATTACK = 1, 2, 3, 4, 5, 6
 FLAT = "3s_vs_3z"  # open ground
 
 
-def duel(ally: str, enemy: str, apart: float = 4.0, goal=IDLE, lanes: int = 1, profile: str = "liberty") -> Battles:
+def duel(ally: str, enemy: str, apart: float = 4.0, goal=IDLE, num_envs: int = 1, profile: str = "liberty") -> Battles:
     """One against one on flat ground, side by side."""
     types = dict(types=("marauder", "marine", "medivac")) if ally == "medivac" else {}
-    battles = Battles(Map(FLAT, 100, (Group(ally, 1, 12, 16),), (Group(enemy, 1, 12 + apart, 16),), goal, **types), lanes, profile)
-    battles.spawn(range(lanes))
+    battles = Battles(Map(FLAT, 100, (Group(ally, 1, 12, 16),), (Group(enemy, 1, 12 + apart, 16),), goal, **types), num_envs, profile)
+    battles.spawn(range(num_envs))
     return battles
 
 
 def step(battles: Battles, *act: int, times: int = 1) -> np.ndarray:
     """Everybody alive; the same actions in every lane. The frame afterwards, a copy."""
     for _ in range(times):
-        battles.advance(np.tile(np.array(act, np.int64), (battles.lanes, 1)), np.ones(battles.lanes, bool))
+        battles.advance(np.tile(np.array(act, np.int64), (battles.num_envs, 1)), np.ones(battles.num_envs, bool))
     return battles.frame.copy()
 
 
 def random_steps(battles: Battles, steps: int, seed: int = 0):
     rng = np.random.default_rng(seed)
     for _ in range(steps):
-        act = rng.integers(1, battles.map.actions, (battles.lanes, battles.map.n))
-        battles.advance(act, np.ones(battles.lanes, bool))
+        act = rng.integers(1, battles.map.actions, (battles.num_envs, battles.map.n))
+        battles.advance(act, np.ones(battles.num_envs, bool))
         yield battles.frame
 
 
@@ -91,14 +91,14 @@ def test_weapons_reach_from_edge_to_edge():
 
 
 def test_mean_time_between_attacks_is_the_period_and_the_mean_delay():
-    lanes, steps = 64, 100
-    battles = duel("marine", "spinecrawler", apart=5, lanes=lanes)
-    lost, before = np.zeros(lanes), battles.frame[:, 1, HEALTH].copy()
+    num_envs, steps = 64, 100
+    battles = duel("marine", "spinecrawler", apart=5, num_envs=num_envs)
+    lost, before = np.zeros(num_envs), battles.frame[:, 1, HEALTH].copy()
     for _ in range(steps):
         step(battles, ATTACK)
         battles.frame[:, 0, HEALTH] = 45
         lost += before + LIBERTY["spinecrawler"].regeneration / 2 - battles.frame[:, 1, HEALTH]
-        battles.frame[:, 1, HEALTH] = before = np.full(lanes, 200.0)
+        battles.frame[:, 1, HEALTH] = before = np.full(num_envs, 200.0)
     attacks = lost.mean() / 4  # 6 less armour 2
     loops = steps * 8 / attacks
     assert 13.77 + 0.5 <= loops <= 13.77 + 0.5 + 1.5  # attacks begin on whole loops
@@ -296,9 +296,9 @@ def test_both_sides_can_die_in_the_same_loop():
 
 @pytest.mark.parametrize("name", MAPS)
 def test_battles_stay_within_the_rules(name):
-    m, lanes = find(name), 4
-    battles = Battles(m, lanes)
-    battles.spawn(range(lanes))
+    m, num_envs = find(name), 4
+    battles = Battles(m, num_envs)
+    battles.spawn(range(num_envs))
     free, kinds = ground(name), battles.field.kinds
     walks = kinds["layer"] == simulator.GROUND
     before = battles.frame.copy()

@@ -21,8 +21,8 @@ RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "smac_conformance"
 STOP, ATTACK = 1, 6
 
 
-def some_legal(legal: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.where(legal, rng.random(legal.shape), -1).argmax(-1)
+def some_legal(avail: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.where(avail, rng.random(avail.shape), -1).argmax(-1)
 
 
 def battle(env: StarCraft2Env, seed: int = 0, limit: int | None = None):
@@ -41,14 +41,14 @@ def battle(env: StarCraft2Env, seed: int = 0, limit: int | None = None):
 def test_shapes_and_types(name):
     m, env = find(name), Smac(name, 2)
     first, step = env.reset([0, 1]), env.step(np.full((2, m.n), STOP))
-    for seen in (first, step.seen):
+    for seen in (first, step.observation):
         assert [(x.shape, x.dtype) for x in seen] == [
             ((2, m.n, m.obs), np.float32),
             ((2, m.state), np.float32),
             ((2, m.n, m.actions), bool),
         ]
-    assert [x.dtype for x in (step.reward, step.terminated, step.truncated, step.info["won"])] == [np.float64, bool, bool, bool]
-    assert step.reward.shape == step.terminated.shape == step.truncated.shape == step.info["won"].shape == (2,)
+    assert [x.dtype for x in (step.rewards, step.terminated, step.truncated, step.info["won"])] == [np.float64, bool, bool, bool]
+    assert step.rewards.shape == step.terminated.shape == step.truncated.shape == step.info["won"].shape == (2,)
 
 
 @pytest.mark.parametrize("name", ["3m", "MMM", "3s_vs_5z"])
@@ -58,13 +58,17 @@ def test_lanes_are_single_battles(name):
     together, alone, rng = Smac(name, 3), [Smac(name, 1) for _ in seeds], np.random.default_rng(0)
     seen, _ = together.reset(seeds), [env.reset([seed]) for env, seed in zip(alone, seeds, strict=True)]
     for _ in range(together.limit + 2):
-        act = some_legal(seen.legal, rng)
+        act = some_legal(seen.avail, rng)
         step, singles = together.step(act), [env.step(act[e : e + 1]) for e, env in enumerate(alone)]
-        seen = step.seen
+        seen = step.observation
         for e, single in enumerate(singles):
-            for a, b in zip(single.seen, seen, strict=True):
+            for a, b in zip(single.observation, seen, strict=True):
                 assert (a[0] == b[e]).all()
-            assert (single.reward[0], single.terminated[0], single.truncated[0]) == (step.reward[e], step.terminated[e], step.truncated[e])
+            assert (single.rewards[0], single.terminated[0], single.truncated[0]) == (
+                step.rewards[e],
+                step.terminated[e],
+                step.truncated[e],
+            )
             assert single.info["won"][0] == step.info["won"][e]
     assert (step.terminated | step.truncated).all()
 
@@ -79,7 +83,7 @@ def test_whole_episodes_follow_from_their_frames(name):
         obs, state, avail, _ = observe(name, before[:, : m.n], before[:, m.n :], last)
         for a, b in zip(seen, (obs, state, avail), strict=True):
             np.testing.assert_array_equal(a, b)
-        act = some_legal(seen.legal, rng)
+        act = some_legal(seen.avail, rng)
         seen, paid, terminated, truncated, info = env.step(act)
         after = env.battles.frame.copy()
         expected, ended, won, *_ = reward(name, before[:, : m.n], before[:, m.n :], after[:, : m.n], after[:, m.n :])
@@ -97,15 +101,15 @@ def test_a_lane_that_is_over_stays_as_it_is():
     env, rng = Smac("3m", 8), np.random.default_rng(0)
     seen, over, held = env.reset(range(8)), np.zeros(8, bool), {}
     for _ in range(70):
-        act = some_legal(seen.legal, rng)
+        act = some_legal(seen.avail, rng)
         act[over] = 8  # whatever they are told
         step = env.step(act)
-        seen = step.seen
+        seen = step.observation
         for e in np.flatnonzero(step.terminated | step.truncated):
             now = [x[e].copy() for x in (*seen, step.terminated, step.truncated, step.info["won"], env.battles.frame)]
             for a, b in zip(now, held.setdefault(e, now), strict=True):
                 assert (a == b).all()
-            assert step.reward[e] == 0 or not over[e]
+            assert step.rewards[e] == 0 or not over[e]
         over = step.terminated | step.truncated
     assert len(held) == 8
 
@@ -115,14 +119,14 @@ def test_what_was_seen_does_not_change():
     first = env.reset([0, 1])
     copies = [x.copy() for x in first]
     first_step = env.step(np.full((2, 3), STOP))
-    paid = first_step.reward.copy()
-    first_step.seen.legal[:] = True  # somebody's own array by now
+    paid = first_step.rewards.copy()
+    first_step.observation.avail[:] = True  # somebody's own array by now
     with pytest.raises(AssertionError, match="Agent 0 cannot perform action 0"):
         env.step(np.zeros((2, 3), int))
     env.step(np.full((2, 3), STOP))
     for a, b in zip(first, copies, strict=True):
         assert (a == b).all()
-    assert (first_step.reward == paid).all()
+    assert (first_step.rewards == paid).all()
 
 
 def test_the_time_limit_truncates():
@@ -140,7 +144,7 @@ def test_an_end_at_the_time_limit_is_an_end(dead, won):
     env.reset([0])
     env.t = env.limit - 1
     env.battles.frame[0, list(dead), HEALTH] = 0
-    env.legal[:] = True
+    env.avail[:] = True
     step = env.step(np.array([[STOP] * 3]))
     assert (step.terminated[0], step.truncated[0], step.info["won"][0]) == (True, False, won)
 
@@ -150,7 +154,7 @@ def test_seeds_decide():
         env, rng = Smac("5m_vs_6m", 1), np.random.default_rng(0)
         seen, out = env.reset([seed]), []
         for _ in range(30):
-            seen = env.step(some_legal(seen.legal, rng)).seen
+            seen = env.step(some_legal(seen.avail, rng)).observation
             out.append(seen.state)
         return np.array(out)
 
@@ -397,7 +401,7 @@ def shown(name: str, k: int, **flags) -> StarCraft2Env:
         env.game.battles.frame[0] = frame
 
     env.game.battles.advance = advance
-    env.game.legal[:] = True
+    env.game.avail[:] = True
     env.step(last.tolist())
     return env
 
@@ -502,11 +506,11 @@ def test_rewards_that_are_not_the_default():
 # --- SMAC's heuristic
 
 
-def in_words(name: str, frames: list, legal: np.ndarray, rest: bool) -> list[list[int]]:
+def in_words(name: str, frames: list, avail: np.ndarray, rest: bool) -> list[list[int]]:
     """The heuristic's actions on consecutive frames (allies, enemies)."""
     kinds, full = find(name).ally_roster, [unit.health for unit in find(name).units()]
     target, out = {}, []
-    for (allies, enemies), can in zip(frames, legal, strict=True):
+    for (allies, enemies), can in zip(frames, avail, strict=True):
         row = []
         for i, me in enumerate(allies):
             heals = kinds[i] == "medivac"
@@ -534,10 +538,10 @@ def test_the_heuristic_in_words(name, rest):
     full = np.array([unit.health for unit in find(name).units()])[: allies.shape[1]]
     allies[..., HEALTH] = np.where(rng.random(allies.shape[:2]) < 0.4, full, allies[..., HEALTH])
     allies[::2, ..., HEALTH], enemies[1::2, ..., HEALTH] = allies[1::2, ..., HEALTH], enemies[::2, ..., HEALTH]
-    legal = observe(name, allies, enemies, last)[2]
+    avail = observe(name, allies, enemies, last)[2]
     heuristic, frame = Heuristic(find(name), rest), np.concatenate([allies, enemies], 1)
-    ours = [heuristic(f, can) for f, can in zip(frame, legal, strict=True)]
-    assert ours == in_words(name, list(zip(allies.tolist(), enemies.tolist(), strict=True)), legal, rest)
+    ours = [heuristic(f, can) for f, can in zip(frame, avail, strict=True)]
+    assert ours == in_words(name, list(zip(allies.tolist(), enemies.tolist(), strict=True)), avail, rest)
     assert any(2 <= a <= 5 for row in ours for a in row) == rest
 
 

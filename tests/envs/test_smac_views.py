@@ -436,21 +436,21 @@ def test_rewards_that_are_not_the_default():
 @pytest.mark.parametrize("only_positive", [True, False])
 def test_bookkeeping_of_whole_battles(name, only_positive):
     """Frames in which units are hurt, healed, die and keep their last shield, against SMAC's sums in words; each lane its own battle."""
-    m, rng, lanes = find(name), np.random.default_rng(3), 40
+    m, rng, num_envs = find(name), np.random.default_rng(3), 40
     full = np.array([[unit.health, unit.shield] for unit in m.units()])
-    before = np.tile(np.concatenate(units(name), 1), (lanes, 1, 1))
-    counted, live, code = np.zeros((lanes, m.n + m.m), bool), np.ones(lanes, bool), np.full(lanes, OPEN)
-    terms, tracker = default_terms(m)._replace(only_positive=only_positive), np.zeros((lanes, m.n + m.m), bool)
-    total, ends = np.zeros(lanes), 0
+    before = np.tile(np.concatenate(units(name), 1), (num_envs, 1, 1))
+    counted, live, code = np.zeros((num_envs, m.n + m.m), bool), np.ones(num_envs, bool), np.full(num_envs, OPEN)
+    terms, tracker = default_terms(m)._replace(only_positive=only_positive), np.zeros((num_envs, m.n + m.m), bool)
+    total, ends = np.zeros(num_envs), 0
     for _ in range(120):
         after = before.copy()
         after[..., HEALTH] = np.minimum(after[..., HEALTH] + rng.uniform(-12, 6, after.shape[:2]), full[:, 0]).clip(0)
         after[..., SHIELD] = (after[..., SHIELD] + rng.uniform(-6, 5, after.shape[:2])).clip(0, full[:, 1])
         dead = before[..., HEALTH] == 0
         after[dead] = before[dead]
-        value = np.zeros(lanes)
+        value = np.zeros(num_envs)
         judge(before, after, counted, live, scene(m), terms, value, code)
-        for e in range(lanes):
+        for e in range(num_envs):
             if not live[e]:
                 assert value[e] == 0
                 continue
@@ -499,8 +499,8 @@ def test_look_writes_every_number():
     frame, out = np.concatenate([allies, enemies], 1), []
     for value in (7, 0):
         obs, state = np.full((5, m.n, m.obs), value, np.float32), np.full((5, m.state), value, np.float32)
-        legal = np.full((5, m.n, m.actions), value, bool)
-        look(frame, last, scene(m), obs, state, legal)
-        out.append((obs, state, legal))
+        avail = np.full((5, m.n, m.actions), value, bool)
+        look(frame, last, scene(m), obs, state, avail)
+        out.append((obs, state, avail))
     for a, b in zip(*out, strict=True):
         assert (a == b).all()

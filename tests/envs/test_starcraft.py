@@ -249,8 +249,8 @@ def equal(seen, references: list[Reference]) -> None:
             np.testing.assert_array_equal(ours[k], theirs)
 
 
-def legal(rng, seen) -> np.ndarray:
-    return np.where(seen.legal, rng.random(seen.legal.shape), -1).argmax(-1)
+def avail(rng, seen) -> np.ndarray:
+    return np.where(seen.avail, rng.random(seen.avail.shape), -1).argmax(-1)
 
 
 @pytest.mark.parametrize("name", ["3m", "2s_vs_1sc"])  # ends by a loss or a win, and by the time limit
@@ -264,16 +264,16 @@ def test_lanes_play_what_the_package_plays(machine, played, monkeypatch, name):
     equal(seen, references)
     ends = []
     while not over.all():
-        act = legal(rng, seen) if name == "3m" else np.where(seen.legal[..., 1], 1, 0)
+        act = avail(rng, seen) if name == "3m" else np.where(seen.avail[..., 1], 1, 0)
         step = env.step(act)
-        seen, over = step.seen, step.terminated | step.truncated
+        seen, over = step.observation, step.terminated | step.truncated
         expected = [reference.step(a) for reference, a in zip(references, act, strict=True)]
-        for ours, theirs in zip((step.reward, step.terminated, step.truncated, step.info["won"]), zip(*expected), strict=True):
+        for ours, theirs in zip((step.rewards, step.terminated, step.truncated, step.info["won"]), zip(*expected), strict=True):
             np.testing.assert_array_equal(ours, theirs)
         equal(seen, references)
         ends.append(over)
     spec = find(name)
-    assert [x.dtype for x in (*seen, step.reward, step.terminated, step.truncated, step.info["won"])] == [
+    assert [x.dtype for x in (*seen, step.rewards, step.terminated, step.truncated, step.info["won"])] == [
         "f4",
         "f4",
         "?",
@@ -293,7 +293,7 @@ def test_lanes_play_what_the_package_plays(machine, played, monkeypatch, name):
     assert len(pids) == 3
     assert all(map(running, pids))
     again = env.reset(seeds)  # in the same games
-    assert again.legal.any(-1).all()
+    assert again.avail.any(-1).all()
     assert played() == pids
     env.close()
     assert not any(map(running, pids))
@@ -307,7 +307,7 @@ def test_what_counts_is_what_smac_says_of_the_end(played):
     env.close()
     assert (step.terminated.tolist(), step.truncated.tolist()) == ([True, True], [False, False])
     assert step.info["won"].tolist() == [True, False]
-    assert step.reward.tolist() == [12.5, 0.25]
+    assert step.rewards.tolist() == [12.5, 0.25]
 
 
 def test_a_crash_ends_one_lane_and_its_next_episode_has_a_new_game(played):
@@ -319,8 +319,8 @@ def test_a_crash_ends_one_lane_and_its_next_episode_has_a_new_game(played):
     with pytest.warns(UserWarning, match=r"crashed in lanes \[0\]: counted as not won"):
         step = env.step(stop)
     assert (step.terminated.any(), step.truncated.tolist(), step.info["won"].any()) == (False, [True, False], False)
-    assert step.reward[0] == 0
-    np.testing.assert_array_equal(step.seen.obs[0], before.seen.obs[0])
+    assert step.rewards[0] == 0
+    np.testing.assert_array_equal(step.observation.obs[0], before.observation.obs[0])
     assert env.step(stop).truncated.tolist() == [True, False]  # without a second warning, which would be an error here
     old = played()
     assert gone(old[:1], 0)
@@ -414,13 +414,13 @@ def test_a_recording_in_pymarls_layout_converts(tmp_path):
     filled = np.arange(rows) <= lengths[:, None]
     terminated = np.zeros((3, rows))
     terminated[[0, 1], lengths[:2] - 1] = 1
-    legal = np.zeros((3, rows, spec.agents, spec.space.width), np.int32)
-    legal[..., 1] = 1
+    avail = np.zeros((3, rows, spec.num_agents, spec.space.action_dim), np.int32)
+    avail[..., 1] = 1
     recording = {
-        "state": rng.random((3, rows, spec.state), np.float32),
-        "obs": rng.random((3, rows, spec.agents, spec.obs), np.float32),
-        "avail_actions": legal,
-        "actions": np.ones((3, rows, spec.agents, 1), np.int64),
+        "state": rng.random((3, rows, spec.state_dim), np.float32),
+        "obs": rng.random((3, rows, spec.num_agents, spec.obs_dim), np.float32),
+        "avail_actions": avail,
+        "actions": np.ones((3, rows, spec.num_agents, 1), np.int64),
         "reward": rng.random((3, rows, 1), np.float32),
         "terminated": terminated[..., None].astype(np.uint8),
         "filled": filled[..., None].astype(np.int64),

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from inspo_benchmark.core.env import Seen, Step
+from inspo_benchmark.core.env import Observation, Step
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec, Task
@@ -27,17 +27,17 @@ class Uneven:
     """Odd seeds win after 12 steps of reward 1, even ones lose after one step of reward -1. Lanes that are over go on paying, against
     the rules of `core.env`, so that a sum beyond an episode's end shows."""
 
-    def __init__(self, lanes):
-        self.lanes, self.resets, self.acts = lanes, [], []
+    def __init__(self, num_envs):
+        self.num_envs, self.resets, self.acts = num_envs, [], []
 
     def reset(self, seeds):
-        assert len(seeds) == self.lanes
+        assert len(seeds) == self.num_envs
         self.resets.append(list(seeds))
         self.seeds, self.t = np.array(seeds), 0
         return self.seen()
 
     def step(self, act):
-        assert act.shape[:2] == (self.lanes, AGENTS)
+        assert act.shape[:2] == (self.num_envs, AGENTS)
         self.acts.append(act)
         self.t += 1
         odd = self.seeds % 2 == 1
@@ -45,8 +45,8 @@ class Uneven:
         return Step(self.seen(), np.where(odd, 1.0, -1.0), over & ~odd, over & odd, dict(won=over & odd))
 
     def seen(self):
-        obs = np.broadcast_to(self.seeds[:, None, None] + self.t, (self.lanes, AGENTS, 1)).astype(np.float32)
-        return Seen(obs, np.zeros((self.lanes, 1), np.float32), np.ones((self.lanes, AGENTS, self.space.legal), bool))
+        obs = np.broadcast_to(self.seeds[:, None, None] + self.t, (self.num_envs, AGENTS, 1)).astype(np.float32)
+        return Observation(obs, np.zeros((self.num_envs, 1), np.float32), np.ones((self.num_envs, AGENTS, self.space.avail_dim), bool))
 
     space = Discrete(ACTIONS)
 
@@ -60,9 +60,9 @@ class Matching(Uneven):
     def step(self, act):
         right = (act == ((self.t + self.seeds) % ACTIONS)[:, None]).mean(1)
         self.t += 1
-        over = np.full(self.lanes, self.t >= LIMIT)
+        over = np.full(self.num_envs, self.t >= LIMIT)
         seen = self.seen()
-        return Step(seen._replace(obs=np.zeros_like(seen.obs)), right, np.zeros(self.lanes, bool), over, {})
+        return Step(seen._replace(obs=np.zeros_like(seen.obs)), right, np.zeros(self.num_envs, bool), over, {})
 
 
 def task(env=Uneven, **fields) -> Task:
@@ -79,9 +79,9 @@ def task(env=Uneven, **fields) -> Task:
 
 
 class Table(nn.Module):
-    def __init__(self, agents, heads):
+    def __init__(self, agents, action_params):
         super().__init__()
-        self.logits = nn.Parameter(torch.zeros(agents, heads))
+        self.logits = nn.Parameter(torch.zeros(agents, action_params))
 
     def forward(self, x):
         return self.logits.expand(*x.shape[:-1], -1)
@@ -93,22 +93,22 @@ class Fixed(Algorithm):
     paper = "none"
 
     def nets(self):
-        return dict(pi=Table(self.spec.agents, self.space.head))
+        return dict(pi=Table(self.spec.num_agents, self.space.params_dim))
 
     def update(self, s, b, d):
         return s, {}
 
-    def heads(self, f, obs, memory):
+    def action_params(self, f, obs, memory):
         return f.pi(obs), memory
 
 
 class Counting(Fixed):
     """Plays number (steps so far + first observation) % 3: it needs its own memory of its own lane."""
 
-    def memory(self, *lead):
-        return torch.zeros(*lead, self.spec.agents, 2)
+    def init_hidden(self, *lead):
+        return torch.zeros(*lead, self.spec.num_agents, 2)
 
-    def heads(self, f, obs, memory):
+    def action_params(self, f, obs, memory):
         steps, first = memory[..., :1], memory[..., 1:]
         first = torch.where(steps == 0, obs, first)
         right = torch.remainder(steps + first, ACTIONS)
@@ -185,7 +185,7 @@ def test_a_known_policy_has_its_known_return(double):
 @pytest.mark.parametrize("name", ["xor-all", "bridge-mix"])
 @pytest.mark.parametrize("memory", ["mlp", "gru"])
 def test_packed_policies_score_as_they_do_alone(name, memory, double):
-    seeds, algorithm = (3, 1, 8), ALGORITHMS["bc"](Common(hidden=8, memory=memory), TASKS[name].spec)
+    seeds, algorithm = (3, 1, 8), ALGORITHMS["bc"](Common(hidden_dim=8, network=memory), TASKS[name].spec)
     s = algorithm.init(seeds)._replace(step=torch.tensor([7, 7, 7]))
     s = s._replace(params=tree_map(lambda x: 3 * x, s.params))
     packed = Evaluator(algorithm, TASKS[name], seeds)
@@ -231,13 +231,13 @@ def test_continuous_actions_reach_the_environment():
 def test_episodes_that_cannot_be_played_at_once_are_played_in_turn(double):
     """The same greedy episodes, whatever their number at a time; never more lanes than the task allows."""
     scores = {}
-    for lanes in (1 << 20, 8, 1):
+    for num_envs in (1 << 20, 8, 1):
         made = []
-        limited = task(lambda lanes, made=made: made.append(lanes) or Uneven(lanes), lanes=lanes)
-        algorithm = ALGORITHMS["bc"](Common(hidden=4), limited.spec)
+        limited = task(lambda num_envs, made=made: made.append(num_envs) or Uneven(num_envs), max_envs=num_envs)
+        algorithm = ALGORITHMS["bc"](Common(hidden_dim=4), limited.spec)
         evaluate = Evaluator(algorithm, limited, (0, 1))
-        scores[lanes] = evaluate.play(algorithm.init((0, 1)), 9, sampled=False)
-        assert max(made) <= max(lanes, 2)
+        scores[num_envs] = evaluate.play(algorithm.init((0, 1)), 9, sampled=False)
+        assert max(made) <= max(num_envs, 2)
     for other in (8, 1):
         for metric, values in scores[1 << 20].items():
             assert (scores[other][metric] == values).all()

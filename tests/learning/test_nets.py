@@ -7,7 +7,7 @@ from torch.utils._pytree import tree_map
 
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec
-from inspo_benchmark.learning.nets import AgentNet, Critic, GRUCell, Linear, Mixer, QMixer, at, flatten, unflatten
+from inspo_benchmark.learning.nets import AgentNet, Critic, GRUCell, Linear, Mixer, QMixer, flatten, select, unflatten
 from support.toy import SPACES
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -127,7 +127,7 @@ def test_a_shared_network_with_an_id_is_one_that_reads_a_one_hot_code():
 @memories
 def test_a_critic_of_one_agent_is_its_row_of_all(space, share, index, memory):
     critic, x = Critic(space, N, INPUTS, HIDDEN, share, memory), torch.randn(B, L, N, INPUTS)
-    a = torch.rand(B, L, N, 6, *space.draw) if space.kind == "continuous" else torch.randint(space.n, (B, L, N, 6))
+    a = torch.rand(B, L, N, 6, *space.noise_shape) if space.kind == "continuous" else torch.randint(space.n, (B, L, N, 6))
     q = critic(x, a)
     assert q.shape == (B, L, N, 6)
     for i in range(N):
@@ -209,8 +209,8 @@ def test_at_selects():
     x = torch.arange(24.0).reshape(2, 3, 4)
     for dim in range(3):
         for i in range(x.shape[dim]):
-            assert torch.equal(at(x, dim, i), x.select(dim, i))
-            assert torch.equal(at(x, dim, torch.tensor(i)), x.select(dim, i))
+            assert torch.equal(select(x, dim, i), x.select(dim, i))
+            assert torch.equal(select(x, dim, torch.tensor(i)), x.select(dim, i))
 
 
 def test_initial_weights_fill_their_range():

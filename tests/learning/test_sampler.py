@@ -29,7 +29,7 @@ def numbered(lengths) -> tuple[Task, Dataset]:
         lengths=np.array(lengths),
         obs=obs,
         state=np.stack([e, -t, t], -1),
-        legal=np.broadcast_to((t % 3)[..., None, None] == np.arange(3), (count, LIMIT + 1, AGENTS, 3)),
+        avail=np.broadcast_to((t % 3)[..., None, None] == np.arange(3), (count, LIMIT + 1, AGENTS, 3)),
         actions=np.broadcast_to((t % 3)[:, :-1, None], (count, LIMIT, AGENTS)),
         rewards=(100 * e + t)[:, :-1],
         terminated=np.arange(count) % 2 == 0,
@@ -58,12 +58,12 @@ def check(b, places, lengths, window):
         real = [start + j < n for j in range(window)]
         assert b.obs[k, :, 1].tolist() == [[e, t, e, t] for t in rows]
         assert b.state[k].tolist() == [[e, -t, t] for t in rows]
-        assert b.legal[k].int().argmax(-1).tolist() == [[t % 3] * AGENTS for t in rows]
-        assert b.act[k].tolist() == [[a] * AGENTS for a in acts]
+        assert b.avail[k].int().argmax(-1).tolist() == [[t % 3] * AGENTS for t in rows]
+        assert b.actions[k].tolist() == [[a] * AGENTS for a in acts]
         assert b.mask[k].tolist() == [float(x) for x in real]
         for j in (j for j in range(window) if real[j]):
-            assert b.rew[k, j] == 100 * e + start + j
-            assert b.done[k, j] == (start + j == n - 1 and e % 2 == 0)  # a time limit is not an end
+            assert b.rewards[k, j] == 100 * e + start + j
+            assert b.terminated[k, j] == (start + j == n - 1 and e % 2 == 0)  # a time limit is not an end
 
 
 @lengths_and_window
@@ -91,7 +91,7 @@ def test_every_draw_is_made_of_windows(lengths, window):
 def test_burnt_steps_fill_the_memory_alone(lengths, window):
     task, data = numbered(lengths)
     burn, places = window - 1, expected(lengths, window)
-    plain, burnt = (Sampler(data, task.spec, 4, window, 1, {}, (0,), burn=n).at(np.arange(len(places))) for n in (0, burn))
+    plain, burnt = (Sampler(data, task.spec, 4, window, 1, {}, (0,), burn_in=n).at(np.arange(len(places))) for n in (0, burn))
     assert same(plain._replace(mask=burnt.mask), burnt)
     trained = set()
     for k, (e, start) in enumerate(places):
@@ -105,7 +105,7 @@ def test_a_step_is_as_likely_as_the_windows_that_hold_it():
     """Transitions: every step of the data once, in order."""
     s = sampler(LENGTHS, 1)
     b = s.at(np.arange(sum(LENGTHS)))
-    assert b.rew[:, 0].tolist() == [100 * e + t for e, n in enumerate(LENGTHS) for t in range(n)]
+    assert b.rewards[:, 0].tolist() == [100 * e + t for e, n in enumerate(LENGTHS) for t in range(n)]
     assert b.mask.all()
 
 
@@ -167,9 +167,9 @@ def test_orders_vary_over_updates_and_seeds():
 
 def test_numbers_have_the_default_type(double):
     b, d = sampler(LENGTHS, 2).draw(0)
-    assert {x.dtype for x in (b.obs, b.state, b.rew, b.done, b.mask, d.u["a"])} == {torch.float64}
-    assert (b.act.dtype, b.legal.dtype, d.agent.dtype) == (torch.int64, torch.bool, torch.int64)
+    assert {x.dtype for x in (b.obs, b.state, b.rewards, b.terminated, b.mask, d.u["a"])} == {torch.float64}
+    assert (b.actions.dtype, b.avail.dtype, d.agent.dtype) == (torch.int64, torch.bool, torch.int64)
     torch.set_default_dtype(torch.float32)  # `double` puts it back
     single, _ = sampler(LENGTHS, 2).draw(0)
     assert single.obs.dtype == torch.float32
-    close(single.rew.double(), b.rew)
+    close(single.rewards.double(), b.rewards)

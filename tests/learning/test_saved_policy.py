@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from inspo_benchmark.core.atomic_io import keep, kept
+from inspo_benchmark.core.atomic_io import load_checked, save_checked
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.learning.evaluate import Evaluator
-from inspo_benchmark.learning.normalize import Scale
+from inspo_benchmark.learning.normalize import Normalizer
 from inspo_benchmark.learning.saved_policy import load, save
 from inspo_benchmark.running.settings import settings
 from inspo_benchmark.tools.render_smac import main
@@ -16,12 +16,12 @@ from inspo_benchmark.tools.render_smac import main
 ALGORITHMS.discover()
 TASKS.discover()
 TASK, SEEDS = "3m-medium", (4, 7)
-SCALE = Scale(np.full(30, 0.25, np.float32), np.full(30, 0.5, np.float32))
+SCALE = Normalizer(np.full(30, 0.25, np.float32), np.full(30, 0.5, np.float32))
 
 
 @pytest.fixture(params=["mlp", "gru"])
 def trained(request):
-    cfg = settings("bc", TASK, {"hidden": 8, "memory": request.param})
+    cfg = settings("bc", TASK, {"hidden_dim": 8, "network": request.param})
     algorithm = ALGORITHMS["bc"](cfg, TASKS[TASK].spec)
     return algorithm, algorithm.init(SEEDS)
 
@@ -73,16 +73,16 @@ def test_they_are_drawn(path, tmp_path, capsys):
         lambda x: x.pop("scale"),
         lambda x: x.update(algo="bd"),
         lambda x: x.update(task="3m-none"),
-        lambda x: x["config"].update(hidden=0),
+        lambda x: x["config"].update(hidden_dim=0),
         lambda x: x["config"].update(hiden=8),
         lambda x: x.update(seeds=[4]),
         lambda x: x.update(seeds=None),
     ],
 )
 def test_what_other_code_made(path, change):
-    x = kept(path)
+    x = load_checked(path)
     change(x)
-    keep(x, path)
+    save_checked(x, path)
     with pytest.raises(UserError, match="holds no policies that can be used"):
         load(path)
 

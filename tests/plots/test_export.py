@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inspo_benchmark.plots import export
-from inspo_benchmark.plots import load as rows
+from inspo_benchmark.plots import export, load
 from support.results import METRICS, write
 
 STEPS = [0, 250, 500, 750, 1000]
@@ -23,7 +22,7 @@ def out(tmp_path) -> Path:
 
 def expected(out: Path) -> dict[tuple, float]:
     """(algorithm, seed, step, metric) -> value."""
-    frame = rows.read(out, overrides=True)
+    frame = load.read(out, overrides=True)
     names = [f"{algo} ({changed})" if changed else algo for algo, changed in zip(frame.algo, frame.overrides)]
     return dict(zip(zip(names, frame.seed, frame.step, frame.metric), frame.value))
 
@@ -77,7 +76,7 @@ def test_wandb_holds_every_row_and_sends_nothing(out, tmp_path, monkeypatch):
                 for tag, value in items.items():
                     if not tag.startswith("_"):
                         found[config["algo"], config["seed"], items["_step"], tag.partition("/")[2]] = value
-        assert config["about"]["config"]["steps"] == 1000
+        assert config["about"]["config"]["num_updates"] == 1000
     assert found == pytest.approx(expected(out))
 
 

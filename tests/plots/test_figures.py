@@ -8,9 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from inspo_benchmark.plots import aggregates as compare
-from inspo_benchmark.plots import curves, figures, stats, style
-from inspo_benchmark.plots import load as rows
+from inspo_benchmark.plots import aggregates, curves, figures, load, stats, style
 from support.results import TASKS, write
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -42,7 +40,7 @@ def test_a_panel_shows_means_bands_and_both_reference_lines(tmp_path):
     for algo in ("bc", "inspo"):
         for task in TASKS:
             write(tmp_path, algo, task)
-    frame = rows.read(tmp_path)
+    frame = load.read(tmp_path)
     [figure] = curves.curves(frame, "return")
     panels = {panel.get_title(): panel for panel in figure.axes}
     assert set(panels) >= set(TASKS)
@@ -64,15 +62,15 @@ def test_thin_data_is_drawn_quietly(tmp_path, shape):
     for task in tasks:
         write(tmp_path, "bc", task, seeds=seeds, points=2)
     write(tmp_path, "inspo", tasks[0], seeds=seeds, points=2)
-    frame = rows.read(tmp_path)
+    frame = load.read(tmp_path)
     if shape == "constant":
         frame["value"] = 1.0
     if shape == "a metric missing":
         frame = frame[frame.metric == "return_sampled"]
     draw = [*curves.curves(frame, "return"), *curves.scores(frame, "return")]
     assert [sum(panel.axison for panel in figure.axes) for figure in draw] == [len(tasks)] * 2
-    draw += [curves.efficiency(frame, "return"), compare.aggregate(frame, "return"), compare.profiles(frame, "return")]
-    for k, figure in enumerate([*draw, compare.improvement(frame, "return", "inspo")]):
+    draw += [curves.efficiency(frame, "return"), aggregates.aggregate(frame, "return"), aggregates.profiles(frame, "return")]
+    for k, figure in enumerate([*draw, aggregates.improvement(frame, "return", "inspo")]):
         figures.save(figure, tmp_path / str(k))
 
 
@@ -108,7 +106,7 @@ def test_many_tasks_make_several_pages_that_fit_on_paper(tmp_path):
     many = [f"{maps}m-{quality}" for maps in range(3, 13) for quality in ("random", "medium", "medium_replay", "expert", "mixed")]
     for task in many:
         write(tmp_path, "bc", task, seeds=[0, 1], points=1, backend="smac-sim-1")
-    frame = rows.read(tmp_path)
+    frame = load.read(tmp_path)
     for draw in (curves.curves, curves.scores):
         pages = list(draw(frame, "return"))
         titles = [panel.get_title() for page in pages for panel in page.axes if panel.get_title()]
@@ -120,7 +118,7 @@ def test_many_tasks_make_several_pages_that_fit_on_paper(tmp_path):
 def test_scores_show_every_run(tmp_path):
     for algo in ("bc", "inspo"):
         write(tmp_path, algo, "xor-ab")
-    frame = rows.read(tmp_path)
+    frame = load.read(tmp_path)
     [figure] = curves.scores(frame, "return")
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     last = frame[(frame.metric == "return") & (frame.step == 1000)]
@@ -130,11 +128,11 @@ def test_scores_show_every_run(tmp_path):
 def test_improvement_and_aggregate_draw_what_stats_says(tmp_path):
     for algo, skill in (("bc", 0.4), ("inspo", 0.9), ("omiga", 0.6)):
         write(tmp_path, algo, "mne-balanced", skill=skill, spread=0.3)
-    frame = rows.read(tmp_path)
+    frame = load.read(tmp_path)
     scores = stats.final(frame, "return", "last")
     for figure, table in (
-        (compare.improvement(frame, "return", "inspo"), stats.improvement(scores, "inspo")),
-        (compare.aggregate(frame, "return"), stats.aggregate(scores, rows.references(frame))),
+        (aggregates.improvement(frame, "return", "inspo"), stats.improvement(scores, "inspo")),
+        (aggregates.aggregate(frame, "return"), stats.aggregate(scores, load.references(frame))),
     ):
         [panel] = figure.axes
         table = table.set_index("algo").loc[style.order(table.algo)[::-1]]
@@ -145,11 +143,11 @@ def test_improvement_and_aggregate_draw_what_stats_says(tmp_path):
 
 def test_quality_orders_qualities_and_is_left_out_where_there_are_none(tmp_path):
     write(tmp_path, "bc", "xor-ab")
-    assert compare.quality(rows.read(tmp_path), "return") is None
+    assert aggregates.quality(load.read(tmp_path), "return") is None
     for task in ("3m-expert", "3m-random", "8m-expert", "3m-medium"):
         write(tmp_path / "smac", "bc", task, backend="smac-sim-1")
-    frame = rows.read(tmp_path / "smac")
-    [panel] = compare.quality(frame, "return").axes
+    frame = load.read(tmp_path / "smac")
+    [panel] = aggregates.quality(frame, "return").axes
     assert [label.get_text() for label in panel.get_xticklabels()] == ["random\n1 task", "medium\n1 task", "expert\n2 tasks"]
     dots = [float(line.get_ydata()[0]) for line in panel.lines if line.get_marker() == "o"]
     scores = stats.final(frame, "return", "last")
@@ -160,7 +158,7 @@ def test_quality_orders_qualities_and_is_left_out_where_there_are_none(tmp_path)
 def test_a_preset_is_named_in_every_figure_and_caption(tmp_path):
     write(tmp_path, "bc", preset="quick")
     write(tmp_path, "inspo", preset="quick")
-    for _, caption, figure in figures.pictures(rows.read(tmp_path), ["return"], "inspo"):
+    for _, caption, figure in figures.pictures(load.read(tmp_path), ["return"], "inspo"):
         assert caption.endswith("Preset quick: 3 seeds, a fifth of the updates; not the benchmark's full budget.")
         assert figure.get_supxlabel().endswith("preset quick: 3 seeds, a fifth of the updates")
 

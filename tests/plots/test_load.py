@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.plots import load as rows
+from inspo_benchmark.plots import load
 from support.results import METRICS, write
 
 
@@ -17,7 +17,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 def refusal(out: Path, **options) -> str:
     with pytest.raises(UserError) as caught:
-        rows.read(out, **options)
+        load.read(out, **options)
     message = str(caught.value)
     assert "\n" not in message
     assert str(out) in message
@@ -27,37 +27,37 @@ def refusal(out: Path, **options) -> str:
 def test_reads_every_row_with_its_provenance(tmp_path):
     write(tmp_path, "bc", "xor-ab", seeds=[0, 1])
     write(tmp_path, "bc", "xor-ab", seeds=[2], key="more")
-    frame = rows.read(tmp_path)
+    frame = load.read(tmp_path)
     assert len(frame) == 3 * 5 * len(METRICS)
     assert set(frame.seed) == {0, 1, 2}
     assert frame[["data_mean", "random", "best", "episodes", "per_step"]].drop_duplicates().values.tolist() == [[1.0, 0.5, 1.0, 320, True]]
-    assert rows.references(frame) == {"xor-ab": (0.5, 1.0)}
+    assert load.references(frame) == {"xor-ab": (0.5, 1.0)}
 
 
 def test_unfinished_files_are_not_there(tmp_path):
     write(tmp_path, "bc")
     Path(tmp_path, "runs", "bc", "xor-all-k.csv.part").write_text("half")
-    assert set(rows.read(tmp_path).task) == {"xor-ab"}
+    assert set(load.read(tmp_path).task) == {"xor-ab"}
 
 
 def test_overrides_are_left_out_unless_asked_for(tmp_path):
     write(tmp_path, "inspo", overrides={"sequential": False, "beta": 0.0}, key="o")
-    assert rows.read(tmp_path).empty
+    assert load.read(tmp_path).empty
     write(tmp_path, "inspo")
-    assert set(rows.read(tmp_path).overrides) == {""}
-    assert set(rows.read(tmp_path, overrides=True).overrides) == {"", "beta=0.0, sequential=False"}
+    assert set(load.read(tmp_path).overrides) == {""}
+    assert set(load.read(tmp_path, overrides=True).overrides) == {"", "beta=0.0, sequential=False"}
 
 
 def test_holes_are_counted_against_the_full_product(tmp_path):
     write(tmp_path, "bc", "xor-ab")
     write(tmp_path, "bc", "xor-all")
     write(tmp_path, "inspo", "xor-ab", seeds=[0, 1, 2, 4])
-    frame = rows.read(tmp_path)
-    assert rows.holes(frame) == [("inspo", "xor-ab", [3]), ("inspo", "xor-all", [0, 1, 2, 3, 4])]
+    frame = load.read(tmp_path)
+    assert load.holes(frame) == [("inspo", "xor-ab", [3]), ("inspo", "xor-all", [0, 1, 2, 3, 4])]
     with pytest.raises(UserError, match=r"inspo on xor-ab \(3\); inspo on xor-all \(all\).*--draft"):
-        rows.require(frame, "return")
-    rows.require(frame[frame.algo == "bc"], "return")
-    assert len(rows.holes(frame, "win_rate")) == 4
+        load.require(frame, "return")
+    load.require(frame[frame.algo == "bc"], "return")
+    assert len(load.holes(frame, "win_rate")) == 4
 
 
 def test_no_runs_says_how_to_make_some(tmp_path):
@@ -90,7 +90,7 @@ def test_a_damaged_csv_is_refused(tmp_path, old, new, said):
 
 def test_a_loss_may_diverge(tmp_path):
     edit(write(tmp_path), "loss_policy,", "loss_policy,nan\nbc,xor-ab,0,0,loss_other,")
-    assert rows.read(tmp_path).value.isna().sum() == 1
+    assert load.read(tmp_path).value.isna().sum() == 1
 
 
 @pytest.mark.parametrize("left", [0, 30, 0.3, 0.5, -1, "bc,xor-ab,0,1000,", "bc,xor-ab,4,1000,return,"])
@@ -129,7 +129,7 @@ def test_a_truncated_json_is_refused(tmp_path):
     ("about", "field"),
     [
         ({"data": {"sha256": "other", "return_mean": 1.0}}, "data"),
-        ({"protocol": {"points": 4, "episodes": 8, "final_episodes": 320}}, "episodes"),
+        ({"evaluation": {"num_evals": 4, "eval_episodes": 8, "final_episodes": 320}}, "eval_episodes"),
         ({"backend": "matrix-2"}, "backend"),
         ({"reference": [0.0, 1.0]}, "reference"),
     ],
@@ -142,13 +142,13 @@ def test_runs_of_a_task_share_data_and_protocol(tmp_path, about, field):
 
 def test_runs_of_a_method_share_the_config(tmp_path):
     write(tmp_path, "inspo", seeds=[0])
-    write(tmp_path, "inspo", seeds=[1], key="new", config={"alpha": 0.3, "steps": 1000})
+    write(tmp_path, "inspo", seeds=[1], key="new", config={"alpha": 0.3, "num_updates": 1000})
     message = refusal(tmp_path)
     assert "alpha: 0.1 in" in message
     assert "0.3 in" in message
     Path(tmp_path, "runs", "inspo", "xor-ab-new.csv").unlink()
-    write(tmp_path, "omiga", config={"alpha": 0.3, "steps": 1000})
-    rows.read(tmp_path)
+    write(tmp_path, "omiga", config={"alpha": 0.3, "num_updates": 1000})
+    load.read(tmp_path)
 
 
 def test_a_seed_in_two_files_is_refused(tmp_path):

@@ -9,10 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from inspo_benchmark.plots import load as rows
-from inspo_benchmark.plots import table_writers as typeset
-from inspo_benchmark.plots import tables
-from inspo_benchmark.plots import tables_appendix as appendix
+from inspo_benchmark.plots import load, table_writers, tables, tables_appendix
 from support.results import TASKS, write
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -35,15 +32,15 @@ def kinds(out):
 
 
 def test_number():
-    shown = [typeset.number(x) for x in (0, -0.001, -0.4, 99.994, 123.456, 3456.78, 0.125)]
+    shown = [table_writers.number(x) for x in (0, -0.001, -0.4, 99.994, 123.456, 3456.78, 0.125)]
     assert shown == ["0.00", "0.00", "\N{MINUS SIGN}0.40", "99.99", "123.5", "3457", "0.12"]
-    assert typeset.number(282.71, like=2522.0) == "283"
+    assert table_writers.number(282.71, like=2522.0) == "283"
 
 
 def test_main_table_holds_what_the_rows_say(tmp_path):
     fill(tmp_path)
-    table, numbers = tables.main(rows.read(tmp_path), "return", "last")
-    frame = rows.read(tmp_path)
+    table, numbers = tables.main(load.read(tmp_path), "return", "last")
+    frame = load.read(tmp_path)
     last = frame[(frame.step == 1000) & (frame.metric == "return") & (frame.task == "mne-balanced") & (frame.algo == "inspo")].value
     body, foot = [row for group in table.groups for row in group], table.foot
     line = next(row for row in body if row[0].text == "mne-balanced")
@@ -62,7 +59,7 @@ def test_main_table_holds_what_the_rows_say(tmp_path):
 
 def test_protocols_differ_and_are_named(tmp_path):
     write(tmp_path)
-    frame = rows.read(tmp_path)
+    frame = load.read(tmp_path)
     frame.loc[frame.step == 500, "value"] = 0.99
     (last, _), (best, _) = (tables.main(frame, "return", protocol) for protocol in ("last", "best"))
     assert best.groups[0][0][3].text == "0.99 ± 0.00"
@@ -87,7 +84,7 @@ def test_ablation_compares_with_the_unmodified_method_where_it_was_run(tmp_path)
     fill(tmp_path, tasks=["xor-ab", "xor-all", "bridge-mix"])
     write(tmp_path, "inspo", "xor-ab", overrides={"beta": 0.0}, key="o", skill=0.2, seeds=range(3))
     write(tmp_path, "inspo", "xor-all", overrides={"sequential": False}, key="o", skill=0.1)
-    table, numbers = tables.ablation(rows.read(tmp_path, overrides=True), "return", "last")
+    table, numbers = tables.ablation(load.read(tmp_path, overrides=True), "return", "last")
     [block] = table.groups
     assert table.header == ["method", "change", "xor-ab", "xor-all"]
     assert [[cell.text for cell in row[:2]] for row in block] == [["InSPO", "unmodified"], ["", "beta=0.0"], ["", "sequential=False"]]
@@ -113,13 +110,13 @@ def test_a_hole_is_an_error_and_a_dash_in_a_draft(tmp_path, capsys):
 
 def test_one_seed_has_no_spread(tmp_path):
     fill(tmp_path, tasks=["xor-ab"], seeds=[0])
-    table, _ = tables.main(rows.read(tmp_path), "return", "last")
+    table, _ = tables.main(load.read(tmp_path), "return", "last")
     assert "±" not in "".join(cell.text for row in table.rows for cell in row)
     assert table.foot[2][3].text == "--"
 
 
 def test_only_runs_with_overrides_give_no_main_table(tmp_path):
-    write(tmp_path, "inspo", overrides={"steps": 1000})
+    write(tmp_path, "inspo", overrides={"num_updates": 1000})
     assert tables.run(["--out", str(tmp_path)]) == 0
     assert kinds(tmp_path) == {"ablation-games", "costs-games", "datasets"}
 
@@ -231,18 +228,18 @@ def test_a_preset_is_named_in_every_caption_and_not_mixed_with_full_runs(tmp_pat
 
 
 def test_settings_are_what_the_runs_were_made_with(tmp_path):
-    write(tmp_path, "bc", "xor-ab", config={"lr": 0.001, "steps": 1000})
-    write(tmp_path, "bc", "bridge-mix", config={"lr": 0.001, "steps": 1000})
-    write(tmp_path, "inspo", "xor-ab", config={"lr": 0.001, "steps": 1000, "beta": 0.5, "share": False})
-    write(tmp_path, "inspo", "xor-all", config={"lr": 0.001, "steps": 1000, "beta": 0.5, "share": False})
-    write(tmp_path, "inspo", "bridge-mix", config={"lr": 0.001, "steps": 1000, "beta": 0.0, "share": False})
+    write(tmp_path, "bc", "xor-ab", config={"lr": 0.001, "num_updates": 1000})
+    write(tmp_path, "bc", "bridge-mix", config={"lr": 0.001, "num_updates": 1000})
+    write(tmp_path, "inspo", "xor-ab", config={"lr": 0.001, "num_updates": 1000, "beta": 0.5, "share_params": False})
+    write(tmp_path, "inspo", "xor-all", config={"lr": 0.001, "num_updates": 1000, "beta": 0.5, "share_params": False})
+    write(tmp_path, "inspo", "bridge-mix", config={"lr": 0.001, "num_updates": 1000, "beta": 0.0, "share_params": False})
     write(tmp_path, "inspo", "bridge-mix", overrides={"lr": 1.0}, key="o")
-    (common, numbers), (varying, _) = appendix.hyperparameters(rows.runs(tmp_path))
+    (common, numbers), (varying, _) = tables_appendix.hyperparameters(load.runs(tmp_path))
     assert [[cell.text for cell in row] for row in common.rows] == [
         ["lr", "0.001", "0.001"],
-        ["steps", "1000", "1000"],
+        ["num_updates", "1000", "1000"],
         ["beta", "--", "by task"],
-        ["share", "--", "false"],
+        ["share_params", "--", "false"],
     ]
     lines = [[cell.text for cell in row] for row in varying.rows]
     assert lines == [["InSPO", "bridge-mix", "beta = 0"], ["", "xor-ab, xor-all", "beta = 0.5"]]
@@ -253,7 +250,7 @@ def test_costs_by_hand(tmp_path):
     write(tmp_path, "bc", "xor-ab", seeds=range(4), wall_seconds=40.0, peak_memory=3 << 29)
     write(tmp_path, "bc", "xor-all", seeds=range(4), wall_seconds=160.0)
     write(tmp_path, "inspo", "xor-all", seeds=range(4))
-    table, numbers = appendix.costs(rows.runs(tmp_path))
+    table, numbers = tables_appendix.costs(load.runs(tmp_path))
     assert [cell.text for cell in table.rows[0]] == ["BC", "2", "8", "8,000", "62", "25 .. 100", "0.06", "1.50"]
     assert [cell.text for cell in table.rows[1]][4:] == ["--", "--", "0.00", "--"]
     assert numbers.rate[0] == 62.5
@@ -272,15 +269,15 @@ def test_datasets_describe_themselves(tmp_path):
     }
     write(tmp_path, "bc", "xor-ab", data=data)
     write(tmp_path, "inspo", "xor-ab", data=data)
-    [row] = appendix.datasets(rows.runs(tmp_path))[0].rows
+    [row] = tables_appendix.datasets(load.runs(tmp_path))[0].rows
     texts = ["xor-ab", "matrix-1", "built", "5,000", "132,732", "1.00 ± 0.50", "25.0%", "0.50", "1.00", "abababababab"]
     assert [cell.text for cell in row] == texts
 
 
 def test_published_numbers_are_apart_and_say_that_they_cannot_be_compared(tmp_path):
     path = write(tmp_path, "omiga", "halfcheetah_6x1-medium", backend="mujoco-4.0.0")
-    frame = rows.read(tmp_path)
-    [(table, numbers)] = appendix.published(frame)
+    frame = load.read(tmp_path)
+    [(table, numbers)] = tables_appendix.published(frame)
     last = frame[(frame.metric == "return") & (frame.step == 1000)].value
     line = [cell.text for cell in table.rows[1]]
     assert line[:5] == ["halfcheetah_6x1-medium", "OMIGA", "return", f"{last.mean():.2f} ± {last.std():.2f} (n = 5)", "3608 ± 237"]
@@ -288,12 +285,12 @@ def test_published_numbers_are_apart_and_say_that_they_cannot_be_compared(tmp_pa
     assert table.notes[0].startswith("NOT COMPARABLE")
     assert "arXiv:2410.01954" in table.notes[1]
     assert not set(numbers.columns) & {"best", "close"}
-    assert appendix.published(frame.assign(task="nobody-published")) == []
+    assert tables_appendix.published(frame.assign(task="nobody-published")) == []
     assert path.exists()
 
 
 def test_every_published_number_has_a_source():
-    paper = pd.read_csv(appendix.PAPER)
+    paper = pd.read_csv(tables_appendix.PAPER)
     assert list(paper.columns) == ["algo", "task", "metric", "mean", "std", "seeds", "protocol", "source"]
     assert paper.drop(columns=["std", "seeds"]).notna().all(axis=None)
     assert not paper.duplicated(["algo", "task", "metric", "source"]).any()
@@ -303,8 +300,8 @@ def test_win_rates_have_a_table_where_there_is_something_to_win(tmp_path):
     write(tmp_path, "bc", "xor-ab", data={"sha256": "0" * 64, "return_mean": 1.0, "win_rate": -1.0})
     path = write(tmp_path, "bc", "bridge-mix", data={"sha256": "1" * 64, "return_mean": -4.0, "win_rate": 0.5})
     path.write_text(path.read_text() + "".join(f"bc,bridge-mix,{seed},1000,win_rate,0.75\n" for seed in range(5)))
-    frame = rows.read(tmp_path)
-    table, numbers = tables.main(rows.measured(frame, "win_rate"), "win_rate", "last")
+    frame = load.read(tmp_path)
+    table, numbers = tables.main(load.measured(frame, "win_rate"), "win_rate", "last")
     assert [[cell.text for cell in row] for row in table.groups[0]] == [["bridge-mix", "0.50", "1.00", "0.75 ± 0.00"]]
     assert table.caption.startswith("Games: win rate of greedy policies")
     assert numbers.value.tolist() == [0.75, 75.0, 75.0, 1.0]

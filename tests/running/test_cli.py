@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from inspo_benchmark.learning import saved_policy as policies
+from inspo_benchmark.learning import saved_policy
 from support.project import ROOT, Ended, Project, environment, leftovers, project_in, results, trained
 
-SMALL = ["--set", "steps=20", "hidden=8", "batch=8"]
+SMALL = ["--set", "num_updates=20", "hidden_dim=8", "batch_size=8"]
 SWEEP = ["--algo", "bc", "inspo", "--env", "xor-ab*", "bridge-optimal", *SMALL, "--workers", "2"]
 CELLS = [f"{algo} {task}" for algo in ("bc", "inspo") for task in ("bridge-optimal", "xor-ab", "xor-ab_ba")]
 ROOTED = os.geteuid() == 0 and shutil.which("mount") is not None
@@ -73,7 +73,7 @@ def test_csv_and_json_hold_what_is_promised(swept):
         with (swept / name).open() as file:
             rows = list(csv.DictReader(file))
         about = json.loads((swept / name).with_suffix(".json").read_text())
-        assert policies.load((swept / name).with_suffix(".policies")).seeds == (0, 1)
+        assert saved_policy.load((swept / name).with_suffix(".policies")).seeds == (0, 1)
         assert list(rows[0]) == ["algo", "task", "seed", "step", "metric", "value"]
         assert {row["seed"] for row in rows} == {"0", "1"}
         assert {row["algo"] for row in rows} == {about["algo"]}
@@ -83,7 +83,7 @@ def test_csv_and_json_hold_what_is_promised(swept):
             assert [int(row["step"]) for row in rows if row["metric"] == metric and row["seed"] == "1"] == [0, 5, 10, 15, 20]
         assert np.isfinite([float(row["value"]) for row in rows]).all()
         assert Path(name).stem.startswith(about["task"] + "-")
-        assert about["overrides"] == {"steps": 20, "hidden": 8, "batch": 8}
+        assert about["overrides"] == {"num_updates": 20, "hidden_dim": 8, "batch_size": 8}
         assert about["config"].items() >= about["overrides"].items()
         assert (about["seeds"], len(about["data"]["sha256"])) == ([0, 1], 64)
         assert {"revision", "dirty"} <= about["code"].keys()
@@ -127,7 +127,7 @@ def test_tables_and_curves(project, swept, tmp_path):
     shutil.copytree(swept, out)
     tables = project.run("--out", out, program="plots.tables")
     assert tables.code == 0, tables
-    assert "batch=8, hidden=8, steps=20" in tables.out
+    assert "batch_size=8, hidden_dim=8, num_updates=20" in tables.out
     assert {path.stem for path in (out / "tables").iterdir()} == {"ablation-games", "costs-games", "datasets"}
     figures = project.run("--out", out, program="plots.figures")
     assert figures.code == 0, figures
@@ -137,7 +137,7 @@ def test_tables_and_curves(project, swept, tmp_path):
     assert done.code == 0, done
     assert "| bridge-optimal |" in done.out
     assert {"main-games.md", "ablation-games.md"} < {path.name for path in (out / "tables").iterdir()}
-    assert "steps=20" not in (out / "tables" / "main-games.md").read_text()
+    assert "num_updates=20" not in (out / "tables" / "main-games.md").read_text()
     figures = project.run("--out", out, program="plots.figures")
     assert figures.code == 0, figures
     assert {"curves-games-return.pdf", "curves-games-return.png"} < {path.name for path in (out / "figures").iterdir()}
@@ -154,7 +154,7 @@ def test_list(project):
 def test_dry_run_writes_nothing(project, swept, tmp_path):
     said = project.run(*SWEEP, "--seeds", "3", "--out", swept, "--dry-run")
     assert (said.code, said.err) == (0, "")
-    assert "  inspo on xor-ab_ba, seeds 2, hidden=8, batch=8, steps=20" in said.out.splitlines()
+    assert "  inspo on xor-ab_ba, seeds 2, hidden_dim=8, batch_size=8, num_updates=20" in said.out.splitlines()
     assert "judged by finished runs" in said.out
     nothing = project.run(*SWEEP, "--seeds", "2", "--out", swept, "--dry-run")
     assert (nothing.code, len(nothing.out.splitlines())) == (0, 1)
@@ -220,7 +220,7 @@ def test_a_preset_is_fewer_seeds_and_updates_and_says_so(project, tmp_path):
     assert done.code == 0, done
     [about] = [json.loads(path.read_text()) for path in tmp_path.glob("runs/bc/*.json")]
     assert (about["preset"], about["overrides"], about["seeds"]) == ("quick", {}, [0, 1, 2])
-    assert about["config"]["steps"] == 800  # a fifth of the method's 4000
+    assert about["config"]["num_updates"] == 800  # a fifth of the method's 4000
     assert "1 finished" in project.run("--preset", "quick", "--algo", "bc", "--env", "bridge-optimal", "--out", tmp_path, "--dry-run").out
     tables = project.run("--out", tmp_path, program="plots.tables")
     assert "Preset quick: 3 seeds, a fifth of the updates" in tables.out
@@ -234,14 +234,14 @@ MISTAKES = {
     "unknown task": (["--env", "xor-abb"], ["xor-abb", "did you mean xor-ab"]),
     "algorithm glob": (["--algo", "z*"], ["z*", "there are: alberdice, bc, "]),
     "task glob": (["--env", "bridge-optimal", "chess-*"], ["chess-*", "there are:"]),
-    "unknown field": (["--set", "stesp=20"], ["stesp", "did you mean steps?"]),
+    "unknown field": (["--set", "num_update=20"], ["num_update", "did you mean num_updates?"]),
     "field of another method": (["--set", "beta=0"], ["beta"]),
-    "no value": (["--set", "steps"], ["field=value"]),
-    "no number": (["--set", "steps=abc"], ["steps=abc", "whole number"]),
-    "no whole number": (["--set", "steps=1.5"], ["steps=1.5", "whole number"]),
-    "endless": (["--set", "steps=inf"], ["steps=inf"]),
-    "none": (["--set", "steps=0"], ["steps=0", "above 0"]),
-    "empty": (["--set", "steps="], ["steps="]),
+    "no value": (["--set", "num_updates"], ["field=value"]),
+    "no number": (["--set", "num_updates=abc"], ["num_updates=abc", "whole number"]),
+    "no whole number": (["--set", "num_updates=1.5"], ["num_updates=1.5", "whole number"]),
+    "endless": (["--set", "num_updates=inf"], ["num_updates=inf"]),
+    "none": (["--set", "num_updates=0"], ["num_updates=0", "above 0"]),
+    "empty": (["--set", "num_updates="], ["num_updates="]),
     "switch": (["--algo", "inspo", "--set", "sequential=maybe"], ["sequential=maybe", "true or false"]),
     "choice": (["--algo", "inspo", "--set", "behavior=foo"], ["behavior=foo", "autoregressive, factored"]),
     "NaN": (["--set", "lr=nan"], ["lr=nan", "finite"]),

@@ -21,7 +21,7 @@ from support.project import Project, leftovers, processes, results, until
 if not Path("/proc/self/stat").exists():
     pytest.skip("processes are looked up in /proc", allow_module_level=True)
 
-SMALL = ["--env", "xor-ab", "--seeds", "2", "--set", "steps=40", "hidden=8", "batch=8"]
+SMALL = ["--env", "xor-ab", "--seeds", "2", "--set", "num_updates=40", "hidden_dim=8", "batch_size=8"]
 CRASHES = ["hangs", "leaks", "raises", "exits", "dies", "babbles"]
 LIMITS = ["--workers", "3", "--timeout", "0.15", "--memory", "2G"]
 ROOTED = os.geteuid() == 0 and shutil.which("mount") is not None
@@ -234,7 +234,7 @@ def test_a_disk_that_fills_up_meanwhile(project, start, arm, untroubled):
 def test_who_is_stopped_leaves_a_checkpoint_of_where_it_is(tmp_path):
     ALGORITHMS.discover(), TASKS.discover()
     for name in ("whole", "stopped"):
-        (cell,) = plan(["bc"], ["xor-ab"], (0,), ["steps=30", "hidden=8", "batch=8"], tmp_path / name)
+        (cell,) = plan(["bc"], ["xor-ab"], (0,), ["num_updates=30", "hidden_dim=8", "batch_size=8"], tmp_path / name)
         if name == "stopped":
 
             def progress(step, score):
@@ -256,7 +256,20 @@ def test_who_is_stopped_leaves_a_checkpoint_of_where_it_is(tmp_path):
 
 # --- all at once, at random
 
-CHAOS = ["--algo", "bc", "inspo", "--env", "xor-*", "bridge-optimal", "--seeds", "2", "--set", "steps=96", "hidden=8", "batch=8"]
+CHAOS = [
+    "--algo",
+    "bc",
+    "inspo",
+    "--env",
+    "xor-*",
+    "bridge-optimal",
+    "--seeds",
+    "2",
+    "--set",
+    "num_updates=96",
+    "hidden_dim=8",
+    "batch_size=8",
+]
 FAULTS = 200
 
 

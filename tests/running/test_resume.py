@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from inspo_benchmark.core.types import State
-from inspo_benchmark.learning.train import Run
+from inspo_benchmark.learning.train import Training
 from support.project import Project, leftovers, project_in, results, trained, until
 
 if not Path("/proc/self/stat").exists():
@@ -18,8 +18,8 @@ if not Path("/proc/self/stat").exists():
 
 # Settings that no method has of its own.
 # bc is traced, its updates are quick; inspo has two turns per update, and its updates are slow. Checkpoints are many.
-SMALL = ["--env", "bridge-optimal", "--seeds", "2", "--set", "hidden=8", "batch=8"]
-BC, INSPO = ["--algo", "bc", *SMALL, "steps=404"], ["--algo", "inspo", *SMALL, "steps=40"]
+SMALL = ["--env", "bridge-optimal", "--seeds", "2", "--set", "hidden_dim=8", "batch_size=8"]
+BC, INSPO = ["--algo", "bc", *SMALL, "num_updates=404"], ["--algo", "inspo", *SMALL, "num_updates=40"]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,20 @@ def test_killed_three_times_it_ends_as_if_nothing_had_happened(project, start, u
 
 def test_a_worker_that_dies_takes_its_own_cell_with_it(start, project):
     out = project.fresh()
-    command = ["--algo", "bc", "--env", "bridge-optimal", "xor-ab", "--seeds", "2", "--set", "steps=404", "batch=8", "--out", out]
+    command = [
+        "--algo",
+        "bc",
+        "--env",
+        "bridge-optimal",
+        "xor-ab",
+        "--seeds",
+        "2",
+        "--set",
+        "num_updates=404",
+        "batch_size=8",
+        "--out",
+        out,
+    ]
     running = start(*command, "--retries", 0)
     running.until(lambda: checkpoints(out))
     (worker,) = running.workers()
@@ -101,7 +114,7 @@ def test_a_worker_that_dies_takes_its_own_cell_with_it(start, project):
     assert ended.code == 1
     lines = ended.err.splitlines()
     assert [line for line in lines if line.startswith("FAILED bc on bridge-optimal") and "SIGKILL" in line]
-    assert [line for line in lines if line.startswith("done   2/2 bc on xor-ab, seeds 0-1, batch=8, steps=404: return ")]
+    assert [line for line in lines if line.startswith("done   2/2 bc on xor-ab, seeds 0-1, batch_size=8, num_updates=404: return ")]
     assert "1 of 2 cells failed; the same command with --retry-failed tries them again" in lines
     assert [name.partition("-")[0] for name in results(out)] == ["runs/bc/xor"]
 
@@ -112,7 +125,20 @@ def test_a_worker_that_dies_takes_its_own_cell_with_it(start, project):
 
 def test_two_sweeps_at_once_share_the_work(start, project):
     out = project.fresh()
-    command = ["--algo", "bc", "--env", "bridge-optimal", "xor-ab", "--seeds", "2", "--set", "steps=404", "batch=8", "--out", out]
+    command = [
+        "--algo",
+        "bc",
+        "--env",
+        "bridge-optimal",
+        "xor-ab",
+        "--seeds",
+        "2",
+        "--set",
+        "num_updates=404",
+        "batch_size=8",
+        "--out",
+        out,
+    ]
     both = [start(*command) for _ in range(2)]
     for ended in [running.ended() for running in both]:
         assert ended.code == 0, ended
@@ -170,15 +196,15 @@ def sealed(thing: object) -> bytes:
 
 
 @pytest.fixture
-def run() -> Run:
+def run() -> Training:
     tree = {"pi": torch.arange(2000.0).reshape(2, 1000)}
     state = State(tree, tree, {"pi": ()}, torch.tensor([7, 7]))
-    return Run(state, [(0, 0, "return", 0.1)], {"loss": torch.ones(2, dtype=torch.float64)}, 7, 3, 12.5)
+    return Training(state, [(0, 0, "return", 0.1)], {"loss": torch.ones(2, dtype=torch.float64)}, 7, 3, 12.5)
 
 
 def test_a_checkpoint_comes_back(run, tmp_path, capsys):
     run.save(tmp_path / "x")
-    empty = Run(run.state._replace(params={"pi": torch.zeros(2, 1000)}), [], {}, 0)
+    empty = Training(run.state._replace(params={"pi": torch.zeros(2, 1000)}), [], {}, 0)
     back = empty.load(tmp_path / "x", "cpu")
     assert torch.equal(back.state.params["pi"], run.state.params["pi"])
     assert (back.rows, back.sums.keys(), back.done, back.counted, back.seconds) == (run.rows, run.sums.keys(), 7, 3, 12.5)

@@ -13,7 +13,7 @@ from support.faults import FAULTY
 from support.project import ROOT, Project, leftovers, results
 
 pytestmark = pytest.mark.slurm
-SMALL = ["--seeds", "2", "--set", "steps=40", "hidden=8", "batch=8"]
+SMALL = ["--seeds", "2", "--set", "num_updates=40", "hidden_dim=8", "batch_size=8"]
 SWEEP = ["--algo", "bc", "inspo", "slows", "prints", "--env", "xor-*", "bridge-optimal", *SMALL]  # 20 cells
 CONF = """
 ClusterName=test

@@ -12,13 +12,13 @@ import pytest
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
-from inspo_benchmark.running.eta import Pace, spoken
-from inspo_benchmark.running.experiment import Cell, plan
-from inspo_benchmark.running.pool import came_to
-from inspo_benchmark.running.progress import Line, Standing
-from inspo_benchmark.running.results import finished
+from inspo_benchmark.running.eta import Eta, human_duration
+from inspo_benchmark.running.experiment import Experiment, plan
+from inspo_benchmark.running.pool import result_summary
+from inspo_benchmark.running.progress import RunningLine, SweepState
+from inspo_benchmark.running.results import finished_seeds
 from inspo_benchmark.running.settings import settings
-from inspo_benchmark.running.status import clean, look
+from inspo_benchmark.running.status import clean, scan
 from run_benchmark import main
 from support.project import ROOT, results
 
@@ -34,12 +34,12 @@ def registries():
 def made(tmp_path_factory) -> Path:
     """A folder with one real run."""
     out = tmp_path_factory.mktemp("made")
-    (cell,) = plan(["bc"], ["xor-ab"], (0, 1), ["steps=4", "hidden=8", "batch=8"], out)
+    (cell,) = plan(["bc"], ["xor-ab"], (0, 1), ["num_updates=4", "hidden_dim=8", "batch_size=8"], out)
     assert cell.run()
     return out
 
 
-def copies(made: Path, out: Path, cells: list[Cell]) -> None:
+def copies(made: Path, out: Path, cells: list[Experiment]) -> None:
     """Finished files of these cells: the one real run under their names."""
     (path,) = made.glob("runs/*/*.json")
     about, rows = json.loads(path.read_text()), path.with_suffix(".csv").read_bytes()
@@ -51,11 +51,11 @@ def copies(made: Path, out: Path, cells: list[Cell]) -> None:
 
 
 CHANGES = {
-    "settings": (lambda about: about["config"].update(batch=64), "settings changed: batch is 8, was 64"),
+    "settings": (lambda about: about["config"].update(batch_size=64), "settings changed: batch_size is 8, was 64"),
     "a new setting": (lambda about: about["config"].pop("lr"), "settings changed: lr is 0.001, was None"),
     "an old override": (lambda about: about["overrides"].update(gone=1), "its settings do not exist any more"),
     "data": (lambda about: about["data"].update(sha256="0" * 64), "its dataset changed"),
-    "protocol": (lambda about: about["protocol"].update(episodes=3), "the protocol of evaluation changed"),
+    "evaluation": (lambda about: about["evaluation"].update(eval_episodes=3), "the protocol of evaluation changed"),
     "method": (lambda about: about.update(algo="gone"), "there is no gone any more"),
     "task": (lambda about: about.update(task="gone-random"), "there is no gone-random any more"),
 }
@@ -63,16 +63,16 @@ CHANGES = {
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_what_would_be_made_otherwise_now_is_stale_and_moved_away(made, tmp_path, what, capsys):
-    cells = plan(["bc", "omiga"], ["xor-ab"], (0, 1), ["steps=4", "hidden=8", "batch=8"], tmp_path)
+    cells = plan(["bc", "omiga"], ["xor-ab"], (0, 1), ["num_updates=4", "hidden_dim=8", "batch_size=8"], tmp_path)
     copies(made, tmp_path, cells)
-    assert (len(look(tmp_path).finished), look(tmp_path).stale) == (2, [])
+    assert (len(scan(tmp_path).finished), scan(tmp_path).stale) == (2, [])
     change, why = CHANGES[what]
     path = cells[0].path.with_suffix(".json")
     about = json.loads(path.read_text())
     change(about)
     path.write_text(json.dumps(about))
     before = results(tmp_path)
-    found = look(tmp_path)
+    found = scan(tmp_path)
     assert (len(found.finished), [entry.said for entry in found.stale]) == (1, [why])
     assert main(["--status", "--out", str(tmp_path)]) == 0
     assert why in capsys.readouterr().out
@@ -88,19 +88,19 @@ def test_what_would_be_made_otherwise_now_is_stale_and_moved_away(made, tmp_path
 def test_what_is_of_use_is_not_cleaned(tmp_path):
     """A checkpoint with its note is; one whose settings changed, or without a note, is not; half written files are not, but for those of a
     process that is at it."""
-    mine, other, running = plan(["bc", "omiga", "inspo"], ["xor-ab"], (0,), ["steps=4"], tmp_path)
+    mine, other, running = plan(["bc", "omiga", "inspo"], ["xor-ab"], (0,), ["num_updates=4"], tmp_path)
     for cell in (mine, other, running):
         cell._note(reason="", again=True)
         cell.path.parent.mkdir(parents=True, exist_ok=True)
         cell.checkpoint.write_text("a checkpoint")
         cell.path.with_name(f".{cell.path.stem}.abc.part.csv").write_text("half of")
     about = json.loads(other.note.read_text())
-    about["config"]["batch"] = 3
+    about["config"]["batch_size"] = 3
     other.note.write_text(json.dumps(about))
     orphan = mine.path.with_name(".xor-ab-0123456789ab.checkpoint")
     orphan.write_text("of nobody")
     with running.lock:
-        found = look(tmp_path)
+        found = scan(tmp_path)
         assert [len(x) for x in found] == [0, 1, 1, 0, 1]
         assert str(running) in found.text(tmp_path)
         gone = {path for path, to in clean(tmp_path) if to is None}
@@ -117,7 +117,9 @@ def test_ten_thousand_cells_are_listed_and_resumed_in_seconds(made, tmp_path):
     for k in range(-(-MANY // pairs)):
         for algo in algos:
             for task in tasks:
-                cells.append(Cell(algo, task, settings(algo, task, {"lr": 1e-3 + k * 1e-6} if k else {}), (0, 1), data[task], tmp_path))
+                cells.append(
+                    Experiment(algo, task, settings(algo, task, {"lr": 1e-3 + k * 1e-6} if k else {}), (0, 1), data[task], tmp_path)
+                )
     cells = cells[:MANY]
     copies(made, tmp_path, cells)
     assert len(results(tmp_path)) == MANY
@@ -131,7 +133,7 @@ def test_ten_thousand_cells_are_listed_and_resumed_in_seconds(made, tmp_path):
         print(f"{seconds:.2f} s: {' '.join(argv)}")
         assert seconds < 5, argv
     before = used(resource.RUSAGE_SELF)
-    done = finished(tmp_path)
+    done = finished_seeds(tmp_path)
     assert not [cell for cell in cells if cell.missing(done)]
     assert used(resource.RUSAGE_SELF) - before < 5
 
@@ -144,12 +146,12 @@ def used(who: int = resource.RUSAGE_CHILDREN) -> float:
 # --- how long
 
 
-def cell(algo: str, task: str, steps: int = 100) -> Cell:
-    return Cell(algo, task, dataclasses.replace(settings(algo, task, {}), steps=steps), (0,), "", Path())
+def cell(algo: str, task: str, steps: int = 100) -> Experiment:
+    return Experiment(algo, task, dataclasses.replace(settings(algo, task, {}), num_updates=steps), (0,), "", Path())
 
 
 def test_pace():
-    pace = Pace({("bc", "xor-ab"): 0.1, ("bc", "xor-all"): 0.3})
+    pace = Eta({("bc", "xor-ab"): 0.1, ("bc", "xor-all"): 0.3})
     assert pace.seconds(cell("bc", "xor-ab")) == pytest.approx(10)
     assert pace.seconds(cell("bc", "bridge-mix")) == pytest.approx(30)  # the method's slowest
     assert pace.seconds(cell("inspo", "xor-ab")) is None
@@ -174,27 +176,27 @@ def test_a_damaged_result_is_one_line_and_no_trouble_for_a_sweep(tmp_path):
         mine.path.write_text(damage)
         with pytest.raises(UserError, match="is damaged; delete it and the JSON beside it"):
             mine.result()
-        assert came_to(mine, Pace({})) == ""
+        assert result_summary(mine, Eta({})) == ""
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "1 s"), (89, "89 s"), (91, "2 min"), (7200, "2.0 h"), (200_000, "2.3 days")])
 def test_spoken(seconds, text):
-    assert spoken(seconds) == text
+    assert human_duration(seconds) == text
 
 
 def test_the_view_says_it_all():
-    running = [Line(cell("bc", "xor-ab"), 25, -1.5, 60.0), Line(cell("bc", "xor-all"), 0, None, 5.0)]
-    text = Standing(10, 4, 1, running, 3600.0).text(7200.0)
+    running = [RunningLine(cell("bc", "xor-ab"), 25, -1.5, 60.0), RunningLine(cell("bc", "xor-all"), 0, None, 5.0)]
+    text = SweepState(10, 4, 1, running, 3600.0).text(7200.0)
     assert text.splitlines()[0] == "4 done, 2 running, 1 failed, 3 to do"
     assert all(word in text for word in ("52%", "2.0 h", "2 cells an hour", "about 60 min left", "update 25 of 100, return -1.5, 60 s"))
-    assert len(Standing(99, 0, 0, running * 30, None).text(1.0).splitlines()) == 2 + 16 + 1
+    assert len(SweepState(99, 0, 0, running * 30, None).text(1.0).splitlines()) == 2 + 16 + 1
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
 def test_the_live_view_on_a_terminal(tmp_path):
     """What somebody sees who looks."""
     leader, follower = os.openpty()
-    command = [sys.executable, "run_benchmark.py", "--algo", "bc", "--env", "xor-ab", "--set", "steps=99", "--out", str(tmp_path)]
+    command = [sys.executable, "run_benchmark.py", "--algo", "bc", "--env", "xor-ab", "--set", "num_updates=99", "--out", str(tmp_path)]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=follower, env=os.environ | {"COLUMNS": "140", "TERM": "xterm"}
     )

@@ -19,22 +19,22 @@ def toy(space: Discrete | Box = THREE, agents: int = 2, **fields) -> Task:
 def episodes(task: Task, count: int = 6, seed: int = 0) -> Dataset:
     """Random episodes of every length up to the limit, some actions illegal where they are not taken."""
     rng, s = np.random.default_rng(seed), task.spec
-    rows = (count, s.limit + 1, s.agents)
+    rows = (count, s.episode_limit + 1, s.num_agents)
     if s.space.kind == "discrete":
-        actions = rng.integers(s.space.width, size=(count, s.limit, s.agents))
-        legal = rng.random((*rows, s.space.width)) < 0.5
-        np.put_along_axis(legal[:, :-1], actions[..., None], True, -1)
-        legal[:, :, :, 0] |= ~legal.any(-1)
+        actions = rng.integers(s.space.action_dim, size=(count, s.episode_limit, s.num_agents))
+        avail = rng.random((*rows, s.space.action_dim)) < 0.5
+        np.put_along_axis(avail[:, :-1], actions[..., None], True, -1)
+        avail[:, :, :, 0] |= ~avail.any(-1)
     else:
-        actions, legal = rng.uniform(-1, 1, (count, s.limit, s.agents, s.space.width)), np.ones((*rows, 1), bool)
+        actions, avail = rng.uniform(-1, 1, (count, s.episode_limit, s.num_agents, s.space.action_dim)), np.ones((*rows, 1), bool)
     return pack(
         task,
-        lengths=rng.integers(1, s.limit + 1, count),
-        obs=rng.normal(size=(*rows, s.obs)),
-        state=rng.normal(size=(count, s.limit + 1, s.state)),
-        legal=legal,
+        lengths=rng.integers(1, s.episode_limit + 1, count),
+        obs=rng.normal(size=(*rows, s.obs_dim)),
+        state=rng.normal(size=(count, s.episode_limit + 1, s.state_dim)),
+        avail=avail,
         actions=actions,
-        rewards=rng.normal(size=(count, s.limit)),
+        rewards=rng.normal(size=(count, s.episode_limit)),
         terminated=rng.random(count) < 0.5,
         won=rng.integers(-1, 2, count),
         seed=np.arange(count),

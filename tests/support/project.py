@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("algorithms", "core", "datasets", "envs", "learning", "plots", "running", "tests", "tools")
-SMALL = ["--set", "steps=40", "hidden=8", "batch=8"]
+SMALL = ["--set", "num_updates=40", "hidden_dim=8", "batch_size=8"]
 PATIENCE = 120  # seconds for what takes a few on an idle machine
 
 # Appended to the copy's learning/train.py: few evaluations, a checkpoint after every few updates, and a list of what was trained.
@@ -28,7 +28,7 @@ unlisted = train
 def train(algorithm, task, data, seeds, device, checkpoint, progress):
     with (checkpoint.parents[2] / "trained").open("a") as file:
         print(checkpoint.parent.name, task.name, *seeds, file=file)
-    task = replace(task, points=4, episodes=4, final=8)
+    task = replace(task, num_evals=4, eval_episodes=4, final_episodes=8)
     return unlisted(algorithm, task, data, seeds, device, checkpoint, progress)
 """
 
@@ -148,8 +148,8 @@ class Project:
             with (self.root / name).open("a") as file:
                 file.write(text)
         config = self.root / "learning" / "config.py"
-        assert config.read_text().count("steps: int = 2000") == 1
-        config.write_text(config.read_text().replace("steps: int = 2000", "steps: int = 80"))  # for runs without --set
+        assert config.read_text().count("num_updates: int = 2000") == 1
+        config.write_text(config.read_text().replace("num_updates: int = 2000", "num_updates: int = 80"))  # for runs without --set
         self.forks = Forks(self.root)
 
     def fresh(self) -> Path:

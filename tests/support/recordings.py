@@ -23,17 +23,17 @@ def recording(limit: int = 12, episodes: int = 30) -> dict[str, np.ndarray]:
     reward, over = np.zeros((2, limit + 1, episodes))
     for t, act in enumerate(acts):
         step = env.step(act)
-        seen.append(step.seen)
-        reward[t], over[t] = step.reward, step.terminated | step.truncated
+        seen.append(step.observation)
+        reward[t], over[t] = step.rewards, step.terminated | step.truncated
     alive = np.concatenate([np.ones((1, episodes)), over[:-1] == 0])  # before the step of the same row
     first = (over * alive).astype(np.uint8)
     row = np.concatenate([np.ones((1, episodes)), alive[:-1]]).T  # filled
-    obs, state, legal = (np.stack(x, 1) * row.reshape(*row.shape, *[1] * (x[0].ndim - 1)) for x in zip(*seen))
+    obs, state, avail = (np.stack(x, 1) * row.reshape(*row.shape, *[1] * (x[0].ndim - 1)) for x in zip(*seen))
     extra = np.random.default_rng(1).integers(5, size=(episodes, 1, 2))
     return {
         "state": state.astype("f4"),
         "obs": obs.astype("f4"),
-        "avail_actions": legal.astype("i4"),
+        "avail_actions": avail.astype("i4"),
         "actions": np.concatenate([acts.swapaxes(0, 1), extra], 1)[..., None],
         "reward": reward.T[..., None].astype("f4"),
         "terminated": first.T[..., None],
@@ -102,8 +102,8 @@ def vault(folder: Path, rows: int = 7, **change) -> Path:
     path = folder / "3m.vlt" / "Good"
     path.mkdir(parents=True)
     t = np.arange(rows + 3)
-    legal = np.ones((rows + 3, 2, 4), bool)
-    legal[:, :, 3] = False
+    avail = np.ones((rows + 3, 2, 4), bool)
+    avail[:, :, 3] = False
     x = {
         "observations": t[:, None, None] + np.zeros((1, 2, 3), F) + np.array([0, 0.5], F)[:, None],
         "actions": np.stack([t % 3, (t + 1) % 3], 1).astype("i4"),
@@ -111,7 +111,7 @@ def vault(folder: Path, rows: int = 7, **change) -> Path:
         "terminals": np.repeat(t[:, None] == 2, 2, 1),
         "truncations": np.repeat(t[:, None] == 4, 2, 1),
         "infos.state": t[:, None].astype(F) * np.array([1, 10], F),
-        "infos.legals": legal,
+        "infos.legals": avail,
     } | change
 
     def leaf(name: str, value: np.ndarray, shape: tuple[int, ...]) -> None:

@@ -33,28 +33,28 @@ def toy(space: Discrete | Box, agents: int = 3, limit: int = max(LENGTHS), **fie
 
 def masks(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Random masks of legal actions with at least one legal action each."""
-    legal = rng.random(shape) < 0.5
-    np.put_along_axis(legal, rng.integers(shape[-1], size=(*shape[:-1], 1)), True, -1)
-    return legal
+    avail = rng.random(shape) < 0.5
+    np.put_along_axis(avail, rng.integers(shape[-1], size=(*shape[:-1], 1)), True, -1)
+    return avail
 
 
 def episodes(task: Task, lengths=LENGTHS, seed: int = 0) -> Dataset:
     """Random play of the given lengths; some episodes terminate, some are cut; random masks under which the actions taken are legal."""
     rng, s, count = np.random.default_rng(seed), task.spec, len(lengths)
-    rows = (count, s.limit + 1, s.agents)
+    rows = (count, s.episode_limit + 1, s.num_agents)
     if s.space.kind == "discrete":
-        legal = masks(rng, *rows, s.space.n)
-        actions = (rng.random(legal.shape) * legal).argmax(-1)[:, :-1]
+        avail = masks(rng, *rows, s.space.n)
+        actions = (rng.random(avail.shape) * avail).argmax(-1)[:, :-1]
     else:
-        legal, actions = np.ones((*rows, 1), bool), rng.uniform(-1, 1, (count, s.limit, s.agents, s.space.d))
+        avail, actions = np.ones((*rows, 1), bool), rng.uniform(-1, 1, (count, s.episode_limit, s.num_agents, s.space.d))
     return pack(
         task,
         lengths=np.array(lengths),
-        obs=rng.normal(size=(*rows, s.obs)),
-        state=rng.normal(size=(count, s.limit + 1, s.state)),
-        legal=legal,
+        obs=rng.normal(size=(*rows, s.obs_dim)),
+        state=rng.normal(size=(count, s.episode_limit + 1, s.state_dim)),
+        avail=avail,
         actions=actions,
-        rewards=rng.normal(size=(count, s.limit)),
+        rewards=rng.normal(size=(count, s.episode_limit)),
         terminated=np.arange(count) % 2 == 0,
         won=np.full(count, -1),
         seed=np.full(count, -1),
@@ -72,7 +72,9 @@ class Lab:
 
     def for_seeds(self, seeds) -> Sampler:
         a = self.algorithm
-        return Sampler(episodes(self.task), self.task.spec, self.cfg.batch, self.cfg.window, a.turns, a.noise(), seeds, burn=self.cfg.burn)
+        return Sampler(
+            episodes(self.task), self.task.spec, self.cfg.batch_size, self.cfg.seq_len, a.turns, a.noise(), seeds, burn_in=self.cfg.burn_in
+        )
 
     def init(self) -> State:
         return self.algorithm.init(self.seeds)
@@ -97,7 +99,7 @@ class Lab:
 
 def config_of(algo: str, **config) -> Common:
     """A small configuration with windows that short episodes do not fill."""
-    return ALGORITHMS[algo].Config(**(dict(batch=8, hidden=8, window=3, steps=4) | config))
+    return ALGORITHMS[algo].Config(**(dict(batch_size=8, hidden_dim=8, seq_len=3, num_updates=4) | config))
 
 
 def run_of(tree: Any, k: int) -> Any:

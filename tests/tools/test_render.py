@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from inspo_benchmark.datasets import behavior as behaviour
+from inspo_benchmark.datasets import behavior
 from inspo_benchmark.datasets.behavior.smac_policy import save, uniform
 from inspo_benchmark.envs.smac.maps import MAPS, find, ground
 from inspo_benchmark.envs.smac.simulator import HEALTH, SHIELD, Battles
 from inspo_benchmark.envs.smac.vector import Smac
-from inspo_benchmark.tools import render_smac as render
+from inspo_benchmark.tools import render_smac
 from inspo_benchmark.tools.render_smac import (
     BAR,
     BLUE,
@@ -257,7 +257,7 @@ def test_a_checkpoints_path_is_a_policy(tmp_path, capsys):
 def test_a_shipped_policy_has_a_name(tmp_path, monkeypatch, capsys):
     (tmp_path / "3m").mkdir()
     save(uniform(find("3m")), tmp_path / "3m" / "expert.npz")
-    monkeypatch.setattr(behaviour, "SHIPPED", tmp_path)
+    monkeypatch.setattr(behavior, "SHIPPED", tmp_path)
     assert run(tmp_path, "3m", "--policy", "expert", "a.png").exists()
     assert main(["3m", "--policy", "exprt"]) == 2
     assert "no policy 'exprt' for 3m; did you mean expert?" in capsys.readouterr().err
@@ -294,6 +294,6 @@ def test_help_teaches(capsys):
     text = capsys.readouterr().out
     assert all(name in text for name in MAPS)
     assert text.count("python -m tools.render_smac") >= 4
-    assert all(glyph for glyph in render.GLYPH.values())
-    assert {unit.name for map in MAPS.values() for unit in map.units()} == set(render.GLYPH)
-    assert len(set(render.GLYPH.values())) == len(render.GLYPH)
+    assert all(glyph for glyph in render_smac.GLYPH.values())
+    assert {unit.name for map in MAPS.values() for unit in map.units()} == set(render_smac.GLYPH)
+    assert len(set(render_smac.GLYPH.values())) == len(render_smac.GLYPH)

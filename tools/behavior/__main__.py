@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from inspo_benchmark.core.atomic_io import writing
+from inspo_benchmark.core.atomic_io import write_errors
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import TASKS
-from inspo_benchmark.datasets.behavior import SHIPPED
-from inspo_benchmark.datasets.behavior import mujoco_policy as actor
+from inspo_benchmark.datasets.behavior import SHIPPED, mujoco_policy
 from inspo_benchmark.datasets.behavior.smac_policy import Policy, load, save
 from inspo_benchmark.envs.smac.maps import find
 
@@ -37,7 +36,7 @@ def ship(load: Callable[[Path], Policy], folder: Path, target: Path) -> dict[str
     medium = min(range(best), key=lambda k: (abs(won[k] - half[0]), abs(trained[k].mean_return - half[1])))
     replay = np.unique(np.linspace(0, medium, REPLAY).round().astype(int))
     chosen = {"expert": expert, "medium": trained[medium]} | {f"replay-{k}": trained[i] for k, i in enumerate(replay)}
-    with writing(target):
+    with write_errors(target):
         target.mkdir(parents=True, exist_ok=True)
         for path in target.glob("*.npz"):
             path.unlink()
@@ -50,7 +49,7 @@ def loader(name: str) -> Callable[[Path], Policy]:
     """What reads the policies of a map or scenario. UserError: no such name."""
     task = TASKS.discover().get(f"{name}-expert")
     if task and task.family == "mamujoco":
-        return partial(actor.load, name=name, spec=task.spec)
+        return partial(mujoco_policy.load, name=name, spec=task.spec)
     return partial(load, map=find(name))
 
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from inspo_benchmark.core.atomic_io import Damaged, keep, kept, writing
+from inspo_benchmark.core.atomic_io import DamagedFile, load_checked, save_checked, write_errors
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.datasets.behavior.play import Episodes, play
 from inspo_benchmark.datasets.behavior.smac_policy import Net, Policy, kernel, rounded, save
@@ -102,8 +102,8 @@ def network(inputs: int, hidden: int, outputs: int, last: float) -> nn.Sequentia
 class Lesson(Smac):
     """Battles whose enemies walk at a share of their speed."""
 
-    def __init__(self, name: str, lanes: int, terms: Terms, speed: float):
-        super().__init__(name, lanes, terms=terms)
+    def __init__(self, name: str, num_envs: int, terms: Terms, speed: float):
+        super().__init__(name, num_envs, terms=terms)
         kinds = self.battles.field.kinds.copy()
         kinds["step"][self.map.n :] *= speed
         self.battles.field = self.battles.field._replace(kinds=kinds)
@@ -120,7 +120,7 @@ class Mappo:
         self.obs, self.state, self.value = Norm(map.obs), Norm(map.state), Value()
         self.clip = CLIP.get(map.name, 0.2)
         self.steps, self.episodes, self.saved = 0, 0, 0
-        self.lanes = BATCH // map.limit
+        self.num_envs = BATCH // map.limit
         self.speed = SLOW.get(map.name, 1.0)
         self.marks = 0, 0  # points of saving passed, tenths of the win rate reached in training
 
@@ -136,7 +136,7 @@ class Mappo:
         """One batch. Agents that have no choice (the dead) teach nothing."""
         if not self.obs.count:  # before anything was learned: what is learned now must know what it looks like
             self.see(played)
-        obs, state, legal = (torch.from_numpy(x) for x in (played.obs, played.state, played.legal))
+        obs, state, avail = (torch.from_numpy(x) for x in (played.obs, played.state, played.avail))
         now = torch.from_numpy(played.now)
         state = self.state(state)
         with torch.no_grad():
@@ -148,10 +148,10 @@ class Mappo:
         self.value.see(target)
         target, state = (target - self.value.mean) / self.value.std, state[now]
 
-        step, agent = (legal[now].sum(-1) > 1).nonzero(as_tuple=True)
+        step, agent = (avail[now].sum(-1) > 1).nonzero(as_tuple=True)
         who = F.one_hot(agent, self.map.n).float()
         x = torch.cat([self.obs(obs[now[step], agent]), who], 1)
-        legal = legal[now[step], agent]
+        avail = avail[now[step], agent]
         action, logp = (torch.from_numpy(y)[step, agent] for y in (played.actions, played.logp))
         gain = ((gain - gain.mean()) / (gain.std() + 1e-5))[step]
 
@@ -163,7 +163,7 @@ class Mappo:
                 logits = self.actor(x[part])
                 slope = torch.empty_like(logits)
                 surrogate(
-                    *(y.numpy() for y in (logits.detach(), legal[part], action[part], logp[part], gain[part])), self.clip, slope.numpy()
+                    *(y.numpy() for y in (logits.detach(), avail[part], action[part], logp[part], gain[part])), self.clip, slope.numpy()
                 )
                 self.descend(0, logits, slope)
             for part in torch.randperm(len(state), generator=random).chunk(PARTS):
@@ -172,7 +172,7 @@ class Mappo:
         self.see(played)
         self.steps += len(played.rewards)
         self.episodes += len(played.won)
-        self.lanes = max(8, BATCH // round(played.lengths.mean()))
+        self.num_envs = max(8, BATCH // round(played.lengths.mean()))
         self.speed = min(1.0, max(SLOW.get(self.map.name, 1.0), self.speed + PACE * (2 * float(played.won.mean()) - 1)))
 
     def descend(self, which: int, output: Tensor, slope: Tensor) -> None:
@@ -183,13 +183,13 @@ class Mappo:
         self.adam[which].step()
 
     def see(self, played: Episodes) -> None:
-        acting = played.legal.sum(-1) > 1
+        acting = played.avail.sum(-1) > 1
         self.obs.see(torch.from_numpy(played.obs[acting]))
         self.state.see(torch.from_numpy(played.state))
 
     # --- going on later
 
-    PLAIN = ("total", "seed", "steps", "episodes", "lanes", "speed", "saved", "marks")
+    PLAIN = ("total", "seed", "steps", "episodes", "num_envs", "speed", "saved", "marks")
 
     def dump(self) -> dict[str, Any]:
         nets = {"actor": self.actor.state_dict(), "critic": self.critic.state_dict(), "adam": [x.state_dict() for x in self.adam]}
@@ -211,7 +211,7 @@ class Mappo:
 
 
 @kernel
-def surrogate(logits, legal, action, logp, gain, clip, slope):
+def surrogate(logits, avail, action, logp, gain, clip, slope):
     """Gradient at the logits z of the mean of -min(r A, clamp(r, 1 - clip, 1 + clip) A) - ENTROPY H(p), with p = softmax z over what
     is legal, r = p_a / p_old_a: -r A (1[a] - p) unless clipped, and ENTROPY p (ln p + H)."""
     rows = len(logits)
@@ -219,10 +219,10 @@ def surrogate(logits, legal, action, logp, gain, clip, slope):
         z, p, a = logits[i], slope[i], action[i]
         top, total, mean = np.float32(-np.inf), np.float32(0), np.float32(0)
         for b in range(len(z)):
-            if legal[i, b]:
+            if avail[i, b]:
                 top = max(top, z[b])
         for b in range(len(z)):
-            p[b] = math.exp(z[b] - top) if legal[i, b] else np.float32(0)
+            p[b] = math.exp(z[b] - top) if avail[i, b] else np.float32(0)
             total += p[b]
         for b in range(len(z)):
             p[b] /= total
@@ -247,7 +247,7 @@ def advantages(rewards, values, offset, terminated, out):
 
 def measure(env: Smac, policy: Policy) -> tuple[Policy, str]:
     """The policy as it will be saved with what it reaches in an episode per lane, and a line about it."""
-    policy, seeds = policy._replace(net=rounded(policy.net)), np.arange(EVALUATION, EVALUATION + env.lanes)
+    policy, seeds = policy._replace(net=rounded(policy.net)), np.arange(EVALUATION, EVALUATION + env.num_envs)
     (won, earned, length), *greedy = (
         [float(x.mean()) for x in (played.won, played.returns, played.lengths)]
         for played in (play(env, policy, seeds), play(env, policy, seeds, greedy=True))
@@ -260,14 +260,14 @@ def train(map: Map, total: int, seed: int, folder: Path) -> None:
     """Numbered policies and the state of the training appear in the folder."""
     torch.set_num_threads(1)
     run, state = Mappo(map, total, seed), folder / "training.pt"
-    with writing(folder):
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if state.exists():
         try:
-            kept(state, run.restore)
+            load_checked(state, run.restore)
         except UserError as e:
             raise UserError(f"{folder} holds another training ({e}): choose another folder, or delete it") from None
-        except Damaged as e:
+        except DamagedFile as e:
             raise UserError(f"{state} is damaged ({e}): delete it to train from the start") from None
 
     judge, when, terms = Smac(map.name, EPISODES), points(total, LATE), default_terms(map)
@@ -285,11 +285,13 @@ def train(map: Map, total: int, seed: int, folder: Path) -> None:
                 tqdm.write(f"{map.name} {run.saved:02}  steps {run.steps:>10,}  {line}{pace}")
                 sys.stdout.flush()
                 run.saved, run.marks = run.saved + 1, marks
-            keep(run.dump(), state)
+            save_checked(run.dump(), state)
             wrote = time.monotonic()
         if run.steps >= total:
             break
-        played = play(Lesson(map.name, run.lanes, terms, run.speed), run.policy(), np.arange(run.episodes, run.episodes + run.lanes), seed)
+        played = play(
+            Lesson(map.name, run.num_envs, terms, run.speed), run.policy(), np.arange(run.episodes, run.episodes + run.num_envs), seed
+        )
         run.learn(played)
         level = int(10 * played.won.mean()) if run.speed == 1 else 0
         bar.update(len(played.rewards))

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from tqdm import tqdm
 
-from inspo_benchmark.core.atomic_io import writing
+from inspo_benchmark.core.atomic_io import write_errors
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.types import Batch, Draw, Spec, State
-from inspo_benchmark.datasets.behavior import mujoco_policy as actor
+from inspo_benchmark.datasets.behavior import mujoco_policy
 from inspo_benchmark.datasets.behavior.play import play
 from inspo_benchmark.datasets.behavior.smac_policy import Net, Policy, rounded, save
 from inspo_benchmark.envs.mamujoco import LIMIT, Arrays, Lanes, MaMujoco, View, shapes, split
@@ -35,7 +35,7 @@ from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.config import Valued
 from inspo_benchmark.learning.nets import AgentNet, unflatten
 from inspo_benchmark.learning.sampler import OPEN
-from inspo_benchmark.learning.train import prepared
+from inspo_benchmark.learning.train import prepare_update
 from inspo_benchmark.tools.behavior.training import command, points
 
 PARALLEL, RATIO = 16, 4
@@ -68,21 +68,21 @@ class MASAC(Algorithm):
     @dataclass(frozen=True)
     class Config(Valued):
         lr: float = 3e-4
-        batch: int = 256
-        clip: float = 1e9
+        batch_size: int = 256
+        max_grad_norm: float = 1e9
 
     def nets(self):
         c, n, a = self.cfg, self.spec, self.space
-        joint = n.state + n.agents * a.d
+        joint = n.state_dim + n.num_agents * a.d
         critics = {name: AgentNet(1, joint, WIDE, 1, share=False) for name in ("q1", "q2")}
-        return dict(pi=AgentNet(n.agents, n.obs, c.hidden, a.head, share=False), alpha=Temperature()) | critics
+        return dict(pi=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, a.params_dim, share=False), alpha=Temperature()) | critics
 
     def noise(self):
-        return {name: (self.cfg.batch, 1, self.spec.agents, self.space.d) for name in ("now", "next")}
+        return {name: (self.cfg.batch_size, 1, self.spec.num_agents, self.space.d) for name in ("now", "next")}
 
     def drawn(self, f, view, u):  # actions [B, L, N, D], sum of their log-probabilities [B, L]
         h = f.pi(view.obs)
-        a = self.space.sample(h, view.legal, u)
+        a = self.space.sample(h, view.avail, u)
         mean, log_std = self.space.gaussian(h)
         z = torch.special.ndtri(u)  # log pi of a = tanh x, with log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2 x))
         x = mean + log_std.exp() * z
@@ -94,7 +94,7 @@ class MASAC(Algorithm):
         return [q(x)[..., 0, 0] for q in (f.q1, f.q2)]
 
     def critic_loss(self, on, tg, b, y):
-        return sum(((q - y) ** 2).mean() for q in self.values(on, b.now, b.now.act))
+        return sum(((q - y) ** 2).mean() for q in self.values(on, b.now, b.now.actions))
 
     def policy_loss(self, on, tg, b, u):
         a, logp = self.drawn(on, b.now, u)
@@ -102,18 +102,18 @@ class MASAC(Algorithm):
 
     def alpha_loss(self, on, tg, b, u):
         _, logp = self.drawn(on, b.now, u)
-        return -(on.alpha() * (logp - self.spec.agents * self.space.d).detach()).mean()
+        return -(on.alpha() * (logp - self.spec.num_agents * self.space.d).detach()).mean()
 
     def update(self, s: State, b: Batch, d: Draw):
         on = self.online(s)
         a, logp = self.drawn(on, b.next, d.u["next"])
         v = torch.minimum(*self.values(self.targets(s), b.next, a)) - on.alpha() * logp
-        s, critic = self.descend(s, "q1 q2", self.critic_loss, b, b.rew + self.cfg.gamma * (1 - b.done) * v)
-        s, policy = self.descend(s, "pi", self.policy_loss, b, d.u["now"])
-        s, _ = self.descend(s, "alpha", self.alpha_loss, b, d.u["now"])
-        return self.follow(s, "q1 q2"), dict(critic=critic, policy=policy, alpha=on.alpha().mean())
+        s, critic = self.gradient_step(s, "q1 q2", self.critic_loss, b, b.rewards + self.cfg.gamma * (1 - b.terminated) * v)
+        s, policy = self.gradient_step(s, "pi", self.policy_loss, b, d.u["now"])
+        s, _ = self.gradient_step(s, "alpha", self.alpha_loss, b, d.u["now"])
+        return self.update_targets(s, "q1 q2"), dict(critic=critic, policy=policy, alpha=on.alpha().mean())
 
-    def heads(self, f, obs, memory):
+    def action_params(self, f, obs, memory):
         return f.pi(obs), memory
 
 
@@ -136,9 +136,11 @@ class Buffer:
 
     def __init__(self, room: int, spec: Spec, see: View):
         self.see, self.count = see, 0
-        self.obs, self.whole = (Norm(np.zeros(size, "f4"), np.ones(size, "f4")) for size in ((spec.agents, spec.obs), (spec.state,)))
-        self.state, self.after = (np.empty((room, spec.state), np.float32) for _ in range(2))
-        self.act = np.empty((room, spec.agents, spec.space.d), np.float32)
+        self.obs, self.atomic_write = (
+            Norm(np.zeros(size, "f4"), np.ones(size, "f4")) for size in ((spec.num_agents, spec.obs_dim), (spec.state_dim,))
+        )
+        self.state, self.after = (np.empty((room, spec.state_dim), np.float32) for _ in range(2))
+        self.act = np.empty((room, spec.num_agents, spec.space.d), np.float32)
         self.rew, self.done = np.empty(room, np.float32), np.empty(room, np.float32)
 
     def add(self, **rows: np.ndarray) -> None:
@@ -149,7 +151,7 @@ class Buffer:
 
     def fit(self) -> None:
         state = self.state[: self.count]
-        self.obs, self.whole = Norm.of(self.see(state)), Norm.of(state)
+        self.obs, self.atomic_write = Norm.of(self.see(state)), Norm.of(state)
 
     def batch(self, size: int, rng: np.random.Generator) -> Batch:
         """Transitions drawn uniformly, as windows of one step of one run."""
@@ -158,7 +160,7 @@ class Buffer:
         act = np.stack([self.act[k]] * 2, 1)
         rows = (
             self.obs(self.see(state)),
-            self.whole(state),
+            self.atomic_write(state),
             np.ones((*act.shape[:3], 1), bool),
             act,
             self.rew[k, None],
@@ -183,7 +185,7 @@ def policy(algorithm: MASAC, s: State, norm: Norm, name: str, steps: int) -> Pol
 
 def measure(env: MaMujoco, trained: Policy, spec: Spec) -> tuple[Policy, str]:
     """The policy with what it earns in an episode per lane, and a line about it."""
-    seeds, act = np.arange(EVALUATION, EVALUATION + env.lanes), partial(actor.act, spec=spec)
+    seeds, act = np.arange(EVALUATION, EVALUATION + env.num_envs), partial(mujoco_policy.act, spec=spec)
     (sampled, length), (greedy, _) = (
         (float(x.returns.mean()), float(x.lengths.mean()))
         for x in (play(env, trained, seeds, greedy=g, act=act, draws=spec.space.d) for g in (False, True))
@@ -197,18 +199,18 @@ def train(name: str, total: int, seed: int, folder: Path) -> None:
     scenario, _ = split(name)
     spec = TASKS.discover()[f"{name}-expert"].spec
     judge = MaMujoco(name, EPISODES)
-    with writing(folder):
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     algorithm = MASAC(MASAC.Config(), spec)
     s = algorithm.init([seed])
     arrays = Arrays(*map(np.zeros, shapes(scenario, PARALLEL)))
-    lanes = [Lanes(scenario, arrays.part(slice(e, e + 1))) for e in range(PARALLEL)]
+    num_envs = [Lanes(scenario, arrays.part(slice(e, e + 1))) for e in range(PARALLEL)]
     age, born = np.zeros(PARALLEL, int), 0
     rng, buffer, step = np.random.default_rng(seed), Buffer(total + PARALLEL, spec, judge.view), None
 
     def begin(e: int) -> None:
         nonlocal born
-        lanes[e].reset([born])
+        num_envs[e].reset([born])
         age[e], born = 0, born + 1
 
     for e in range(PARALLEL):
@@ -226,14 +228,14 @@ def train(name: str, total: int, seed: int, folder: Path) -> None:
             break
         state = arrays.state.astype(np.float32)
         if buffer.count < START:
-            act = rng.uniform(-1, 1, (PARALLEL, spec.agents, spec.space.d)).astype(np.float32)
+            act = rng.uniform(-1, 1, (PARALLEL, spec.num_agents, spec.space.d)).astype(np.float32)
         else:
             with torch.no_grad():
-                u = uniforms(rng, PARALLEL, spec.agents, spec.space.d)
+                u = uniforms(rng, PARALLEL, spec.num_agents, spec.space.d)
                 head = algorithm.online(tree_map(lambda x: x[0], s)).pi(torch.from_numpy(buffer.obs(judge.view(state))))
                 act = spec.space.sample(head, torch.ones(1), u).numpy()
         judge.view.command(act, arrays.act)
-        for lane in lanes:
+        for lane in num_envs:
             lane.step()
         age += 1
         buffer.add(state=state, after=arrays.state, act=act, rew=arrays.reward, done=arrays.over)
@@ -245,11 +247,11 @@ def train(name: str, total: int, seed: int, folder: Path) -> None:
         if step is None and scenario.robot not in RAW:
             buffer.fit()
         for _ in range(PARALLEL // RATIO):
-            batch = buffer.batch(algorithm.cfg.batch, rng)
+            batch = buffer.batch(algorithm.cfg.batch_size, rng)
             u = {k: uniforms(rng, 1, *shape) for k, shape in algorithm.noise().items()}
             draw = Draw(u, torch.zeros(1, dtype=torch.int64))
             if step is None:
-                step = prepared(algorithm.pack(1), (s, batch, draw), total // RATIO)
+                step = prepare_update(algorithm.pack(1), (s, batch, draw), total // RATIO)
             with torch.no_grad():
                 s, logs = step(s, batch, draw)
         if not logs["critic"].isfinite().all():

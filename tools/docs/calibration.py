@@ -8,10 +8,9 @@ github.com/opendilab/DI-engine, dizoo/smac (the best of its runs, SC2 4.6.2, 2 M
 from pathlib import Path
 from typing import NamedTuple
 
-from inspo_benchmark.core.atomic_io import whole
+from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.registry import TASKS
-from inspo_benchmark.datasets.behavior import SHIPPED, shipped
-from inspo_benchmark.datasets.behavior import smac_policy as policy
+from inspo_benchmark.datasets.behavior import SHIPPED, shipped, smac_policy
 from inspo_benchmark.datasets.catalog import fetch
 from inspo_benchmark.datasets.format import peek
 from inspo_benchmark.envs.smac.maps import MAPS
@@ -84,7 +83,7 @@ def page() -> str:
                 real = " | ".join([MISSING] * 3)
             recordings.append(f"| {name if k == 0 else ''} | {quality} | {ours} | {real} |")
         path = SHIPPED / name
-        best, half = (policy.load(path / f"{quality}.npz", MAPS[name]) for quality in ("expert", "medium"))
+        best, half = (smac_policy.load(path / f"{quality}.npz", MAPS[name]) for quality in ("expert", "medium"))
         wins.append(f"| {name} | {half.steps / 1e6:.2f} M | {best.steps / 1e6:.2f} M | {best.win_rate:.2f} | {WINS.get(name, MISSING)} |")
     return "\n".join(
         [
@@ -111,7 +110,7 @@ def page() -> str:
 def main() -> None:
     TASKS.discover()
     text = page()
-    with whole(PAGE) as part:
+    with atomic_write(PAGE) as part:
         part.write_text(text)
     print(text)
 

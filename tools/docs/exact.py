@@ -6,10 +6,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from inspo_benchmark.core.atomic_io import whole
+from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.envs.matrix import XOR, mne
 from inspo_benchmark.plots import style
-from inspo_benchmark.tools import exact_inspo as exact
+from inspo_benchmark.tools import exact_inspo
 
 ALPHA = 0.1
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#5A5A5A"  # Okabe and Ito
@@ -17,27 +17,29 @@ MNE, TIE = 20, 16  # iterations drawn
 SMALL = 6  # points, of the words inside a panel
 
 
-def payoffs(game: exact.Game, payoff: np.ndarray, start: exact.Policies, beta: float | np.ndarray, steps: int, clash: bool = True):
+def payoffs(
+    game: exact_inspo.Game, payoff: np.ndarray, start: exact_inspo.SavedPolicies, beta: float | np.ndarray, steps: int, clash: bool = True
+):
     """True expected payoff of the policies after 0 .. steps iterations; the agents move in the order 1, 0."""
-    path = exact.solve(game, start, [(1, 0)] * steps, ALPHA, beta, clash=clash)
+    path = exact_inspo.solve(game, start, [(1, 0)] * steps, ALPHA, beta, clash=clash)
     true = game._replace(reward=payoff[None])
-    return [exact.objective(true, pi, 0, 0) for pi in path]
+    return [exact_inspo.objective(true, pi, 0, 0) for pi in path]
 
 
 def entropy(panel) -> None:
     """M-NE: where a policy that starts as a clone of imbalanced data ends, for several beta."""
     payoff, mu = mne(), np.full((3, 3), 0.01)
     mu[1, 1] = 0.92
-    game = exact.one_step(payoff, mu)
+    game = exact_inspo.one_step(payoff, mu)
     for equilibrium in (10, 4):
         panel.axhline(equilibrium, color="0.85", lw=0.5, zorder=0)
     for beta, label, colour, line, at in (
         (0.0, "0", GREY, "-", (MNE + 0.5, 4.4)),
         (2.0, "2", GREEN, (0, (1, 1)), (MNE + 0.5, 3.1)),
-        (exact.anneal(5, 0, MNE, 0.7), r"5 $\to$ 0", ORANGE, "-", (MNE + 0.5, 10)),
+        (exact_inspo.anneal(5, 0, MNE, 0.7), r"5 $\to$ 0", ORANGE, "-", (MNE + 0.5, 10)),
         (5.0, "5", BLUE, (0, (4, 1.5)), (MNE + 0.5, 5.7)),
     ):
-        panel.plot(payoffs(game, payoff, exact.marginals(game.mu), beta, MNE), color=colour, linestyle=line, lw=1, clip_on=False)
+        panel.plot(payoffs(game, payoff, exact_inspo.marginals(game.mu), beta, MNE), color=colour, linestyle=line, lw=1, clip_on=False)
         panel.annotate(rf"$\beta$ = {label}", at, color=colour, fontsize=SMALL, va="center", annotation_clip=False)
     panel.set(title="M-NE, imbalanced", xlabel="iteration", ylabel="expected payoff", xlim=(0, MNE), ylim=(-1.8, 10.6))
     panel.set(xticks=(0, 10, 20), yticks=(0, 4, 10))
@@ -46,7 +48,7 @@ def entropy(panel) -> None:
 def divergence(panel) -> None:
     """XOR: what becomes of a small lean, pi^0(A) = 0.5 + lean, with K^i and without."""
     mu = np.array([[0.005, 0.495], [0.495, 0.005]])  # a model of the data {AB, BA} that is nearly right
-    game = exact.one_step(np.ones((2, 2)), mu)  # every payoff in the data is 1
+    game = exact_inspo.one_step(np.ones((2, 2)), mu)  # every payoff in the data is 1
     for power, line in ((2, "-"), (3, (0, (4, 1.5))), (4, (0, (1, 1)))):
         start = [np.array([[0.5 + 10.0**-power, 0.5 - 10.0**-power]]), np.full((1, 2), 0.5)]
         values = payoffs(game, XOR, start, 0.0, TIE)
@@ -73,5 +75,5 @@ if __name__ == "__main__":
     with matplotlib.rc_context(style.RC):
         picture = draw()
         for suffix, data in (("pdf", {"CreationDate": None}), ("png", {})):
-            with whole(Path(__file__).parents[2] / "docs" / f"inspo-exact.{suffix}") as path:
+            with atomic_write(Path(__file__).parents[2] / "docs" / f"inspo-exact.{suffix}") as path:
                 picture.savefig(path, metadata=data, dpi=300)

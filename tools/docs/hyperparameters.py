@@ -32,10 +32,10 @@ def table(header: tuple[str, ...], rows) -> str:
 def settings(rows: dict[str, dict]) -> str:
     """A table of settings per task; neighbours that are alike share a row."""
     alike = itertools.groupby(rows, lambda glob: assignments(rows[glob]))
-    return table(("tasks", "settings"), [(spelled(tuple(globs)), values) for values, globs in alike])
+    return table(("tasks", "settings"), [(describe(tuple(globs)), values) for values, globs in alike])
 
 
-def spelled(globs: tuple[str, ...]) -> str:
+def describe(globs: tuple[str, ...]) -> str:
     all_of = {SMAC: "all maps of StarCraft", MUJOCO: "all robots", SMAC + MUJOCO: "all maps of StarCraft, all robots"}
     return all_of.get(globs) or ", ".join(f"`{glob}`" for glob in globs)
 
@@ -64,7 +64,7 @@ def section(name: str) -> str:
     parts = [f"## {name}", algorithm.paper + "."]
     if own:
         parts.append(table(("field", "default", "what it is"), [(f"`{f.name}`", value(f.default), remark.get(f.name, "")) for f in own]))
-    for kind, title in (("PAPER", ""), ("PROTOCOL", "Under the protocol:")):
+    for kind, title in (("PAPER", ""), ("TUNED", "Under the protocol:")):
         if rows := getattr(algorithm, kind):
             said = "\n".join(f"* {text}" for text in sources(algorithm, kind))
             parts += [title, said, settings(rows)]

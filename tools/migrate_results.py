@@ -1,0 +1,104 @@
+"""Rewrites a results folder of version 0.1 with the names that settings have since version 0.2: `python -m tools.migrate_results FOLDER ...`
+
+Settings, the evaluation and the group of an experiment have other names in the JSON files, and the names of files follow from them.
+CSV files keep their bytes: their checksums are compared, and a difference ends the command.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from inspo_benchmark.core.atomic_io import atomic_write, load_checked, save_checked
+from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.learning.saved_policy import SUFFIX
+from inspo_benchmark.running.experiment import digest
+
+SETTINGS = {
+    "hidden": "hidden_dim",
+    "batch": "batch_size",
+    "window": "seq_len",
+    "memory": "network",
+    "share": "share_params",
+    "clip": "max_grad_norm",
+    "steps": "num_updates",
+    "period": "target_update_interval",
+    "burn": "burn_in",
+    "lam": "td_lambda",
+    "samples": "num_samples",
+    "optimiser": "optimizer",
+    "hold": "anneal_start",
+    "anneal": "anneal_duration",
+    "average": "ema_rate",
+    "warmup": "bc_warmup",
+    "sets": "candidate_source",
+    "rounds": "search_rounds",
+    "candidates": "search_samples",
+    "elites": "search_elites",
+    "refit": "search_refit",
+    "cem": "search_discrete",
+    "local": "critic_sees_obs_only",
+    "illegal": "count_unavailable",
+    "padded": "count_padding",
+    "stepwise": "per_timestep_critic",
+    "temp": "lambda_temp",
+    "weights": "lambda_weights",
+    "delay": "policy_delay",
+    "embed": "mixing_dim",
+    "mixing": "mixing_dim",
+    "cql": "cql_weight",
+    "smooth": "grad_penalty",
+}
+EVALUATION = {"points": "num_evals", "episodes": "eval_episodes", "final_episodes": "final_episodes"}
+KEYS = {"protocol": "evaluation", "family": "group"}
+
+
+def renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    return {names.get(name, name): value for name, value in values.items()}
+
+
+def migrate(folder: Path) -> int:
+    """The number of experiments that were rewritten. UserError: a CSV would have changed, or two experiments would be one."""
+    count = 0
+    for old in sorted(folder.glob("runs/*/[!.]*.json")):
+        about = json.loads(old.read_bytes())
+        if "family" not in about:
+            continue
+        before = hashlib.sha256(old.with_suffix(".csv").read_bytes()).hexdigest()
+        about = renamed(about, KEYS)
+        about["config"], about["overrides"] = renamed(about["config"], SETTINGS), renamed(about["overrides"], SETTINGS)
+        about["evaluation"] = renamed(about["evaluation"], EVALUATION)
+        about["group"] = digest(about["algo"], about["task"], about["config"], about["data"]["sha256"], about["evaluation"])
+        new = old.with_name(f"{about['task']}-{digest(about['group'], about['seeds'])}.json")
+        if new.exists():
+            raise UserError(f"{new} is there already; {old} is left as it is")
+        if (policies := old.with_suffix(SUFFIX)).exists():
+            kept = load_checked(policies)
+            save_checked(kept | {"config": renamed(kept["config"], SETTINGS)}, new.with_suffix(SUFFIX))
+            policies.unlink()
+        old.with_suffix(".csv").rename(new.with_suffix(".csv"))
+        with atomic_write(new) as part:
+            part.write_text(json.dumps(about, indent=2) + "\n")
+        old.unlink()
+        if hashlib.sha256(new.with_suffix(".csv").read_bytes()).hexdigest() != before:
+            raise UserError(f"{new.with_suffix('.csv')} is not what {old.with_suffix('.csv')} was")
+        count += 1
+    return count
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = argparse.ArgumentParser(prog="python -m tools.migrate_results", description=__doc__.partition(":")[0])
+    options.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a results folder: it holds runs/")
+    args = options.parse_args(argv)
+
+    def work() -> None:
+        for folder in args.folders:
+            print(f"{folder}: {migrate(folder)} experiments rewritten, every CSV as before")
+
+    return outcome(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
