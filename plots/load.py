@@ -161,7 +161,7 @@ def _rows(run: Run) -> pd.DataFrame:
         refuse(f"has {row.metric} {row.value} at seed {row.seed}, step {row.step}")
     for (metric, seed), step in returns.groupby(["metric", "seed"]).step.max().items():
         if step != run.config["num_updates"]:
-            refuse(f"was cut short: {metric} of seed {seed} ends at step {step} of {run.config['steps']}")
+            refuse(f"was cut short: {metric} of seed {seed} ends at step {step} of {run.config['num_updates']}")
     return table[["seed", "step", "metric", "value"]]
 
 
