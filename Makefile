@@ -60,7 +60,7 @@ ablations: setup ## what each part of InSPO is worth, 10 seeds: results/tables/a
 
 test: setup ## the tests (on two cores some minutes)
 	$(PY) -m ruff check .
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --maxprocesses 8
 
 test-slow: setup ## the tests that take long: every method compiled
 	$(PY) -m pytest -m slow

@@ -1,6 +1,7 @@
-"""What every method shares: a configuration, networks by name, one gradient step, and the batching over seeds from outside.
+"""The base class of every method, and the few operations on losses and returns that all of them use.
 
-An algorithm is a pure function of one run, `update(state, batch, draw) -> state, logs`; `pack` turns it into a function of S runs.
+A method is a pure function of one run, `update(state, batch, draw) -> state, logs`. It knows no seeds, no device and no optimizer object.
+`pack` turns it into a function of S runs that train as one batch.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +21,7 @@ from inspo_benchmark.learning.optim import Adam, RMSprop
 
 
 class Nets:
-    """Networks as functions of given parameters: `nets.pi(x)` and `nets.pi(x, agent=i)` read like module calls."""
+    """Networks called with given parameters: `nets.pi(x)`, or `nets.pi(x, agent=i)` for one agent."""
 
     def __init__(self, modules: dict[str, nn.Module], params: dict[str, Tensor]):
         self._modules, self._params = modules, params
@@ -37,40 +38,44 @@ class Nets:
 
 
 def masked_mean(mask: Tensor, x: Tensor) -> Tensor:
-    """Mean of x over the entries where mask is 1; mask broadcasts against x. The only reduction of a loss over its batch."""
+    """Mean of x over the entries where mask is 1; mask broadcasts to the shape of x. Losses are reduced over the batch by this alone."""
     mask = mask.expand(x.shape)
     return (mask * x).sum() / mask.sum().clamp(min=1)
 
 
 def state_and_obs(x: Timestep | Batch) -> Tensor:
-    """What a critic may see that acts for nobody: the state beside every agent's observation [B, L, N, S + O]."""
+    """Input of a centralized critic: the state beside each agent's observation, [B, L, N, S + O]."""
     return torch.cat([x.state[:, :, None].expand(*x.obs.shape[:3], -1), x.obs], -1)
 
 
 def td_lambda_returns(v: Tensor, b: Batch, gamma: float, lam: float) -> Tensor:
-    """TD(lambda) targets of the values v of next rows, [B, L] or per agent [B, L, N]; lam = 0 is one step, lam = 1 is Monte Carlo.
+    """TD(lambda) targets from the values v of the next rows, [B, L] or per agent [B, L, N]. lam = 0 is one step, lam = 1 is Monte Carlo.
 
-    G_t = r_t + gamma (1 - terminal_t) ((1 - lam) v_{t+1} + lam G_{t+1}),  and v_{t+1} for G_{t+1} where the data end.
+    G_t = r_t + gamma (1 - terminal_t) ((1 - lam) v_{t+1} + lam G_{t+1}). Where the data end, v_{t+1} takes the place of G_{t+1}.
     """
-    rew, on, data = ((x if v.ndim == 2 else x[..., None]) for x in (b.rewards, 1 - b.terminated, b.mask > 0))
-    g, rows = v[:, -1], []
+    r, live, data = ((x if v.ndim == 2 else x[..., None]) for x in (b.rewards, 1 - b.terminated, b.mask > 0))
+    g = v[:, -1]
+    rows = []
     for t in reversed(range(v.shape[1])):
-        g = rew[:, t] + gamma * on[:, t] * torch.lerp(v[:, t], g, lam)
+        g = r[:, t] + gamma * live[:, t] * torch.lerp(v[:, t], g, lam)
         rows.append(g)
         g = torch.where(data[:, t], g, v[:, t - 1])
     return torch.stack(rows[::-1], 1)
 
 
 def resampling_counts(log_rho: Tensor, mask: Tensor, u: Tensor) -> Tensor:
-    """How often each row is drawn if rows are drawn as often as rho says (systematic): [B, L], sums to B L (but for rounding)."""
+    """Systematic resampling in proportion to rho: how often each row is drawn, [B, L].
+
+    u: one uniform number. The counts sum to B L, up to rounding.
+    """
     rho = torch.where(mask > 0, log_rho, -torch.inf).flatten().softmax(-1)
     edges = (rho.cumsum(-1) * len(rho) + 1 - u).floor()
     return edges.diff(prepend=torch.zeros_like(edges[:1])).view(mask.shape)
 
 
 class Algorithm(ABC):
-    """A method: final subclasses give `nets`, `update` and `heads`. `paper` is its citation, `PAPER` its settings per task (globs),
-    `PROTOCOL` its coefficients under the benchmark's protocol where the paper's fail there."""
+    """A method. A subclass defines `nets`, `update` and `action_params`. `paper` is its citation. `PAPER` holds the settings that the paper
+    or its code states per task (globs of task names), `TUNED` those of this project."""
 
     Config: ClassVar[type[Common]] = Common
     PAPER: ClassVar[dict[str, dict[str, Any]]] = {}
@@ -88,33 +93,33 @@ class Algorithm(ABC):
 
     @abstractmethod
     def update(self, s: State, b: Batch, d: Draw) -> tuple[State, dict[str, Tensor]]:
-        """One update (or one turn of it) of one run: the next state, and scalars to log."""
+        """One update of one run, or one agent's turn of it: the next state, and scalars to log."""
 
     @abstractmethod
     def action_params(self, f: Nets, obs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """What the agents act on: obs [E, N, O], memory [E, N, H] -> heads [E, N, head], next memory. The state is not to be seen."""
+        """The policies: obs [E, N, O], memory [E, N, H] -> action parameters [E, N, P], next memory. They never see the state."""
 
     def optimizer(self, name: str) -> Adam | RMSprop:
-        """How the network of that name learns."""
+        """The optimizer of the network of that name."""
         return Adam(self.cfg.lr)
 
     @property
     def turns(self) -> int:
-        """Calls of `update` that make one update, each with a batch of its own; methods that move agent after agent have N."""
+        """Calls of `update` in one update, each with its own minibatch: N for methods that update one agent after the other, else 1."""
         return 1
 
     def noise(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the uniforms that a call of `update` takes."""
+        """Names and shapes of the uniform random numbers that one call of `update` finds in d.u."""
         return {}
 
     # acting ------------------------------------------------------------------------------------------------------------
 
     def acting_params(self, s: State) -> dict[str, Tensor]:
-        """The networks' parameters with which the agents act."""
+        """The parameters that agents act with in evaluation."""
         return s.params
 
     def init_hidden(self, *lead: int) -> Tensor:
-        """The empty memory [*lead, N, H] at an episode's start; H is 0 for feed-forward policies."""
+        """The recurrent state at the start of an episode, zeros [*lead, N, H]. H is 0 for feed-forward policies."""
         return torch.zeros(*lead, self.spec.num_agents, self.cfg.hidden_dim if self.cfg.network == "gru" else 0)
 
     def act(self, f: Nets, obs: Tensor, avail: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,7 +135,7 @@ class Algorithm(ABC):
     # learning ----------------------------------------------------------------------------------------------------------
 
     def init(self, seeds: Sequence[int]) -> State:
-        """Fresh runs, each initialised under its own seed, stacked [S, ...]."""
+        """New runs, each initialized under its own seed, stacked [S, ...]."""
         runs = []
         for seed in seeds:
             with torch.random.fork_rng(devices=[]):
@@ -142,7 +147,7 @@ class Algorithm(ABC):
         return tree_map(lambda *leaves: torch.stack(leaves), *runs)
 
     def pack(self, seeds: int) -> Callable[[State, Batch, Draw], tuple[State, dict[str, Tensor]]]:
-        """`update` for S stacked runs, counting its calls; for one run without the cost of batching it."""
+        """`update` as a function of S stacked runs, which also counts the calls. A single run is not batched, which is faster."""
 
         def counted(s, b, d):
             s, logs = self.update(s, b, d)
@@ -154,11 +159,11 @@ class Algorithm(ABC):
         return vmap(counted) if seeds > 1 else alone
 
     def online(self, s: State) -> Nets:
-        """The networks as they are."""
+        """The networks that learn."""
         return Nets(self.modules, s.params)
 
     def targets(self, s: State) -> Nets:
-        """Their slowly following copies."""
+        """The target networks."""
         return Nets(self.modules, s.target)
 
     def gradient_step(
@@ -196,26 +201,28 @@ class Algorithm(ABC):
         return s, torch.stack(losses).mean(0)
 
     def update_targets(self, s: State, names: str, only: Tensor | int | None = None, tau: Tensor | None = None) -> State:
-        """The named networks' targets: theta' <- theta' + tau (theta - theta'), or theta' <- theta at every `period`-th update. `tau`:
-        another rate than the configuration's."""
+        """Targets of the named networks: theta' <- theta' + tau (theta - theta'), or theta' <- theta at every
+        `target_update_interval`-th update.
+
+        `only`: of networks with a row of weights per agent, this agent's alone. `tau`: another rate than the configuration's.
+        """
         target = dict(s.target)
-        if tau is None:
-            tau = (
-                ((s.step + 1) % self.cfg.target_update_interval == 0).to(torch.get_default_dtype())
-                if self.cfg.target_update_interval
-                else self.cfg.tau
-            )
+        interval = self.cfg.target_update_interval
+        if tau is None and interval:
+            tau = ((s.step + 1) % interval == 0).to(torch.get_default_dtype())
+        elif tau is None:
+            tau = self.cfg.tau
         for name in names.split():
             target[name] = select_agent(only, target[name].lerp(s.params[name], tau), target[name])
         return s._replace(target=target)
 
     def at_next(self, net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """An agent network at the next rows of a window: a memory has to come from its beginning."""
+        """An agent network at the rows 1 .. L of a sequence. A recurrent network has to start at row 0."""
         return net(x)[:, 1:] if self.cfg.network == "gru" else net(x[:, 1:])
 
 
 def select_agent(only: Tensor | int | None, new: Tensor, old: Tensor) -> Tensor:
-    """The `new` row of agent `only` and the `old` rows of the others; all rows are new without `only` or with shared weights."""
+    """The `new` row of agent `only`, the `old` rows of the others. Without `only`, or with shared weights, all rows are new."""
     if only is None or new.shape[0] == 1:
         return new
     return torch.where((torch.arange(new.shape[0], device=new.device) == only)[:, None], new, old)

@@ -1,6 +1,6 @@
-"""Networks: one per agent with stacked weights, or one shared and told who it is; feed-forward or with a memory.
+"""Networks of N agents: one per agent with stacked weights, or one shared network with agent ids; feed-forward or recurrent.
 
-Every agent network is linear - ReLU - (linear - ReLU, or a GRU cell) - linear, default initialisation U(+-1/sqrt(fan_in)).
+Every agent network is linear - ReLU - (linear - ReLU, or a GRU cell) - linear, initialized as U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 """
 
 from typing import Literal
@@ -16,17 +16,17 @@ NetworkKind = Literal["mlp", "gru"]
 
 
 def flatten(net: nn.Module) -> Tensor:
-    """All parameters of a network as one matrix: a row per agent where weights are stacked, else one row.
+    """All parameters of a network as one matrix [rows, P]: a row per agent where weights are stacked, else one row.
 
-    One tensor per network keeps an update a short list of large operations, and makes "agent i's weights" a row.
+    With one tensor per network an update is a short list of large operations, and the weights of agent i are a row.
     """
     rows = max((getattr(m, "stack", 0) for m in net.modules()), default=0) or 1
     return torch.cat([p.detach().reshape(rows, -1) for p in net.parameters()], 1)
 
 
 def unflatten(net: nn.Module, flat: Tensor, agent: int | Tensor | None = None) -> dict[str, Tensor]:
-    """The parameters that `flatten` put into a matrix [rows, P], by name and in their shapes; with `agent` only its row, if it has
-    one, in the shapes of a network of one agent."""
+    """The parameters in a matrix [rows, P] made by `flatten`, by name and in their shapes. With `agent`: this agent's row alone, if
+    weights are stacked, in the shapes of a network of one agent."""
     named = dict(net.named_parameters())
     one = agent is not None and len(flat) > 1
     row = select(flat, 0, agent)[None] if one else flat
@@ -35,7 +35,7 @@ def unflatten(net: nn.Module, flat: Tensor, agent: int | Tensor | None = None) -
 
 
 def select(x: Tensor, dim: int, i: int | Tensor) -> Tensor:
-    """x[..., i, ...] at `dim`, where i may differ between the runs of a pack."""
+    """x[..., i, ...] at `dim`; i may differ between the runs of a pack."""
     if isinstance(i, int):
         return x.select(dim, i)
     shape = list(x.shape)
@@ -44,12 +44,12 @@ def select(x: Tensor, dim: int, i: int | Tensor) -> Tensor:
 
 
 def matmul(x: Tensor, w: Tensor) -> Tensor:
-    """x @ w for w [inputs, outputs], as one product whatever the layout of x [..., inputs] in memory."""
+    """x @ w for x [..., inputs] and w [inputs, outputs], as one matrix product."""
     return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], -1)
 
 
 def teammates_of(i: int | Tensor, agents: int, device: torch.device) -> Tensor:
-    """i+1, ..., i-1."""
+    """The indices of the agents i+1, ..., i-1, modulo N."""
     return (torch.arange(1, agents, device=device) + i) % agents
 
 
@@ -59,7 +59,8 @@ class Linear(nn.Module):
     def __init__(self, inputs: int, outputs: int, stack: int = 0):
         super().__init__()
         self.stack = stack
-        bound, lead = max(inputs, 1) ** -0.5, (stack,) if stack else ()
+        bound = max(inputs, 1) ** -0.5
+        lead = (stack,) if stack else ()
         self.weight = nn.Parameter(torch.empty(*lead, inputs, outputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(*lead, outputs).uniform_(-bound, bound))
 
@@ -74,26 +75,29 @@ class GRUCell(nn.Module):
 
     def __init__(self, width: int, stack: int = 0):
         super().__init__()
-        self.x, self.h = Linear(width, 3 * width, stack), Linear(width, 3 * width, stack)
+        self.x = Linear(width, 3 * width, stack)
+        self.h = Linear(width, 3 * width, stack)
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        (xr, xz, xn), (hr, hz, hn) = self.x(x).chunk(3, -1), self.h(h).chunk(3, -1)
-        r, z = torch.sigmoid(xr + hr), torch.sigmoid(xz + hz)
+        xr, xz, xn = self.x(x).chunk(3, -1)
+        hr, hz, hn = self.h(h).chunk(3, -1)
+        r = torch.sigmoid(xr + hr)
+        z = torch.sigmoid(xz + hz)
         return (1 - z) * torch.tanh(xn + r * hn) + z * h
 
 
 class AgentNet(nn.Module):
-    """N networks of one shape. `share`: one set of weights and an id per agent (a one-hot input) instead of N sets.
+    """N networks of one shape. `share`: one set of weights, and a one-hot agent id as a further input, instead of N sets.
 
-    forward(x): x [B, L, N, inputs] -> [B, L, N, outputs]; a recurrent network runs over L from an empty memory.
-    forward(x, agent=i): the same for one agent, x [B, L, inputs] (with weights per agent: given that agent's row, see unflatten).
+    forward(x): x [B, L, N, inputs] -> [B, L, N, outputs]. A recurrent network runs over L and starts with zeros.
+    forward(x, agent=i): one agent alone, x [B, L, inputs]. Stacked weights have to be this agent's row, see `unflatten`.
     forward(x, memory=h): one step, x [..., N, inputs], h [..., N, H] -> outputs, next h.
     """
 
-    def __init__(self, agents: int, inputs: int, hidden: int, outputs: int, share: bool, memory: NetworkKind = "mlp"):
+    def __init__(self, agents: int, inputs: int, hidden: int, outputs: int, share: bool, network: NetworkKind = "mlp"):
         super().__init__()
         stack = 0 if share else agents
-        self.recurrent = memory == "gru"
+        self.recurrent = network == "gru"
         self.first = Linear(inputs, hidden, stack)
         self.who = nn.Parameter(torch.empty(agents, hidden).uniform_(-1, 1) * max(inputs, 1) ** -0.5) if share else None
         self.second = GRUCell(hidden, stack) if self.recurrent else Linear(hidden, hidden, stack)
@@ -101,7 +105,7 @@ class AgentNet(nn.Module):
 
     def forward(self, x: Tensor, agent: int | Tensor | None = None, memory: Tensor | None = None):
         x = self.first(x)
-        if self.who is not None:  # the rows of the first layer's weights that a one-hot id would select
+        if self.who is not None:  # these are the rows of the first layer that a one-hot id selects
             x = x + (self.who if agent is None else select(self.who, 0, agent))
         x = F.relu(x)
         if memory is not None:
@@ -109,7 +113,8 @@ class AgentNet(nn.Module):
             return self.last(memory if self.recurrent else F.relu(self.second(x))), memory
         if not self.recurrent:
             return self.last(F.relu(self.second(x)))
-        h, rows = torch.zeros_like(x[:, 0]), []
+        h = torch.zeros_like(x[:, 0])
+        rows = []
         for t in range(x.shape[1]):
             h = self.second(x[:, t], h)
             rows.append(h)
@@ -148,13 +153,13 @@ class Critic(nn.Module):
     of them cost one pass; continuous ones are inputs. A recurrent critic, x [B, L, N, inputs], remembers x and not the candidates.
     """
 
-    def __init__(self, space: Discrete | Box, agents: int, inputs: int, hidden: int, share: bool, memory: NetworkKind = "mlp"):
+    def __init__(self, space: Discrete | Box, agents: int, inputs: int, hidden: int, share: bool, network: NetworkKind = "mlp"):
         super().__init__()
         self.discrete = isinstance(space, Discrete)
-        self.past = AgentNet(agents, inputs, hidden, hidden, share, memory) if memory == "gru" and not self.discrete else None
+        self.past = AgentNet(agents, inputs, hidden, hidden, share, network) if network == "gru" and not self.discrete else None
         inputs = inputs if self.past is None else hidden
         inputs, outputs = (inputs, space.n) if self.discrete else (inputs + space.d, 1)
-        self.net = AgentNet(agents, inputs, hidden, outputs, share, memory if self.discrete else "mlp")
+        self.net = AgentNet(agents, inputs, hidden, outputs, share, network if self.discrete else "mlp")
 
     def forward(self, x: Tensor, a: Tensor, agent: int | Tensor | None = None) -> Tensor:
         if self.discrete:

@@ -1,6 +1,6 @@
-"""Optimisers as pure functions of a network's parameters p [rows, P]: step(p, g, slot) -> (p, slot).
+"""Optimizers as pure functions of a network's parameters p [rows, P] and their gradient g: step(p, g, slot) -> (p, slot).
 
-Every row counts its own steps, because agents that learn in turn have taken different numbers of them.
+Every row counts its own steps: agents that are updated in turn have taken different numbers of them.
 """
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Rewrites a results folder of version 0.1 with the names that settings have since version 0.2: `python -m tools.migrate_results FOLDER ...`
+"""Gives the results of version 0.1 the names that settings have since version 0.2: `python -m tools.migrate_results FOLDER ...`
 
 Settings, the evaluation and the group of an experiment have other names in the JSON files, and the names of files follow from them.
 CSV files keep their bytes: their checksums are compared, and a difference ends the command.
