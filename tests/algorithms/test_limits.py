@@ -36,7 +36,7 @@ class One:
 def policy_after(algo, kind, **config):
     """The parameters of the policies after two updates, from those of BC."""
     lab = Lab(algo, kind, batch_size=8, lr=1e-2, max_grad_norm=10.0, **config)
-    bc = Lab("bc", kind, batch_size=8, lr=1e-2, max_grad_norm=10.0, **{k: v for k, v in config.items() if k in ("memory", "share")})
+    bc = Lab("bc", kind, batch_size=8, lr=1e-2, max_grad_norm=10.0, **{k: v for k, v in config.items() if k in ("network", "share_params")})
     s, cloned = lab.init(), bc.init()
     s = s._replace(params={**s.params, "pi": cloned.params["pi"]})
     for call in range(2 * lab.algorithm.turns):
