@@ -40,6 +40,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inspo_benchmark.core.errors import UserError
@@ -47,7 +48,7 @@ from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.core.suites import MUJOCO, SMAC
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, resampling_counts
 from inspo_benchmark.learning.config import Common
-from inspo_benchmark.learning.nets import AgentNet, Conditional, Critic, select, teammates_of
+from inspo_benchmark.learning.nets import AgentNet, Critic, matmul, select, teammates_of
 
 
 class Local(NamedTuple):
@@ -58,6 +59,31 @@ class Local(NamedTuple):
     log_pi: Tensor  # [B, L+1, K] log pi^i
     log_mu: Tensor  # [B, L+1, K+1] log mu^i
     k: Tensor  # [B, L+1, K+1] K^i of (3)
+
+
+class Conditional(AgentNet):
+    """Heads of p(a_j | s, a_k of the known k), one network for every agent j and every set of agents whose actions are known.
+
+    forward(state, act, known): state [..., S], encoded actions [..., N, A], known [..., N, N] (does j know k?) -> [..., N, outputs].
+    forward(state, act, known, i, a): only i+1, ..., i-1 are asked, who all know agent i's action a [..., A] as well -> [..., N-1, outputs].
+    Lead axes broadcast: the first layer adds up what each input gives, so that many candidates a share what the others give.
+    """
+
+    def __init__(self, agents: int, state: int, width: int, hidden: int, outputs: int):
+        super().__init__(agents, state + agents * (width + 1), hidden, outputs, share=True)
+        self.inputs = state, agents * width, agents
+
+    def forward(self, state: Tensor, act: Tensor, known: Tensor, i: int | Tensor | None = None, a: Tensor | None = None) -> Tensor:
+        of_state, of_act, of_known = self.first.weight.split(self.inputs)
+        of_act = of_act.unflatten(0, (len(of_known), -1))
+        each = torch.einsum("...kw,kwh->...kh", act, of_act) + of_known
+        x = (matmul(state, of_state) + self.first.bias)[..., None, :] + self.who + known @ each
+        if i is not None:
+            x = (
+                x[..., teammates_of(i, len(of_known), x.device), :]
+                + (matmul(a, select(of_act, 0, i)) + select(of_known, 0, i))[..., None, :]
+            )
+        return self.last(F.relu(self.second(F.relu(x))))
 
 
 class Temperature(nn.Module):

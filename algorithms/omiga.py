@@ -23,13 +23,30 @@ Checked: losses against plain numpy (tests/algorithms/test_equations.py); alpha 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.core.suites import SMAC
+from inspo_benchmark.core.types import Spec
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean
 from inspo_benchmark.learning.config import Valued
-from inspo_benchmark.learning.nets import AgentNet, Critic, Mixer
+from inspo_benchmark.learning.nets import AgentNet, Critic, Linear
+
+
+class LinearMixer(nn.Module):
+    """Q_tot = sum_i w_i(s) Q_i + b(s), w >= 0: the linear mixer of OMIGA (Wang et al. 2023)."""
+
+    def __init__(self, spec: Spec, hidden: int):
+        super().__init__()
+        self.agents = spec.num_agents
+        self.body, self.head = Linear(spec.state_dim, hidden), Linear(hidden, spec.num_agents + 1)
+
+    def forward(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """state [..., S] -> w [..., N], b [...]."""
+        out = self.head(F.relu(self.body(state)))
+        return out[..., : self.agents].abs(), out[..., self.agents]
 
 
 @ALGORITHMS.register("omiga")
@@ -75,7 +92,7 @@ class OMIGA(Algorithm):
             pi=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, a.params_dim, c.share_params, c.network),
             q=Critic(a, n.num_agents, n.obs_dim, c.hidden_dim, c.share_params, c.network),
             v=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, 1, c.share_params, c.network),
-            mix=Mixer(n, c.mixing_dim),
+            mix=LinearMixer(n, c.mixing_dim),
         )
 
     def q(self, f, b):  # Q_i(o_i, a_i), [B, L, N]

@@ -121,31 +121,6 @@ class AgentNet(nn.Module):
         return self.last(torch.stack(rows, 1))
 
 
-class Conditional(AgentNet):
-    """Heads of p(a_j | s, a_k of the known k), one network for every agent j and every set of agents whose actions are known.
-
-    forward(state, act, known): state [..., S], encoded actions [..., N, A], known [..., N, N] (does j know k?) -> [..., N, outputs].
-    forward(state, act, known, i, a): only i+1, ..., i-1 are asked, who all know agent i's action a [..., A] as well -> [..., N-1, outputs].
-    Lead axes broadcast: the first layer adds up what each input gives, so that many candidates a share what the others give.
-    """
-
-    def __init__(self, agents: int, state: int, width: int, hidden: int, outputs: int):
-        super().__init__(agents, state + agents * (width + 1), hidden, outputs, share=True)
-        self.inputs = state, agents * width, agents
-
-    def forward(self, state: Tensor, act: Tensor, known: Tensor, i: int | Tensor | None = None, a: Tensor | None = None) -> Tensor:
-        of_state, of_act, of_known = self.first.weight.split(self.inputs)
-        of_act = of_act.unflatten(0, (len(of_known), -1))
-        each = torch.einsum("...kw,kwh->...kh", act, of_act) + of_known
-        x = (matmul(state, of_state) + self.first.bias)[..., None, :] + self.who + known @ each
-        if i is not None:
-            x = (
-                x[..., teammates_of(i, len(of_known), x.device), :]
-                + (matmul(a, select(of_act, 0, i)) + select(of_known, 0, i))[..., None, :]
-            )
-        return self.last(F.relu(self.second(F.relu(x))))
-
-
 class Critic(nn.Module):
     """Q_i(x, a_i) at K candidate actions: x [..., N, inputs], a [..., N, K] or [..., N, K, D] -> [..., N, K].
 
@@ -170,20 +145,6 @@ class Critic(nn.Module):
         if agent is not None:
             return self.net(x, agent)[..., 0]
         return self.net(x.transpose(-2, -3))[..., 0].transpose(-1, -2)
-
-
-class Mixer(nn.Module):
-    """Q_tot = sum_i w_i(s) Q_i + b(s), w >= 0: the linear mixer of OMIGA (Wang et al. 2023)."""
-
-    def __init__(self, spec: Spec, hidden: int):
-        super().__init__()
-        self.agents = spec.num_agents
-        self.body, self.head = Linear(spec.state_dim, hidden), Linear(hidden, spec.num_agents + 1)
-
-    def forward(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        """state [..., S] -> w [..., N], b [...]."""
-        out = self.head(F.relu(self.body(state)))
-        return out[..., : self.agents].abs(), out[..., self.agents]
 
 
 class QMixer(nn.Module):

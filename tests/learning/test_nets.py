@@ -5,9 +5,10 @@ import torch
 from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_map
 
+from inspo_benchmark.algorithms.omiga import LinearMixer
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec
-from inspo_benchmark.learning.nets import AgentNet, Critic, GRUCell, Linear, Mixer, QMixer, flatten, select, unflatten
+from inspo_benchmark.learning.nets import AgentNet, Critic, GRUCell, Linear, QMixer, flatten, select, unflatten
 from support.toy import SPACES
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -140,7 +141,7 @@ def test_a_critic_of_one_agent_is_its_row_of_all(space, share, index, memory):
     assert torch.equal(later, q[:, 1:]) == (memory == "mlp")
 
 
-MIXERS = {"linear": Mixer, "qmix": QMixer}
+MIXERS = {"linear": LinearMixer, "qmix": QMixer}
 SPEC = Spec(N, INPUTS, 7, Discrete(2), 9)
 
 
@@ -165,7 +166,7 @@ def test_mixers_are_monotone_in_every_value(kind):
 
 
 def test_the_linear_mixer_by_hand():
-    mixer = Mixer(SPEC, HIDDEN)
+    mixer = LinearMixer(SPEC, HIDDEN)
     q, state = torch.randn(5, N), torch.randn(5, 7)
     out = torch.relu(state @ mixer.body.weight + mixer.body.bias) @ mixer.head.weight + mixer.head.bias
     torch.testing.assert_close(total(mixer, q, state), (out[:, :N].abs() * q).sum(1) + out[:, N], rtol=0, atol=1e-12)
