@@ -74,11 +74,16 @@ def resampling_counts(log_rho: Tensor, mask: Tensor, u: Tensor) -> Tensor:
 
 
 class Algorithm(ABC):
-    """A method. A subclass defines `nets`, `update` and `action_params`. `paper` is its citation. `PAPER` holds the settings that the paper
-    or its code states per task (globs of task names), `TUNED` those of this project."""
+    """A method. A subclass defines `nets`, `update` and `action_params`.
+
+    `paper` is its citation. Three tables hold settings per task. Their keys are globs of task names or names of suites (`core.suites`);
+    of the rows that match a task, the last one wins. `PAPER` holds what the paper or its code states, `OFFICIAL` the switches that make
+    the update that of the published code, `TUNED` the values that were chosen otherwise. `running.settings` says which table wins.
+    """
 
     Config: ClassVar[type[Common]] = Common
     PAPER: ClassVar[dict[str, dict[str, Any]]] = {}
+    OFFICIAL: ClassVar[dict[str, dict[str, Any]]] = {}
     TUNED: ClassVar[dict[str, dict[str, Any]]] = {}
     paper: ClassVar[str]
 

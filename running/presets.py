@@ -12,20 +12,12 @@ papers' networks, minibatches and updates as well.
 
 from typing import Any, NamedTuple
 
-from inspo_benchmark.core.suites import MUJOCO, SMAC
-
-BENCHMARK: dict[str, dict[str, Any]] = {  # globs of tasks -> fields; a method that lacks a field does without
-    **{
-        glob: dict(network="mlp", share_params=False, hidden_dim=64, seq_len=1, burn_in=0, batch_size=64, num_updates=3000, critic_lr=1e-3)
-        for glob in SMAC
-    },
+BENCHMARK: dict[str, dict[str, Any]] = {  # suites or globs of tasks -> fields; a method does without those that it lacks
+    "smac": dict(network="mlp", share_params=False, hidden_dim=64, seq_len=1, burn_in=0, batch_size=64, num_updates=3000, critic_lr=1e-3),
     "*3m-*": dict(batch_size=128),
-    **{
-        glob: dict(
-            network="mlp", share_params=True, hidden_dim=64, seq_len=1, burn_in=0, batch_size=128, num_updates=15_000, critic_lr=1e-3
-        )
-        for glob in MUJOCO
-    },
+    "mujoco": dict(
+        network="mlp", share_params=True, hidden_dim=64, seq_len=1, burn_in=0, batch_size=128, num_updates=15_000, critic_lr=1e-3
+    ),
 }
 
 

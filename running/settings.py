@@ -1,32 +1,67 @@
-"""The effective settings of a method on a task: which table says what, and which of them wins."""
+"""The effective settings of a method on a task: which tables hold them, and which table wins.
 
-import dataclasses
-from fnmatch import fnmatchcase
-from typing import Any
+Every field has the value of the last of these that names it:
 
-from inspo_benchmark.core.registry import ALGORITHMS
+1. `default`: the method's `Config`;
+2. `PAPER`: the method's table of what its paper or the paper's code states;
+3. `benchmark`: the settings that all methods share on a suite, so that tables compare methods and not budgets (`presets.BENCHMARK`);
+4. `TUNED`: the method's table of what this project, or the author of a new baseline, chose;
+5. `preset`: a preset trains with a share of the updates;
+6. `--set`.
+
+With `--paper`, 3 to 5 give way to `OFFICIAL`, the method's switches that make its update that of the published code. `--paper` has no
+effect on a task for which the method's `PAPER` has no row.
+"""
+
+from typing import Any, NamedTuple
+
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import ALGORITHMS, suggest
+from inspo_benchmark.core.suites import matches
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.running.presets import BENCHMARK, PRESETS
 
 
+class Setting(NamedTuple):
+    value: Any
+    source: str  # default, PAPER, OFFICIAL, benchmark, TUNED, preset or --set
+
+
 def settings(algo: str, task: str, overrides: dict[str, Any], paper: bool = False, preset: str = "") -> Common:
-    """The configuration of an algorithm on a task: defaults, then its PAPER table, then the benchmark's protocol and the method's
-    coefficients under it (unless `paper`), of the updates the preset's share, then the overrides."""
+    """The configuration of a method on a task. UserError for values that the method refuses."""
+    values = settings_with_sources(algo, task, overrides, paper, preset)
+    return ALGORITHMS[algo].Config(**{name: setting.value for name, setting in values.items()})
+
+
+def settings_with_sources(algo: str, task: str, overrides: dict[str, Any], paper: bool = False, preset: str = "") -> dict[str, Setting]:
+    """Every field of a method's `Config` -> its value on the task and where the value comes from. UserError for unknown fields."""
     algorithm = ALGORITHMS[algo]
-    known = {field.name for field in dataclasses.fields(algorithm.Config)}
-    values = matching(algorithm.PAPER, task)
-    if not paper:
-        shared = {name: value for name, value in matching(BENCHMARK, task).items() if name in known}
-        values |= shared | matching(algorithm.TUNED, task)
+    defaults = algorithm.Config()
+    chosen = {name: Setting(value, "default") for name, value in vars(defaults).items()}
+
+    def apply(values: dict[str, Any], source: str) -> None:
+        for name, value in values.items():
+            if name not in chosen:
+                raise UserError(f"{algo}: {source} names {name!r}, which is no field of its Config; {suggest(name, chosen)}")
+            chosen[name] = Setting(value, source)
+
+    stated = matching(algorithm.PAPER, task)
+    apply(stated, "PAPER")
+    if paper and stated:
+        apply(matching(algorithm.OFFICIAL, task), "OFFICIAL")
+    else:
+        apply({name: value for name, value in matching(BENCHMARK, task).items() if name in chosen}, "benchmark")
+        apply(matching(algorithm.TUNED, task), "TUNED")
     if preset:
-        values["num_updates"] = max(1, round(algorithm.Config(**values).num_updates * PRESETS[preset].share))
-    return algorithm.Config(**values | overrides)
+        apply({"num_updates": max(1, round(chosen["num_updates"].value * PRESETS[preset].share))}, "preset")
+    apply(overrides, "--set")
+    return chosen
 
 
 def matching(table: dict[str, dict[str, Any]], task: str) -> dict[str, Any]:
-    """The values of all patterns that match the task; the last one wins. What fits `3m-medium` fits `sc2:3m-medium`, on the real game."""
+    """The values of all rows of a table whose keys match the task; the last row wins."""
     values: dict[str, Any] = {}
-    for pattern, own in table.items():
-        if fnmatchcase(task, pattern) or fnmatchcase(task.rpartition(":")[2], pattern):
-            values |= own
+    for key, row in table.items():
+        if matches(key, task):
+            values |= row
     return values

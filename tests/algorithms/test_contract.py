@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.core.suites import SUITES
 from inspo_benchmark.learning import train
 from inspo_benchmark.learning.algorithm import Nets
 from inspo_benchmark.learning.config import Common
@@ -379,8 +380,9 @@ TO_COME = {"spread", "tag", "world"}
 def paper_faults(a) -> list[str]:
     """What is wrong with an algorithm's tables of settings."""
     known = {field.name for field in dataclasses.fields(a.Config)}
-    fields = [name for table in (a.PAPER, a.TUNED) for values in table.values() for name in values]
-    return [f"no field {name}" for name in fields if name not in known] + strangers(a.PAPER) + strangers(a.TUNED)
+    tables = (a.PAPER, a.OFFICIAL, a.TUNED)
+    fields = [name for table in tables for values in table.values() for name in values]
+    return [f"no field {name}" for name in fields if name not in known] + [fault for table in tables for fault in strangers(table)]
 
 
 def strangers(patterns) -> list[str]:
@@ -388,7 +390,7 @@ def strangers(patterns) -> list[str]:
     faults = []
     for pattern in patterns:
         try:
-            families = {TASKS[task].family.replace("sc2", "smac") for task in TASKS.match([pattern])}
+            families = {TASKS[task].family.replace("sc2", "smac") for task in TASKS.match(SUITES.get(pattern, [pattern]))}
             faults += [f"{pattern} matches {', '.join(sorted(families))}"] * (len(families) > 1)
         except UserError as error:
             if scenario(pattern) not in TO_COME:
@@ -409,7 +411,8 @@ def test_settings_of_tasks_to_come_are_accepted(algo):
     for name in TO_COME:
         for quality in ("random", "medium", "medium_replay", "expert", "mixed"):
             own, shared = (settings(algo, f"{name}-{quality}", {}, paper) for paper in (True, False))
-            assert own == ALGORITHMS[algo].Config(**matching(ALGORITHMS[algo].PAPER, f"{name}-{quality}"))
+            stated, official = (matching(table, f"{name}-{quality}") for table in (ALGORITHMS[algo].PAPER, ALGORITHMS[algo].OFFICIAL))
+            assert own == ALGORITHMS[algo].Config(**stated | (official if stated else {}))
             for field, value in matching(BENCHMARK, f"{name}-{quality}").items():
                 assert dataclasses.asdict(shared).get(field, value) == value  # what it has no field for it does without
 
@@ -450,7 +453,7 @@ def test_what_has_come_is_not_to_come():
 
 def test_faults_of_paper_settings_are_found():
     def faults(paper, protocol):
-        return paper_faults(SimpleNamespace(Config=Common, PAPER=paper, TUNED=protocol))
+        return paper_faults(SimpleNamespace(Config=Common, PAPER=paper, OFFICIAL={}, TUNED=protocol))
 
     assert faults({"xor-*": dict(lr=1.0)}, {"mne-balanced": dict(batch_size=4)}) == []
     assert faults({"xor-*": dict(alhpa=1.0)}, {}) == faults({}, {"xor-*": dict(alhpa=1.0)}) == ["no field alhpa"]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.core.suites import MUJOCO, SMAC
+from inspo_benchmark.core.suites import SUITES
 from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.plots.table_writers import assignments
@@ -35,9 +35,15 @@ def settings(rows: dict[str, dict]) -> str:
     return table(("tasks", "settings"), [(describe(tuple(globs)), values) for values, globs in alike])
 
 
-def describe(globs: tuple[str, ...]) -> str:
-    all_of = {SMAC: "all maps of StarCraft", MUJOCO: "all robots", SMAC + MUJOCO: "all maps of StarCraft, all robots"}
-    return all_of.get(globs) or ", ".join(f"`{glob}`" for glob in globs)
+SUITE_TITLES = {"smac": "all SMAC maps", "mujoco": "all MaMuJoCo tasks"}
+
+
+def describe(keys: tuple[str, ...]) -> str:
+    """The tasks of some keys of a table; all globs of a suite are the suite."""
+    for suite, globs in SUITES.items():
+        if set(globs) <= set(keys):
+            keys = (suite, *(key for key in keys if key not in globs))
+    return ", ".join(SUITE_TITLES.get(key, f"`{key}`") for key in keys)
 
 
 def remarks(config: type) -> dict[str, str]:
