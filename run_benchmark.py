@@ -21,6 +21,7 @@ from inspo_benchmark.running.experiment import Experiment, plan
 from inspo_benchmark.running.pool import Limits, Outcome, run_pool
 from inspo_benchmark.running.presets import PRESETS
 from inspo_benchmark.running.results import finished_seeds, seconds_per_update
+from inspo_benchmark.running.settings import settings_summary, settings_table
 from inspo_benchmark.running.slurm import Options, run_on_slurm
 from inspo_benchmark.running.status import clean, scan
 
@@ -30,6 +31,7 @@ EXAMPLES = """examples:
   python run_benchmark.py --algo inspo --env mne-imbalanced --set beta=0 --seeds 0-9
   python run_benchmark.py --list
   python run_benchmark.py --dry-run
+  python run_benchmark.py --show-config --algo inspo --env 3m-medium  every setting, and where it comes from
   python run_benchmark.py --preset quick --out results/quick
   python run_benchmark.py --workers 8 --device cuda --memory 12G --max-hours 10
   python run_benchmark.py --launcher slurm --slurm-partition gpu --slurm-time 240 --device cuda
@@ -96,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--seeds", type=seeds, metavar="SEEDS", help="5 (for 0 to 4, the default), 0-9, or 0,2,7")
     cli.add_argument("--set", nargs="+", default=[], action="extend", metavar="FIELD=VALUE", help="settings other than the method's own")
     budget = cli.add_mutually_exclusive_group()
-    budget.add_argument("--paper", action="store_true", help="the papers' networks, minibatches and updates, not the benchmark's protocol")
+    budget.add_argument("--paper", action="store_true", help="the settings of the papers and their codes, not those of the benchmark")
     sizes = "; ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
     budget.add_argument("--preset", choices=PRESETS, help=f"tasks, seeds and updates of a size of the whole benchmark ({sizes})")
     cli.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="where results go (default: results)")
@@ -126,6 +128,9 @@ def parser() -> argparse.ArgumentParser:
 
     other = cli.add_argument_group("instead of running")
     other.add_argument("--list", action="store_true", help="list algorithms and tasks, and stop")
+    other.add_argument(
+        "--show-config", action="store_true", help="print the settings of --algo on --env and where they come from, and stop"
+    )
     other.add_argument("--dry-run", action="store_true", help="say what would run (with --clean: go) and how long it may take, and stop")
     other.add_argument("--status", action="store_true", help="say what is in the results folder: finished, running, begun, failed, stale")
     other.add_argument("--clean", action="store_true", help="move stale results to FOLDER/stale, delete files that nobody needs any more")
@@ -226,10 +231,24 @@ def installed_from_here() -> None:
         raise UserError(f"inspo_benchmark is installed from {found}, not from {here}: run `pip install --no-deps -e .` here")
 
 
+def show_config(args: argparse.Namespace) -> None:
+    """Print the settings of every method on every task. UserError for options that do not go together."""
+    if other := [name for name in ("list", "status", "clean", "dry_run") if getattr(args, name)]:
+        raise UserError(f"--show-config does not go with --{other[0].replace('_', '-')}")
+    preset = PRESETS[args.preset] if args.preset else None
+    marked = args.preset if preset and preset.share < 1 else ""
+    tasks = chosen(args.env, preset.tasks if preset else ("*",))
+    pairs = [(algo, task) for algo in ALGORITHMS.match(args.algo) for task in tasks]
+    print(*(settings_table(*pair, args.set, args.paper, marked) for pair in pairs), sep="\n\n")
+
+
 def run(args: argparse.Namespace) -> int:
     """1 when a cell failed, 3 when there was no time for all."""
     installed_from_here()
     ALGORITHMS.discover(), TASKS.discover()
+    if args.show_config:
+        show_config(args)
+        return 0
     if args.list:
         listing()
         return 0
@@ -265,6 +284,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         if todo:
             print(*(f"  {cell}" for cell in todo), estimate(todo, workers, pace), sep="\n")
+            print(settings_summary(((cell.algo, cell.task) for cell in todo), args.set, args.paper, marked))
         return 0
     writable(args.out)
     limits = Limits(60 * args.timeout, args.memory, args.retries, 3600 * args.max_hours, args.fail_fast)

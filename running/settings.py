@@ -13,6 +13,7 @@ With `--paper`, 3 to 5 give way to `OFFICIAL`, the method's switches that make i
 effect on a task for which the method's `PAPER` has no row.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from inspo_benchmark.core.errors import UserError
@@ -21,10 +22,12 @@ from inspo_benchmark.core.suites import matches
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.running.presets import BENCHMARK, PRESETS
 
+SOURCES = ("default", "PAPER", "OFFICIAL", "benchmark", "TUNED", "preset", "--set")
+
 
 class Setting(NamedTuple):
     value: Any
-    source: str  # default, PAPER, OFFICIAL, benchmark, TUNED, preset or --set
+    source: str  # one of SOURCES
 
 
 def settings(algo: str, task: str, overrides: dict[str, Any], paper: bool = False, preset: str = "") -> Common:
@@ -65,3 +68,34 @@ def matching(table: dict[str, dict[str, Any]], task: str) -> dict[str, Any]:
         if matches(key, task):
             values |= row
     return values
+
+
+def settings_table(algo: str, task: str, assignments: Sequence[str], paper: bool = False, preset: str = "") -> str:
+    """The settings of a method on a task for people: one line per field, with its value and where that comes from.
+
+    UserError for values that the method refuses.
+    """
+    overrides = ALGORITHMS[algo].Config.parse(assignments)
+    settings(algo, task, overrides, paper, preset)  # refuses bad values
+    chosen = settings_with_sources(algo, task, overrides, paper, preset)
+    width = max(map(len, chosen))
+    values = {name: str(setting.value) for name, setting in chosen.items()}
+    column = max(map(len, values.values()))
+    lines = [f"  {name:{width}}  {value:{column}}  {chosen[name].source}" for name, value in values.items()]
+    return "\n".join([_title(algo, [task], paper), *lines])
+
+
+def settings_summary(pairs: Iterable[tuple[str, str]], assignments: Sequence[str], paper: bool = False, preset: str = "") -> str:
+    """The settings of (method, task) pairs for people: one line per source; tasks on which a method has the same settings share a block."""
+    blocks: dict[tuple[str, str], list[str]] = {}
+    for algo, task in pairs:
+        chosen = settings_with_sources(algo, task, ALGORITHMS[algo].Config.parse(assignments), paper, preset)
+        fields = {source: [f"{k}={v}" for k, (v, s) in chosen.items() if s == source] for source in SOURCES}
+        text = "\n".join(f"  {source:9}  {', '.join(names)}" for source, names in fields.items() if names)
+        blocks.setdefault((algo, text), []).append(task)
+    return "\n".join(f"{_title(algo, tasks, paper)}\n{text}" for (algo, text), tasks in blocks.items())
+
+
+def _title(algo: str, tasks: Sequence[str], paper: bool) -> str:
+    without = paper and not matching(ALGORITHMS[algo].PAPER, tasks[0])
+    return f"{algo} on {', '.join(tasks)}" + (" (PAPER has no row: --paper changes nothing)" if without else "")

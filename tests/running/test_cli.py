@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -175,6 +176,29 @@ def test_data_are_built_for_what_is_to_do_alone(project, tmp_path):
         assert not data.exists()
 
 
+def test_settings_are_shown_with_their_sources(project, tmp_path):
+    shown = project.run("--show-config", "--algo", "bc", "inspo", "--env", "3m-medium", "xor-ab", "--set", "lr=0.5")
+    assert (shown.code, shown.err) == (0, "")
+    blocks = [block.splitlines() for block in shown.out.split("\n\n")]
+    assert [block[0] for block in blocks] == [f"{algo} on {task}" for algo in ("bc", "inspo") for task in ("xor-ab", "3m-medium")]
+    rows = {block[0]: [line.split() for line in block[1:]] for block in blocks}
+    assert ["lr", "0.5", "--set"] in rows["bc on 3m-medium"]
+    assert ["num_updates", "3000", "benchmark"] in rows["bc on 3m-medium"]
+    assert ["max_grad_norm", "10.0", "default"] in rows["bc on 3m-medium"]
+    assert len(rows["inspo on 3m-medium"]) > len(rows["bc on 3m-medium"])
+
+
+def test_a_dry_run_ends_with_the_settings(project, tmp_path):
+    command = ["--algo", "bc", "--env", "bridge-*", "--preset", "quick", "--set", "lr=0.5", "--out", tmp_path, "--dry-run"]
+    *_, title, default, table, preset, last = project.run(*command).out.splitlines()
+    assert title == "bc on bridge-optimal, bridge-mix"  # alike on both tasks
+    assert default.split()[0] == "default"
+    assert "max_grad_norm=10.0" in default
+    assert "batch_size=32" in table
+    assert preset.split() == ["preset", "num_updates=800"]
+    assert last.split() == ["--set", "lr=0.5"]
+
+
 def test_help_has_examples(project):
     said = project.run("--help")
     assert (said.code, said.err) == (0, "")
@@ -188,6 +212,22 @@ def test_a_new_baseline_is_one_file(project, tmp_path):
     assert done.code == 0, done
     assert "| MINE |" in done.out
     assert "| MINE |" in (tmp_path / "tables" / "ablation-games.md").read_text()
+
+
+@pytest.mark.usefixtures("mine")
+def test_the_table_of_a_new_baseline_wins_over_the_shared_settings(project):
+    path = project.root / "algorithms" / "mine.py"
+    source, count = re.subn(
+        r"^    (PAPER|TUNED) = .*", '    TUNED = {"smac": dict(num_updates=77, batch_size=5)}', path.read_text(), flags=re.M
+    )
+    assert count == 1
+    path.write_text(source)
+    shown = project.run("--show-config", "--algo", "mine", "--env", "3m-medium")
+    rows = {line.split()[0]: line.split()[1:] for line in shown.out.splitlines()[1:]}
+    assert (rows["num_updates"], rows["batch_size"]) == (["77", "TUNED"], ["5", "TUNED"])
+    assert rows["hidden_dim"] == ["64", "benchmark"]
+    path.write_text(source.replace("batch_size=5", "batch=5"))
+    one_line(project.run("--show-config", "--algo", "mine", "--env", "3m-medium"), "mine: TUNED", "'batch'", "batch_size")
 
 
 @pytest.mark.usefixtures("mine")
@@ -257,6 +297,12 @@ MISTAKES = {
     "device": (["--device", "foo"], ["--device foo"]),
     "device that is not there": (["--device", "cuda:99"], ["--device cuda:99"]),
     "meta": (["--device", "meta"], ["--device meta"]),
+    "settings of an unknown task": (["--show-config", "--env", "xor-abb"], ["xor-abb", "did you mean xor-ab"]),
+    "settings of an unknown method": (["--show-config", "--algo", "inspoo"], ["inspoo", "did you mean inspo?"]),
+    "settings with an unknown field": (["--show-config", "--set", "num_update=20"], ["num_update", "did you mean num_updates?"]),
+    "settings with a refused value": (["--show-config", "--set", "lr=-1"], ["lr=-1", "above 0"]),
+    "settings and another question": (["--show-config", "--status"], ["--show-config does not go with --status"]),
+    "settings and a dry run": (["--show-config", "--dry-run"], ["--show-config does not go with --dry-run"]),
 }
 
 

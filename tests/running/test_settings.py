@@ -1,0 +1,111 @@
+"""Which table of settings wins, and that the printed source of a value is where it comes from."""
+
+import dataclasses
+
+import pytest
+
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.core.suites import SUITES, matches
+from inspo_benchmark.envs.smac.maps import MAPS
+from inspo_benchmark.learning.config import Valued
+from inspo_benchmark.running.presets import BENCHMARK
+from inspo_benchmark.running.settings import settings, settings_summary, settings_table, settings_with_sources
+
+ALGORITHMS.discover(), TASKS.discover()
+
+
+@pytest.fixture
+def mine(monkeypatch):
+    """A method whose three tables name the same fields on 3m-medium, and PAPER nothing on 8m-medium."""
+
+    class Mine:
+        @dataclasses.dataclass(frozen=True)
+        class Config(Valued):
+            alpha: float = 1.0
+            switch: bool = False
+
+        PAPER = {"3m-*": dict(alpha=2.0, batch_size=7, num_updates=70, gamma=0.5)}
+        OFFICIAL = {"*": dict(switch=True)}
+        TUNED = {"smac": dict(alpha=3.0), "3m-medium": dict(num_updates=90, lr=0.25)}
+
+    monkeypatch.setitem(ALGORITHMS, "mine", Mine)
+    return Mine
+
+
+def test_a_methods_own_table_wins_over_the_shared_settings(mine):
+    assert BENCHMARK["smac"]["num_updates"] != 90
+    found = settings_with_sources("mine", "3m-medium", {})
+    assert found["num_updates"] == (90, "TUNED")
+    assert found["lr"] == (0.25, "TUNED")
+    assert found["alpha"] == (3.0, "TUNED")
+    assert found["batch_size"] == (BENCHMARK["*3m-*"]["batch_size"], "benchmark")  # not PAPER's
+    assert found["hidden_dim"] == (BENCHMARK["smac"]["hidden_dim"], "benchmark")
+    assert found["gamma"] == (0.5, "PAPER")  # which no later table names
+    assert found["switch"] == (False, "default")
+    assert "critic_lr" not in found  # a shared setting that the method lacks
+
+
+def test_paper_is_what_was_published(mine):
+    found = settings_with_sources("mine", "3m-medium", {}, paper=True)
+    assert found["num_updates"] == (70, "PAPER")
+    assert found["batch_size"] == (7, "PAPER")
+    assert found["alpha"] == (2.0, "PAPER")
+    assert found["lr"] == (Valued.lr, "default")
+    assert found["switch"] == (True, "OFFICIAL")
+    assert {source for _, source in found.values()} == {"default", "PAPER", "OFFICIAL"}
+
+
+def test_paper_changes_nothing_where_nothing_was_published(mine):
+    assert settings_with_sources("mine", "8m-medium", {}, paper=True) == settings_with_sources("mine", "8m-medium", {})
+    assert settings_table("mine", "8m-medium", [], paper=True).splitlines()[0] == (
+        "mine on 8m-medium (PAPER has no row: --paper changes nothing)"
+    )
+    assert settings_table("mine", "3m-medium", [], paper=True).splitlines()[0] == "mine on 3m-medium"
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_set_wins_over_all(mine, paper):
+    found = settings_with_sources("mine", "3m-medium", {"num_updates": 5, "switch": False}, paper)
+    assert (found["num_updates"], found["switch"]) == ((5, "--set"), (False, "--set"))
+
+
+def test_a_preset_takes_its_share_of_the_updates(mine):
+    assert settings_with_sources("mine", "3m-medium", {}, preset="quick")["num_updates"] == (18, "preset")
+    assert settings_with_sources("mine", "3m-medium", {"num_updates": 5}, preset="quick")["num_updates"] == (5, "--set")
+
+
+@pytest.mark.parametrize("table", ["PAPER", "TUNED"])
+def test_a_table_that_names_an_unknown_field_is_one_line(mine, monkeypatch, table):
+    monkeypatch.setattr(mine, table, {"3m-*": dict(alhpa=1.0)})
+    with pytest.raises(UserError, match=rf"mine: {table} names 'alhpa', .*did you mean alpha"):
+        settings("mine", "3m-medium", {})
+
+
+@pytest.mark.parametrize("paper", [False, True])
+@pytest.mark.parametrize("algo", [name for name in sorted(ALGORITHMS) if ALGORITHMS[name].__module__.startswith("inspo_benchmark")])
+def test_the_sources_are_those_of_the_settings(algo, paper):
+    tables = {"PAPER": ALGORITHMS[algo].PAPER, "OFFICIAL": ALGORITHMS[algo].OFFICIAL, "TUNED": ALGORITHMS[algo].TUNED}
+    tables["benchmark"] = BENCHMARK
+    for task in TASKS:
+        found = settings_with_sources(algo, task, {}, paper)
+        assert {name: setting.value for name, setting in found.items()} == dataclasses.asdict(settings(algo, task, {}, paper))
+        for name, (value, source) in found.items():
+            if source == "default":
+                assert value == getattr(ALGORITHMS[algo].Config(), name)
+            else:
+                assert value in [row[name] for key, row in tables[source].items() if matches(key, task) and name in row]
+
+
+def test_tasks_with_equal_settings_share_a_block(mine):
+    text = settings_summary([("mine", "8m-medium"), ("mine", "8m-expert"), ("mine", "3m-medium")], ["lr=0.125"])
+    titles = [line for line in text.splitlines() if not line.startswith(" ")]
+    assert titles == ["mine on 8m-medium, 8m-expert", "mine on 3m-medium"]
+    assert text.count("  --set      lr=0.125") == 2
+
+
+def test_suites_are_the_families_of_tasks():
+    assert {glob.removesuffix("-*") for glob in SUITES["smac"]} == set(MAPS)
+    for suite, families in (("smac", {"smac", "sc2"}), ("mujoco", {"mamujoco"})):
+        assert {task for task in TASKS if matches(suite, task)} == {name for name, task in TASKS.items() if task.family in families}
+    assert not set(SUITES) & set(TASKS)
