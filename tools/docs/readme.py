@@ -1,26 +1,62 @@
-"""Writes the tables of README.md from the tables of the reference results: `python -m tools.docs.readme`.
+"""Copies the tables of the reference results into README.md and docs/results.md: `python -m tools.docs.readme`.
 
-Each stands between the lines `<!-- FILE METRIC -->` and `<!-- end -->`.
+A whole table stands between `<!-- FILE METRIC -->` and `<!-- end -->`, the overview of all suites between `<!-- overview -->` and
+`<!-- end -->`. Nothing else on these pages is touched.
 """
 
 import re
 from pathlib import Path
 
+from inspo_benchmark.core.atomic_io import atomic_write
+
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "README.md"
-PLACE = re.compile(r"(<!-- (\S+\.md) (\w+) -->\n).*?(<!-- end -->)", re.S)
+PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md"]
+TABLE = re.compile(r"(<!-- (\S+\.md) (\w+) -->\n).*?(<!-- end -->)", re.S)
+OVERVIEW = re.compile(r"(<!-- overview -->\n).*?(<!-- end -->)", re.S)
+ROWS = [  # suite, what is measured, folder of the results, metric
+    ("games", "return, sampled", "games", "return_sampled"),
+    ("games", "return, greedy", "games", "return"),
+    ("SMAC", "win rate, greedy", "smac", "win_rate"),
+    ("SMAC", "return, sampled", "smac", "return_sampled"),
+    ("MuJoCo", "return, greedy", "mujoco", "return"),
+    ("MuJoCo", "return, sampled", "mujoco", "return_sampled"),
+]
 
 
 def table(file: str, metric: str) -> str:
-    """The rows of a metric's table, without caption and notes."""
+    """The rows of a metric's table, without its caption and its notes."""
     text = (ROOT / file).read_text()
     [rows] = re.findall(rf"\({metric}\)[^\n]*\n\n((?:\|[^\n]*\n)+)", text)
     return rows
 
 
-def page() -> str:
-    return PLACE.sub(lambda place: f"{place[1]}\n{table(place[2], place[3])}\n{place[4]}", PAGE.read_text())
+def cells(row: str) -> list[str]:
+    """The texts between the bars of a row."""
+    return [text.strip() for text in row.strip().strip("|").split("|")]
+
+
+def overview() -> str:
+    """The interquartile mean of every method over the tasks of each suite."""
+    rows, methods = [], None
+    for suite, measure, folder, metric in ROWS:
+        lines = table(f"results/reference/{folder}/tables/main-{folder}.md", metric).splitlines()
+        first = cells(lines[0]).index("best known") + 1
+        columns = cells(lines[0])[first:]
+        if columns != (methods := methods or columns):
+            raise ValueError(f"{suite}: methods {columns}, elsewhere {methods}")
+        [means] = [cells(line)[first:] for line in lines if line.startswith("| IQM")]
+        rows.append([suite, measure, *means])
+    header = [["suite", "measure", *methods], ["---"] * 2 + ["---:"] * len(methods)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in header + rows)
+
+
+def page(path: Path) -> str:
+    """The page with today's tables."""
+    text = TABLE.sub(lambda place: f"{place[1]}\n{table(place[2], place[3])}\n{place[4]}", path.read_text())
+    return OVERVIEW.sub(lambda place: f"{place[1]}\n{overview()}\n{place[2]}", text)
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    for path in PAGES:
+        with atomic_write(path) as part:
+            part.write_text(page(path))
