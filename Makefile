@@ -1,5 +1,5 @@
 # Two commands on a fresh machine: `make demo` shows the benchmark at work, `make test` passes its tests.
-# Everything they need is made here: a virtual environment in .venv with pinned packages.
+# Each sets up what it needs: a virtual environment in .venv with pinned packages, and the datasets.
 PYTHON ?= python3
 PY := .venv/bin/python
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
@@ -11,9 +11,9 @@ PRESET ?= full
 RUN := $(PY) run_benchmark.py --workers $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data cards demo reproduce ablations tables test test-slow test-faults test-slurm bench
+.PHONY: help setup data cards demo reproduce ablations tables pages test test-slow test-faults test-slurm bench
 
-help: ## this list
+help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
 .venv/ready: pyproject.toml constraints.txt
@@ -24,33 +24,38 @@ help: ## this list
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch .venv/ready
 
-setup: .venv/ready ## the virtual environment with all packages
+setup: .venv/ready ## create the virtual environment with all packages
 
-data: setup ## build the datasets (also done on first use)
+data: setup ## build all datasets (each is also built on first use)
 	$(PY) -m datasets build
 
-demo: setup ## InSPO and BC on XOR, M-NE and Bridge, 5 seeds: table and figures in results/
+demo: setup ## train InSPO and BC on XOR, M-NE and Bridge, 5 seeds: tables and figures in results/
 	$(RUN) --algo inspo bc $(GAMES) --seeds 5
 	@$(MAKE) --no-print-directory tables
 
-# all cells of a preset, and the ablations
-CELLS = $(RUN) --preset $(PRESET) --out results/$(PRESET)
-reproduce: setup ## everything registered, then tables, figures, report in results/$(PRESET); PRESET=quick (hours on two cores) or full
-	$(CELLS) --dry-run
-	$(CELLS)
+# all experiments of a preset, and the ablations
+EXPERIMENTS = $(RUN) --preset $(PRESET) --out results/$(PRESET)
+reproduce: setup ## run the whole benchmark into results/PRESET, with PRESET=quick (hours on two cores) or full (default)
+	$(EXPERIMENTS) --dry-run
+	$(EXPERIMENTS)
 	@$(MAKE) --no-print-directory ablations tables OUT=results/$(PRESET) RUN="$(RUN) --preset $(PRESET)" SEEDS=
 
-cards: setup ## describe all datasets: datasets/CARDS.md (builds those that are not there)
+cards: setup ## write the dataset cards, datasets/CARDS.md (builds missing datasets)
 	$(PY) -m plots.dataset_cards
 
-tables: setup ## tables, figures and the report from the CSV files alone (of another folder: OUT=results/quick)
+tables: setup ## make tables, figures and the report from the CSV files in OUT (default: results)
 	$(PY) -m plots.tables --out $(OUT)
 	$(PY) -m plots.figures --out $(OUT)
 	$(PY) -m plots.report --out $(OUT)
 
+pages: setup ## generate README's tables and the generated pages of docs/ from code and results
+	$(PY) -m tools.docs.readme
+	$(PY) -m tools.docs.hyperparameters
+	$(PY) -m tools.docs.methods
+
 SEEDS ?= --seeds 10
 PART = $(RUN) --algo inspo $(SEEDS) --out $(OUT)
-ablations: setup ## what each part of InSPO is worth, 10 seeds: results/tables/ablation-games.md
+ablations: setup ## run the ablations of InSPO, 10 seeds: results/tables/ablation-games.md
 	$(PART) $(PARTS)
 	$(PART) $(PARTS) --set sequential=false
 	$(PART) $(PARTS) --set behavior=factored
@@ -58,19 +63,19 @@ ablations: setup ## what each part of InSPO is worth, 10 seeds: results/tables/a
 	$(PART) --env mne-imbalanced --set beta=0
 	$(PY) -m plots.tables --out $(OUT)
 
-test: setup ## the tests (on two cores some minutes)
+test: setup ## run ruff and the tests (some minutes on two cores)
 	$(PY) -m ruff check .
 	$(PY) -m pytest -n auto --maxprocesses 8
 
-test-slow: setup ## the tests that take long: every method compiled
+test-slow: setup ## run the tests that take long: every method compiled
 	$(PY) -m pytest -m slow
 
-test-faults: setup ## 200 faults in a random sweep: no row is lost (some minutes)
+test-faults: setup ## run a sweep with 200 random faults and check that no row is lost (some minutes)
 	$(PY) -m pytest -m slow tests/running/test_faults.py -s
 
-test-slurm: setup ## a sweep on a real SLURM of one node; installs Debian's packages, needs root
+test-slurm: setup ## run a sweep on a SLURM cluster of one node; installs Debian packages, needs root
 	apt-get install -y --no-install-recommends slurm-wlm munge
 	$(PY) -m pytest -m slurm tests/running/test_slurm.py
 
-bench: setup ## how fast it is: results/bench.csv
+bench: setup ## measure speed: results/bench.csv
 	$(PY) -m tools.speed

@@ -7,24 +7,71 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 
-def test_the_readme_shows_a_whole_baseline():
-    assert (ROOT / "algorithms" / "bc.py").read_text().strip() in (ROOT / "README.md").read_text()
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
-def test_the_readme_shows_the_tables_of_the_reference_runs():
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) < 200
+
+
+def test_contributing_shows_a_whole_baseline():
+    assert (ROOT / "algorithms" / "bc.py").read_text().strip() in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_the_pages_show_the_tables_of_the_reference_runs():
     from inspo_benchmark.tools.docs import readme
 
-    assert len(readme.PLACE.findall(readme.PAGE.read_text())) == 8
-    assert readme.PAGE.read_text() == readme.page(), "write them again: python -m tools.docs.readme"
+    texts = {page.name: page.read_text() for page in readme.PAGES}
+    assert len(readme.TABLE.findall(texts["results.md"])) == 8
+    assert all(len(readme.OVERVIEW.findall(texts[page])) == 1 for page in ("README.md", "results.md"))
+    assert texts == {page.name: readme.page(page) for page in readme.PAGES}, "write them again: make pages"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_to_a_heading_find_it(page):
+    for target, heading in re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", page.read_text()):
+        titles = re.findall(r"^#+ (.+)$", (page.parent / target if target else page).read_text(), re.M)
+        assert heading in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}, heading
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_the_commands_of_a_page_exist(page):
+    for module in re.findall(r"python -m ([a-z_]+(?:\.[a-z_]+)*)", page.read_text()):
+        path = ROOT.joinpath(*module.split("."))
+        if path.parts[len(ROOT.parts)] in ("pip", "pytest", "venv"):
+            continue
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_the_options_of_a_page_exist(page):
+    known = set(re.findall(r'"(--[a-z-]+)"', (ROOT / "run_benchmark.py").read_text()))
+    text = re.sub(r"\\\n +", "", page.read_text())
+    for command in re.findall(r"python run_benchmark\.py([^\n`#]*)", text):
+        assert set(re.findall(r"(?<!\S)--[a-z-]+", command)) <= known, command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_the_targets_of_a_page_exist(page):
+    known = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.M)) <= known
+
+
+def test_the_page_of_inspo_names_tests_that_exist():
+    tests = set(re.findall(r"^def test_(\w+)", (ROOT / "tests" / "algorithms" / "test_theory.py").read_text(), re.M))
+    named = re.findall(r"`([a-z_]{20,})(\.\.\.)?`", (ROOT / "docs" / "inspo.md").read_text())
+    assert len(named) > 10
+    assert {name for name, _ in named} <= tests
 
 
 def test_every_dependency_is_pinned():
@@ -37,3 +84,9 @@ def test_the_page_of_hyperparameters_is_current():
     from inspo_benchmark.tools.docs import hyperparameters
 
     assert hyperparameters.PAGE.read_text() == hyperparameters.page(), "write it again: python -m tools.docs.hyperparameters"
+
+
+def test_the_pages_of_the_methods_are_current():
+    from inspo_benchmark.tools.docs import methods
+
+    assert {page.name: page.read_text() for page in methods.FOLDER.glob("*.md")} == methods.pages(), "write them again: make pages"

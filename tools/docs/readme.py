@@ -1,7 +1,7 @@
-"""Copies the tables of the reference results into README.md and docs/results.md: `python -m tools.docs.readme`.
+"""Copies tables of the reference results and code into README.md, CONTRIBUTING.md and docs/results.md: `python -m tools.docs.readme`.
 
-A whole table stands between `<!-- FILE METRIC -->` and `<!-- end -->`, the overview of all suites between `<!-- overview -->` and
-`<!-- end -->`. Nothing else on these pages is touched.
+A table stands between `<!-- FILE METRIC -->` and `<!-- end -->`, the overview of all suites between `<!-- overview -->` and `<!-- end -->`,
+a Python file between `<!-- FILE -->` and `<!-- end -->`. Nothing else on these pages is touched.
 """
 
 import re
@@ -10,8 +10,9 @@ from pathlib import Path
 from inspo_benchmark.core.atomic_io import atomic_write
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md"]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "results.md"]
 TABLE = re.compile(r"(<!-- (\S+\.md) (\w+) -->\n).*?(<!-- end -->)", re.S)
+CODE = re.compile(r"(<!-- (\S+\.py) -->\n).*?(<!-- end -->)", re.S)
 OVERVIEW = re.compile(r"(<!-- overview -->\n).*?(<!-- end -->)", re.S)
 ROWS = [  # suite, what is measured, folder of the results, metric
     ("games", "return, sampled", "games", "return_sampled"),
@@ -51,8 +52,9 @@ def overview() -> str:
 
 
 def page(path: Path) -> str:
-    """The page with today's tables."""
+    """The page with today's tables and code."""
     text = TABLE.sub(lambda place: f"{place[1]}\n{table(place[2], place[3])}\n{place[4]}", path.read_text())
+    text = CODE.sub(lambda place: f"{place[1]}\n```python\n{(ROOT / place[2]).read_text()}```\n\n{place[3]}", text)
     return OVERVIEW.sub(lambda place: f"{place[1]}\n{overview()}\n{place[2]}", text)
 
 
