@@ -69,9 +69,9 @@ def test_the_targets_of_a_page_exist(page):
 
 def test_the_page_of_inspo_names_tests_that_exist():
     tests = set(re.findall(r"^def test_(\w+)", (ROOT / "tests" / "algorithms" / "test_theory.py").read_text(), re.M))
-    named = re.findall(r"`([a-z_]{20,})(\.\.\.)?`", (ROOT / "docs" / "inspo.md").read_text())
+    named = re.findall(r"`([a-z_]{20,})(?:\.\.\.)?`", (ROOT / "docs" / "inspo.md").read_text())
     assert len(named) > 10
-    assert {name for name, _ in named} <= tests
+    assert not [name for name in named if not any(test.startswith(name) for test in tests)]
 
 
 def test_every_dependency_is_pinned():
