@@ -1,13 +1,16 @@
-"""The benchmark's protocol: what methods have in common on the larger tasks, so that tables compare methods and not budgets.
+"""Shared training settings: what all methods have in common on the larger suites, so that tables compare methods and not budgets.
 
-A method's coefficients on a task are its paper's (PAPER in its file). Where the paper has none for it, or they fail under the protocol,
-they are this project's (PAPER or PROTOCOL there): one coefficient, of at most five values, tried with three seeds (InSPO and AlberDICE,
-whose papers' settings for StarCraft are not known or do not exist: several; CFCQL and OMAR: on other robots what their code has for one).
-Network class and width, windows, minibatch and updates are these, the same for every method. On StarCraft they are those that the tables of
-InSPO and BC have, so that their published results are under the protocol as they are. Critics take one step per update, at one learning
-rate: the 1e-4 of ICQ's code is for one per time step, some sixty per update, and after 3000 steps at it the critic of 3m is noise. On the
-small games every method has settings of this project, in its own PAPER. `run_benchmark.py --paper` leaves the protocol out and takes the
-papers' networks, minibatches and updates as well.
+On SMAC and MaMuJoCo all methods have the same networks, sequence length, batch size and number of updates. These values win over those
+of a method's paper (`PAPER`) and give way to those in the method's `TUNED`. `--paper` leaves them out.
+
+The published settings cannot share a table: they range from 500 updates of 128 whole episodes to a million updates of 128 transitions. On
+SMAC the shared values are those with which InSPO and BC were first trained here.
+
+Critics take one step per update, with a learning rate of 1e-3. The published code of ICQ takes one step per time step, about sixty per
+update, with 1e-4; with a single step per update at that rate the critic of 3m is still noise after 3000 updates.
+
+The games have no shared settings. There, and where a paper has no value for a task or its value fails with the shared settings, the
+values were chosen in this project: [docs/tuning.md](tuning.md).
 """
 
 from typing import Any, NamedTuple

@@ -1,5 +1,6 @@
 """What the documents say is what the files hold."""
 
+import dataclasses
 import re
 import tomllib
 from pathlib import Path
@@ -90,3 +91,12 @@ def test_the_pages_of_the_methods_are_current():
     from inspo_benchmark.tools.docs import methods
 
     assert {page.name: page.read_text() for page in methods.FOLDER.glob("*.md")} == methods.pages(), "write them again: make pages"
+
+
+def test_every_setting_is_described():
+    from inspo_benchmark.core.registry import ALGORITHMS
+    from inspo_benchmark.tools.docs import hyperparameters
+
+    for algorithm in ALGORITHMS.discover().values():
+        docs = hyperparameters.field_docs(algorithm.Config)
+        assert {field.name for field in dataclasses.fields(algorithm.Config)} <= set(docs)

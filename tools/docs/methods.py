@@ -11,7 +11,7 @@ from pathlib import Path
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.plots import style
-from inspo_benchmark.tools.docs.hyperparameters import settings
+from inspo_benchmark.tools.docs.hyperparameters import settings_table
 
 FOLDER = Path(__file__).parents[2] / "docs" / "methods"
 INDEX = "index.md"
@@ -59,7 +59,7 @@ def page(name: str) -> str:
     for kind, text in TABLES.items():
         if rows := getattr(algorithm, kind, {}):
             per_task = all(isinstance(values, dict) for values in rows.values())
-            parts += [f"### {kind}", text, settings(rows if per_task else {"*": rows})]
+            parts += [f"### {kind}", text, settings_table(rows if per_task else {"*": rows})]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
