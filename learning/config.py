@@ -16,16 +16,16 @@ from inspo_benchmark.learning.nets import NetworkKind
 class Common:
     """The settings that every method has."""
 
-    burn_in: ClassVar[int] = 0  # these two are fields of methods that have them (Valued), and nothing elsewhere
+    burn_in: ClassVar[int] = 0  # 0 for methods without these two; fields of Valued
     target_update_interval: ClassVar[int] = 0
     lr: float = 1e-3  # learning rate
-    hidden_dim: int = 64  # width of the hidden layers
-    batch_size: int = 128  # windows per update
-    seq_len: int = 1  # steps per window
-    network: NetworkKind = "mlp"  # policies without or with a memory of the episode
-    share_params: bool = False  # one policy network told who it is, instead of one per agent
-    max_grad_norm: float = 10.0  # largest norm of a gradient
-    num_updates: int = 2000  # updates
+    hidden_dim: int = 64  # units per hidden layer
+    batch_size: int = 128  # sequences per update
+    seq_len: int = 1  # steps per sequence
+    network: NetworkKind = "mlp"  # policies: feed-forward, or recurrent over the episode
+    share_params: bool = False  # one policy network that gets the agent's index, instead of one per agent
+    max_grad_norm: float = 10.0  # gradients are scaled down to this norm
+    num_updates: int = 2000  # gradient updates
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -54,12 +54,12 @@ class Common:
 
 @dataclass(frozen=True)
 class Valued(Common):
-    """And those of methods whose value of a step rests on that of the next."""
+    """The settings of methods that bootstrap values, besides those of every method."""
 
     gamma: float = 0.99  # discount
     tau: float = 0.005  # Polyak rate of the targets
-    target_update_interval: int = 0  # updates between copies to the targets; 0: Polyak averaging
-    burn_in: int = 0  # steps of a window that only fill the memory, unless it begins with the episode
+    target_update_interval: int = 0  # updates between copies to the targets; 0 is Polyak averaging
+    burn_in: int = 0  # first steps of a sequence that only warm up the recurrent state, unless they begin the episode
 
     def __post_init__(self):
         super().__post_init__()
