@@ -1,5 +1,6 @@
-"""Draws docs/inspo-exact.pdf and .png, InSPO solved exactly on two games: `python -m tools.docs.exact`."""
+"""Draws InSPO solved exactly on two games: `python -m tools.docs.exact [FILE]`, by default docs/inspo-exact.png."""
 
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -12,41 +13,41 @@ from inspo_benchmark.plots import style
 from inspo_benchmark.tools import exact_inspo
 
 ALPHA = 0.1
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#5A5A5A"  # Okabe and Ito
+BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#5A5A5A"  # Okabe and Ito
 MNE, TIE = 20, 16  # iterations drawn
 SMALL = 6  # points, of the words inside a panel
 
 
 def payoffs(
-    game: exact_inspo.Game, payoff: np.ndarray, start: exact_inspo.SavedPolicies, beta: float | np.ndarray, steps: int, clash: bool = True
+    game: exact_inspo.Game, payoff: np.ndarray, start: exact_inspo.Policies, beta: float | np.ndarray, steps: int, clash: bool = True
 ):
-    """True expected payoff of the policies after 0 .. steps iterations; the agents move in the order 1, 0."""
+    """Expected payoff of the policies after 0 .. steps iterations; the agents move in the order 1, 0."""
     path = exact_inspo.solve(game, start, [(1, 0)] * steps, ALPHA, beta, clash=clash)
     true = game._replace(reward=payoff[None])
     return [exact_inspo.objective(true, pi, 0, 0) for pi in path]
 
 
 def entropy(panel) -> None:
-    """M-NE: where a policy that starts as a clone of imbalanced data ends, for several beta."""
+    """M-NE started at the marginals of imbalanced data, for several beta."""
     payoff, mu = mne(), np.full((3, 3), 0.01)
     mu[1, 1] = 0.92
     game = exact_inspo.one_step(payoff, mu)
     for equilibrium in (10, 4):
         panel.axhline(equilibrium, color="0.85", lw=0.5, zorder=0)
-    for beta, label, colour, line, at in (
-        (0.0, "0", GREY, "-", (MNE + 0.5, 4.4)),
+    for beta, label, color, line, at in (
+        (0.0, "0", GRAY, "-", (MNE + 0.5, 4.4)),
         (2.0, "2", GREEN, (0, (1, 1)), (MNE + 0.5, 3.1)),
         (exact_inspo.anneal(5, 0, MNE, 0.7), r"5 $\to$ 0", ORANGE, "-", (MNE + 0.5, 10)),
         (5.0, "5", BLUE, (0, (4, 1.5)), (MNE + 0.5, 5.7)),
     ):
-        panel.plot(payoffs(game, payoff, exact_inspo.marginals(game.mu), beta, MNE), color=colour, linestyle=line, lw=1, clip_on=False)
-        panel.annotate(rf"$\beta$ = {label}", at, color=colour, fontsize=SMALL, va="center", annotation_clip=False)
+        panel.plot(payoffs(game, payoff, exact_inspo.marginals(game.mu), beta, MNE), color=color, linestyle=line, lw=1, clip_on=False)
+        panel.annotate(rf"$\beta$ = {label}", at, color=color, fontsize=SMALL, va="center", annotation_clip=False)
     panel.set(title="M-NE, imbalanced", xlabel="iteration", ylabel="expected payoff", xlim=(0, MNE), ylim=(-1.8, 10.6))
     panel.set(xticks=(0, 10, 20), yticks=(0, 4, 10))
 
 
 def divergence(panel) -> None:
-    """XOR: what becomes of a small lean, pi^0(A) = 0.5 + lean, with K^i and without."""
+    """XOR started at pi^0(A) = 0.5 + lean, with K^i and without."""
     mu = np.array([[0.005, 0.495], [0.495, 0.005]])  # a model of the data {AB, BA} that is nearly right
     game = exact_inspo.one_step(np.ones((2, 2)), mu)  # every payoff in the data is 1
     for power, line in ((2, "-"), (3, (0, (4, 1.5))), (4, (0, (1, 1)))):
@@ -54,10 +55,10 @@ def divergence(panel) -> None:
         values = payoffs(game, XOR, start, 0.0, TIE)
         panel.plot(values, color=ORANGE, linestyle=line, lw=1, label=rf"$10^{{-{power}}}$")
         flat = payoffs(game, XOR, start, 0.0, TIE, clash=False)
-        panel.plot(flat, color=GREY, lw=1, zorder=1)
+        panel.plot(flat, color=GRAY, lw=1, zorder=1)
     panel.axhline(1, color="0.85", lw=0.5, zorder=0)
     panel.text(TIE, 0.91, "with $K^i$", color=ORANGE, fontsize=SMALL, ha="right", va="top")
-    panel.text(TIE, 0.04, "without $K^i$", color=GREY, fontsize=SMALL, ha="right", va="bottom")
+    panel.text(TIE, 0.04, "without $K^i$", color=GRAY, fontsize=SMALL, ha="right", va="bottom")
     panel.legend(title="lean", title_fontsize=SMALL, fontsize=SMALL, frameon=False, loc=(0.5, 0.24), handlelength=2, labelspacing=0.15)
     panel.set(title="XOR, data {AB, BA}", xlabel="iteration", xlim=(0, TIE), ylim=(-0.06, 1.04), xticks=(0, 8, 16), yticks=(0, 0.5, 1))
 
@@ -72,8 +73,6 @@ def draw() -> Figure:
 
 
 if __name__ == "__main__":
-    with matplotlib.rc_context(style.RC):
-        picture = draw()
-        for suffix, data in (("pdf", {"CreationDate": None}), ("png", {})):
-            with atomic_write(Path(__file__).parents[2] / "docs" / f"inspo-exact.{suffix}") as path:
-                picture.savefig(path, metadata=data, dpi=300)
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "docs" / "inspo-exact.png"
+    with matplotlib.rc_context(style.RC), atomic_write(target) as path:
+        draw().savefig(path, metadata={"CreationDate": None} if target.suffix == ".pdf" else {}, dpi=300)
