@@ -1,12 +1,15 @@
-"""One cell's training: draw, update, now and then evaluate; rows out. Killed and started again, it gives the same rows."""
+"""Trains one experiment: draw a minibatch, update, and evaluate at regular intervals. A killed training that is started again gives the
+same rows as an undisturbed one."""
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from filelock import FileLock
+from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
@@ -18,138 +21,181 @@ from inspo_benchmark.learning.evaluate import Evaluator
 from inspo_benchmark.learning.normalize import Normalizer, normalize_dataset
 from inspo_benchmark.learning.sampler import Sampler
 
-TRACE_FROM, COMPILE_FROM = 100, 4000  # calls of `update` from which it pays to trace it (2 s), and to compile it (about 80 s)
-LOOK = 100  # calls between looks at the losses
-SAVE = 20.0  # seconds between checkpoints
+TRACE_FROM = 100  # calls of `update` from which tracing it (2 s) pays
+COMPILE_FROM = 4000  # calls of `update` from which compiling it (about 80 s) pays
+LOSS_CHECK_INTERVAL = 100  # calls of `update` between checks that the losses are finite
+CHECKPOINT_INTERVAL = 20.0  # seconds
 
-Row = tuple[int, int, str, float]  # seed, step, metric, value
-Progress = Callable[[int, float | None], None]  # updates done, last mean return
+Row = tuple[int, int, str, float]  # seed, updates, metric, value
+Progress = Callable[[int, float | None], None]  # called with the updates done and, after an evaluation, the mean return
 
 
 class Diverged(Exception):
-    """A loss that is not a number: the run stops, with the step and the losses."""
+    """A loss is not finite. The message holds the update and the losses."""
 
 
 class Stopped(Exception):
-    """Raised by `progress` to end a run early: it leaves a checkpoint of where it is."""
+    """Raised by `progress` to stop early. A checkpoint is saved."""
+
+
+class TrainingResult(NamedTuple):
+    rows: list[Row]
+    state: State
+    normalizer: Normalizer  # of observations
+    seconds: float  # including the time before an interruption
+
+
+@dataclass
+class Checkpoint:
+    """All that changes during training."""
+
+    state: State
+    rows: list[Row]
+    loss_sums: dict[str, Tensor]  # over the calls since the last evaluation, float64 [S]
+    calls: int = 0  # of `update` so far
+    summed_calls: int = 0  # calls in loss_sums
+    seconds: float = 0.0  # of training until it was saved
+
+    def save(self, path: Path) -> None:
+        leaves, _ = tree_flatten(self.state)
+        save_checked([leaves, self.rows, self.loss_sums, self.calls, self.summed_calls, self.seconds], path)
+
+    def load(self, path: Path, device: str) -> "Checkpoint":
+        """The saved checkpoint, with the structure of this one. This one, with a warning, if the file is damaged."""
+
+        def restore(content: list) -> "Checkpoint":
+            leaves, *rest = content
+            own, structure = tree_flatten(self.state)
+            if [x.shape for x in leaves] != [x.shape for x in own]:
+                raise ValueError("made by other code")
+            return Checkpoint(tree_unflatten([x.to(device) for x in leaves], structure), *rest)  # loss sums stay on the CPU
+
+        try:
+            return load_checked(path, restore)
+        except DamagedFile as e:
+            print(f"warning: {path} cannot be used ({e}); training starts from the beginning")
+            return self
+
+
+class Training:
+    """The training of all seeds of an experiment as one batch."""
+
+    def __init__(self, algorithm: Algorithm, task: Task, data: Dataset, seeds: tuple[int, ...], device: str, path: Path):
+        """`path`: the checkpoint, which is loaded if it exists."""
+        self.started = time.monotonic()
+        self.algorithm, self.task, self.seeds, self.path = algorithm, task, seeds, path
+        cfg, turns = algorithm.cfg, algorithm.turns
+        data, self.normalizer = normalize_dataset(data)
+        self.sampler = Sampler(data, task.spec, cfg.batch_size, cfg.seq_len, turns, algorithm.noise(), seeds, device, cfg.burn_in)
+        self.evaluator = Evaluator(algorithm, task, seeds, device, self.normalizer)
+        self.current = Checkpoint(tree_map(lambda x: x.to(device), algorithm.init(seeds)), [], {})
+        if path.exists():
+            self.current = self.current.load(path, device)
+        self.earlier_seconds = self.current.seconds
+        self.saved = time.monotonic()
+        self.update: Callable | None = None  # prepared at the first step, which has a batch to trace it with
+
+    @property
+    def updates(self) -> int:
+        """Updates done."""
+        return self.current.calls // self.algorithm.turns
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started + self.earlier_seconds
+
+    def evaluated(self, update: int) -> bool:
+        return any(row[1] == update for row in self.current.rows)
+
+    def step(self, update: int) -> None:
+        """Train until this update, but at most LOSS_CHECK_INTERVAL calls."""
+        turns, calls = self.algorithm.turns, self.current.calls
+        if self.update is None:
+            example = self.current.state, *self.sampler.draw(calls)
+            self.update = prepare_update(self.algorithm.pack(len(self.seeds)), example, self.algorithm.cfg.num_updates * turns)
+        end = min(calls + LOSS_CHECK_INTERVAL, update * turns)
+        self.current = run_updates(self.current, self.update, self.sampler, end, turns)
+
+    def evaluate(self, update: int) -> float:
+        """Add the rows of this update: scores, and mean losses since the last evaluation. Returns the mean return over seeds."""
+        last, task, current = update == self.algorithm.cfg.num_updates, self.task, self.current
+        scores = self.evaluator(current.state, task.final_episodes if last else task.eval_episodes)
+        losses = {name: total / current.summed_calls for name, total in current.loss_sums.items()}
+        for k, seed in enumerate(self.seeds):
+            current.rows += [(seed, update, metric, float(values[k])) for metric, values in {**scores, **losses}.items()]
+        current.loss_sums, current.summed_calls = {}, 0
+        return float(scores["return"].mean())
+
+    def save(self) -> None:
+        self.current.seconds = self.seconds
+        self.current.save(self.path)
+        self.saved = time.monotonic()
 
 
 def train(
     algorithm: Algorithm, task: Task, data: Dataset, seeds: tuple[int, ...], device: str, checkpoint: Path, progress: Progress
-) -> tuple[list[Row], State, Normalizer, float]:
-    """Rows of all seeds, trained as one batch, where they ended, the scale of the observations that they act on, and the seconds that it
-    took, those before an interruption included; `checkpoint` is written on the way and read if it is there."""
-    began = time.monotonic()
+) -> TrainingResult:
+    """Train and evaluate all seeds. `checkpoint` is written regularly and resumed from if it exists.
 
-    def spent() -> float:
-        return time.monotonic() - began + before
-
-    def tell(step: int, score: float | None) -> None:
-        try:
-            progress(step, score)
-        except Stopped:
-            save()
-            raise
-
-    def save() -> None:
-        run.seconds = spent()
-        run.save(checkpoint)
-
-    torch.set_num_threads(1)  # the same sums on every machine, and one cell per core
-    cfg, turns = algorithm.cfg, algorithm.turns
-    data, scale = normalize_dataset(data)
-    sampler = Sampler(data, task.spec, cfg.batch_size, cfg.seq_len, turns, algorithm.noise(), seeds, device, cfg.burn_in)
-    evaluate = Evaluator(algorithm, task, seeds, device, scale)
-    run = Training(tree_map(lambda x: x.to(device), algorithm.init(seeds)), [], {}, 0)
-    if checkpoint.exists():
-        run = run.load(checkpoint, device)
-    before = run.seconds
-    points = sorted({round(k * cfg.num_updates / task.num_evals) for k in range(task.num_evals + 1)})
-    step, saved = None, time.monotonic()
-    for point in points:
-        while run.done < point * turns:
-            end = min(run.done + LOOK, point * turns)
-            if step is None:
-                step = prepare_update(algorithm.pack(len(seeds)), (run.state, *sampler.draw(run.done)), cfg.num_updates * turns)
-            run = run_updates(run, step, sampler, end, turns)
-            tell(run.done // turns, None)
-            if time.monotonic() - saved > SAVE:
-                save()
-                saved = time.monotonic()
-        if not any(row[1] == point for row in run.rows):
-            scores = evaluate(run.state, task.final_episodes if point == cfg.num_updates else task.eval_episodes)
-            means = {name: total / run.counted for name, total in run.sums.items()}
-            rows = [(seed, point, metric, float(value[k])) for k, seed in enumerate(seeds) for metric, value in {**scores, **means}.items()]
-            run = Training(run.state, run.rows + rows, {}, run.done)
-            tell(point, float(scores["return"].mean()))
-    evaluate.close()
-    return run.rows, run.state, scale, spent()
+    Diverged: a loss is not finite. Stopped: raised by `progress`.
+    """
+    torch.set_num_threads(1)  # one core per experiment, and the same sums on every machine
+    training = Training(algorithm, task, data, seeds, device, checkpoint)
+    num_updates = algorithm.cfg.num_updates
+    try:
+        for update in sorted({round(k * num_updates / task.num_evals) for k in range(task.num_evals + 1)}):
+            while training.updates < update:
+                training.step(update)
+                progress(training.updates, None)
+                if time.monotonic() - training.saved > CHECKPOINT_INTERVAL:
+                    training.save()
+            if not training.evaluated(update):
+                progress(update, training.evaluate(update))
+    except Stopped:
+        training.save()
+        raise
+    training.evaluator.close()
+    return TrainingResult(training.current.rows, training.current.state, training.normalizer, training.seconds)
 
 
-class Training:
-    """Where a training stands: the state, the rows so far, the sums of what was logged since the last row, the calls done, and
-    the seconds that it took when it was saved."""
-
-    def __init__(self, state: State, rows: list[Row], sums: dict[str, torch.Tensor], done: int, counted: int = 0, seconds: float = 0.0):
-        self.state, self.rows, self.sums, self.done, self.counted, self.seconds = state, rows, sums, done, counted, seconds
-
-    def save(self, path: Path) -> None:
-        leaves, _ = tree_flatten(self.state)
-        save_checked([leaves, self.rows, self.sums, self.done, self.counted, self.seconds], path)
-
-    def load(self, path: Path, device: str) -> "Training":
-        """The saved run, in the structure of this one; this one, with a note, if the file is damaged."""
-
-        def resumed(x: list) -> "Training":
-            leaves, *rest = x
-            mine, structure = tree_flatten(self.state)
-            if [x.shape for x in leaves] != [x.shape for x in mine]:
-                raise ValueError("made by other code")
-            return Training(tree_unflatten([x.to(device) for x in leaves], structure), *rest)  # the rest stays where it was made
-
-        try:
-            return load_checked(path, resumed)
-        except DamagedFile as e:
-            print(f"note: {path} cannot be used ({e}); training starts from the beginning")
-            return self
-
-
-def run_updates(run: Training, step: Callable, sampler: Sampler, end: int, turns: int) -> Training:
-    """Calls of `step` up to number `end`. Losses are looked at together, so that a device need not wait for each."""
-    state, seen = run.state, []
+def run_updates(current: Checkpoint, update: Callable, sampler: Sampler, end: int, turns: int) -> Checkpoint:
+    """Call `update` until `end` calls are done. The losses are checked afterwards, so that the device need not wait after each call."""
+    state, logs = current.state, []
     with torch.no_grad():
-        for call in range(run.done, end):
-            state, logs = step(state, *sampler.draw(call))
-            seen.append(logs)
-    logs = {name: torch.stack([x[name] for x in seen]).double().cpu() for name in seen[0]}  # [calls, S]
-    finite = torch.stack([x.isfinite().all(1) for x in logs.values()]).all(0)
+        for call in range(current.calls, end):
+            state, log = update(state, *sampler.draw(call))
+            logs.append(log)
+    losses = {name: torch.stack([log[name] for log in logs]).double().cpu() for name in logs[0]}  # [calls, S]
+    finite = torch.stack([x.isfinite().all(1) for x in losses.values()]).all(0)
     if not finite.all():
         k = int(finite.int().argmin())
-        losses = ", ".join(f"{name} {[float(f'{v:.4g}') for v in x[k]]}" for name, x in logs.items())
-        raise Diverged(f"step {(run.done + k) // turns}: not a finite number among {losses}")
-    sums = {name: run.sums.get(name, 0) + x.sum(0) for name, x in logs.items()}
-    return Training(state, run.rows, sums, end, run.counted + end - run.done)
+        values = ", ".join(f"{name} {[float(f'{v:.4g}') for v in x[k]]}" for name, x in losses.items())
+        raise Diverged(f"training diverged at update {(current.calls + k) // turns}: {values}")
+    sums = {name: current.loss_sums.get(name, 0) + x.sum(0) for name, x in losses.items()}
+    return Checkpoint(state, current.rows, sums, end, current.summed_calls + end - current.calls)
 
 
-def prepare_update(step: Callable, example: tuple[Any, ...], calls: int) -> Callable:
-    """`step` as fast as so many calls repay: as it is, traced to a flat list of operations, or compiled if there is a compiler."""
+def prepare_update(update: Callable, example: tuple[Any, ...], calls: int) -> Callable:
+    """The faster form of `update` that pays for this number of calls: unchanged, traced to a flat list of operations, or compiled if there
+    is a compiler."""
     if calls < TRACE_FROM:
-        return step
+        return update
     with torch.no_grad():
-        traced = make_fx(step)(*example)
+        traced = make_fx(update)(*example)
         if calls < COMPILE_FROM:
             return traced
-        from torch._dynamo.exc import TorchDynamoException  # imports that take seconds, which only those who compile should wait for
+        from torch._dynamo.exc import TorchDynamoException  # slow imports, only for those who compile
         from torch._inductor.exc import InductorError
         from torch._inductor.runtime.cache_dir_utils import cache_dir
 
         try:
             lock = Path(cache_dir()) / "compiling.lock"
             lock.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(lock):  # cells of one shape compile once: the next finds it in the cache
+            with FileLock(lock):  # experiments of one shape compile once: the next one finds it in the cache
                 compiled = torch.compile(traced, fullgraph=True, dynamic=False)
                 compiled(*example)
             return compiled
         except (TorchDynamoException, InductorError) as error:
-            print(f"note: no compiled training here ({str(error).strip().splitlines()[0][:120]}); going on without, slower")
+            reason = str(error).strip().splitlines()[0][:120]
+            print(f"warning: compilation failed ({reason}); training continues without, more slowly")
             return traced

@@ -1,4 +1,4 @@
-"""How long cells take, judged by finished ones."""
+"""Estimates how long experiments take from those that have finished."""
 
 import statistics
 from collections.abc import Iterable
@@ -7,51 +7,51 @@ from inspo_benchmark.running.experiment import Experiment
 
 
 class Eta:
-    """Seconds per update of (algorithm, task), known from earlier runs and learned from those that finish meanwhile.
+    """Seconds per update of each (algorithm, task), from earlier results and from experiments that finish during the sweep.
 
-    What is not known of a task is judged by the method's slowest task, and corrected by how much slower or faster than expected this
-    machine turned out to be.
+    An unknown task counts as the method's slowest known task. Earlier results are scaled by the median ratio of measured to expected
+    time in this sweep, because they may come from another machine.
     """
 
     def __init__(self, known: dict[tuple[str, str], float]):
-        self.known, self.learned, self.ratios = dict(known), {}, []
+        self.known, self.measured, self.ratios = dict(known), {}, []
 
-    def learn(self, cell: Experiment, seconds: float) -> None:
-        before = self.known.get((cell.algo, cell.task))
-        if before:
-            self.ratios.append(seconds / cell.config.num_updates / before)
-        self.learned[cell.algo, cell.task] = seconds / cell.config.num_updates
+    def learn(self, experiment: Experiment, seconds: float) -> None:
+        """A finished experiment took this long."""
+        pair, rate = (experiment.algo, experiment.task), seconds / experiment.config.num_updates
+        if expected := self.known.get(pair):
+            self.ratios.append(rate / expected)
+        self.measured[pair] = rate
 
-    def seconds(self, cell: Experiment) -> float | None:
-        """What the whole cell takes; None if nothing like it has finished."""
-        rate = self.learned.get((cell.algo, cell.task))
-        if rate is None:
-            rates = self.known | self.learned
-            rate = self.known.get((cell.algo, cell.task), max((r for (algo, _), r in rates.items() if algo == cell.algo), default=None))
-            if rate is None:
-                return None
-            rate *= statistics.median(self.ratios) if self.ratios else 1.0
-        return rate * cell.config.num_updates
-
-    def left(self, waiting: Iterable[Experiment], running: Iterable[tuple[Experiment, float, float]], workers: int) -> float | None:
-        """Seconds until `workers` have done all; of what runs: cell, share of it that is done, seconds that this share took. Cells of
-        which nothing is known count as the mean of the others; None while nothing is known of any."""
-        known, strange = [], 0
-        for cell, share, took in [*running, *((cell, 0.0, 0.0) for cell in waiting)]:
-            whole = took / share if share > 0.05 else self.seconds(cell)
-            if whole is None:
-                strange += 1
-            else:
-                known.append(whole * (1 - share))
-        if strange and not known:
+    def total_seconds(self, experiment: Experiment) -> float | None:
+        """Duration of a whole experiment. None: no experiment with this method has finished."""
+        pair, num_updates = (experiment.algo, experiment.task), experiment.config.num_updates
+        if pair in self.measured:
+            return self.measured[pair] * num_updates
+        rates = [rate for (algo, _), rate in (self.known | self.measured).items() if algo == experiment.algo]
+        if not rates:
             return None
-        return max(sum(known) * (1 + strange / len(known)) / workers, max(known)) if known else 0.0
+        correction = statistics.median(self.ratios) if self.ratios else 1.0
+        return self.known.get(pair, max(rates)) * correction * num_updates
+
+    def seconds_left(self, waiting: Iterable[Experiment], running: Iterable[tuple[Experiment, float, float]], workers: int) -> float | None:
+        """Seconds until `workers` processes have finished all experiments. `running`: experiment, fraction trained in this attempt,
+        and seconds that this took. Unknown experiments count as the mean of the others. None: all are unknown."""
+        left, unknown = [], 0
+        for experiment, fraction, seconds in [*running, *((experiment, 0.0, 0.0) for experiment in waiting)]:
+            total = seconds / fraction if fraction > 0.05 else self.total_seconds(experiment)
+            if total is None:
+                unknown += 1
+            else:
+                left.append(total * (1 - fraction))
+        if unknown and not left:
+            return None
+        return max(sum(left) * (1 + unknown / len(left)) / workers, max(left)) if left else 0.0
 
 
 def human_duration(seconds: float) -> str:
     """ "40 s", "12 min", "3.4 h", "2.1 days"."""
-    for unit, size in (("days", 86400 * 1.5), ("h", 5400), ("min", 90)):
-        if seconds >= size:
-            per = {"days": 86400, "h": 3600, "min": 60}[unit]
-            return f"{seconds / per:.{0 if unit == 'min' else 1}f} {unit}"
+    for unit, size, shown_from in (("days", 86400, 129600), ("h", 3600, 5400), ("min", 60, 90)):
+        if seconds >= shown_from:
+            return f"{seconds / size:.{0 if unit == 'min' else 1}f} {unit}"
     return f"{max(seconds, 1):.0f} s"

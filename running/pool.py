@@ -1,6 +1,5 @@
-"""Many cells in a few processes: a worker that dies, hangs or swells takes its own cell with it, which is tried again."""
+"""Runs many experiments in a few worker processes. A worker that dies, hangs or uses too much memory affects its own experiment alone."""
 
-import json
 import math
 import multiprocessing
 import os
@@ -19,306 +18,331 @@ from typing import NamedTuple
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.running.eta import Eta, human_duration
 from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.messages import Crashed, Failed, Finished, Interrupted, Locked, Message, Progressed, decode
 from inspo_benchmark.running.progress import ProgressDisplay, RunningLine, SweepState
-from inspo_benchmark.running.worker import BUSY, DONE, FAILED, PROGRESS, RAISED, STOPPED, work
+from inspo_benchmark.running.results import final_return, record_failure
+from inspo_benchmark.running.worker import work
 
-TICK = 0.5  # seconds between looks at the workers
-GRACE = 20.0  # seconds for a checkpoint
-RETRY_DELAY = 1.0  # seconds until a cell is tried again that another process is at
-REUSE_WORKER_BELOW = 5.0  # seconds of a process in which it may go on with another cell: of short ones, its start is most of the cost
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-KEPT = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2]  # for the runner alone: it stops its workers (the last: time is up on a cluster)
-VALUES = {PROGRESS: 2, DONE: 0, BUSY: 0, STOPPED: 0, FAILED: 2, RAISED: 1}  # what comes with a piece of news
+POLL_INTERVAL = 0.5  # seconds between checks of the workers
+SHUTDOWN_GRACE = 20.0  # seconds in which workers may save a checkpoint before they are killed
+RETRY_DELAY = 1.0  # seconds before an experiment that another process is running is tried again
+REUSE_WORKER_BELOW = 5.0  # seconds of age below which a process runs another experiment: its start would cost more than a short one
+MAX_LINE_LENGTH = 1 << 16  # bytes of a message
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+BLOCKED_SIGNALS = [
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGUSR2,
+]  # for the main process, which stops its workers (USR2: SLURM's time limit)
 
 
 class Limits(NamedTuple):
-    """What a cell and a sweep may take."""
+    """Limits of one experiment and of the whole sweep."""
 
-    silence: float = math.inf  # seconds without news after which a worker counts as stuck
-    memory: float = math.inf  # bytes of a worker and its children
-    retries: int = 2  # times that a cell is tried again after a crash
-    seconds: float = math.inf  # of the whole sweep
-    fail_fast: bool = False  # the first failure ends it
+    timeout: float = math.inf  # seconds without a message after which a worker counts as stuck
+    memory: float = math.inf  # bytes, of a worker and its children
+    retries: int = 2  # of an experiment after crashes
+    max_seconds: float = math.inf  # of the sweep
+    fail_fast: bool = False  # stop the sweep at the first failure
 
 
 class Outcome(NamedTuple):
-    """What became of the cells that are not done: why they failed, and those that there was no time for."""
+    """The experiments that did not finish."""
 
-    failed: dict[Experiment, str]
-    left: list[Experiment]
+    failed: dict[Experiment, str]  # with the reasons
+    unfinished: list[Experiment]  # interrupted or never started
 
 
 @dataclass(eq=False)
-class Worker:
+class WorkerHandle:
+    """The main process's side of a worker. All times are monotonic: setting the system clock changes nothing."""
+
     process: BaseProcess
-    news: Connection
-    orders: Connection
-    cell: Experiment
+    messages: Connection
+    commands: Connection
+    experiment: Experiment
     device: str
-    born: float  # on the clock that nobody can set, like all times here
-    began: float
-    heard: float  # when there was news
-    rest: bytes = b""  # the beginning of a piece of news
-    first: int | None = None  # the update that it began with, which a checkpoint tells
-    step: int = 0
+    created: float
+    started: float  # when it began its current experiment
+    last_message: float
+    buffer: bytes = b""  # the beginning of a message
+    first_update: int | None = None  # where the checkpoint, if any, let training resume
+    update: int = 0
     score: float | None = None
-    stopping: float = math.inf  # when it was asked to stop
+    stop_requested: bool = False
 
     def line(self, now: float) -> RunningLine:
-        return RunningLine(self.cell, self.step, self.score, now - self.began)
+        return RunningLine(self.experiment, self.update, self.score, now - self.started)
 
-    def hear(self) -> list[list] | None:
-        """The news since the last call; None: it has ended. ValueError: what comes is no news."""
+    def receive(self) -> list[Message] | None:
+        """The messages since the last call. None: the process has ended. ValueError: it sent something else."""
         try:
-            text = os.read(self.news.fileno(), 1 << 16)
+            text = os.read(self.messages.fileno(), MAX_LINE_LENGTH)
         except BlockingIOError:
             return []
         if not text:
             return None
-        *lines, self.rest = (self.rest + text).split(b"\n")
-        if len(self.rest) > 1 << 16:
-            raise ValueError
-        self.heard = time.monotonic()
-        news = [json.loads(line) for line in lines]
-        for one in news:
-            if not isinstance(one, list) or len(one) != 1 + VALUES.get(str(one[0] if one else ""), -1):
-                raise ValueError
-        return news
+        *lines, self.buffer = (self.buffer + text).split(b"\n")
+        if len(self.buffer) > MAX_LINE_LENGTH:
+            raise ValueError("a line without end")
+        self.last_message = time.monotonic()
+        return [decode(line) for line in lines]
 
-    def next(self, cell: Experiment) -> None:
-        """Let it go on with another cell. OSError: it is gone."""
-        self.cell, self.first, self.step, self.score = cell, None, 0, None
-        self.began = self.heard = time.monotonic()
-        self.orders.send(cell)
+    def run_next(self, experiment: Experiment) -> None:
+        """Let an idle worker run another experiment. OSError: the process has ended."""
+        self.experiment, self.first_update, self.update, self.score = experiment, None, 0, None
+        self.started = self.last_message = time.monotonic()
+        self.commands.send(experiment)
 
-    def end(self) -> None:
-        """Kill what is left of it and its children, and wait; not for ever, because a process may be stuck in the system."""
+    def kill(self) -> None:
+        """Kill the process and its children. The wait is limited, because a process can hang inside the system."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.join(5)
-        self.news.close()
-        self.orders.close()
+        self.messages.close()
+        self.commands.close()
 
 
 @dataclass(eq=False)
 class Pool:
-    """The state of a sweep, and the rules by which it goes on."""
+    """The state of a sweep and the rules by which it proceeds."""
 
-    cells: Sequence[Experiment]
-    workers: int
+    experiments: Sequence[Experiment]
+    max_workers: int
     devices: Sequence[str]
     limits: Limits
-    pace: Eta
-    view: ProgressDisplay
-    began: float = field(default_factory=time.monotonic)
-    running: list[Worker] = field(default_factory=list)
-    done: int = 0
+    eta: Eta
+    display: ProgressDisplay
+    started: float = field(default_factory=time.monotonic)
+    workers: list[WorkerHandle] = field(default_factory=list)
+    finished: int = 0
     failed: dict[Experiment, str] = field(default_factory=dict)
-    left: list[Experiment] = field(default_factory=list)
-    tries: Counter = field(default_factory=Counter)
+    unfinished: list[Experiment] = field(default_factory=list)
+    crashes: Counter = field(default_factory=Counter)
 
     def __post_init__(self):
-        self.waiting = list(self.cells)
-        self.elsewhere: list[tuple[float, Experiment]] = []  # when to try again what other processes are at
+        self.queue = list(self.experiments)
+        self.locked: list[tuple[float, Experiment]] = []  # experiments that other processes run, and when to try them again
         self.context = multiprocessing.get_context("forkserver")
 
     def run(self) -> Outcome:
         try:
-            while self.waiting or self.running or self.elsewhere:
+            while self.queue or self.workers or self.locked:
                 now = time.monotonic()
-                if now - self.began > self.limits.seconds or (self.failed and self.limits.fail_fast):
-                    self.stop()
+                if now - self.started > self.limits.max_seconds or (self.failed and self.limits.fail_fast):
                     break
-                self.start(now)
-                self.listen(TICK)
+                self.start_workers(now)
+                self.process_messages(POLL_INTERVAL)
                 self.enforce_limits()
-                if self.view.due():
-                    self.view.show(self.standing())
+                if self.display.due():
+                    self.display.draw(self.state())
         finally:
             self.stop()
-        return Outcome(self.failed, self.left)
+        return Outcome(self.failed, self.unfinished)
 
-    def start(self, now: float) -> None:
-        due = [cell for when, cell in self.elsewhere if when <= now] if len(self.running) < self.workers and not self.waiting else []
-        self.elsewhere = [(when, cell) for when, cell in self.elsewhere if cell not in due]
-        self.waiting += due
-        while self.waiting and len(self.running) < self.workers:
+    def start_workers(self, now: float) -> None:
+        if len(self.workers) < self.max_workers and not self.queue:
+            self.queue = [experiment for when, experiment in self.locked if when <= now]
+            self.locked = [(when, experiment) for when, experiment in self.locked if when > now]
+        while self.queue and len(self.workers) < self.max_workers:
             try:
-                with blocked():
-                    self.running.append(self.worker(self.waiting[0]))
-            except ConnectionError:  # somebody killed the server a moment ago; another is started at the next try
+                with signals_blocked():
+                    self.workers.append(self.start_worker(self.queue[0]))
+            except ConnectionError:  # the fork server was just killed; the next attempt starts another
                 return
-            del self.waiting[0]
+            del self.queue[0]
 
-    def worker(self, cell: Experiment) -> Worker:
-        load = Counter(worker.device for worker in self.running)
+    def start_worker(self, experiment: Experiment) -> WorkerHandle:
+        """A new process, on the device that has the fewest workers."""
+        load = Counter(worker.device for worker in self.workers)
         device = min(self.devices, key=lambda device: load[device])
-        (news, tell), (told, orders) = self.context.Pipe(duplex=False), self.context.Pipe(duplex=False)
-        os.set_blocking(news.fileno(), False)
-        process = self.context.Process(target=work, args=(cell, device, tell, told), daemon=True)
+        receiver, sender = self.context.Pipe(duplex=False)
+        command_receiver, command_sender = self.context.Pipe(duplex=False)
+        os.set_blocking(receiver.fileno(), False)
+        process = self.context.Process(target=work, args=(experiment, device, sender, command_receiver), daemon=True)
         process.start()
-        tell.close(), told.close()
+        sender.close(), command_receiver.close()
         now = time.monotonic()
-        return Worker(process, news, orders, cell, device, now, now, now)
+        return WorkerHandle(process, receiver, command_sender, experiment, device, now, now, now)
 
-    def listen(self, seconds: float) -> None:
-        ready = wait([worker.news for worker in self.running], seconds) if self.running else time.sleep(min(seconds, RETRY_DELAY)) or []
-        for worker in [worker for worker in self.running if worker.news in ready]:
+    def process_messages(self, seconds: float) -> None:
+        """Handle what the workers send, waiting at most this long for the first message."""
+        if not self.workers:
+            time.sleep(min(seconds, RETRY_DELAY))
+            return
+        ready = wait([worker.messages for worker in self.workers], seconds)
+        for worker in [worker for worker in self.workers if worker.messages in ready]:
             try:
-                news = worker.hear()
+                messages = worker.receive()
             except ValueError:
-                self.crashed(worker, "it sent garbage")
+                self.on_crash(worker, "the process sent an invalid message")
                 continue
-            if news is None:
+            if messages is None:
                 worker.process.join(1)
-                code = worker.process.exitcode
-                number = -code if code is not None and code < 0 else None
-                self.crashed(worker, f"its process ended with {signal.Signals(number).name if number else f'exit code {code}'}")
+                self.on_crash(worker, f"the process {exit_reason(worker.process.exitcode)}")
                 continue
-            for kind, *values in news:
-                if kind == PROGRESS:
-                    worker.step, score = values
-                    worker.first = worker.step if worker.first is None else worker.first
-                    worker.score = worker.score if score is None else score
+            for message in messages:
+                if isinstance(message, Progressed):
+                    worker.update = message.update
+                    worker.first_update = message.update if worker.first_update is None else worker.first_update
+                    worker.score = worker.score if message.score is None else message.score
                 else:
-                    self.ended(worker, kind, *values)
+                    self.on_end(worker, message)
                     break
 
     def enforce_limits(self) -> None:
-        memory = resident() if self.limits.memory < math.inf else {}
+        memory = memory_by_group() if self.limits.memory < math.inf else {}
         now = time.monotonic()
-        for worker in list(self.running):
+        for worker in list(self.workers):
             used = memory.get(worker.process.pid, 0)
             if used > self.limits.memory:
-                self.crashed(worker, f"it took {used / 2**30:.1f} GiB of memory, more than the {self.limits.memory / 2**30:.1f} it may")
-            elif now - worker.heard > self.limits.silence:
-                self.crashed(worker, f"there was no news of it for {human_duration(self.limits.silence)}")
+                self.on_crash(worker, f"the process used {used / 2**30:.1f} GiB of memory (limit: {self.limits.memory / 2**30:.1f} GiB)")
+            elif now - worker.last_message > self.limits.timeout:
+                self.on_crash(worker, f"the process reported no progress for {human_duration(self.limits.timeout)}")
 
-    def crashed(self, worker: Worker, why: str) -> None:
-        """Tried again from its last checkpoint, but not for ever."""
-        cell = worker.cell
-        worker.end()
-        self.running.remove(worker)
-        self.tries[cell] += 1
-        if worker.stopping < math.inf:
-            self.left.append(cell)
-        elif self.tries[cell] <= self.limits.retries:
-            self.view.say(f"again  {cell}: {why}")
-            self.waiting.append(cell)
-        elif cell.path.exists():  # it died after its work
-            self.finish(cell)
+    def on_crash(self, worker: WorkerHandle, reason: str) -> None:
+        """Kill the worker. Its experiment resumes from its last checkpoint, unless it has used up its retries."""
+        experiment = worker.experiment
+        worker.kill()
+        self.workers.remove(worker)
+        self.crashes[experiment] += 1
+        if worker.stop_requested:
+            self.unfinished.append(experiment)
+        elif self.crashes[experiment] <= self.limits.retries:
+            self.display.print_line(f"retry  {experiment}: {reason}")
+            self.queue.append(experiment)
+        elif experiment.csv_path.exists():  # the process died after it had written the result
+            self.on_finish(experiment)
         else:
-            self.fail(cell, f"{why}, {self.tries[cell]} times" if self.tries[cell] > 1 else why, again=False)
+            attempts = f" ({self.crashes[experiment]} attempts)" if self.crashes[experiment] > 1 else ""
+            self.on_failure(experiment, reason + attempts, again=False)
 
-    def ended(self, worker: Worker, kind: str, *values) -> None:
-        if kind == RAISED:
-            self.crashed(worker, values[0])
+    def on_end(self, worker: WorkerHandle, message: Message) -> None:
+        """The worker's last message about its experiment."""
+        if isinstance(message, Crashed):
+            self.on_crash(worker, message.reason)
             return
-        cell = worker.cell
-        if kind == DONE and self.waiting and worker.stopping == math.inf and time.monotonic() - worker.born < REUSE_WORKER_BELOW:
-            self.finish(cell)
-            with suppress(OSError):  # its end will be heard
-                worker.next(self.waiting.pop(0))
+        experiment, young = worker.experiment, time.monotonic() - worker.created < REUSE_WORKER_BELOW
+        if isinstance(message, Finished) and self.queue and young and not worker.stop_requested:
+            self.on_finish(experiment)
+            with suppress(OSError):  # it has ended: the next process_messages notices
+                worker.run_next(self.queue.pop(0))
             return
-        worker.end()
-        self.running.remove(worker)
-        if kind == BUSY:
-            self.elsewhere.append((time.monotonic() + RETRY_DELAY, cell))
-        elif kind == STOPPED:
-            self.left.append(cell)
-        elif kind == FAILED:
-            self.fail(cell, *values)
-        else:
-            self.finish(cell)
+        worker.kill()
+        self.workers.remove(worker)
+        match message:
+            case Finished():
+                self.on_finish(experiment)
+            case Locked():
+                self.locked.append((time.monotonic() + RETRY_DELAY, experiment))
+            case Interrupted():
+                self.unfinished.append(experiment)
+            case Failed(reason, again):
+                self.on_failure(experiment, reason, again)
 
-    def finish(self, cell: Experiment) -> None:
-        self.done += 1
-        self.view.say(f"done   {self.done + len(self.failed)}/{len(self.cells)} {cell}{result_summary(cell, self.pace)}")
+    def on_finish(self, experiment: Experiment) -> None:
+        self.finished += 1
+        self.display.print_line(f"done   {self.progress()} {experiment}{result_summary(experiment, self.eta)}")
 
-    def fail(self, cell: Experiment, why: str, again: bool) -> None:
-        self.failed[cell] = why
-        cell.fail(why, again)
-        self.view.say(f"FAILED {self.done + len(self.failed)}/{len(self.cells)} {cell}")
+    def on_failure(self, experiment: Experiment, reason: str, again: bool) -> None:
+        self.failed[experiment] = reason
+        record_failure(experiment, reason, again)
+        self.display.print_line(f"FAILED {self.progress()} {experiment}")
+
+    def progress(self) -> str:
+        return f"{self.finished + len(self.failed)}/{len(self.experiments)}"
 
     def stop(self) -> None:
-        """Ask all workers for a checkpoint, wait a moment, and end those that do not answer."""
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # clusters say it twice; Ctrl-C again means at once
+        """Ask all workers to save a checkpoint and exit, and kill those that take too long."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # clusters send it twice; a second Ctrl-C still ends the wait
         try:
             now = time.monotonic()
-            for worker in self.running:
-                worker.stopping = now
+            for worker in self.workers:
+                worker.stop_requested = True
                 with suppress(OSError):
                     os.kill(worker.process.pid, signal.SIGTERM)
-            while self.running and time.monotonic() - now < GRACE:
-                self.listen(0.1)
+            while self.workers and time.monotonic() - now < SHUTDOWN_GRACE:
+                self.process_messages(0.1)
         finally:
-            self.left += [*self.waiting, *(cell for _, cell in self.elsewhere), *(worker.cell for worker in self.running)]
-            self.waiting, self.elsewhere = [], []
-            while self.running:
-                self.running.pop().end()
+            running = [worker.experiment for worker in self.workers]
+            self.unfinished += [*self.queue, *(experiment for _, experiment in self.locked), *running]
+            self.queue, self.locked = [], []
+            while self.workers:
+                self.workers.pop().kill()
 
-    def standing(self) -> SweepState:
+    def state(self) -> SweepState:
         now = time.monotonic()
-        running = [(w.cell, (w.step - (w.first or 0)) / w.cell.config.num_updates, now - w.began) for w in self.running]
-        waiting = [*self.waiting, *(cell for _, cell in self.elsewhere)]
-        left = self.pace.left(waiting, running, min(self.workers, max(len(self.running), 1)))
-        return SweepState(len(self.cells), self.done, len(self.failed), [w.line(now) for w in self.running], left)
+        running = []
+        for worker in self.workers:
+            trained = worker.update - (worker.first_update or 0)
+            running.append((worker.experiment, trained / worker.experiment.config.num_updates, now - worker.started))
+        waiting = [*self.queue, *(experiment for _, experiment in self.locked)]
+        seconds_left = self.eta.seconds_left(waiting, running, min(self.max_workers, max(len(self.workers), 1)))
+        lines = [worker.line(now) for worker in self.workers]
+        return SweepState(len(self.experiments), self.finished, len(self.failed), lines, seconds_left)
 
 
-def run_pool(cells: Sequence[Experiment], workers: int, devices: Sequence[str], limits: Limits, pace: Eta) -> Outcome:
-    """Run the cells, `workers` at a time, each in a process of its own (short ones one after the other in one), on the device that has
-    least to do. Cells that another sweep is at are left to it, and waited for at the end. KeyboardInterrupt, also by SIGTERM: what runs
-    has left checkpoints."""
+def run_pool(experiments: Sequence[Experiment], max_workers: int, devices: Sequence[str], limits: Limits, eta: Eta) -> Outcome:
+    """Run experiments in up to `max_workers` processes. Those that another sweep is running are left to it and checked at the end.
+
+    KeyboardInterrupt, also for SIGTERM: unfinished experiments have saved checkpoints.
+    """
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with server(), ProgressDisplay() as view:
-            return Pool(cells, workers, devices, limits, pace, view).run()
+        with fork_server(), ProgressDisplay() as display:
+            return Pool(experiments, max_workers, devices, limits, eta, display).run()
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def result_summary(cell: Experiment, pace: Eta) -> str:
-    """What became of a cell that is done, to be said; `pace` learns from it."""
+def result_summary(experiment: Experiment, eta: Eta) -> str:
+    """Return and duration of a finished experiment, for its line; `eta` learns from it."""
     try:
-        score, seconds = cell.result()
-    except (UserError, OSError):  # another sweep finished it, with other seeds
+        score, seconds = final_return(experiment)
+    except (UserError, OSError):  # another sweep finished it, together with other seeds
         return ""
-    pace.learn(cell, seconds)
+    eta.learn(experiment, seconds)
     return f": return {score:.3g}, {human_duration(seconds)}"
 
 
+def exit_reason(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
 @contextmanager
-def server() -> Iterator[None]:
-    """The process that workers are forked from, with one thread for each library."""
+def fork_server() -> Iterator[None]:
+    """The process that workers are forked from. Its libraries use one thread each."""
     multiprocessing.get_context("forkserver").set_forkserver_preload(["__main__", "inspo_benchmark.running.preload"])
-    threads = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     try:
-        resource_tracker.ensure_running()  # it unblocks signals when it starts
-        with blocked():
+        resource_tracker.ensure_running()  # first, because it unblocks signals when it starts
+        with signals_blocked():
             forkserver.ensure_running()
         yield
     finally:
-        for name, value in threads.items():
+        for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 @contextmanager
-def blocked() -> Iterator[None]:
-    """Processes that are started inside do not hear the signals that are meant for the runner."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, KEPT)
+def signals_blocked() -> Iterator[None]:
+    """Processes that are started inside ignore the signals that are meant for the main process."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def resident() -> dict[int, int]:
-    """Process group -> bytes of memory of its processes, pages that they share included. Linux only."""
+def memory_by_group() -> dict[int, int]:
+    """Process group -> resident bytes of its processes; shared pages count in each. Linux only."""
     groups: Counter = Counter()
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has ended meanwhile
+        with suppress(OSError):  # it has just ended
             fields = path.read_text().rpartition(")")[2].split()
             groups[int(fields[2])] += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
     return groups

@@ -1,8 +1,8 @@
-"""What workers need, imported once by the server that they are forked from."""
+"""Imported once by the fork server, so that no worker has to import it again."""
 
 import gc
 
-import torch._dynamo  # noqa: F401  # or the first batched network of every worker would import it: a second
+import torch._dynamo  # noqa: F401  # saves each worker a second at its first batched network
 
 import inspo_benchmark.running.worker  # noqa: F401
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
@@ -10,4 +10,4 @@ from inspo_benchmark.running.provenance import revision, versions
 
 ALGORITHMS.discover(), TASKS.discover()
 revision(), versions()
-gc.collect(), gc.freeze()  # or the workers' collectors would copy all these pages
+gc.collect(), gc.freeze()  # keeps the workers' garbage collectors from copying all these pages

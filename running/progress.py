@@ -1,4 +1,4 @@
-"""A sweep as it goes on: on a terminal one picture that is drawn again and again, elsewhere a line for every cell that ends."""
+"""Shows the progress of a sweep: a live display on a terminal, elsewhere one line for every experiment that ends."""
 
 import sys
 import time
@@ -7,53 +7,55 @@ from typing import NamedTuple
 from inspo_benchmark.running.eta import human_duration
 from inspo_benchmark.running.experiment import Experiment
 
-SHOWN = 16  # running cells that are listed
-REDRAW = 0.25  # seconds
+MAX_LINES = 16  # running experiments that are listed
+REDRAW_INTERVAL = 0.25  # seconds
+BAR_WIDTH = 24  # characters
 
 
 class RunningLine(NamedTuple):
-    """A cell that runs: updates done, last mean return (None before the first), seconds since it began."""
+    """A running experiment."""
 
-    cell: Experiment
-    step: int
-    score: float | None
-    seconds: float
+    experiment: Experiment
+    update: int
+    score: float | None  # mean return of the last evaluation; None before the first
+    seconds: float  # since it started
 
 
 class SweepState(NamedTuple):
-    """Where a sweep stands: numbers of cells, those that run, seconds that are left (None: unknown)."""
+    """Numbers of experiments, the running ones, and the estimated time left (None: unknown)."""
 
     total: int
-    done: int
+    finished: int
     failed: int
     running: list[RunningLine]
-    left: float | None
+    seconds_left: float | None
 
     def text(self, elapsed: float) -> str:
-        waiting = self.total - self.done - self.failed - len(self.running)
-        share = (self.done + self.failed + sum(line.step / line.cell.config.num_updates for line in self.running)) / max(self.total, 1)
-        speed = f", {3600 * self.done / elapsed:.0f} cells an hour" if self.done and elapsed else ""
-        rest = f", about {human_duration(self.left)} left" if self.left is not None else ""
+        waiting = self.total - self.finished - self.failed - len(self.running)
+        trained = sum(line.update / line.experiment.config.num_updates for line in self.running)
+        fraction = (self.finished + self.failed + trained) / max(self.total, 1)
+        speed = f", {3600 * self.finished / elapsed:.0f} experiments per hour" if self.finished and elapsed else ""
+        left = f", about {human_duration(self.seconds_left)} left" if self.seconds_left is not None else ""
         lines = [
-            f"{self.done} done, {len(self.running)} running, {self.failed} failed, {waiting} to do",
-            f"{'█' * round(24 * share):░<24} {share:4.0%}, {human_duration(elapsed)}{speed}{rest}",
+            f"{self.finished} done, {len(self.running)} running, {self.failed} failed, {waiting} waiting",
+            f"{'█' * round(BAR_WIDTH * fraction):░<{BAR_WIDTH}} {fraction:4.0%}, {human_duration(elapsed)}{speed}{left}",
         ]
-        for line in self.running[:SHOWN]:
-            at = f"update {line.step} of {line.cell.config.num_updates}" if line.step else "getting ready"  # most of it is compiling
+        for line in self.running[:MAX_LINES]:
+            where = f"update {line.update} of {line.experiment.config.num_updates}" if line.update else "starting"  # mostly compilation
             score = "" if line.score is None else f", return {line.score:.3g}"
-            lines.append(f"  {line.cell}: {at}{score}, {human_duration(line.seconds)}")
-        if len(self.running) > SHOWN:
-            lines.append(f"  and {len(self.running) - SHOWN} more")
+            lines.append(f"  {line.experiment}: {where}{score}, {human_duration(line.seconds)}")
+        if len(self.running) > MAX_LINES:
+            lines.append(f"  and {len(self.running) - MAX_LINES} more")
         return "\n".join(lines)
 
 
 class ProgressDisplay:
-    """Use as a context; `say` prints a line that stays, `show` draws the picture."""
+    """A context manager. `print_line` prints a line that stays, `draw` updates the live display."""
 
     def __init__(self):
-        self.began, self.drawn, self.live = time.monotonic(), 0.0, None
+        self.started, self.drawn, self.live = time.monotonic(), 0.0, None
         if sys.stderr.isatty():
-            from rich.console import Console  # these take a while, and sweeps in the background need none of it
+            from rich.console import Console  # slow imports, which a sweep without a terminal does not need
             from rich.live import Live
 
             self.live = Live(console=Console(stderr=True), auto_refresh=False, transient=True, vertical_overflow="crop")
@@ -67,7 +69,7 @@ class ProgressDisplay:
         if self.live:
             self.live.stop()
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         if self.live:
             self.live.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
@@ -75,11 +77,16 @@ class ProgressDisplay:
 
     def due(self) -> bool:
         """Whether it is time to draw again."""
-        return self.live is not None and time.monotonic() - self.drawn > REDRAW
+        return self.live is not None and time.monotonic() - self.drawn > REDRAW_INTERVAL
 
-    def show(self, standing: SweepState) -> None:
+    def draw(self, state: SweepState) -> None:
         if self.live:
             from rich.text import Text
 
             self.drawn = time.monotonic()
-            self.live.update(Text(standing.text(self.drawn - self.began), no_wrap=True, overflow="ellipsis"), refresh=True)
+            self.live.update(Text(state.text(self.drawn - self.started), no_wrap=True, overflow="ellipsis"), refresh=True)
+
+
+def plural(number: int, noun: str) -> str:
+    """ "1 experiment", "2 experiments"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,6 +1,7 @@
-"""Where a result comes from: the revision of the code, the versions of packages, the machine."""
+"""Where a result comes from: the revision of the code, the versions of the packages, the machine."""
 
 import functools
+import os
 import platform
 import resource
 import subprocess
@@ -14,7 +15,7 @@ import torch
 PACKAGES = ["torch", "numpy", "scipy", "numba", "h5py", "pandas", "matplotlib"]
 
 
-@functools.cache  # once: what runs is the code that was imported
+@functools.cache  # once per process, when its code was imported
 def revision() -> dict[str, Any]:
     """The code's git commit and whether files differ from it; empty outside a git checkout."""
     root = Path(__file__).parents[1]
@@ -28,8 +29,14 @@ def revision() -> dict[str, Any]:
         return {"revision": "", "dirty": False}
 
 
-def device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+def machine(device: str) -> dict[str, Any]:
+    """The machine, and the name of the device that an experiment trains on."""
+    return {
+        "system": platform.platform(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+    }
 
 
 @functools.cache
@@ -38,7 +45,7 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory(device: str) -> int:
-    """Bytes that this process held at most: on the GPU if it trains there, else in the machine's memory, shared libraries included."""
+    """Peak memory of this process in bytes: GPU memory if it trains there, else resident memory, shared libraries included."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

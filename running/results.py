@@ -1,56 +1,138 @@
 """The files of finished and unfinished experiments in a results folder."""
 
+import csv
 import json
+import statistics
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from inspo_benchmark.core.atomic_io import atomic_write, write_errors
 from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.learning.train import Row
+from inspo_benchmark.running.experiment import Experiment
 
 COLUMNS = ["algo", "task", "seed", "step", "metric", "value"]
 
+# --- finished experiments
+
+
+def write_result(experiment: Experiment, metadata: dict[str, Any], rows: Sequence[Row]) -> None:
+    """Write the JSON, then the CSV: where there is a CSV, the result is complete."""
+    _write_json(metadata, experiment.json_path)
+    with atomic_write(experiment.csv_path) as part, part.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        table.writerows((experiment.algo, experiment.task, seed, step, metric, f"{value:.7g}") for seed, step, metric, value in rows)
+
 
 def read_results(out: Path, algo: str = "*", task: str = "*") -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The JSON files of finished runs in a results folder, and what they say."""
-    for path in out.glob(f"runs/{algo}/[!.]*.json" if task == "*" else f"runs/{algo}/{task}-*.json"):  # a dot begins what is unfinished
-        about = read_result(path)
+    """The JSON files of finished experiments in a results folder, and their content."""
+    for path in out.glob(f"runs/{algo}/[!.]*.json" if task == "*" else f"runs/{algo}/{task}-*.json"):  # temporary files begin with a dot
+        metadata = read_result(path)
         if path.with_suffix(".csv").exists():
-            yield path, about
-
-
-def finished_seeds(out: Path, algo: str = "*", task: str = "*") -> dict[str, set[int]]:
-    """Family -> seeds that finished files hold."""
-    done = defaultdict(set)
-    for _, about in read_results(out, algo, task):
-        done[about["group"]] |= set(about["seeds"])
-    return done
-
-
-def seconds_per_update(out: Path) -> dict[tuple[str, str], float]:
-    """Seconds per update of the finished runs in a results folder, the slowest of each (algorithm, task)."""
-    seconds: dict[tuple[str, str], float] = {}
-    for _, about in read_results(out):
-        cell = about["algo"], about["task"]
-        seconds[cell] = max(seconds.get(cell, 0.0), about["wall_seconds"] / about["config"]["num_updates"])
-    return seconds
+            yield path, metadata
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """What the JSON of a finished run says; UserError if it is damaged."""
+    """The JSON of a finished experiment. UserError: it is damaged."""
     try:
-        about = json.loads(path.read_bytes())
-        if not {"algo", "task", "seeds", "group", "config", "wall_seconds"} <= about.keys():
+        metadata = json.loads(path.read_bytes())
+        if not {"algo", "task", "seeds", "group", "config", "wall_seconds"} <= metadata.keys():
             raise ValueError
-        return about
+        return metadata
     except (ValueError, AttributeError):
-        raise UserError(f"{path} is damaged; delete it and the CSV beside it and run it again") from None
+        raise UserError(f"{path} is damaged; delete it and the CSV beside it, and run the experiment again") from None
+
+
+def finished_seeds(out: Path, algo: str = "*", task: str = "*") -> dict[str, set[int]]:
+    """Group -> seeds that have a finished result."""
+    finished = defaultdict(set)
+    for _, metadata in read_results(out, algo, task):
+        finished[metadata["group"]] |= set(metadata["seeds"])
+    return finished
+
+
+def seconds_per_update(out: Path) -> dict[tuple[str, str], float]:
+    """(algorithm, task) -> seconds per update, the slowest of the finished experiments in a results folder."""
+    seconds: dict[tuple[str, str], float] = {}
+    for _, metadata in read_results(out):
+        pair = metadata["algo"], metadata["task"]
+        seconds[pair] = max(seconds.get(pair, 0.0), metadata["wall_seconds"] / metadata["config"]["num_updates"])
+    return seconds
+
+
+def final_return(experiment: Experiment) -> tuple[float, float]:
+    """Mean return of the final greedy policies, and seconds of training. OSError: not finished. UserError: a damaged file."""
+    seconds = read_result(experiment.json_path)["wall_seconds"]
+    final = "return", str(experiment.config.num_updates)
+    try:
+        with experiment.csv_path.open(newline="") as file:
+            values = [float(row["value"]) for row in csv.DictReader(file) if (row["metric"], row["step"]) == final]
+        return statistics.fmean(values), seconds
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{experiment.csv_path} is damaged; delete it and the JSON beside it, and run the experiment again") from None
+
+
+# --- unfinished experiments
+
+
+def write_record(experiment: Experiment, reason: str = "", again: bool = True, progress: tuple[int, float] | None = None) -> None:
+    """Record an experiment that has started (no reason) or failed (with a reason). `again`: the same command runs it again.
+    `progress`: update and mean return of the last evaluation; if None, those of the existing record."""
+    progress = progress or last_evaluation(read_record(experiment.record_path) or {})
+    record = experiment.metadata | {"data": {"sha256": experiment.data}, "reason": reason, "again": again}
+    if progress:
+        record["progress"] = {"update": progress[0], "return": progress[1]}
+    with write_errors(experiment.record_path):
+        experiment.record_path.parent.mkdir(parents=True, exist_ok=True)
+    _write_json(record, experiment.record_path)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """What the note of an unfinished cell says; None if there is none, or none that can be read: such a cell is begun again."""
+    """The record of an unfinished experiment. None: it is absent or damaged, and the experiment counts as not started."""
     try:
-        about = json.loads(path.read_bytes())
-        return about if {"algo", "task", "seeds", "group", "config", "data", "reason", "again"} <= about.keys() else None
+        record = json.loads(path.read_bytes())
+        return record if {"algo", "task", "seeds", "group", "config", "data", "reason", "again"} <= record.keys() else None
     except (OSError, ValueError, AttributeError):
         return None
+
+
+def last_evaluation(record: dict[str, Any]) -> tuple[int, float] | None:
+    """Update and mean return of the last evaluation in a record."""
+    match record.get("progress"):
+        case {"update": int(update), "return": float(score)}:
+            return update, score
+    return None
+
+
+def record_failure(experiment: Experiment, reason: str, again: bool) -> None:
+    """Record a failure, unless the disk refuses: then only the sweep reports it."""
+    with suppress(UserError):
+        write_record(experiment, reason, again)
+
+
+def earlier_failure(experiment: Experiment) -> str:
+    """Why the experiment failed in an earlier sweep, if only --retry-failed runs it again; else empty."""
+    record = read_record(experiment.record_path)
+    return record["reason"] if record and not record["again"] else ""
+
+
+def delete_unfinished(experiment: Experiment) -> None:
+    """Delete the checkpoint and the record."""
+    experiment.checkpoint_path.unlink(missing_ok=True)
+    experiment.record_path.unlink(missing_ok=True)
+
+
+def delete_partial_files(experiment: Experiment) -> None:
+    """Delete what killed processes left half written. The caller holds the lock."""
+    for path in (experiment.csv_path, experiment.record_path):
+        for part in path.parent.glob(f".*{path.stem}.*.part*"):
+            part.unlink(missing_ok=True)
+
+
+def _write_json(content: dict[str, Any], path: Path) -> None:
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,6 +1,6 @@
-"""The same sweep on a cluster: an array job with one cell per task, each under the supervision that it has at home.
+"""Runs a sweep on a SLURM cluster: an array job with one experiment per array task, each in a pool of its own.
 
-What became of a cell is judged by its files, as everywhere: SLURM's own word about ended jobs needs a database that small sites lack.
+The result of a job is read from its files, because SLURM's accounting of ended jobs needs a database that small sites lack.
 """
 
 import re
@@ -17,69 +17,71 @@ from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.running.eta import Eta
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.pool import Limits, Outcome, result_summary, run_pool
-from inspo_benchmark.running.progress import ProgressDisplay, RunningLine, SweepState
-from inspo_benchmark.running.results import read_record
-from inspo_benchmark.running.status import reached
+from inspo_benchmark.running.progress import ProgressDisplay, RunningLine, SweepState, plural
+from inspo_benchmark.running.results import last_evaluation, read_record
 
 ROOT = Path(__file__).parents[1]
-POLL, ASK = 2.0, 10.0  # seconds between looks at the files, and questions to SLURM
-TIMEOUTS = 50  # times that a job may reach its time limit and go on in the queue
-LOST = 60.0  # seconds until a job that left the queue without a file counts as lost: shared disks show files late
-ROOM = 2 << 30  # bytes that a job needs beside its cell: the processes that supervise it
+POLL_INTERVAL = 2.0  # seconds between checks of the files
+QUEUE_INTERVAL = 10.0  # seconds between calls of squeue
+MAX_TIMEOUTS = 50  # times that a job may reach its time limit and return to the queue
+LOST_AFTER = 60.0  # seconds after which a job that left the queue without files has failed; shared disks show files late
+SUPERVISION_MEMORY = 2 << 30  # bytes of a job for the processes that supervise its experiment
 
 
-class Options(NamedTuple):
-    """What to ask SLURM for."""
+class SlurmOptions(NamedTuple):
+    """The request to SLURM."""
 
     partition: str | None
     parallelism: int  # jobs at a time
-    minutes: int  # of a job; one that needs more goes on from its checkpoint
+    minutes: int  # time limit of a job, which then resumes from its checkpoint
     more: dict[str, str]  # further options of sbatch
 
 
 @dataclass
-class Task:
-    """What a job does; submitit calls it, and again when the job was queued again."""
+class Job:
+    """One array task. submitit calls it, and calls it again after the job was requeued."""
 
-    cell: Experiment
+    experiment: Experiment
     device: str
     limits: Limits
 
     def __call__(self) -> None:
         ALGORITHMS.discover(), TASKS.discover()
-        run_pool([self.cell], 1, [self.device], self.limits, Eta({}))
+        run_pool([self.experiment], 1, [self.device], self.limits, Eta({}))
 
     def checkpoint(self):
-        """The cell has its own: just start again."""
+        """Called at the time limit. The experiment has a checkpoint of its own, so that the job is submitted as it is."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
-def run_on_slurm(cells: Sequence[Experiment], device: str, limits: Limits, pace: Eta, options: Options) -> Outcome:
-    """Submit the cells and watch them. KeyboardInterrupt: the jobs go on."""
-    if not cells:
+def run_on_slurm(experiments: Sequence[Experiment], device: str, limits: Limits, eta: Eta, options: SlurmOptions) -> Outcome:
+    """Submit the experiments and wait for them. After a KeyboardInterrupt the jobs continue."""
+    if not experiments:
         return Outcome({}, [])
-    for cell in cells:
-        if (read_record(cell.note) or {}).get("reason"):  # or it would count as failed now
-            cell.note.unlink(missing_ok=True)
-    jobs = submit(cells, device, limits, options)
+    for experiment in experiments:
+        if (read_record(experiment.record_path) or {}).get("reason"):  # of an earlier failure, which must not count as one of this sweep
+            experiment.record_path.unlink(missing_ok=True)
+    jobs = submit(experiments, device, limits, options)
     arrays = sorted({job.partition("_")[0] for job in jobs.values()})
-    with ProgressDisplay() as view:
-        view.say(f"{len(cells)} cells are in SLURM's queue as job {', '.join(arrays)}; Ctrl-C leaves them there, scancel ends them")
-        return watch(jobs, arrays, limits, pace, view, options.parallelism)
+    with ProgressDisplay() as display:
+        display.print_line(
+            f"submitted {plural(len(experiments), 'experiment')} to SLURM as job {', '.join(arrays)}; Ctrl-C leaves the jobs running, "
+            "scancel ends them"
+        )
+        return watch(jobs, arrays, limits, eta, display, options.parallelism)
 
 
-def submit(cells: Sequence[Experiment], device: str, limits: Limits, options: Options) -> dict[Experiment, str]:
-    """Cell -> job."""
+def submit(experiments: Sequence[Experiment], device: str, limits: Limits, options: SlurmOptions) -> dict[Experiment, str]:
+    """Experiment -> its job. UserError: SLURM is missing or refuses."""
     try:
         import submitit
     except ImportError:
         raise UserError("--launcher slurm needs submitit: python -m pip install submitit==1.5.4") from None
     if not shutil.which("sbatch"):
-        raise UserError("--launcher slurm: there is no sbatch here; run this on a machine that submits to SLURM")
-    folder = cells[0].out / "logs" / "slurm"
-    executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=TIMEOUTS)
+        raise UserError("--launcher slurm: sbatch was not found; run this on a machine that submits jobs to SLURM")
+    executor = submitit.SlurmExecutor(folder=experiments[0].out / "logs" / "slurm", max_num_timeout=MAX_TIMEOUTS)
     executor.update_parameters(
         job_name="sweep",
         partition=options.partition,
@@ -87,69 +89,73 @@ def submit(cells: Sequence[Experiment], device: str, limits: Limits, options: Op
         time=options.minutes,
         cpus_per_task=1,
         gpus_per_node=1 if device.startswith("cuda") else None,
-        mem=f"{int((limits.memory + ROOM) / 2**20)}M" if limits.memory < float("inf") else None,
+        mem=f"{int((limits.memory + SUPERVISION_MEMORY) / 2**20)}M" if limits.memory < float("inf") else None,
         stderr_to_stdout=True,
         additional_parameters={"requeue": True, "chdir": str(ROOT), **options.more},
     )
-    alone = limits._replace(seconds=float("inf"), fail_fast=False)
-    size, jobs = largest_array(), {}
+    job_limits = limits._replace(max_seconds=float("inf"), fail_fast=False)
+    size, jobs = max_array_size(), {}
     try:
-        for k in range(0, len(cells), size):
-            some = cells[k : k + size]
-            jobs |= zip(some, (job.job_id for job in executor.submit_array([Task(cell, device, alone) for cell in some])))
+        for k in range(0, len(experiments), size):
+            part = experiments[k : k + size]
+            submitted = executor.submit_array([Job(experiment, device, job_limits) for experiment in part])
+            jobs |= zip(part, (job.job_id for job in submitted))
     except submitit.core.utils.FailedJobError as error:
-        raise UserError(f"SLURM refuses: {str(error).strip().splitlines()[-1]}") from None
+        raise UserError(f"SLURM refuses the job: {str(error).strip().splitlines()[-1]}") from None
     return jobs
 
 
-def watch(jobs: dict[Experiment, str], arrays: list[str], limits: Limits, pace: Eta, view: ProgressDisplay, parallelism: int) -> Outcome:
-    """Until all have ended, one way or the other."""
-    began, asked, seen, gone = time.monotonic(), time.monotonic(), {}, {}
-    waiting, failed, done = dict(jobs), {}, 0
+def watch(jobs: dict[Experiment, str], arrays: list[str], limits: Limits, eta: Eta, display: ProgressDisplay, parallelism: int) -> Outcome:
+    """Wait until every job has finished or failed, or the sweep's time is over."""
+    started = queue_checked = time.monotonic()
+    waiting, failed, finished = dict(jobs), {}, 0
+    first_seen: dict[Experiment, float] = {}  # when a job was first seen to have started
+    left_queue: dict[str, float] = {}  # when a job was first missing from the queue
     while waiting:
-        time.sleep(POLL)
+        time.sleep(POLL_INTERVAL)
         now = time.monotonic()
-        if now - asked > ASK:
-            queue, asked = queued(), now
+        if now - queue_checked > QUEUE_INTERVAL:
+            queue, queue_checked = queued_jobs(), now
             if queue is not None:
-                gone = {job: gone.get(job, now) for job in waiting.values() if job not in queue}
-        for cell, job in list(waiting.items()):
-            why = (read_record(cell.note) or {}).get("reason", "")
-            if cell.path.exists():
-                done += 1
-                view.say(f"done   {done + len(failed)}/{len(jobs)} {cell}{result_summary(cell, pace)}")
-            elif why or now - gone.get(job, now) > LOST:
-                failed[cell] = why or f"job {job} ended without a word (logs/slurm/{job}_0_log.out)"
-                view.say(f"FAILED {done + len(failed)}/{len(jobs)} {cell}")
+                left_queue = {job: left_queue.get(job, now) for job in waiting.values() if job not in queue}
+        for experiment, job in list(waiting.items()):
+            reason = (read_record(experiment.record_path) or {}).get("reason", "")
+            if experiment.csv_path.exists():
+                finished += 1
+                display.print_line(f"done   {finished + len(failed)}/{len(jobs)} {experiment}{result_summary(experiment, eta)}")
+            elif reason or now - left_queue.get(job, now) > LOST_AFTER:
+                failed[experiment] = reason or f"job {job} ended without a result (see logs/slurm/{job}_0_log.out)"
+                display.print_line(f"FAILED {finished + len(failed)}/{len(jobs)} {experiment}")
             else:
                 continue
-            del waiting[cell]
-        if waiting and (now - began > limits.seconds or (failed and limits.fail_fast)):
-            subprocess.run(["scancel", *arrays], check=False)  # its SIGTERM makes them leave checkpoints
+            del waiting[experiment]
+        if waiting and (now - started > limits.max_seconds or (failed and limits.fail_fast)):
+            subprocess.run(["scancel", *arrays], check=False)  # sends SIGTERM, at which workers save checkpoints
             break
-        if view.due():
+        if display.due():
             lines = []
-            for cell in waiting:
-                if cell.note.exists():
-                    at = re.match(r"step (\d+) of \d+: return (\S+)", reached(cell.out, cell.note))
-                    seconds = now - seen.setdefault(cell, now)
-                    lines.append(RunningLine(cell, int(at[1]) if at else 0, float(at[2]) if at else None, seconds))
-            running = [(line.cell, line.step / line.cell.config.num_updates, line.seconds) for line in lines]
-            left = pace.left([cell for cell in waiting if cell not in seen], running, min(parallelism, len(jobs)))
-            view.show(SweepState(len(jobs), done, len(failed), lines, left))
+            for experiment in waiting:
+                if record := read_record(experiment.record_path):
+                    update, score = last_evaluation(record) or (0, None)
+                    lines.append(RunningLine(experiment, update, score, now - first_seen.setdefault(experiment, now)))
+            running = [(line.experiment, line.update / line.experiment.config.num_updates, line.seconds) for line in lines]
+            queued = [experiment for experiment in waiting if experiment not in first_seen]
+            seconds_left = eta.seconds_left(queued, running, min(parallelism, len(jobs)))
+            display.draw(SweepState(len(jobs), finished, len(failed), lines, seconds_left))
     return Outcome(failed, list(waiting))
 
 
-def queued() -> set[str] | None:
-    """The jobs that wait or run, "12_3" or "12"; None if SLURM does not answer."""
+def queued_jobs() -> set[str] | None:
+    """The jobs that are pending or running, "12_3" or "12". None: SLURM does not answer."""
+    command = ["squeue", "--noheader", "--array", "--format=%F_%K"]
     try:
-        said = subprocess.run(["squeue", "--noheader", "--array", "--format=%F_%K"], capture_output=True, text=True, timeout=60)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except subprocess.TimeoutExpired:
         return None
-    return None if said.returncode else {job.removesuffix("_N/A") for job in said.stdout.split()}
+    return None if answer.returncode else {job.removesuffix("_N/A") for job in answer.stdout.split()}
 
 
-def largest_array() -> int:
-    said = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True).stdout
-    size = re.search(r"MaxArraySize\s*=\s*(\d+)", said)
+def max_array_size() -> int:
+    config = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True).stdout
+    size = re.search(r"MaxArraySize\s*=\s*(\d+)", config)
     return int(size[1]) if size else 1000

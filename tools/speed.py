@@ -39,8 +39,10 @@ from inspo_benchmark.learning.evaluate import Evaluator
 from inspo_benchmark.learning.normalize import Normalizer
 from inspo_benchmark.learning.sampler import Sampler
 from inspo_benchmark.running.eta import Eta
-from inspo_benchmark.running.experiment import Experiment, plan
-from inspo_benchmark.running.pool import Limits, run_pool, server
+from inspo_benchmark.running.execute import execute
+from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.planning import plan
+from inspo_benchmark.running.pool import Limits, fork_server, run_pool
 from inspo_benchmark.running.settings import settings
 from inspo_benchmark.tools.speed_data import rows as of_data
 
@@ -284,7 +286,7 @@ def pool(count: int = 1000, workers: int = 2, steps: int = 1) -> list[Row]:
             ]
             return [cell for some in planned for cell in some][:count]
 
-        with server():
+        with fork_server():
             pipes = [context.Pipe() for _ in range(workers)]
             loops = [context.Process(target=_loop, args=(cells("ideal")[k::workers], pipes[k][1])) for k in range(workers)]
             for loop in loops:
@@ -303,7 +305,7 @@ def pool(count: int = 1000, workers: int = 2, steps: int = 1) -> list[Row]:
             ended = run_pool(cells("pool"), workers, ["cpu"], Limits(), Eta({}))
         wall = time.perf_counter() - started
         assert not ended.failed
-        assert not ended.left
+        assert not ended.unfinished
         forkserver._forkserver._stop()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds["clock"] = wall, max(x for x, _ in ideal)
@@ -319,12 +321,12 @@ def pool(count: int = 1000, workers: int = 2, steps: int = 1) -> list[Row]:
 
 def _loop(cells: list[Experiment], pipe: Connection) -> None:
     """Fill cells as soon as told, and tell the seconds that it took, by the clock and of the processor."""
-    replace(cells[0], seeds=(1,)).run()
+    execute(replace(cells[0], seeds=(1,)))
     pipe.send("warm")
     pipe.recv()
     began, own = time.perf_counter(), time.process_time()
     for cell in cells:
-        cell.run()
+        execute(cell)
     pipe.send((time.perf_counter() - began, time.process_time() - own))
 
 

@@ -1,4 +1,4 @@
-"""The command line: what it promises, and one clear line for every mistake, before any training."""
+"""The command line: what it does, and one clear line for every user error, before any training."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ from support.project import ROOT, Ended, Project, environment, leftovers, projec
 
 SMALL = ["--set", "num_updates=20", "hidden_dim=8", "batch_size=8"]
 SWEEP = ["--algo", "bc", "inspo", "--env", "xor-ab*", "bridge-optimal", *SMALL, "--workers", "2"]
-CELLS = [f"{algo} {task}" for algo in ("bc", "inspo") for task in ("bridge-optimal", "xor-ab", "xor-ab_ba")]
+EXPERIMENTS = [f"{algo} {task}" for algo in ("bc", "inspo") for task in ("bridge-optimal", "xor-ab", "xor-ab_ba")]
 ROOTED = os.geteuid() == 0 and shutil.which("mount") is not None
 
 
@@ -31,30 +31,31 @@ def project(tmp_path_factory) -> Project:
 
 @pytest.fixture(scope="module")
 def swept(project) -> Path:
-    """A results folder with six cells, filled by a command that was started as users do it."""
+    """A results folder with six experiments, made by a command that was started as users start it."""
     out = project.fresh()
     command = [sys.executable, "run_benchmark.py", *SWEEP, "--seeds", "2", "--out", str(out)]
     done = subprocess.run(command, cwd=project.root, env=environment(project.root), capture_output=True, text=True)
     assert done.returncode == 0, done
-    assert "6 cells asked for, 0 finished" in done.stdout
+    assert "6 experiments requested, 0 finished" in done.stdout
     assert len([line for line in done.stderr.splitlines() if line.startswith("done  ") and ": return " in line]) == 6
-    assert f"6 cells finished in {out}; for their tables: python -m plots.tables --out {out}" in done.stdout
+    assert f"6 experiments finished in {out}; for tables, run: python -m plots.tables --out {out}" in done.stdout
     return out
 
 
 @pytest.fixture
 def mine(project):
-    """The template under a name of its own, as README.md tells."""
+    """The template under another name, as README.md describes, with few updates."""
     path = project.root / "algorithms" / "mine.py"
     template = (ROOT / "algorithms" / "_template.py").read_text()
     assert template.count('register("template")') == 1
-    path.write_text(template.replace('register("template")', 'register("mine")'))
+    few = 'ALGORITHMS["mine"].PAPER = {"*": dict(num_updates=80)}'
+    path.write_text(template.replace('register("template")', 'register("mine")') + f"\n\n{few}\n")
     yield
     path.unlink()
 
 
 def one_line(ended: Ended, *words: str) -> None:
-    """One line of complaint that names the words; argparse puts its usage (indented) and the program's name in front."""
+    """The error is one line with these words. argparse prints its usage (indented) and the program's name before it."""
     said = [line for line in ended.err.splitlines() if not line.startswith(("usage: ", " "))]
     assert len(said) == 1, ended
     assert said[0].removeprefix("run_benchmark.py: ").startswith("error: "), ended
@@ -63,11 +64,11 @@ def one_line(ended: Ended, *words: str) -> None:
         assert word in said[0]
 
 
-# --- what it does
+# --- results
 
 
-def test_csv_and_json_hold_what_is_promised(swept):
-    assert trained(swept) == [f"{cell} 0 1" for cell in CELLS]
+def test_content_of_csv_and_json(swept):
+    assert trained(swept) == [f"{experiment} 0 1" for experiment in EXPERIMENTS]
     assert len(results(swept)) == 6
     assert not leftovers(swept)
     for name in results(swept):
@@ -93,16 +94,16 @@ def test_csv_and_json_hold_what_is_promised(swept):
         assert about["wall_seconds"] > 0
 
 
-def test_what_is_finished_is_not_trained_again(project, swept):
+def test_finished_experiments_are_not_trained_again(project, swept):
     before = results(swept)
     again = project.run(*SWEEP, "--seeds", "2", "--out", swept)
     assert (again.code, again.err) == (0, "")
-    assert "6 cells asked for, 6 finished" in again.out
+    assert "6 experiments requested, 6 finished" in again.out
     assert results(swept) == before
     assert len(trained(swept)) == 6
 
 
-def test_only_seeds_that_lack_are_trained(project, swept, tmp_path):
+def test_only_missing_seeds_are_trained(project, swept, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(swept, out)
     (out / "trained").unlink()
@@ -123,7 +124,7 @@ def test_the_same_command_gives_the_same_bytes(project, swept, tmp_path):
 
 @pytest.mark.usefixtures("mine")
 def test_tables_and_curves(project, swept, tmp_path):
-    """Runs with --set are shown as ablations and are in no main table or figure; those without are the main table."""
+    """Experiments with --set appear as ablations only; those without appear in the main table and figures."""
     out = tmp_path / "out"
     shutil.copytree(swept, out)
     tables = project.run("--out", out, program="plots.tables")
@@ -134,7 +135,7 @@ def test_tables_and_curves(project, swept, tmp_path):
     assert figures.code == 0, figures
     assert {path.stem.partition("-")[0] for path in (out / "figures").glob("*.pdf")} == {"ablation"}
 
-    done = project.run("--algo", "mine", "--env", "bridge-optimal", "--seeds", "2", "--out", out, "--draft")  # few updates in this copy
+    done = project.run("--algo", "mine", "--env", "bridge-optimal", "--seeds", "2", "--out", out, "--draft")
     assert done.code == 0, done
     assert "| bridge-optimal |" in done.out
     assert {"main-games.md", "ablation-games.md"} < {path.name for path in (out / "tables").iterdir()}
@@ -153,26 +154,26 @@ def test_list(project):
 
 
 def test_dry_run_writes_nothing(project, swept, tmp_path):
-    said = project.run(*SWEEP, "--seeds", "3", "--out", swept, "--dry-run")
-    assert (said.code, said.err) == (0, "")
-    assert "  inspo on xor-ab_ba, seeds 2, hidden_dim=8, batch_size=8, num_updates=20" in said.out.splitlines()
-    assert "judged by finished runs" in said.out
+    shown = project.run(*SWEEP, "--seeds", "3", "--out", swept, "--dry-run")
+    assert (shown.code, shown.err) == (0, "")
+    assert "  inspo on xor-ab_ba, seeds 2, hidden_dim=8, batch_size=8, num_updates=20" in shown.out.splitlines()
+    assert "from the speed of finished experiments" in shown.out
     nothing = project.run(*SWEEP, "--seeds", "2", "--out", swept, "--dry-run")
     assert (nothing.code, len(nothing.out.splitlines())) == (0, 1)
     assert project.run("--algo", "bc", "--env", "xor-ab", "--out", tmp_path / "new", "--dry-run").code == 0
     assert not (tmp_path / "new").exists()
 
 
-def test_data_are_built_for_what_is_to_do_alone(project, tmp_path):
+def test_datasets_are_built_only_for_experiments_to_run(project, tmp_path):
     command = ["--algo", "bc", "--env", "xor-all", "--seeds", "1", *SMALL, "--out", tmp_path]
     data = project.root / "datasets" / "data" / "xor-all.h5"
     data.unlink(missing_ok=True)
-    assert "1 to do" in project.run(*command, "--dry-run").out
+    assert "1 to run" in project.run(*command, "--dry-run").out
     assert not data.exists()
     assert project.run(*command).code == 0
     data.unlink()
     for more in ["--dry-run"], []:
-        assert ", 0 to do" in project.run(*command, *more).out
+        assert ", 0 to run" in project.run(*command, *more).out
         assert not data.exists()
 
 
@@ -200,9 +201,9 @@ def test_a_dry_run_ends_with_the_settings(project, tmp_path):
 
 
 def test_help_has_examples(project):
-    said = project.run("--help")
-    assert (said.code, said.err) == (0, "")
-    assert "--env 'xor-*' bridge-mix" in said.out.partition("examples:")[2]
+    shown = project.run("--help")
+    assert (shown.code, shown.err) == (0, "")
+    assert "--env 'xor-*' bridge-mix" in shown.out.partition("examples:")[2]
 
 
 @pytest.mark.usefixtures("mine")
@@ -255,7 +256,7 @@ def test_makefile():
     assert "--preset full --out results/full" in make("-n", "reproduce", "WORKERS=2")
 
 
-def test_a_preset_is_fewer_seeds_and_updates_and_says_so(project, tmp_path):
+def test_a_preset_has_fewer_seeds_and_updates_and_is_marked(project, tmp_path):
     done = project.run("--preset", "quick", "--algo", "bc", "--env", "bridge-optimal", "--out", tmp_path)
     assert done.code == 0, done
     [about] = [json.loads(path.read_text()) for path in tmp_path.glob("runs/bc/*.json")]
@@ -267,9 +268,9 @@ def test_a_preset_is_fewer_seeds_and_updates_and_says_so(project, tmp_path):
     assert project.run("--preset", "full", "--paper").code == 2
 
 
-# --- mistakes
+# --- user errors
 
-MISTAKES = {
+USER_ERRORS = {
     "unknown algorithm": (["--algo", "inspoo"], ["inspoo", "did you mean inspo?"]),
     "unknown task": (["--env", "xor-abb"], ["xor-abb", "did you mean xor-ab"]),
     "algorithm glob": (["--algo", "z*"], ["z*", "there are: alberdice, bc, "]),
@@ -301,14 +302,14 @@ MISTAKES = {
     "settings of an unknown method": (["--show-config", "--algo", "inspoo"], ["inspoo", "did you mean inspo?"]),
     "settings with an unknown field": (["--show-config", "--set", "num_update=20"], ["num_update", "did you mean num_updates?"]),
     "settings with a refused value": (["--show-config", "--set", "lr=-1"], ["lr=-1", "above 0"]),
-    "settings and another question": (["--show-config", "--status"], ["--show-config does not go with --status"]),
-    "settings and a dry run": (["--show-config", "--dry-run"], ["--show-config does not go with --dry-run"]),
+    "settings and another question": (["--show-config", "--status"], ["--show-config cannot be combined with --status"]),
+    "settings and a dry run": (["--show-config", "--dry-run"], ["--show-config cannot be combined with --dry-run"]),
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_are_one_line(project, tmp_path, mistake):
-    argv, words = MISTAKES[mistake]
+@pytest.mark.parametrize("error", USER_ERRORS)
+def test_a_user_error_is_one_line(project, tmp_path, error):
+    argv, words = USER_ERRORS[error]
     usual = ["--algo", "bc", "--env", "xor-ab", "--out", tmp_path / "out"]
     one_line(project.run(*usual, *argv), *words)
     assert not (tmp_path / "out").exists()
@@ -356,7 +357,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_data_are_refused_before_training(project, tmp_path, damage):
+def test_damaged_datasets_are_refused_before_training(project, tmp_path, damage):
     built = project.run("build", "xor-all", "mne-balanced", program="datasets")
     assert built.code == 0, built
     path = project.root / "datasets" / "data" / "xor-all.h5"
@@ -372,19 +373,19 @@ def test_damaged_data_are_refused_before_training(project, tmp_path, damage):
         path.write_bytes(good)
 
 
-def test_losses_that_are_not_numbers(project, tmp_path):
+def test_losses_that_are_not_finite(project, tmp_path):
     ended = project.run("--algo", "bc", "--env", "bridge-optimal", *SMALL, "lr=1e30", "--seeds", "2", "--out", tmp_path)
     assert ended.code == 1
     (line,) = [line for line in ended.err.splitlines() if line.startswith("FAILED bc on")]
-    assert "not a finite number among loss_policy [" in line
-    assert "step " in line
+    assert "training diverged at update " in line
+    assert ": loss_policy [" in line
     assert "Traceback" not in ended.err
     assert not results(tmp_path)
 
 
 @pytest.mark.parametrize("kind", [pytest.param("tmpfs", marks=pytest.mark.skipif(not ROOTED, reason="needs root")), "limit"])
 def test_a_full_disk(project, tmp_path, kind):
-    """Nothing partial stays behind, and with room the same command succeeds."""
+    """No partial file stays behind, and with free space the same command succeeds."""
     out, limits = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
     out.mkdir()
     command = ["--algo", "bc", "--env", "bridge-optimal", *SMALL, "--seeds", "2", "--out", out]

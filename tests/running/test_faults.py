@@ -1,4 +1,4 @@
-"""Whatever happens to workers, runners, disks and clocks: the same rows in the end, none lost or twice, and every failure is told."""
+"""Whatever happens to workers, main processes, disks and clocks: the rows are the same in the end, and every failure is reported."""
 
 import json
 import os
@@ -14,7 +14,8 @@ import pytest
 
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.learning.train import Stopped
-from inspo_benchmark.running.experiment import plan
+from inspo_benchmark.running.execute import execute
+from inspo_benchmark.running.planning import plan
 from support.faults import CLOCK, FAULTY
 from support.project import Project, leftovers, processes, results, until
 
@@ -29,12 +30,12 @@ ROOTED = os.geteuid() == 0 and shutil.which("mount") is not None
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Project:
-    return Project(tmp_path_factory.mktemp("faults"), {"algorithms/faulty.py": FAULTY, "learning/train.py": CLOCK})
+    return Project(tmp_path_factory.mktemp("faults"), {"algorithms/faulty.py": FAULTY, "algorithms/clock.py": CLOCK})
 
 
 @pytest.fixture
 def arm(project):
-    """Make methods fail; nothing does afterwards."""
+    """A function that makes methods fail until the test ends."""
     folder = project.root / "armed"
 
     def set_(names, how=""):
@@ -48,7 +49,7 @@ def arm(project):
 
 @pytest.fixture(scope="module")
 def untroubled(project) -> bytes:
-    """What any of these methods has to end with, but for its name."""
+    """The result of all these methods, except for their names."""
     out = project.fresh()
     ended = project.run("--algo", "bc", *SMALL, "--out", out)
     assert ended.code == 0, ended
@@ -57,27 +58,27 @@ def untroubled(project) -> bytes:
 
 
 def groups(pids: list[int]) -> set[int]:
-    """The living processes of the groups that these lead."""
+    """The living processes of the groups that these processes lead."""
     return {pid for pid, (state, _, group) in processes().items() if group in pids and state != "Z"}
 
 
 def rows_of(out: Path) -> dict[str, bytes]:
-    """Method -> its rows, under bc's name."""
+    """Method -> its rows, with bc as the method's name."""
     return {name.split("/")[1]: rows.replace(name.split("/")[1].encode(), b"bc") for name, rows in results(out).items()}
 
 
-def test_cells_that_crash_once_are_tried_again(project, start, arm, untroubled):
-    """One hangs, one takes all memory, one raises, one exits, one dies, one sends garbage to the runner, one prints garbage; on two
-    devices, under a clock that jumps by days."""
+def test_experiments_that_crash_once_are_retried(project, start, arm, untroubled):
+    """One hangs, one uses too much memory, one raises, one exits, one dies, one sends garbage to the main process, one prints garbage; on
+    two devices, with a clock that jumps by days."""
     out = project.fresh()
     arm([*CRASHES, "prints"])
     running = start("--algo", *CRASHES, "prints", *SMALL, *LIMITS, "--out", out, "--device", "cpu", "cpu:0")
     ended = running.ended()
     assert ended.code == 0, ended
-    again = {line.split()[1]: line for line in ended.err.splitlines() if line.startswith("again")}
-    words = ["no news of it for 9 s", "GiB of memory", "ValueError: bad luck (faulty.py, line ", "exit code 3", "SIGSEGV", "sent garbage"]
-    assert again.keys() == set(CRASHES)
-    assert all(word in again[name] for name, word in zip(CRASHES, words)), again
+    retries = {line.split()[1]: line for line in ended.err.splitlines() if line.startswith("retry")}
+    words = ["no progress for 9 s", "GiB of memory", "ValueError: bad luck (faulty.py, line ", "exit code 3", "SIGSEGV", "invalid message"]
+    assert retries.keys() == set(CRASHES)
+    assert all(word in retries[name] for name, word in zip(CRASHES, words)), retries
     assert rows_of(out) == dict.fromkeys([*CRASHES, "prints"], untroubled)
     assert not leftovers(out)
     assert not list(out.glob("unfinished/*/*"))
@@ -90,15 +91,15 @@ def test_cells_that_crash_once_are_tried_again(project, start, arm, untroubled):
         assert 0 < json.loads(path.read_text())["wall_seconds"] < 100
 
 
-def test_cells_that_always_crash_fail_and_are_left_out_until_they_are_asked_for(project, arm, untroubled):
+def test_experiments_that_always_crash_fail_and_are_skipped_until_retry_failed(project, arm, untroubled):
     out, failing = project.fresh(), ["raises", "exits", "babbles"]
     command = ["--algo", "bc", *failing, *SMALL, *LIMITS, "--retries", "1", "--out", out]
     arm(failing, "always")
     ended = project.run(*command)
     assert ended.code == 1
-    assert len([line for line in ended.err.splitlines() if line.startswith("again")]) == 3
+    assert len([line for line in ended.err.splitlines() if line.startswith("retry")]) == 3
     (line,) = [line for line in ended.err.splitlines() if line.startswith("FAILED raises") and "luck" in line]
-    assert "2 times" in line
+    assert "2 attempts" in line
     assert f"logs{os.sep}raises" in line
     assert rows_of(out) == {"bc": untroubled}
 
@@ -106,22 +107,22 @@ def test_cells_that_always_crash_fail_and_are_left_out_until_they_are_asked_for(
     shutil.rmtree(project.root / "armed")
     ended = project.run(*command)
     assert ended.code == 1
-    assert "3 failed before, 0 to do" in ended.out
-    assert len([line for line in ended.err.splitlines() if line.startswith("failed before: ")]) == 3
-    said = project.run("--status", "--out", out)
-    assert (said.code, said.err) == (0, "")
-    assert "1 finished (2 seeds), 0 running, 0 begun, 3 failed, 0 stale" in said.out
+    assert "3 failed earlier, 0 to run" in ended.out
+    assert len([line for line in ended.err.splitlines() if line.startswith("failed earlier: ")]) == 3
+    shown = project.run("--status", "--out", out)
+    assert (shown.code, shown.err) == (0, "")
+    assert "1 finished (2 seeds), 0 running, 0 interrupted, 3 failed, 0 stale" in shown.out
     assert project.run(*command, "--retry-failed").code == 0
     assert rows_of(out) == dict.fromkeys(["bc", *failing], untroubled)
-    assert "4 finished (8 seeds), 0 running, 0 begun, 0 failed" in project.run("--status", "--out", out).out
+    assert "4 finished (8 seeds), 0 running, 0 interrupted, 0 failed" in project.run("--status", "--out", out).out
 
 
 def test_the_server_that_workers_are_forked_from_is_killed(project, start, arm, untroubled):
-    """What runs goes on, what comes is forked from another."""
+    """Running experiments continue, later ones are forked from a new server."""
     out = project.fresh()
     arm(["slows"], "always")
     running = start("--algo", "slows", "bc", *SMALL, "--workers", "1", "--out", out)
-    running.until(lambda: list(out.glob("logs/slows/*.log")))  # it is at work, for some seconds
+    running.until(lambda: list(out.glob("logs/slows/*.log")))  # it trains for some seconds
     (server,) = {processes()[pid][1] for pid in running.workers()}
     os.kill(server, signal.SIGKILL)
     ended = running.ended()
@@ -130,27 +131,27 @@ def test_the_server_that_workers_are_forked_from_is_killed(project, start, arm, 
     assert rows_of(out) == dict.fromkeys(["slows", "bc"], untroubled)
 
 
-def test_a_stuck_worker_and_its_child_die_with_the_runner(project, start, arm, untroubled):
-    """And free the lock: the next runner does not wait for them."""
+def test_a_stuck_worker_and_its_child_die_with_the_main_process(project, start, arm, untroubled):
+    """And release the lock: the next sweep does not wait for them."""
     out = project.fresh()
     arm(["hangs"])
     command = ["--algo", "hangs", *SMALL, "--out", out]
     running = start(*command)
     running.until(lambda: len(groups(running.workers())) == 2)
     workers = running.workers()
-    said = project.run("--status", "--out", out).out
-    assert "running\n  hangs on xor-ab, seeds 0-1" in said
-    assert "step 0 of 40: return" in said
+    shown = project.run("--status", "--out", out).out
+    assert "running:\n  hangs on xor-ab, seeds 0-1" in shown
+    assert "update 0 of 40: return" in shown
     os.kill(running.pid, signal.SIGKILL)
     assert running.ended().code == -signal.SIGKILL
     until(lambda: not groups(workers))
-    said = project.run("--status", "--out", out).out
-    assert "begun: the same command goes on with them\n  hangs on xor-ab, seeds 0-1" in said
+    shown = project.run("--status", "--out", out).out
+    assert "interrupted (the same command resumes them):\n  hangs on xor-ab, seeds 0-1" in shown
     assert project.run(*command).code == 0
     assert rows_of(out) == {"hangs": untroubled}
 
 
-def test_a_worker_that_ignores_ctrl_c_is_ended(project, start, arm):
+def test_a_worker_that_ignores_ctrl_c_is_killed(project, start, arm):
     out = project.fresh()
     arm(["hangs"])
     running = start("--algo", "hangs", *SMALL, "--out", out)
@@ -158,20 +159,20 @@ def test_a_worker_that_ignores_ctrl_c_is_ended(project, start, arm):
     workers = running.workers()
     running.signal(signal.SIGINT)
     time.sleep(0.5)
-    running.signal(signal.SIGINT)  # who is in a hurry says it twice
+    running.signal(signal.SIGINT)  # a second Ctrl-C does not wait for checkpoints
     assert running.ended().code == 130
     until(lambda: not groups(workers))
 
 
 @pytest.mark.parametrize("end", ["time", "SIGTERM", "failure"])
-def test_a_sweep_that_ends_early_goes_on_later(project, start, arm, untroubled, end):
+def test_a_sweep_that_ends_early_is_resumed(project, start, arm, untroubled, end):
     out = project.fresh()
     arm(["slows", "raises"], "always")
     command = ["--algo", "slows", *SMALL, "--out", out]
     if end == "time":
         ended = start(*command, "--max-hours", "0.001").ended()
         assert ended.code == 3
-        assert "1 of 1 cells are left; the same command goes on with them" in ended.err
+        assert "1 experiment unfinished; to resume, run the same command again" in ended.err
     elif end == "SIGTERM":
         running = start(*command)
         running.until(lambda: list(out.glob("runs/*/.*.checkpoint")))
@@ -181,24 +182,24 @@ def test_a_sweep_that_ends_early_goes_on_later(project, start, arm, untroubled, 
         command[1:2] = ["slows", "raises"]
         ended = start(*command, "--workers", "2", "--retries", "0", "--fail-fast").ended()
         assert ended.code == 1
-        assert "1 of 2 cells are left" in ended.err
+        assert "1 experiment unfinished" in ended.err
     assert not results(out)
-    for log in out.glob("logs/slows/*.log"):  # none, if there was not even time to begin
-        assert log.read_text().splitlines()[-1].endswith("stopped; there is a checkpoint")
+    for log in out.glob("logs/slows/*.log"):  # none if there was no time to start
+        assert log.read_text().splitlines()[-1].endswith("stopped; checkpoint saved")
     shutil.rmtree(project.root / "armed")
     assert project.run(*command, "--retry-failed").code == 0
     assert rows_of(out)["slows"] == untroubled
     assert not leftovers(out)
 
 
-def test_of_two_runners_one_is_killed(project, start, arm, untroubled):
+def test_one_of_two_sweeps_is_killed(project, start, arm, untroubled):
     out = project.fresh()
     arm(["slows"], "always")
     command = ["--algo", "slows", "bc", *SMALL, "--out", out]
     first = start(*command)
     first.until(lambda: list(out.glob("runs/*/.*.checkpoint")))
     second = start(*command)
-    second.until(lambda: len(results(out)) == 1)  # all but the one that the first is at
+    second.until(lambda: len(results(out)) == 1)  # all but the one that the first sweep runs
     os.kill(first.pid, signal.SIGKILL)
     assert second.ended().code == 0
     assert rows_of(out) == dict.fromkeys(["slows", "bc"], untroubled)
@@ -206,7 +207,7 @@ def test_of_two_runners_one_is_killed(project, start, arm, untroubled):
 
 
 @pytest.mark.skipif(not ROOTED, reason="needs root")
-def test_a_disk_that_fills_up_meanwhile(project, start, arm, untroubled):
+def test_a_disk_that_fills_up_during_training(project, start, arm, untroubled):
     out = project.fresh()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", out], capture_output=True).returncode:
         pytest.skip("cannot mount here")
@@ -231,30 +232,30 @@ def test_a_disk_that_fills_up_meanwhile(project, start, arm, untroubled):
         subprocess.run(["umount", "-l", out], check=True)
 
 
-def test_who_is_stopped_leaves_a_checkpoint_of_where_it_is(tmp_path):
+def test_a_stopped_training_saves_a_checkpoint(tmp_path):
     ALGORITHMS.discover(), TASKS.discover()
-    for name in ("whole", "stopped"):
-        (cell,) = plan(["bc"], ["xor-ab"], (0,), ["num_updates=30", "hidden_dim=8", "batch_size=8"], tmp_path / name)
+    for name in ("undisturbed", "stopped"):
+        (experiment,) = plan(["bc"], ["xor-ab"], (0,), ["num_updates=30", "hidden_dim=8", "batch_size=8"], tmp_path / name)
         if name == "stopped":
 
-            def progress(step, score):
-                if step >= 15:
+            def progress(update, score):
+                if update >= 15:
                     raise Stopped
 
             with pytest.raises(Stopped):
-                cell.run(progress=progress)
-            assert cell.checkpoint.exists()
-            assert cell.note.exists()
-        steps = []
-        assert cell.run(progress=lambda step, score, steps=steps: steps.append(step))
-    assert min(steps) >= 15
-    whole, stopped = (next((tmp_path / name).glob("runs/bc/*.csv")).read_bytes() for name in ("whole", "stopped"))
-    assert whole == stopped
-    assert not cell.checkpoint.exists()
-    assert not cell.note.exists()
+                execute(experiment, progress=progress)
+            assert experiment.checkpoint_path.exists()
+            assert experiment.record_path.exists()
+        updates = []
+        assert execute(experiment, progress=lambda update, score, updates=updates: updates.append(update))
+    assert min(updates) >= 15
+    undisturbed, stopped = (next((tmp_path / name).glob("runs/bc/*.csv")).read_bytes() for name in ("undisturbed", "stopped"))
+    assert undisturbed == stopped
+    assert not experiment.checkpoint_path.exists()
+    assert not experiment.record_path.exists()
 
 
-# --- all at once, at random
+# --- random faults
 
 CHAOS = [
     "--algo",
@@ -275,8 +276,8 @@ FAULTS = 200
 
 @pytest.mark.slow
 def test_two_hundred_faults(project, start):
-    """Workers, runners and servers are killed, stopped and interrupted, checkpoints damaged, rival runners started. At every moment what is
-    there under a result's name is the whole result."""
+    """Workers, main processes and fork servers are killed, stopped and interrupted, checkpoints are damaged, more sweeps are started. At
+    every moment, every file with the name of a result is the complete result."""
     reference = project.fresh()
     assert project.run(*CHAOS, "--workers", "2", "--out", reference).code == 0
     whole, rng, faults = results(reference), random.Random(0), []
@@ -284,9 +285,9 @@ def test_two_hundred_faults(project, start):
 
     def victims(kind: str) -> list[int]:
         known = processes()
-        servers = [pid for running in runners for pid, (_, parent, _) in known.items() if parent == running.pid]
+        servers = [pid for running in sweeps for pid, (_, parent, _) in known.items() if parent == running.pid]
         workers = [pid for pid, (_, parent, _) in known.items() if parent in servers]
-        return {"worker": workers, "server": servers, "runner": [running.pid for running in runners]}[kind]
+        return {"worker": workers, "server": servers, "main": [running.pid for running in sweeps]}[kind]
 
     def hit(number: int, *kinds: str) -> bool:
         chosen = [rng.choice(pids) for kind in kinds if (pids := victims(kind))]
@@ -310,27 +311,27 @@ def test_two_hundred_faults(project, start):
     kinds = {
         "worker killed": lambda: hit(signal.SIGKILL, "worker"),
         "worker stopped": lambda: hit(signal.SIGSTOP, "worker"),
-        "runner killed": lambda: hit(signal.SIGKILL, "runner"),
-        "runner and worker killed": lambda: hit(signal.SIGKILL, "worker", "runner"),
-        "runner interrupted": lambda: hit(signal.SIGINT, "runner"),
+        "main process killed": lambda: hit(signal.SIGKILL, "main"),
+        "main process and worker killed": lambda: hit(signal.SIGKILL, "worker", "main"),
+        "main process interrupted": lambda: hit(signal.SIGINT, "main"),
         "server killed": lambda: hit(signal.SIGKILL, "server"),
         "checkpoint damaged": damage,
     }
     while len(faults) < FAULTS:
         out = project.fresh()
         command = [*CHAOS, "--workers", "2", "--timeout", "0.1", "--retries", "3", "--retry-failed", "--out", out]
-        runners = [start(*command)]
-        while len(faults) < FAULTS and not (runners[0].over() and runners[0].code == 0):
+        sweeps = [start(*command)]
+        while len(faults) < FAULTS and not (sweeps[0].over() and sweeps[0].code == 0):
             time.sleep(rng.uniform(0, 0.6))
             kind = rng.choice(list(kinds))
             if victims("worker") and kinds[kind]():
                 faults.append(kind)
-            runners = [running for running in runners if not running.over()]
-            while not runners or (len(runners) == 1 and rng.random() < 0.05):
-                runners.append(start(*command))
+            sweeps = [running for running in sweeps if not running.over()]
+            while not sweeps or (len(sweeps) == 1 and rng.random() < 0.05):
+                sweeps.append(start(*command))
             found = results(out)
             assert found.items() <= whole.items()
-        for running in runners:
+        for running in sweeps:
             running.ended()
         ended = project.run(*command)
         assert ended.code == 0, ended

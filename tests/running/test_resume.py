@@ -1,4 +1,4 @@
-"""Whatever is killed, damaged or started twice: the same command ends with the files of a run that nothing happened to."""
+"""Whatever is killed, damaged or started twice: the same command ends with the files of an undisturbed run."""
 
 import hashlib
 import io
@@ -10,14 +10,13 @@ import pytest
 import torch
 
 from inspo_benchmark.core.types import State
-from inspo_benchmark.learning.train import Training
+from inspo_benchmark.learning.train import Checkpoint
 from support.project import Project, leftovers, project_in, results, trained, until
 
 if not Path("/proc/self/stat").exists():
     pytest.skip("processes are looked up in /proc", allow_module_level=True)
 
-# Settings that no method has of its own.
-# bc is traced, its updates are quick; inspo has two turns per update, and its updates are slow. Checkpoints are many.
+# bc is traced and its updates are fast. inspo has two turns per update and its updates are slow.
 SMALL = ["--env", "bridge-optimal", "--seeds", "2", "--set", "hidden_dim=8", "batch_size=8"]
 BC, INSPO = ["--algo", "bc", *SMALL, "num_updates=404"], ["--algo", "inspo", *SMALL, "num_updates=40"]
 
@@ -41,7 +40,7 @@ def checkpoints(out: Path) -> set[tuple[str, int]]:
 
 @pytest.fixture(scope="module")
 def untroubled(project) -> dict[str, bytes]:
-    """The results of runs that nothing happened to."""
+    """The results of undisturbed runs."""
     out = project.fresh()
     for command in (BC, INSPO):
         ended = project.run(*command, "--out", out)
@@ -54,9 +53,9 @@ def of(results: dict[str, bytes], algo: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("command", [BC, INSPO], ids=["bc", "inspo"])
-def test_killed_three_times_it_ends_as_if_nothing_had_happened(project, start, untroubled, command):
-    """Before the first checkpoint, soon after one, and somewhere later with a worker that outlives its parent. Checkpoints are
-    written between two evaluations, where sums of losses are under way."""
+def test_a_run_that_is_killed_three_times_ends_like_an_undisturbed_one(project, start, untroubled, command):
+    """Before the first checkpoint, soon after one, and later with a worker that outlives its parent. Checkpoints are written between two
+    evaluations, while losses are being summed."""
     out, whole = project.fresh(), of(untroubled, command[1])
     running = start(*command, "--out", out)
     running.until(lambda: list(out.glob("runs/*/.*.lock")))
@@ -74,13 +73,13 @@ def test_killed_three_times_it_ends_as_if_nothing_had_happened(project, start, u
     os.kill(running.pid, signal.SIGKILL)
     assert running.ended().err == ""
 
-    # What a kill leaves at moments too short to be hit here does not count, and goes away.
+    # Partial files, which a kill leaves only at moments too short to be hit here, are ignored and deleted.
     assert not results(out)
     (name,) = whole
     folder, stem = (out / name).parent, Path(name).stem
     for path in (folder / f".{stem}.abc.part.csv", folder / f".{stem}.abc.part.json", folder / f"..{stem}.abc.part.checkpoint"):
         path.write_text("half of")
-    assert "1 to do" in project.run(*command, "--out", out, "--dry-run").out
+    assert "1 to run" in project.run(*command, "--out", out, "--dry-run").out
 
     last = start(*command, "--out", out).ended()
     assert (last.code, last.err.count("\n")) == (0, 1), last
@@ -90,7 +89,7 @@ def test_killed_three_times_it_ends_as_if_nothing_had_happened(project, start, u
     assert running.files[1].read_text() == ""
 
 
-def test_a_worker_that_dies_takes_its_own_cell_with_it(start, project):
+def test_a_worker_that_dies_affects_its_own_experiment_only(start, project):
     out = project.fresh()
     command = [
         "--algo",
@@ -115,7 +114,7 @@ def test_a_worker_that_dies_takes_its_own_cell_with_it(start, project):
     lines = ended.err.splitlines()
     assert [line for line in lines if line.startswith("FAILED bc on bridge-optimal") and "SIGKILL" in line]
     assert [line for line in lines if line.startswith("done   2/2 bc on xor-ab, seeds 0-1, batch_size=8, num_updates=404: return ")]
-    assert "1 of 2 cells failed; the same command with --retry-failed tries them again" in lines
+    assert "1 experiment failed; to retry, run the same command with --retry-failed" in lines
     assert [name.partition("-")[0] for name in results(out)] == ["runs/bc/xor"]
 
     assert start(*command, "--retry-failed").ended().code == 0
@@ -142,7 +141,7 @@ def test_two_sweeps_at_once_share_the_work(start, project):
     both = [start(*command) for _ in range(2)]
     for ended in [running.ended() for running in both]:
         assert ended.code == 0, ended
-        assert "2 to do" in ended.out, "they did not meet"
+        assert "2 to run" in ended.out, "they did not meet"
         assert len([line for line in ended.err.splitlines() if line.startswith("done")]) == 2
     assert trained(out) == ["bc bridge-optimal 0 1", "bc xor-ab 0 1"]
     assert not leftovers(out)
@@ -151,10 +150,10 @@ def test_two_sweeps_at_once_share_the_work(start, project):
 
 
 def imports_torch(pid: int) -> bool:
-    """A process in the middle of its imports, or behind them."""
+    """The process has begun its imports."""
     try:
         return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
-    except OSError:  # it has ended meanwhile
+    except OSError:  # it has just ended
         return False
 
 
@@ -169,7 +168,7 @@ def test_ctrl_c_is_one_line(start, project, moment):
     running.signal(signal.SIGINT)
     ended = running.ended()
     assert ended.code == 130
-    assert ended.err == "stopped; the same command goes on from the last checkpoints\n"
+    assert ended.err == "stopped; to resume from the last checkpoints, run the same command again\n"
     until(lambda: not running.group())
     assert running.files[1].read_text() == ended.err
     assert not results(out)
@@ -179,7 +178,7 @@ def test_ctrl_c_is_one_line(start, project, moment):
 
 
 class Bomb:
-    """Unpickled by a careless reader, it leaves a file."""
+    """Creates a file if a careless reader unpickles it."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -196,27 +195,33 @@ def sealed(thing: object) -> bytes:
 
 
 @pytest.fixture
-def run() -> Training:
+def saved() -> Checkpoint:
     tree = {"pi": torch.arange(2000.0).reshape(2, 1000)}
     state = State(tree, tree, {"pi": ()}, torch.tensor([7, 7]))
-    return Training(state, [(0, 0, "return", 0.1)], {"loss": torch.ones(2, dtype=torch.float64)}, 7, 3, 12.5)
+    return Checkpoint(state, [(0, 0, "return", 0.1)], {"loss": torch.ones(2, dtype=torch.float64)}, 7, 3, 12.5)
 
 
-def test_a_checkpoint_comes_back(run, tmp_path, capsys):
-    run.save(tmp_path / "x")
-    empty = Training(run.state._replace(params={"pi": torch.zeros(2, 1000)}), [], {}, 0)
+def test_a_checkpoint_is_restored(saved, tmp_path, capsys):
+    saved.save(tmp_path / "x")
+    empty = Checkpoint(saved.state._replace(params={"pi": torch.zeros(2, 1000)}), [], {}, 0)
     back = empty.load(tmp_path / "x", "cpu")
-    assert torch.equal(back.state.params["pi"], run.state.params["pi"])
-    assert (back.rows, back.sums.keys(), back.done, back.counted, back.seconds) == (run.rows, run.sums.keys(), 7, 3, 12.5)
+    assert torch.equal(back.state.params["pi"], saved.state.params["pi"])
+    assert (back.rows, back.loss_sums.keys(), back.calls, back.summed_calls, back.seconds) == (
+        saved.rows,
+        saved.loss_sums.keys(),
+        7,
+        3,
+        12.5,
+    )
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_sums_come_back_to_where_losses_are_added_up(run, tmp_path):
-    run.save(tmp_path / "x")
-    back = run.load(tmp_path / "x", "cuda")
+def test_restored_loss_sums_stay_on_the_cpu(saved, tmp_path):
+    saved.save(tmp_path / "x")
+    back = saved.load(tmp_path / "x", "cuda")
     assert back.state.params["pi"].is_cuda
-    assert not back.sums["loss"].is_cuda
+    assert not back.loss_sums["loss"].is_cuda
 
 
 DAMAGES = {
@@ -237,12 +242,12 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("what", DAMAGES)
-def test_a_damaged_checkpoint_is_not_used(run, tmp_path, capsys, what):
+def test_a_damaged_checkpoint_is_not_used(saved, tmp_path, capsys, what):
     path, trace = tmp_path / "x", tmp_path / "exploded"
-    run.save(path)
+    saved.save(path)
     path.write_bytes(DAMAGES[what](path.read_bytes(), Bomb(trace)))
-    assert run.load(path, "cpu") is run
-    assert capsys.readouterr().out.startswith(f"note: {path} cannot be used (")
+    assert saved.load(path, "cpu") is saved
+    assert capsys.readouterr().out.startswith(f"warning: {path} cannot be used (")
     assert not trace.exists()
 
 
@@ -254,7 +259,7 @@ def test_a_run_with_a_damaged_checkpoint_starts_from_the_beginning(start, projec
     ended = start(*INSPO, "--out", out).ended()
     assert ended.code == 0, ended
     (log,) = out.glob("logs/inspo/*.log")
-    assert len([line for line in log.read_text().splitlines() if line.startswith("note: ") and "starts from the beginning" in line]) == 1
+    assert len([line for line in log.read_text().splitlines() if line.startswith("warning: ") and "starts from the beginning" in line]) == 1
     assert results(out) == whole
     assert not (out / "exploded").exists()
     assert not leftovers(out)

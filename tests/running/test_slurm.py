@@ -1,4 +1,4 @@
-"""A sweep on a real SLURM: a cluster of one node, made of Debian's packages, that lives as long as the tests."""
+"""A sweep on a real SLURM: a cluster of one node, from Debian's packages, that runs as long as the tests."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from support.project import ROOT, Project, leftovers, results
 
 pytestmark = pytest.mark.slurm
 SMALL = ["--seeds", "2", "--set", "num_updates=40", "hidden_dim=8", "batch_size=8"]
-SWEEP = ["--algo", "bc", "inspo", "slows", "prints", "--env", "xor-*", "bridge-optimal", *SMALL]  # 20 cells
+SWEEP = ["--algo", "bc", "inspo", "slows", "prints", "--env", "xor-*", "bridge-optimal", *SMALL]  # 20 experiments
 CONF = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -86,7 +86,7 @@ def cluster(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def project(cluster, tmp_path_factory) -> Project:
-    project = Project(tmp_path_factory.mktemp("project"), {"algorithms/faulty.py": FAULTY, "learning/train.py": "\nLOOK = 2\n"})
+    project = Project(tmp_path_factory.mktemp("project"), {"algorithms/faulty.py": FAULTY}, loss_check_interval=2)
     (project.root / "armed").mkdir()
     return project
 
@@ -106,7 +106,7 @@ def test_an_array_with_two_jobs_preempted_gives_what_the_pool_gives(project):
     preempted = []
 
     def preempt() -> bool:
-        """Two jobs that have left a checkpoint."""
+        """Requeue two jobs that have saved a checkpoint."""
         for path in out.glob("runs/slows/.*.checkpoint"):
             log = out / "logs" / "slows" / f"{path.stem[1:]}.log"
             job = re.search(r", job (\d+_\d+),", log.read_text())[1]
@@ -127,17 +127,17 @@ def test_an_array_with_two_jobs_preempted_gives_what_the_pool_gives(project):
     assert len(jobs) == 20
     assert all("done   1/1" in said and ("Traceback" not in said or job in preempted) for job, said in jobs.items()), jobs
     logs = [path.read_text() for path in out.glob("logs/slows/*.log")]
-    assert sum(log.count("; process ") == 2 for log in logs) == 2, logs  # the preempted ones, begun twice
+    assert sum(log.count("; process ") == 2 for log in logs) == 2, logs  # the preempted ones, started twice
     for log in logs:
         if log.count("; process ") == 2:
             after = log.rpartition("; process ")[2]
-            assert "step 0 of 40" not in after  # from the checkpoint
-    assert "20 finished (40 seeds), 0 running, 0 begun, 0 failed" in project.run("--status", "--out", out).out
+            assert "update 0 of 40" not in after  # from the checkpoint
+    assert "20 finished (40 seeds), 0 running, 0 interrupted, 0 failed" in project.run("--status", "--out", out).out
 
 
-def test_a_job_that_reaches_its_time_limit_goes_on_from_its_checkpoint(project):
-    """Of three minutes for two minutes of work; SLURM warns it half a minute to one and a half after its start, and lets a job that was
-    queued again wait for two."""
+def test_a_job_that_reaches_its_time_limit_resumes_from_its_checkpoint(project):
+    """A limit of three minutes for two minutes of work. SLURM sends its warning 30 to 90 seconds after the start, and a requeued job waits
+    for two minutes."""
     out, local = project.fresh(), project.fresh()
     assert project.run("--algo", "bc", "--env", "xor-ab", *SMALL, "--out", local).code == 0
     (project.root / "armed" / "slows").write_text("3")
@@ -150,11 +150,11 @@ def test_a_job_that_reaches_its_time_limit_goes_on_from_its_checkpoint(project):
     (log,) = out.glob("logs/slows/*.log")
     begun = log.read_text().split("; process ")
     assert len(begun) > 2
-    assert all("stopped; there is a checkpoint" in part for part in begun[1:-1])
-    assert all("step 0 of 40" not in part for part in begun[2:])
+    assert all("stopped; checkpoint saved" in part for part in begun[1:-1])
+    assert all("update 0 of 40" not in part for part in begun[2:])
 
 
-def test_failures_and_mistakes_are_told(project):
+def test_failures_and_user_errors_are_reported(project):
     out = project.fresh()
     (project.root / "armed" / "raises").write_text("always")
     ended = project.run(*on_slurm(out, "--algo", "raises", "bc", "--env", "xor-ab", *SMALL, "--retries", "0"))
@@ -163,7 +163,7 @@ def test_failures_and_mistakes_are_told(project):
     assert next(iter(results(out))).startswith("runs/bc/")
     ended = project.run(*on_slurm(out, "--algo", "inspo", "--env", "xor-ab", *SMALL, "--slurm-partition", "nowhere"))
     assert ended.code == 2
-    assert ended.err.splitlines()[-1].startswith("error: SLURM refuses: ")  # after what sbatch says
+    assert ended.err.splitlines()[-1].startswith("error: SLURM refuses the job: ")  # after what sbatch says
     assert "nvalid partition" in ended.err.splitlines()[-1]
     assert "Traceback" not in ended.err
 

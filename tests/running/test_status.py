@@ -1,4 +1,4 @@
-"""What the results folder is said to hold, how it is cleaned, and how long that takes; how long cells are said to take."""
+"""The status of a results folder, its cleaning and how long that takes; the estimated duration of experiments; the live display."""
 
 import dataclasses
 import json
@@ -12,13 +12,16 @@ import pytest
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.learning.train import Stopped
 from inspo_benchmark.running.eta import Eta, human_duration
-from inspo_benchmark.running.experiment import Experiment, plan
+from inspo_benchmark.running.execute import execute
+from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.planning import plan
 from inspo_benchmark.running.pool import result_summary
 from inspo_benchmark.running.progress import RunningLine, SweepState
-from inspo_benchmark.running.results import finished_seeds
+from inspo_benchmark.running.results import final_return, finished_seeds, write_record
 from inspo_benchmark.running.settings import settings
-from inspo_benchmark.running.status import clean, scan
+from inspo_benchmark.running.status import files_to_clean, scan
 from run_benchmark import main
 from support.project import ROOT, results
 
@@ -32,48 +35,48 @@ def registries():
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """A folder with one real run."""
+    """A folder with one real result."""
     out = tmp_path_factory.mktemp("made")
-    (cell,) = plan(["bc"], ["xor-ab"], (0, 1), ["num_updates=4", "hidden_dim=8", "batch_size=8"], out)
-    assert cell.run()
+    (experiment,) = plan(["bc"], ["xor-ab"], (0, 1), ["num_updates=4", "hidden_dim=8", "batch_size=8"], out)
+    assert execute(experiment)
     return out
 
 
-def copies(made: Path, out: Path, cells: list[Experiment]) -> None:
-    """Finished files of these cells: the one real run under their names."""
+def copies(made: Path, out: Path, experiments: list[Experiment]) -> None:
+    """Finished files of these experiments: copies of the one real result."""
     (path,) = made.glob("runs/*/*.json")
     about, rows = json.loads(path.read_text()), path.with_suffix(".csv").read_bytes()
-    for cell in cells:
-        cell.path.parent.mkdir(parents=True, exist_ok=True)
-        mine = cell.about | {"data": about["data"] | {"sha256": cell.data}}
-        cell.path.with_suffix(".json").write_text(json.dumps(about | mine, indent=2))
-        cell.path.write_bytes(rows.replace(b"bc,xor-ab,", f"{cell.algo},{cell.task},".encode()))
+    for experiment in experiments:
+        experiment.csv_path.parent.mkdir(parents=True, exist_ok=True)
+        mine = experiment.metadata | {"data": about["data"] | {"sha256": experiment.data}}
+        experiment.json_path.write_text(json.dumps(about | mine, indent=2))
+        experiment.csv_path.write_bytes(rows.replace(b"bc,xor-ab,", f"{experiment.algo},{experiment.task},".encode()))
 
 
 CHANGES = {
     "settings": (lambda about: about["config"].update(batch_size=64), "settings changed: batch_size is 8, was 64"),
     "a new setting": (lambda about: about["config"].pop("lr"), "settings changed: lr is 0.001, was None"),
-    "an old override": (lambda about: about["overrides"].update(gone=1), "its settings do not exist any more"),
-    "data": (lambda about: about["data"].update(sha256="0" * 64), "its dataset changed"),
-    "evaluation": (lambda about: about["evaluation"].update(eval_episodes=3), "the protocol of evaluation changed"),
-    "method": (lambda about: about.update(algo="gone"), "there is no gone any more"),
-    "task": (lambda about: about.update(task="gone-random"), "there is no gone-random any more"),
+    "an old override": (lambda about: about["overrides"].update(gone=1), "its settings no longer exist"),
+    "data": (lambda about: about["data"].update(sha256="0" * 64), "the dataset changed"),
+    "evaluation": (lambda about: about["evaluation"].update(eval_episodes=3), "the evaluation schedule changed"),
+    "method": (lambda about: about.update(algo="gone"), "the algorithm gone no longer exists"),
+    "task": (lambda about: about.update(task="gone-random"), "the task gone-random no longer exists"),
 }
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_what_would_be_made_otherwise_now_is_stale_and_moved_away(made, tmp_path, what, capsys):
-    cells = plan(["bc", "omiga"], ["xor-ab"], (0, 1), ["num_updates=4", "hidden_dim=8", "batch_size=8"], tmp_path)
-    copies(made, tmp_path, cells)
+def test_results_of_other_settings_are_stale_and_moved_away(made, tmp_path, what, capsys):
+    experiments = plan(["bc", "omiga"], ["xor-ab"], (0, 1), ["num_updates=4", "hidden_dim=8", "batch_size=8"], tmp_path)
+    copies(made, tmp_path, experiments)
     assert (len(scan(tmp_path).finished), scan(tmp_path).stale) == (2, [])
     change, why = CHANGES[what]
-    path = cells[0].path.with_suffix(".json")
+    path = experiments[0].json_path
     about = json.loads(path.read_text())
     change(about)
     path.write_text(json.dumps(about))
     before = results(tmp_path)
     found = scan(tmp_path)
-    assert (len(found.finished), [entry.said for entry in found.stale]) == (1, [why])
+    assert (len(found.finished), [entry.detail for entry in found.stale]) == (1, [why])
     assert main(["--status", "--out", str(tmp_path)]) == 0
     assert why in capsys.readouterr().out
     assert main(["--clean", "--dry-run", "--out", str(tmp_path)]) == 0
@@ -81,47 +84,73 @@ def test_what_would_be_made_otherwise_now_is_stale_and_moved_away(made, tmp_path
     assert main(["--clean", "--out", str(tmp_path)]) == 0
     assert "2 files moved or deleted" in capsys.readouterr().out
     assert len(results(tmp_path)) == 1
-    assert {path.name for path in tmp_path.glob("stale/bc/*")} == {cells[0].path.name, path.name}
-    assert not list(clean(tmp_path))
+    assert {path.name for path in tmp_path.glob("stale/bc/*")} == {experiments[0].csv_path.name, path.name}
+    assert not list(files_to_clean(tmp_path))
 
 
-def test_what_is_of_use_is_not_cleaned(tmp_path):
-    """A checkpoint with its note is; one whose settings changed, or without a note, is not; half written files are not, but for those of a
-    process that is at it."""
+def test_useful_files_are_not_cleaned(tmp_path):
+    """A checkpoint with its record is useful; one whose settings changed, or without a record, is not. Partial files are useful only while
+    their experiment is running."""
     mine, other, running = plan(["bc", "omiga", "inspo"], ["xor-ab"], (0,), ["num_updates=4"], tmp_path)
-    for cell in (mine, other, running):
-        cell._note(reason="", again=True)
-        cell.path.parent.mkdir(parents=True, exist_ok=True)
-        cell.checkpoint.write_text("a checkpoint")
-        cell.path.with_name(f".{cell.path.stem}.abc.part.csv").write_text("half of")
-    about = json.loads(other.note.read_text())
-    about["config"]["batch_size"] = 3
-    other.note.write_text(json.dumps(about))
-    orphan = mine.path.with_name(".xor-ab-0123456789ab.checkpoint")
+    for experiment in (mine, other, running):
+        write_record(experiment)
+        experiment.csv_path.parent.mkdir(parents=True, exist_ok=True)
+        experiment.checkpoint_path.write_text("a checkpoint")
+        for path in (experiment.csv_path, experiment.record_path):
+            part(path).write_text("half of")
+    record = json.loads(other.record_path.read_text())
+    record["config"]["batch_size"] = 3
+    other.record_path.write_text(json.dumps(record))
+    orphan = mine.csv_path.with_name(".xor-ab-0123456789ab.checkpoint")
     orphan.write_text("of nobody")
     with running.lock:
         found = scan(tmp_path)
         assert [len(x) for x in found] == [0, 1, 1, 0, 1]
         assert str(running) in found.text(tmp_path)
-        gone = {path for path, to in clean(tmp_path) if to is None}
-    parts = {cell.path.with_name(f".{cell.path.stem}.abc.part.csv") for cell in (mine, other)}
-    assert gone == {other.note, other.checkpoint, orphan} | parts
+        gone = {path for path, target in files_to_clean(tmp_path) if target is None}
+    parts = {part(path) for experiment in (mine, other) for path in (experiment.csv_path, experiment.record_path)}
+    assert gone == {other.record_path, other.checkpoint_path, orphan} | parts
+
+
+def part(path: Path) -> Path:
+    """A temporary file that becomes `path`."""
+    return path.with_name(f".{path.stem}.abc.part{path.suffix}")
+
+
+def test_progress_is_recorded(tmp_path):
+    (experiment,) = plan(["bc"], ["xor-ab"], (0,), ["num_updates=40", "hidden_dim=8", "batch_size=8"], tmp_path)
+    seen = []
+
+    def progress(update, score):
+        if score is not None:
+            seen.append((update, score))
+            (entry,) = scan(tmp_path).running
+            assert entry.detail == f"update {update} of 40: return {score:.4g}"
+            if update == 20:
+                write_record(experiment)  # without new progress: keeps the old
+                raise Stopped
+
+    with pytest.raises(Stopped):
+        execute(experiment, progress=progress)
+    assert seen[-1][0] == 20
+    (entry,) = scan(tmp_path).interrupted
+    assert entry.detail == f"update 20 of 40: return {seen[-1][1]:.4g}"
 
 
 @pytest.mark.slow
-def test_ten_thousand_cells_are_listed_and_resumed_in_seconds(made, tmp_path):
-    """Seconds of the processor, from the start of Python on."""
+def test_ten_thousand_experiments_are_listed_and_resumed_in_seconds(made, tmp_path):
+    """Measured in processor seconds, including the start of Python."""
     algos, tasks = list(ALGORITHMS), ["xor-ab", "xor-ab_ba", "mne-balanced", "bridge-mix"]
     pairs = len(algos) * len(tasks)
-    data, cells = {task: plan(["bc"], [task], (0,), [], tmp_path)[0].data for task in tasks}, []
+    data, experiments = {task: plan(["bc"], [task], (0,), [], tmp_path)[0].data for task in tasks}, []
     for k in range(-(-MANY // pairs)):
         for algo in algos:
             for task in tasks:
-                cells.append(
+                experiments.append(
                     Experiment(algo, task, settings(algo, task, {"lr": 1e-3 + k * 1e-6} if k else {}), (0, 1), data[task], tmp_path)
                 )
-    cells = cells[:MANY]
-    copies(made, tmp_path, cells)
+    experiments = experiments[:MANY]
+    copies(made, tmp_path, experiments)
     assert len(results(tmp_path)) == MANY
     for argv in (["--status"], ["--env", *tasks, "--seeds", "2"], ["--env", *tasks, "--seeds", "3", "--dry-run"]):
         before = used()
@@ -129,12 +158,12 @@ def test_ten_thousand_cells_are_listed_and_resumed_in_seconds(made, tmp_path):
             [sys.executable, "run_benchmark.py", *argv, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
         )
         seconds = used() - before
-        assert {"--status": f"{MANY} finished", "--env": f"{pairs} cells asked for"}[argv[0]] in ended.stdout
+        assert {"--status": f"{MANY} finished", "--env": f"{pairs} experiments requested"}[argv[0]] in ended.stdout
         print(f"{seconds:.2f} s: {' '.join(argv)}")
         assert seconds < 5, argv
     before = used(resource.RUSAGE_SELF)
-    done = finished_seeds(tmp_path)
-    assert not [cell for cell in cells if cell.missing(done)]
+    finished = finished_seeds(tmp_path)
+    assert not [experiment for experiment in experiments if experiment.remaining(finished)]
     assert used(resource.RUSAGE_SELF) - before < 5
 
 
@@ -143,58 +172,62 @@ def used(who: int = resource.RUSAGE_CHILDREN) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-# --- how long
+# --- estimated duration
 
 
-def cell(algo: str, task: str, steps: int = 100) -> Experiment:
-    return Experiment(algo, task, dataclasses.replace(settings(algo, task, {}), num_updates=steps), (0,), "", Path())
+def experiment(algo: str, task: str, num_updates: int = 100) -> Experiment:
+    return Experiment(algo, task, dataclasses.replace(settings(algo, task, {}), num_updates=num_updates), (0,), "", Path())
 
 
-def test_pace():
-    pace = Eta({("bc", "xor-ab"): 0.1, ("bc", "xor-all"): 0.3})
-    assert pace.seconds(cell("bc", "xor-ab")) == pytest.approx(10)
-    assert pace.seconds(cell("bc", "bridge-mix")) == pytest.approx(30)  # the method's slowest
-    assert pace.seconds(cell("inspo", "xor-ab")) is None
-    assert pace.left([cell("inspo", "xor-ab")], [], 2) is None
-    assert pace.left([], [], 2) == 0
-    pace.learn(cell("bc", "xor-ab"), 20)  # this machine is half as fast as the one that the rest was measured on
-    assert pace.seconds(cell("bc", "xor-ab")) == pytest.approx(20)
-    assert pace.seconds(cell("bc", "xor-all")) == pytest.approx(60)
-    assert pace.left([cell("bc", "xor-ab")] * 4, [], 2) == pytest.approx(40)
-    assert pace.left([cell("bc", "xor-ab")], [], 4) == pytest.approx(20)  # no cell is shared
-    assert pace.left([], [(cell("bc", "xor-ab"), 0.5, 30.0)], 2) == pytest.approx(30)  # its own pace counts
-    assert pace.left([cell("inspo", "xor-ab")], [(cell("bc", "xor-ab"), 0.0, 0.0)], 1) == pytest.approx(40)  # unknown: as the others
+def test_eta():
+    eta = Eta({("bc", "xor-ab"): 0.1, ("bc", "xor-all"): 0.3})
+    assert eta.total_seconds(experiment("bc", "xor-ab")) == pytest.approx(10)
+    assert eta.total_seconds(experiment("bc", "bridge-mix")) == pytest.approx(30)  # the method's slowest
+    assert eta.total_seconds(experiment("inspo", "xor-ab")) is None
+    assert eta.seconds_left([experiment("inspo", "xor-ab")], [], 2) is None
+    assert eta.seconds_left([], [], 2) == 0
+    eta.learn(experiment("bc", "xor-ab"), 20)  # this machine is half as fast as the one of the earlier results
+    assert eta.total_seconds(experiment("bc", "xor-ab")) == pytest.approx(20)
+    assert eta.total_seconds(experiment("bc", "xor-all")) == pytest.approx(60)
+    assert eta.seconds_left([experiment("bc", "xor-ab")] * 4, [], 2) == pytest.approx(40)
+    assert eta.seconds_left([experiment("bc", "xor-ab")], [], 4) == pytest.approx(20)  # an experiment has one worker
+    assert eta.seconds_left([], [(experiment("bc", "xor-ab"), 0.5, 30.0)], 2) == pytest.approx(30)  # its own speed counts
+    assert eta.seconds_left([experiment("inspo", "xor-ab")], [(experiment("bc", "xor-ab"), 0.0, 0.0)], 1) == pytest.approx(
+        40
+    )  # an unknown one counts as the mean
 
 
-def test_a_damaged_result_is_one_line_and_no_trouble_for_a_sweep(tmp_path):
-    mine = dataclasses.replace(cell("bc", "xor-ab"), out=tmp_path)
-    mine.path.parent.mkdir(parents=True)
-    mine.path.with_suffix(".json").write_text(json.dumps(mine.about | {"wall_seconds": 20}))
-    mine.path.write_text("algo,task,seed,step,metric,value\nbc,xor-ab,0,100,return,1.0\nbc,xor-ab,1,100,return,0.5\n")
-    assert mine.result() == (0.75, 20)
+def test_a_damaged_result_is_a_user_error_and_does_not_stop_a_sweep(tmp_path):
+    mine = dataclasses.replace(experiment("bc", "xor-ab"), out=tmp_path)
+    mine.csv_path.parent.mkdir(parents=True)
+    mine.json_path.write_text(json.dumps(mine.metadata | {"wall_seconds": 20}))
+    mine.csv_path.write_text("algo,task,seed,step,metric,value\nbc,xor-ab,0,100,return,1.0\nbc,xor-ab,1,100,return,0.5\n")
+    assert final_return(mine) == (0.75, 20)
     for damage in ("", "a,b\n1,2\n", "metric,step,value\nreturn,100\n", "metric,step,value\nreturn,100,x\n"):
-        mine.path.write_text(damage)
+        mine.csv_path.write_text(damage)
         with pytest.raises(UserError, match="is damaged; delete it and the JSON beside it"):
-            mine.result()
+            final_return(mine)
         assert result_summary(mine, Eta({})) == ""
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "1 s"), (89, "89 s"), (91, "2 min"), (7200, "2.0 h"), (200_000, "2.3 days")])
-def test_spoken(seconds, text):
+def test_human_duration(seconds, text):
     assert human_duration(seconds) == text
 
 
-def test_the_view_says_it_all():
-    running = [RunningLine(cell("bc", "xor-ab"), 25, -1.5, 60.0), RunningLine(cell("bc", "xor-all"), 0, None, 5.0)]
+def test_the_live_display():
+    running = [RunningLine(experiment("bc", "xor-ab"), 25, -1.5, 60.0), RunningLine(experiment("bc", "xor-all"), 0, None, 5.0)]
     text = SweepState(10, 4, 1, running, 3600.0).text(7200.0)
-    assert text.splitlines()[0] == "4 done, 2 running, 1 failed, 3 to do"
-    assert all(word in text for word in ("52%", "2.0 h", "2 cells an hour", "about 60 min left", "update 25 of 100, return -1.5, 60 s"))
+    assert text.splitlines()[0] == "4 done, 2 running, 1 failed, 3 waiting"
+    assert all(
+        word in text for word in ("52%", "2.0 h", "2 experiments per hour", "about 60 min left", "update 25 of 100, return -1.5, 60 s")
+    )
     assert len(SweepState(99, 0, 0, running * 30, None).text(1.0).splitlines()) == 2 + 16 + 1
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
-def test_the_live_view_on_a_terminal(tmp_path):
-    """What somebody sees who looks."""
+def test_the_live_display_on_a_terminal(tmp_path):
+    """What a user sees."""
     leader, follower = os.openpty()
     command = [sys.executable, "run_benchmark.py", "--algo", "bc", "--env", "xor-ab", "--set", "num_updates=99", "--out", str(tmp_path)]
     process = subprocess.Popen(
@@ -208,6 +241,6 @@ def test_the_live_view_on_a_terminal(tmp_path):
         except OSError:
             break
     assert process.wait() == 0
-    assert "0 done, 1 running, 0 failed, 0 to do" in seen.decode()
+    assert "0 done, 1 running, 0 failed, 0 waiting" in seen.decode()
     assert "of 99, return" in seen.decode()
     assert "done   1/1 bc on xor-ab" in seen.decode()

@@ -1,5 +1,5 @@
-"""Methods that fail, for a copy of the project: `algorithms/faulty.py`. Each is behaviour cloning, and does what its name says at its
-tenth update if there is a file of its name in `armed/`: once if that is empty, always if it says so."""
+"""Methods that fail, as a module of a copy of the project. Each is behavior cloning. At its tenth update it does what its name says, if
+there is a file of its name in `armed/`: once if the file is empty, every time if it says "always"."""
 
 FAULTY = '''
 import ctypes, os, signal, stat, subprocess, sys, time
@@ -12,7 +12,7 @@ HELD = []
 
 
 def hangs():
-    """With a child, and so that no thread and no signal handler of Python gets to run."""
+    """With a child process, and in such a way that no Python thread or signal handler can run."""
     subprocess.Popen(["sleep", "1000"])
     ctypes.PyDLL(None).sleep(1000)
 
@@ -40,7 +40,7 @@ def prints():
 
 
 def babbles():
-    """Into every pipe that it finds."""
+    """Writes garbage into every pipe that it finds."""
     for fd in range(3, 100):
         try:
             if stat.S_ISFIFO(os.fstat(fd).st_mode):
@@ -51,7 +51,7 @@ def babbles():
 
 
 def slows():
-    """At every update, by seconds that the file may tell."""
+    """Sleeps at every update, for the seconds in the file if it holds a number."""
     text = Path("armed", "slows").read_text()
     time.sleep(0.15 if text == "always" else float(text))
 
@@ -76,11 +76,11 @@ for fault in FAULTS:
     register(fault)
 '''
 
-# Appended to learning/train.py: a clock that somebody sets at every moment.
+# A module of the copy's `algorithms` package: the system clock jumps by days all the time.
 CLOCK = """
-
 import random
+import time
 
-told = time.time
-time.time = lambda: told() + random.choice([-1e6, 0.0, 1e6])
+original = time.time
+time.time = lambda: original() + random.choice([-1e6, 0.0, 1e6])
 """

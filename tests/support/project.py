@@ -1,4 +1,4 @@
-"""The command line as a user meets it: a copy of the project, in which runs are small, and processes in it."""
+"""The command line as users see it: a copy of the project, in which runs are small, and processes that run it."""
 
 import functools
 import json
@@ -16,29 +16,38 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("algorithms", "core", "datasets", "envs", "learning", "plots", "running", "tests", "tools")
 SMALL = ["--set", "num_updates=40", "hidden_dim=8", "batch_size=8"]
-PATIENCE = 120  # seconds for what takes a few on an idle machine
+MAX_WAIT = 120  # seconds, for what takes a few seconds on an idle machine
 
-# Appended to the copy's learning/train.py: few evaluations, a checkpoint after every few updates, and a list of what was trained.
-CHANGES = """
+# A module of the copy's `algorithms` package, which every process of a sweep imports. It makes evaluations few and checkpoints many, and
+# lists what is trained. Setting a name that does not exist is an error, so that a rename cannot switch this off unseen.
+SMALL_RUNS = """
 from dataclasses import replace
-LOOK, SAVE = 8, 0.0
-unlisted = train
+
+from inspo_benchmark.learning import train
+
+for name, value in {{"LOSS_CHECK_INTERVAL": {loss_check_interval}, "CHECKPOINT_INTERVAL": 0.0}}.items():
+    getattr(train, name)
+    setattr(train, name, value)
+original = train.train
 
 
-def train(algorithm, task, data, seeds, device, checkpoint, progress):
+def listed(algorithm, task, data, seeds, device, checkpoint, progress):
     with (checkpoint.parents[2] / "trained").open("a") as file:
         print(checkpoint.parent.name, task.name, *seeds, file=file)
     task = replace(task, num_evals=4, eval_episodes=4, final_episodes=8)
-    return unlisted(algorithm, task, data, seeds, device, checkpoint, progress)
+    return original(algorithm, task, data, seeds, device, checkpoint, progress)
+
+
+train.train = listed
 """
 
-# Forks command lines off a process that has the slow imports behind it, and says how they ended.
+# Forks command lines from a process that has done the slow imports, and reports their exit codes.
 FORKS = """
 import atexit, gc, json, os, runpy, signal, sys, traceback
 import h5py, matplotlib.figure
 from inspo_benchmark.plots import load, stats, style
 from inspo_benchmark.running import pool
-gc.freeze()  # forks share these pages until they end
+gc.freeze()  # forks share these pages
 for line in sys.stdin:
     job = json.loads(line)
     if "wait" in job:
@@ -48,7 +57,7 @@ for line in sys.stdin:
         print(pid, flush=True)
     else:
         os.setsid()
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in its background without
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background commands without it
         for fd, name in enumerate([os.devnull, *job["files"]]):
             os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), fd)
         sys.argv = [job["program"], *job["argv"]]
@@ -63,7 +72,7 @@ for line in sys.stdin:
             code = 1
         atexit._run_exitfuncs()
         sys.stdout.flush(), sys.stderr.flush()
-        os._exit(code)  # taking the interpreter down would copy all pages: two seconds
+        os._exit(code)  # a normal exit of the interpreter would copy all pages: two seconds
 """
 
 
@@ -74,7 +83,7 @@ class Ended(NamedTuple):
 
 
 class Running:
-    """A command line in a process group of its own, as a shell starts it."""
+    """A command in its own process group, as a shell starts it."""
 
     def __init__(self, forks: "Forks", program: str, argv: list[str], folder: Path):
         self.forks, self.files, self.code = forks, [folder / "out", folder / "err"], None
@@ -90,7 +99,7 @@ class Running:
         return Ended(self.code, *(path.read_text() for path in self.files))
 
     def signal(self, number: int) -> None:
-        """To the whole group, as from a keyboard."""
+        """Send a signal to the whole group, as a terminal does."""
         os.killpg(self.pid, number)
 
     def group(self) -> list[int]:
@@ -98,25 +107,25 @@ class Running:
         return [pid for pid, (state, _, group) in processes().items() if group == self.pid and state != "Z"]
 
     def workers(self) -> list[int]:
-        """Grandchildren: the command starts a server, which forks the workers."""
+        """The grandchildren: the command starts a server, which forks the workers."""
         known = processes()
         return [pid for pid, (_, parent, _) in known.items() if parent in known and known[parent][1] == self.pid]
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Wait for a moment in the life of the command."""
+        """Wait until the condition holds. The command must still be running then."""
         until(lambda: condition() or self.over())
         assert self.code is None, f"ended too early: {self.ended()}"
 
 
 def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + MAX_WAIT
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.003)
 
 
 class Forks:
-    """The process that command lines are forked from; it must be running the copy's code."""
+    """The process that commands are forked from. It imports the copy's code."""
 
     def __init__(self, root: Path):
         command = [sys.executable, "-c", FORKS]
@@ -128,28 +137,24 @@ class Forks:
 
 
 def environment(root: Path) -> dict[str, str]:
-    """Of processes that import the copy in `root`, not what is installed."""
+    """Environment variables of processes that import the copy in `root` instead of the installed package."""
     return os.environ | {"PYTHONPATH": str(root.parent)}
 
 
 class Project:
-    """A copy of the project in `root`, with texts added to the end of files; outputs of commands go beside it."""
+    """A copy of the project in `root`, with new modules (path -> source). The output of commands goes beside it."""
 
-    def __init__(self, folder: Path, additions: Mapping[str, str] = MappingProxyType({})):
+    def __init__(self, folder: Path, modules: Mapping[str, str] = MappingProxyType({}), loss_check_interval: int = 8):
         self.root, self.folder, self.count = folder / "inspo_benchmark", folder, 0
         for name in PACKAGES:
             shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__", "data"))
         for pattern in ("*.py", "*.toml", "*.txt"):
             for path in ROOT.glob(pattern):
                 shutil.copy(path, self.root)
-        with (self.root / "learning" / "train.py").open("a") as file:
-            file.write(CHANGES)
-        for name, text in additions.items():
-            with (self.root / name).open("a") as file:
-                file.write(text)
-        config = self.root / "learning" / "config.py"
-        assert config.read_text().count("num_updates: int = 2000") == 1
-        config.write_text(config.read_text().replace("num_updates: int = 2000", "num_updates: int = 80"))  # for runs without --set
+        small_runs = SMALL_RUNS.format(loss_check_interval=loss_check_interval)
+        for name, source in {"algorithms/small_runs.py": small_runs, **modules}.items():
+            with (self.root / name).open("x") as file:
+                file.write(source)
         self.forks = Forks(self.root)
 
     def fresh(self) -> Path:
@@ -163,7 +168,7 @@ class Project:
         return Running(self.forks, program, list(map(str, argv)), self.fresh())
 
     def run(self, *argv, program: str = "run_benchmark.py") -> Ended:
-        """A command line from beginning to end."""
+        """Run a command to its end."""
         running = self.start(*argv, program=program)
         try:
             return running.ended()
@@ -183,7 +188,7 @@ def processes() -> dict[int, tuple[str, int, int]]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent, group = path.read_text().rpartition(")")[2].split()[:3]
-        except OSError:  # it has ended meanwhile
+        except OSError:  # it has just ended
             continue
         found[int(path.parent.name)] = state, int(parent), int(group)
     return found
@@ -194,7 +199,7 @@ def alive(pid: int) -> bool:
 
 
 def trained(out: Path) -> list[str]:
-    """What was trained into a results folder: "algorithm task seeds" of every start, sorted."""
+    """Every start of a training in a results folder, "algorithm task seeds", sorted."""
     path = out / "trained"
     return sorted(path.read_text().splitlines()) if path.exists() else []
 
@@ -211,7 +216,7 @@ def leftovers(out: Path) -> list[str]:
 
 
 def stop(running: Running) -> None:
-    """Nothing of it is left behind, not even by a test that failed."""
+    """Kill the whole group. Used even when a test has failed."""
     if running.group():
         running.signal(signal.SIGKILL)
     until(running.over)

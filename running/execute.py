@@ -1,0 +1,77 @@
+"""Runs one experiment, from the dataset to the result files."""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import Timeout
+
+from inspo_benchmark.core.atomic_io import write_errors
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.datasets.catalog import fetch
+from inspo_benchmark.datasets.format import load
+from inspo_benchmark.learning import saved_policy, train
+from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.provenance import machine, peak_memory, versions
+from inspo_benchmark.running.results import delete_partial_files, delete_unfinished, finished_seeds, write_record, write_result
+
+
+def execute(experiment: Experiment, device: str = "cpu", progress: train.Progress = lambda update, score: None) -> bool:
+    """Train the seeds that have no result yet and write their result. False: another process is running the experiment.
+
+    `progress(updates, mean return or None)` is called during training. UserError: the dataset or the disk. learning.train.Diverged:
+    a loss that is not finite. learning.train.Stopped: `progress` raised it, and a checkpoint was saved.
+    """
+    lock = experiment.lock
+    with write_errors(Path(lock.lock_file)):
+        experiment.csv_path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:  # an OSError too: it must not reach write_errors
+            return False
+    try:
+        finished = finished_seeds(experiment.out, experiment.algo, experiment.task)
+        if remaining := experiment.remaining(finished):
+            _train(remaining, device, progress)
+        else:  # a process that was killed right after it finished leaves these files
+            delete_unfinished(experiment)
+    finally:
+        lock.release()
+    return True
+
+
+def _train(experiment: Experiment, device: str, progress: train.Progress) -> None:
+    """The policies and the JSON are written before the CSV: a CSV never exists without them."""
+    started, task = time.monotonic(), TASKS[experiment.task]
+    delete_partial_files(experiment)
+    write_record(experiment)
+    data = load(fetch(task), task)
+    if data.meta["content_sha256"] != experiment.data:
+        raise UserError(f"the dataset of {task.name} changed after this sweep started; run the same command again")
+    algorithm = ALGORITHMS[experiment.algo](experiment.config, task.spec)
+
+    def report(update: int, score: float | None) -> None:
+        if score is not None:
+            with suppress(UserError):  # a full disk stops the training at its next checkpoint
+                write_record(experiment, progress=(update, score))
+        progress(update, score)
+
+    setup_seconds = time.monotonic() - started
+    result = train.train(algorithm, task, data, experiment.seeds, device, experiment.checkpoint_path, report)
+    saved_policy.save(
+        experiment.algo, experiment.task, algorithm, experiment.seeds, result.state, result.normalizer, experiment.policies_path
+    )
+    summary = {key: data.meta[key] for key in ("source", "episodes", "steps", "return_mean", "return_std", "win_rate")}
+    metadata = experiment.metadata | {
+        "data": {"sha256": experiment.data, **summary},
+        "backend": task.backend,
+        "reference": list(task.reference),
+        "per_step": task.per_step,
+        "versions": versions(),
+        "machine": machine(device),
+        "wall_seconds": round(setup_seconds + result.seconds, 2),
+        "peak_memory": peak_memory(device),
+    }
+    write_result(experiment, metadata, result.rows)
+    delete_unfinished(experiment)

@@ -1,0 +1,45 @@
+"""Which experiments a command asks for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.datasets.catalog import expected, fetch
+from inspo_benchmark.datasets.format import load, sealed
+from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.results import finished_seeds
+from inspo_benchmark.running.settings import settings
+
+
+def plan(
+    algos: Sequence[str],
+    tasks: Sequence[str],
+    seeds: tuple[int, ...],
+    assignments: Sequence[str],
+    out: Path,
+    paper: bool = False,
+    preset: str = "",
+    dry_run: bool = False,
+) -> list[Experiment]:
+    """One experiment for every algorithm on every task. Missing datasets are built, and existing ones checked, for the tasks that have
+    experiments to run. `dry_run`: no dataset is built or read."""
+    overrides = {algo: ALGORITHMS[algo].Config.parse(assignments) for algo in algos}
+    configs = {(algo, task): settings(algo, task, overrides[algo], paper, preset) for algo in algos for task in tasks}
+
+    def experiments(data: dict[str, str]) -> list[Experiment]:
+        return [Experiment(algo, task, config, seeds, data[task], out, preset) for (algo, task), config in configs.items()]
+
+    data = {task: expected(TASKS[task]) for task in tasks}
+    if not dry_run:
+        finished = finished_seeds(out)
+        needed = {experiment.task for experiment in experiments(data) if experiment.remaining(finished)}
+        data |= {task: dataset_hash(task) for task in tasks if task in needed}
+    return experiments(data)
+
+
+def dataset_hash(task: str) -> str:
+    """Hash of the content of a task's dataset, which is built if it is missing. A file with the checksum that it was written with is
+    trusted here; the run that trains on it reads and checks all of it."""
+    path = fetch(TASKS[task])
+    meta = sealed(path, TASKS[task]) or load(path, TASKS[task]).meta
+    return meta["content_sha256"]
