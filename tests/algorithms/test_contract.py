@@ -274,18 +274,18 @@ def test_a_checkpoint_continues_bit_equal(algo, kind, memory, share, double, tmp
     lab = Lab(algo, kind, seeds=(1, 2), network=memory, share_params=share)
     turns, step = lab.algorithm.turns, lab.algorithm.pack(2)
     rows = [(1, 0, "return", 0.1), (2, 0, "return", 1 / 3)]
-    whole = train.run_updates(train.Training(lab.init(), rows, {}, 0), step, lab.sampler, lab.calls, turns)
+    whole = train.run_updates(train.Checkpoint(lab.init(), rows, {}, 0), step, lab.sampler, lab.calls, turns)
     part = train.run_updates(
-        train.Training(lab.init(), rows, {}, 0), step, lab.sampler, turns + 1, turns
+        train.Checkpoint(lab.init(), rows, {}, 0), step, lab.sampler, turns + 1, turns
     )  # in the middle of a round of turns
     part.save(tmp_path / "checkpoint")
-    back = train.Training(lab.init(), [], {}, 0).load(tmp_path / "checkpoint", "cpu")
+    back = train.Checkpoint(lab.init(), [], {}, 0).load(tmp_path / "checkpoint", "cpu")
     assert same(back.state, part.state)
     assert not same(back.state, lab.init())
     rest = train.run_updates(back, step, lab.for_seeds(lab.seeds), lab.calls, turns)
     assert same(rest.state, whole.state)
-    close(rest.sums, whole.sums, 1e-12)  # a sum in two parts
-    assert (rest.rows, rest.done, rest.counted) == (rows, whole.done, whole.counted) == (rows, lab.calls, lab.calls)
+    close(rest.loss_sums, whole.loss_sums, 1e-12)  # a sum in two parts
+    assert (rest.rows, rest.calls, rest.summed_calls) == (rows, whole.calls, whole.summed_calls) == (rows, lab.calls, lab.calls)
 
 
 # --- settings
