@@ -17,6 +17,9 @@ Checked: losses against plain numpy (tests/algorithms/test_equations.py); beta =
 
 import math
 from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
@@ -24,7 +27,12 @@ from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, state_and
 from inspo_benchmark.learning.config import Valued
 from inspo_benchmark.learning.nets import AgentNet, Critic
 
-LARGEST = math.log(100.0)  # of beta u
+LOG_MAX_WEIGHT = math.log(100.0)  # cap of the exponent in (3)
+
+
+def expectile_loss(x: Tensor, expectile: float) -> Tensor:
+    """|expectile - 1[x < 0]| x^2, the asymmetric squared error of (1)."""
+    return (expectile - (x < 0).to(x.dtype)).abs() * x**2
 
 
 @ALGORITHMS.register("iql")
@@ -60,39 +68,55 @@ class IQL(Algorithm):
     }
 
     def nets(self):
-        c, n, a = self.cfg, self.spec, self.space
-        seen = n.state_dim + n.obs_dim
+        c = self.cfg
+        spec = self.spec
+        seen = spec.state_dim + spec.obs_dim
+        critic = partial(Critic, self.space, spec.num_agents, seen, c.hidden_dim, c.share_params)
         return dict(
-            pi=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, a.params_dim, c.share_params, c.network),
-            q1=Critic(a, n.num_agents, seen, c.hidden_dim, c.share_params),
-            q2=Critic(a, n.num_agents, seen, c.hidden_dim, c.share_params),
-            v=AgentNet(n.num_agents, seen, c.hidden_dim, 1, c.share_params),
+            pi=AgentNet(spec.num_agents, spec.obs_dim, c.hidden_dim, self.space.params_dim, c.share_params, c.network),
+            q1=critic(),
+            q2=critic(),
+            v=AgentNet(spec.num_agents, seen, c.hidden_dim, 1, c.share_params),
         )
 
     def q(self, f, b):  # both critics, [B, L, N] each
-        return [q(state_and_obs(b.now), b.now.actions.unsqueeze(3))[..., 0] for q in (f.q1, f.q2)]
+        x = state_and_obs(b.now)
+        a = b.now.actions.unsqueeze(3)  # one candidate per agent
+        return f.q1(x, a)[..., 0], f.q2(x, a)[..., 0]
 
-    def value_loss(self, on, tg, b, q):  # (1)
-        u = q - on.v(state_and_obs(b.now))[..., 0]
-        return masked_mean(b.mask[..., None], (self.cfg.expectile - (u < 0).to(u.dtype)).abs() * u**2)
+    def v(self, f, x):  # V_i(s, o_i) at the rows x, [B, L, N]
+        return f.v(state_and_obs(x))[..., 0]
 
-    def critic_loss(self, on, tg, b, v_next):  # (2)
-        y = b.rewards[..., None] + self.cfg.gamma * (1 - b.terminated[..., None]) * v_next
-        return sum(masked_mean(b.mask[..., None], (y - q) ** 2) for q in self.q(on, b)) / 2
+    def value_loss(self, on, tg, b, q):
+        advantage = q - self.v(on, b.now)
+        loss = expectile_loss(advantage, self.cfg.expectile)
+        return masked_mean(b.mask[..., None], loss)  # (1)
 
-    def policy_loss(self, on, tg, b, u):  # (3)
+    def critic_loss(self, on, tg, b, v_next):
+        mask = b.mask[..., None]
+        live = 1 - b.terminated[..., None]
+        y = b.rewards[..., None] + self.cfg.gamma * live * v_next
+        q1, q2 = self.q(on, b)
+        error = masked_mean(mask, (y - q1) ** 2) + masked_mean(mask, (y - q2) ** 2)
+        return error / 2  # (2)
+
+    def policy_loss(self, on, tg, b, advantage):
+        log_w = self.cfg.beta * advantage
+        w = log_w.clamp(max=LOG_MAX_WEIGHT).exp()
         log_pi = self.space.log_prob(on.pi(b.now.obs), b.now.actions, b.now.avail)
-        return -masked_mean(b.mask[..., None], (self.cfg.beta * u).clamp(max=LARGEST).exp() * log_pi)
+        return -masked_mean(b.mask[..., None], w * log_pi)  # (3)
 
     def update(self, s, b, d):
-        on, (q1, q2) = self.online(s), self.q(self.targets(s), b)
-        v, v_next = (on.v(state_and_obs(x))[..., 0] for x in (b.now, b.next))
-        u = q1.minimum(q2) - v
-        s, v = self.gradient_step(s, "v", self.value_loss, b, q1.minimum(q2))
-        s, q = self.gradient_step(s, "q1 q2", self.critic_loss, b, v_next)
+        on = self.online(s)
+        q1, q2 = self.q(self.targets(s), b)
+        q = q1.minimum(q2)
+        v = self.v(on, b.now)
+        v_next = self.v(on, b.next)
+        s, loss_value = self.gradient_step(s, "v", self.value_loss, b, q)
+        s, loss_critic = self.gradient_step(s, "q1 q2", self.critic_loss, b, v_next)
         s = self.update_targets(s, "q1 q2")
-        s, pi = self.gradient_step(s, "pi", self.policy_loss, b, u)
-        return s, dict(loss_value=v, loss_critic=q, loss_policy=pi)
+        s, loss_policy = self.gradient_step(s, "pi", self.policy_loss, b, q - v)
+        return s, dict(loss_value=loss_value, loss_critic=loss_critic, loss_policy=loss_policy)
 
     def action_params(self, f, obs, memory):
         return f.pi(obs, memory=memory)

@@ -21,6 +21,7 @@ Checked: losses against plain numpy (tests/algorithms/test_equations.py); alpha 
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -87,43 +88,58 @@ class OMIGA(Algorithm):
     }
 
     def nets(self):
-        c, n, a = self.cfg, self.spec, self.space
+        c = self.cfg
+        spec = self.spec
+        net = partial(AgentNet, spec.num_agents, spec.obs_dim, c.hidden_dim, share=c.share_params, network=c.network)
         return dict(
-            pi=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, a.params_dim, c.share_params, c.network),
-            q=Critic(a, n.num_agents, n.obs_dim, c.hidden_dim, c.share_params, c.network),
-            v=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, 1, c.share_params, c.network),
-            mix=LinearMixer(n, c.mixing_dim),
+            pi=net(outputs=self.space.params_dim),
+            q=Critic(self.space, spec.num_agents, spec.obs_dim, c.hidden_dim, c.share_params, c.network),
+            v=net(outputs=1),
+            mix=LinearMixer(spec, c.mixing_dim),
         )
 
     def q(self, f, b):  # Q_i(o_i, a_i), [B, L, N]
-        return f.q(b.now.obs, b.now.actions.unsqueeze(3))[..., 0]
+        a = b.now.actions.unsqueeze(3)  # one candidate per agent
+        return f.q(b.now.obs, a)[..., 0]
 
-    def advantage(self, on, b, w, q):  # (2), and the w_i(s) V_i(o_i) / alpha of (4); w and q of the targets
-        v = w * on.v(b.now.obs)[..., 0] / self.cfg.alpha
-        return (w * q / self.cfg.alpha - v).clamp(-10, 10), v
+    def value(self, on, b, w):  # w_i(s) V_i(o_i) / alpha, a term of (2) and of (4)
+        v = on.v(b.now.obs)[..., 0]
+        return w * v / self.cfg.alpha
 
-    def policy_loss(self, on, tg, b, z):  # (5)
+    def advantage(self, w, q, value):  # z_i
+        z = w * q / self.cfg.alpha - value  # (2)
+        return z.clamp(-10, 10)
+
+    def policy_loss(self, on, tg, b, z):
         log_pi = self.space.log_prob(on.pi(b.now.obs), b.now.actions, b.now.avail)
-        return -masked_mean(b.mask[..., None], z.exp() * log_pi)
+        return -masked_mean(b.mask[..., None], z.exp() * log_pi)  # (5)
 
-    def critic_loss(self, on, tg, b):  # (3)
-        (w, bias), (w_next, bias_next) = on.mix(b.now.state), tg.mix(b.next.state)
-        v_next = (w_next * self.at_next(tg.v, b.obs)[..., 0]).sum(-1) + bias_next
-        y = b.rewards + self.cfg.gamma * (1 - b.terminated) * v_next
-        return masked_mean(b.mask, (y - (w * self.q(on, b)).sum(-1) - bias) ** 2)
+    def critic_loss(self, on, tg, b):
+        w, bias = on.mix(b.now.state)
+        w_next, bias_next = tg.mix(b.next.state)
+        v_next = self.at_next(tg.v, b.obs)[..., 0]
+        v_tot = (w_next * v_next).sum(-1) + bias_next  # (1)
+        y = b.rewards + self.cfg.gamma * (1 - b.terminated) * v_tot
+        error = y - (w * self.q(on, b)).sum(-1) - bias  # (1): y - Q_tot
+        return masked_mean(b.mask, error**2)  # (3)
 
-    def value_loss(self, on, tg, b, w, q):  # (4)
-        z, v = self.advantage(on, b, w, q)
-        largest = torch.where(b.mask[..., None] > 0, z.detach(), -1.0).flatten().amax(0).clamp(min=-1)
-        return masked_mean(b.mask[..., None], (z - largest).exp() + (-largest).exp() * v)
+    def value_loss(self, on, tg, b, w, q):
+        mask = b.mask[..., None]
+        value = self.value(on, b, w)
+        z = self.advantage(w, q, value)
+        largest = torch.where(mask > 0, z.detach(), -1.0).flatten().amax(0).clamp(min=-1)  # M
+        return masked_mean(mask, (z - largest).exp() + (-largest).exp() * value)  # (4)
 
     def update(self, s, b, d):
         tg = self.targets(s)
-        seen = b, tg.mix(b.now.state)[0], self.q(tg, b)
-        s, pi = self.gradient_step(s, "pi", self.policy_loss, b, self.advantage(self.online(s), *seen)[0])
-        s, q = self.gradient_step(s, "q mix", self.critic_loss, b)
-        s, v = self.gradient_step(s, "v", self.value_loss, *seen)
-        return self.update_targets(s, "q v mix"), dict(loss_policy=pi, loss_critic=q, loss_value=v)
+        w, _ = tg.mix(b.now.state)
+        q = self.q(tg, b)
+        z = self.advantage(w, q, self.value(self.online(s), b, w))
+        s, loss_policy = self.gradient_step(s, "pi", self.policy_loss, b, z)
+        s, loss_critic = self.gradient_step(s, "q mix", self.critic_loss, b)
+        s, loss_value = self.gradient_step(s, "v", self.value_loss, b, w, q)
+        s = self.update_targets(s, "q v mix")
+        return s, dict(loss_policy=loss_policy, loss_critic=loss_critic, loss_value=loss_value)
 
     def action_params(self, f, obs, memory):
         return f.pi(obs, memory=memory)
