@@ -37,6 +37,7 @@ Choices of this implementation (no published text to deviate from):
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -52,21 +53,29 @@ from inspo_benchmark.learning.nets import AgentNet, Critic, matmul, select, team
 
 
 class Local(NamedTuple):
-    """Agent i's actions in every row of a batch: K candidates of which (p * x).sum(-1) is the mean under pi^i, then the data's."""
+    """Terms of agent i that do not depend on Q, in every row of a batch: at K candidate actions, and last at the action of the data.
 
-    a: Tensor  # [B, L+1, K+1] or [B, L+1, K+1, D]
-    p: Tensor  # [B, L+1, K]
-    log_pi: Tensor  # [B, L+1, K] log pi^i
-    log_mu: Tensor  # [B, L+1, K+1] log mu^i
-    k: Tensor  # [B, L+1, K+1] K^i of (3)
+    The mean of x over pi^i is (p * x).sum(-1).
+    """
+
+    a: Tensor  # [B, L+1, K+1] or [B, L+1, K+1, D]: the candidates, then the data's action
+    p: Tensor  # [B, L+1, K]: probabilities of the candidates
+    log_pi: Tensor  # [B, L+1, K]: log pi^i
+    log_mu: Tensor  # [B, L+1, K+1]: log mu^i
+    k: Tensor  # [B, L+1, K+1]: K^i of (3)
+
+    @property
+    def log_ratio(self) -> Tensor:
+        """K^i + log pi^i - log mu^i at the candidates [B, L+1, K]. Its mean over pi^i is KL(pi || mu), by (3)."""
+        return self.k[..., :-1] + self.log_pi - self.log_mu[..., :-1]  # (3)
 
 
 class Conditional(AgentNet):
-    """Heads of p(a_j | s, a_k of the known k), one network for every agent j and every set of agents whose actions are known.
+    """Action parameters of mu(a^j | s, a^k for all known k): one network for every agent j and every set of known actions.
 
-    forward(state, act, known): state [..., S], encoded actions [..., N, A], known [..., N, N] (does j know k?) -> [..., N, outputs].
-    forward(state, act, known, i, a): only i+1, ..., i-1 are asked, who all know agent i's action a [..., A] as well -> [..., N-1, outputs].
-    Lead axes broadcast: the first layer adds up what each input gives, so that many candidates a share what the others give.
+    forward(state, act, known): state [..., S], encoded actions act [..., N, A], known [..., N, N] (1 where j knows k) -> [..., N, P].
+    forward(state, act, known, i, a): the agents i+1, ..., i-1 alone, who all know the encoded action a [..., A] of agent i as well
+    -> [..., N-1, P]. Leading axes broadcast: many candidates a share the part of the first layer that does not depend on them.
     """
 
     def __init__(self, agents: int, state: int, width: int, hidden: int, outputs: int):
@@ -74,27 +83,31 @@ class Conditional(AgentNet):
         self.inputs = state, agents * width, agents
 
     def forward(self, state: Tensor, act: Tensor, known: Tensor, i: int | Tensor | None = None, a: Tensor | None = None) -> Tensor:
-        of_state, of_act, of_known = self.first.weight.split(self.inputs)
-        of_act = of_act.unflatten(0, (len(of_known), -1))
-        each = torch.einsum("...kw,kwh->...kh", act, of_act) + of_known
-        x = (matmul(state, of_state) + self.first.bias)[..., None, :] + self.who + known @ each
+        w_state, w_act, w_known = self.first.weight.split(self.inputs)
+        w_act = w_act.unflatten(0, (len(w_known), -1))  # [N, A, H]
+        given = torch.einsum("...kw,kwh->...kh", act, w_act) + w_known  # what the action of agent k adds: [..., N, H]
+        from_state = matmul(state, w_state) + self.first.bias
+        x = from_state[..., None, :] + self.who + known @ given
         if i is not None:
-            x = (
-                x[..., teammates_of(i, len(of_known), x.device), :]
-                + (matmul(a, select(of_act, 0, i)) + select(of_known, 0, i))[..., None, :]
-            )
+            from_a = matmul(a, select(w_act, 0, i)) + select(w_known, 0, i)
+            x = x[..., teammates_of(i, len(w_known), x.device), :] + from_a[..., None, :]
         return self.last(F.relu(self.second(F.relu(x))))
 
 
-class Temperature(nn.Module):
-    """What dual descent adds to log alpha."""
+class LogTemperature(nn.Module):
+    """What dual descent adds to log alpha (choice 5)."""
 
     def __init__(self):
         super().__init__()
         self.offset = nn.Parameter(torch.zeros(1))
 
-    def forward(self):
+    def forward(self) -> Tensor:
         return self.offset[0]
+
+
+def annealed(start: float, share: float, moved: Tensor) -> Tensor:
+    """From `start` to start * share, linearly as `moved` goes from 0 to 1."""
+    return start * (1 + (share - 1) * moved)
 
 
 @ALGORITHMS.register("inspo")
@@ -162,13 +175,16 @@ class InSPO(Algorithm):
     }
 
     def nets(self):
-        c, n, a = self.cfg, self.spec, self.space
+        c = self.cfg
+        spec = self.spec
+        space = self.space
+        critic = partial(Critic, space, spec.num_agents, spec.state_dim, c.hidden_dim, c.share_params)
         return dict(
-            pi=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, a.params_dim, c.share_params, c.network),
-            mu=Conditional(n.num_agents, n.state_dim, a.action_dim, c.hidden_dim, a.params_dim),
-            q1=Critic(a, n.num_agents, n.state_dim, c.hidden_dim, c.share_params),
-            q2=Critic(a, n.num_agents, n.state_dim, c.hidden_dim, c.share_params),
-            alpha=Temperature(),
+            pi=AgentNet(spec.num_agents, spec.obs_dim, c.hidden_dim, space.params_dim, c.share_params, c.network),
+            mu=Conditional(spec.num_agents, spec.state_dim, space.action_dim, c.hidden_dim, space.params_dim),
+            q1=critic(),
+            q2=critic(),
+            log_alpha=LogTemperature(),
         )
 
     @property
@@ -176,119 +192,173 @@ class InSPO(Algorithm):
         return self.spec.num_agents if self.cfg.sequential else 1
 
     def noise(self):
-        c, n, a = self.cfg, self.spec.num_agents, self.space
+        c = self.cfg
+        agents = self.spec.num_agents
+        rows = (c.batch_size, c.seq_len + 1, agents)
+        team_draws = c.num_samples if agents > 2 else 1  # choice 2
         return dict(
-            order=(c.batch_size, c.seq_len, n),
-            team=(c.num_samples if n > 2 else 1, c.batch_size, c.seq_len + 1, n, *a.noise_shape),  # choice 2
-            own=(c.batch_size, c.seq_len + 1, n, *a.sample_noise_shape(c.num_samples)),
+            order=(c.batch_size, c.seq_len, agents),
+            team=(team_draws, *rows, *self.space.noise_shape),
+            own=(*rows, *self.space.sample_noise_shape(c.num_samples)),
             resample=(),
         )
 
-    # behaviour model ---------------------------------------------------------------------------------------------------
+    # behavior model ----------------------------------------------------------------------------------------------------
 
-    def mu(self, f, state, act, rank, i=None, a=None):
-        """Heads of mu(a^j | s, all a^k of lower rank than j): state [..., S], act [..., N] or [..., N, D], rank [..., N]. With a, agent
-        i's actions in place of those in act, in the chain of i: heads of i+1, ..., i-1 alone."""
-        act, known = self.space.encode(act), (rank[..., None, :] < rank[..., :, None]).to(state.dtype)  # [..., j, k]
+    def mu(self, f, state, act, rank):
+        """Action parameters of mu(a^j | s, a^k of all k of lower rank) for every j [..., N, P].
+
+        state [..., S], act [..., N] or [..., N, D], rank [..., N].
+        """
+        return f.mu(state, self.space.encode(act), self.known(rank, state.dtype))
+
+    def mu_of_teammates(self, f, state, act, i, a):
+        """The same of the agents i+1, ..., i-1 in the chain i, i+1, ..., i-1, for K candidates a [K, ...] of agent i that replace its
+        action in act: [K, ..., N-1, P]."""
+        rank = self.chain(i, state)
         if self.cfg.behavior == "factored":
-            action_params = f.mu(state, act, torch.zeros_like(known))
-            return (
-                action_params
-                if a is None
-                else action_params[..., teammates_of(i, self.spec.num_agents, rank.device), :].expand(len(a), *[-1] * action_params.ndim)
-            )
-        if a is None:
-            return f.mu(state, act, known)
-        return f.mu(state, act, known * (rank > 0), i, self.space.encode(a))  # what act says of i is not to be seen
+            teammates = teammates_of(i, self.spec.num_agents, state.device)
+            h = self.mu(f, state, act, rank)[..., teammates, :]
+            return h.expand(len(a), *h.shape)
+        known = self.known(rank, state.dtype) * (rank > 0)  # agent i's action in act is not known
+        return f.mu(state, self.space.encode(act), known, i, self.space.encode(a))
 
-    def chain(self, i, like):
-        """Ranks of the order i, i+1, ..., i-1."""
-        return (torch.arange(self.spec.num_agents, device=like.device) - i) % self.spec.num_agents
+    def known(self, rank, dtype):  # [..., j, k]: 1 where mu(a^j | ...) is given a^k
+        known = rank[..., None, :] < rank[..., :, None]
+        if self.cfg.behavior == "factored":
+            known = torch.zeros_like(known)
+        return known.to(dtype)
 
-    def behavior_loss(self, on, tg, b, rank):  # - sum_j log mu(a^j | s, a^{lower rank})
-        action_params = self.mu(on, b.now.state, b.now.actions, rank)
-        return -masked_mean(b.mask[..., None], self.space.log_prob(action_params, b.now.actions, b.now.avail))
+    def chain(self, i, like):  # ranks of the agents in the order i, i+1, ..., i-1
+        agents = self.spec.num_agents
+        return (torch.arange(agents, device=like.device) - i) % agents
+
+    def behavior_loss(self, on, tg, b, rank):  # - sum_j log mu(a^j | s, a^k of lower rank)
+        h = self.mu(on, b.now.state, b.now.actions, rank)
+        log_mu = self.space.log_prob(h, b.now.actions, b.now.avail)
+        return -masked_mean(b.mask[..., None], log_mu)
 
     # one agent's turn --------------------------------------------------------------------------------------------------
 
     def local(self, f, b, i, pi, u) -> Local:
-        """The terms of (2), (5) and (6) that do not depend on Q. pi: heads of all agents' policies [B, L+1, N, head]."""
-        space, rank = self.space, self.chain(i, b.obs)
-        avail, h, act = select(b.avail, 2, i), select(pi, 2, i), select(b.actions, 2, i)
-        a, p = space.support(h, avail, select(u["own"], 2, i))
-        log_pi = space.log_prob(h[..., None, :], a, avail[..., None, :])
-        a = torch.cat([a, act.unsqueeze(2)], 2)
-        mine = select(self.mu(f, b.state, b.actions, torch.zeros_like(rank)), 2, i)
-        log_mu = space.log_prob(mine[..., None, :], a, avail[..., None, :])
+        """The terms of (2), (5) and (6) that do not depend on Q. pi: action parameters of all agents' policies [B, L+1, N, P]."""
+        space = self.space
+        avail = select(b.avail, 2, i)
+        h = select(pi, 2, i)
+        candidates, p = space.support(h, avail, select(u["own"], 2, i))
+        log_pi = space.log_prob(h[..., None, :], candidates, avail[..., None, :])
+        a = torch.cat([candidates, select(b.actions, 2, i).unsqueeze(2)], 2)
+        nothing_known = torch.zeros_like(self.chain(i, b.obs))
+        h_mu = select(self.mu(f, b.state, b.actions, nothing_known), 2, i)
+        log_mu = space.log_prob(h_mu[..., None, :], a, avail[..., None, :])
+        return Local(a, p, log_pi, log_mu, self.teammates_kl(f, b, i, a, pi, u))
 
-        team = space.sample(pi, b.avail, u["team"])  # [M, B, L+1, N]
-        mu = self.mu(f, b.state, team, rank, i, a.movedim(2, 0)[:, None])  # [K+1, M, B, L+1, N-1, head]
-        rest = teammates_of(i, self.spec.num_agents, rank.device)
-        pi, avail, own = (x[:, :, rest] for x in (pi, b.avail, u["own"]))
+    def teammates_kl(self, f, b, i, a, pi, u):  # K^i of (3) at agent i's actions a, [B, L+1, K+1]
+        team = self.space.sample(pi, b.avail, u["team"])  # [M, B, L+1, N]
+        candidates = a.movedim(2, 0)[:, None]  # [K+1, 1, B, L+1]
+        h_mu = self.mu_of_teammates(f, b.state, team, i, candidates)  # [K+1, M, B, L+1, N-1, P]
+        teammates = teammates_of(i, self.spec.num_agents, b.obs.device)
+        h = pi[:, :, teammates]
+        avail = b.avail[:, :, teammates]
 
-        def ratio(c):  # log pi^j - log mu^j
+        def log_ratio(a_j):  # log pi^j - log mu^j at candidate actions of each teammate j
             ok = avail[..., None, :]
-            return space.log_prob(pi[..., None, :], c, ok) - space.log_prob(mu[..., None, :], c, ok)
+            log_pi = self.space.log_prob(h[..., None, :], a_j, ok)
+            log_mu = self.space.log_prob(h_mu[..., None, :], a_j, ok)
+            return log_pi - log_mu
 
-        k = space.expect(ratio, pi, avail, own).sum(-1).mean(1)
-        return Local(a, p, log_pi, log_mu, k.movedim(0, -1))
+        kl = self.space.expect(log_ratio, h, avail, u["own"][:, :, teammates])
+        k = kl.sum(-1).mean(1)  # (3): over the chain, mean over the M draws of the predecessors
+        return k.movedim(0, -1)
 
-    def q(self, f, b, i, a):  # Q^i(s, a^i), the smaller critic
-        return torch.minimum(f.q1(b.state, a, agent=i), f.q2(b.state, a, agent=i))
+    def q(self, f, b, i, a):  # Q^i(s, a^i), the smaller of two critics
+        q1 = f.q1(b.state, a, agent=i)
+        q2 = f.q2(b.state, a, agent=i)
+        return torch.minimum(q1, q2)  # (4)
 
-    def target(self, tg, b, i, x, alpha, beta, others):  # (7): r + g (1 - terminal) V^i(s'), V^i of (2)
-        a = x.a[:, :, :-1]
-        each = self.q(tg, b, i, a) - alpha * (x.k[..., :-1] + x.log_pi - x.log_mu[..., :-1]) - beta * x.log_pi
-        v = (x.p * each).sum(-1) + beta * others
+    def target(self, tg, b, i, terms, alpha, beta, others_entropy):  # y of (7), [B, L]
+        q = self.q(tg, b, i, terms.a[:, :, :-1])
+        value = q - alpha * terms.log_ratio - beta * terms.log_pi
+        v = (terms.p * value).sum(-1) + beta * others_entropy  # (2), the value of (1) in a state
         return b.rewards + self.cfg.gamma * (1 - b.terminated) * v[:, 1:]
 
-    def ratios(self, f, b, i, pi):  # log rho^i of (7), [B, L]
-        mu = self.mu(f, b.now.state, b.now.actions, self.chain(i, b.obs))
-        mine = torch.arange(self.spec.num_agents, device=b.obs.device) == i
-        log_p = [self.space.log_prob(h, b.now.actions, b.now.avail) for h in (pi[:, :-1], mu)]
-        return torch.where(mine, 0.0, log_p[0] - log_p[1]).sum(-1).clamp(max=math.log(self.cfg.rho_max))
+    def ratios(self, f, b, i, pi):  # log rho^i, [B, L]
+        h_mu = self.mu(f, b.now.state, b.now.actions, self.chain(i, b.obs))
+        log_pi = self.space.log_prob(pi[:, :-1], b.now.actions, b.now.avail)
+        log_mu = self.space.log_prob(h_mu, b.now.actions, b.now.avail)
+        is_i = torch.arange(self.spec.num_agents, device=b.obs.device) == i
+        log_rho = torch.where(is_i, 0.0, log_pi - log_mu).sum(-1)
+        return log_rho.clamp(max=math.log(self.cfg.rho_max))  # (7)
 
-    def critic_loss(self, on, tg, b, i, y, count):  # (7)
+    def critic_loss(self, on, tg, b, i, y, count):
         a = select(b.now.actions, 2, i).unsqueeze(2)
-        return sum(masked_mean(count, (q(b.now.state, a, agent=i)[..., 0] - y) ** 2) for q in (on.q1, on.q2))
+        q1 = on.q1(b.now.state, a, agent=i)[..., 0]
+        q2 = on.q2(b.now.state, a, agent=i)[..., 0]
+        return masked_mean(count, (q1 - y) ** 2) + masked_mean(count, (q2 - y) ** 2)  # (7)
 
-    def weights(self, f, b, i, x, alpha, beta):  # w of (6), [B, L]
-        value = self.q(f, b, i, x.a) - alpha * x.k - beta * x.log_mu
-        advantage = value[..., -1] - (x.p * value[..., :-1]).sum(-1)
-        return (advantage[:, :-1] / (alpha + beta)).clamp(max=math.log(self.cfg.weight_max)).exp()
+    def weights(self, f, b, i, terms, alpha, beta):  # w of (6), [B, L]
+        value = self.q(f, b, i, terms.a) - alpha * terms.k - beta * terms.log_mu
+        baseline = (terms.p * value[..., :-1]).sum(-1)  # B(s) of (6)
+        advantage = value[..., -1] - baseline
+        log_w = advantage[:, :-1] / (alpha + beta)  # (6)
+        return log_w.clamp(max=math.log(self.cfg.weight_max)).exp()
 
-    def policy_loss(self, on, tg, b, i, w):  # (6)
+    def policy_loss(self, on, tg, b, i, w):
+        a = select(b.now.actions, 2, i)
+        avail = select(b.now.avail, 2, i)
         h = on.pi(select(b.obs, 2, i), agent=i)[:, :-1]
-        log_pi = self.space.log_prob(h, select(b.now.actions, 2, i), select(b.now.avail, 2, i))
-        return -masked_mean(b.mask, w * log_pi)
+        log_pi = self.space.log_prob(h, a, avail)
+        return -masked_mean(b.mask, w * log_pi)  # (6); its minimizer is (5)
 
-    def temperature_loss(self, on, tg, kl):  # its gradient is target - KL: alpha rises while the KL is too large
-        return on.alpha() * (self.cfg.target_kl - kl)
+    def temperature_loss(self, on, tg, kl):  # gradient target - KL: log alpha rises while the KL is too large
+        return on.log_alpha() * (self.cfg.target_kl - kl)
+
+    def temperatures(self, s, progress):  # alpha and beta (choice 5)
+        c = self.cfg
+        moved = ((progress - c.anneal_start) / c.anneal_duration).clamp(0, 1)
+        alpha = annealed(c.alpha, c.alpha_end, moved) * self.online(s).log_alpha().exp()
+        beta = annealed(c.beta, c.beta_end, moved)
+        return alpha, beta
+
+    def entropies(self, pi, avail, u):  # of every agent's policy, [B, L+1, N]
+        def log_pi(a):
+            return self.space.log_prob(pi[..., None, :], a, avail[..., None, :])
+
+        return -self.space.expect(log_pi, pi, avail, u)
 
     def update(self, s, b, d):
-        c, space = self.cfg, self.space
+        c = self.cfg
         tg = self.targets(s)
-        done = s.step / (c.num_updates * self.turns)
-        moved = ((done - c.anneal_start) / c.anneal_duration).clamp(0, 1)
-        alpha = c.alpha * (1 + (c.alpha_end - 1) * moved) * self.online(s).alpha().exp()
-        beta = c.beta * (1 + (c.beta_end - 1) * moved)
+        progress = s.step / (c.num_updates * self.turns)
+        alpha, beta = self.temperatures(s, progress)
 
-        s, bc = self.gradient_step(s, "mu", self.behavior_loss, b, d.u["order"])
+        s, loss_behavior = self.gradient_step(s, "mu", self.behavior_loss, b, d.u["order"])
         pi = self.online(s).pi(b.obs)
-        entropy = -space.expect(lambda a: space.log_prob(pi[..., None, :], a, b.avail[..., None, :]), pi, b.avail, d.u["own"])
+        entropy = self.entropies(pi, b.avail, d.u["own"])
         for i in [d.agent] if c.sequential else range(self.spec.num_agents):
-            x = self.local(self.online(s), b, i, pi, d.u)
-            y = self.target(tg, b, i, x, alpha, beta, entropy.sum(-1) - select(entropy, 2, i))
-            count = resampling_counts(self.ratios(self.online(s), b, i, pi), b.mask, d.u["resample"]) if c.resample else b.mask
-            s, q = self.gradient_step(s, "q1 q2", self.critic_loss, b, i, y, count, only=i)
-            w = torch.where(done < c.bc_warmup, 1.0, self.weights(self.online(s), b, i, x, alpha, beta))
-            s, p = self.gradient_step(s, "pi", self.policy_loss, b, i, w, only=i)
+            on = self.online(s)
+            terms = self.local(on, b, i, pi, d.u)
+            others_entropy = entropy.sum(-1) - select(entropy, 2, i)
+            y = self.target(tg, b, i, terms, alpha, beta, others_entropy)
+            count = b.mask
+            if c.resample:
+                log_rho = self.ratios(on, b, i, pi)
+                count = resampling_counts(log_rho, b.mask, d.u["resample"])
+            s, loss_critic = self.gradient_step(s, "q1 q2", self.critic_loss, b, i, y, count, only=i)
+
+            w = self.weights(self.online(s), b, i, terms, alpha, beta)
+            w = torch.where(progress < c.bc_warmup, 1.0, w)  # choice 6
+            s, loss_policy = self.gradient_step(s, "pi", self.policy_loss, b, i, w, only=i)
+
             s = self.update_targets(s, "q1 q2", only=i)
-            s = self.update_targets(s, "pi", only=i, tau=(1 / (1 + s.step // self.turns)).clamp(min=c.ema_rate))  # choice 7
-        kl = masked_mean(b.mask, (x.p * (x.k[..., :-1] + x.log_pi - x.log_mu[..., :-1])).sum(-1)[:, :-1])
+            rate = 1 / (1 + s.step // self.turns)  # choice 7
+            s = self.update_targets(s, "pi", only=i, tau=rate.clamp(min=c.ema_rate))
+
+        kl = (terms.p * terms.log_ratio).sum(-1)[:, :-1]  # KL(pi || mu) of (3)
+        kl = masked_mean(b.mask, kl)
         if c.target_kl > 0:
-            s, _ = self.gradient_step(s, "alpha", self.temperature_loss, kl)
-        return s, dict(loss_behavior=bc, loss_critic=q, loss_policy=p, kl=kl)
+            s, _ = self.gradient_step(s, "log_alpha", self.temperature_loss, kl)
+        return s, dict(loss_behavior=loss_behavior, loss_critic=loss_critic, loss_policy=loss_policy, kl=kl)
 
     def acting_params(self, s):
         return s.params | {"pi": s.target["pi"]}

@@ -317,7 +317,7 @@ class Deep:
         cfg = InSPO.Config(hidden_dim=8, batch_size=B, seq_len=L, num_samples=samples, weight_max=3.0, rho_max=2.0, gamma=GAMMA, **config)
         self.algo = InSPO(cfg, Spec(agents, 2, 3, Discrete(A), L))
         state = tree_map(lambda x: x[0], self.algo.init([0]))
-        noisy = {k: 3 * v for k, v in state.params.items() if k != "alpha"}  # heads far from uniform
+        noisy = {k: 3 * v for k, v in state.params.items() if k != "log_alpha"}  # heads far from uniform
         self.state = state._replace(params={**state.params, **noisy}, target={**state.target, **{k: 0.7 * v for k, v in noisy.items()}})
         avail = rng.random((B, L + 1, agents, A)) < 0.7
         avail |= np.arange(A) == rng.integers(A, size=(B, L + 1, agents, 1))
