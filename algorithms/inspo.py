@@ -1,38 +1,46 @@
-"""InSPO: in-sample sequential policy optimisation (Liu et al., AAAI 2025, arXiv 2412.07639).
+"""InSPO: in-sample sequential policy optimization (Liu et al., AAAI 2025, arXiv 2412.07639).
 
-What the paper's abstract states: a maximum-entropy behaviour-regularised Markov game with reverse KL; agents updated one by one,
-each given its teammates' newest policies; a closed-form in-sample update; local Q-functions learned with importance resampling;
-monotonic improvement; convergence to a quantal response equilibrium. The authors have published no code, and their method section
-was not at hand: equations (1) and (2) are the abstract's framework, (3) to (7) and the networks are this project's derivation from it.
+The authors have published no code. Public are the abstract and the algorithm box. The abstract states a maximum-entropy
+behavior-regularized Markov game with reverse KL; agents updated one by one, each given its teammates' newest policies; a closed-form
+in-sample update; local Q-functions learned with importance resampling; monotonic improvement; convergence to a quantal response
+equilibrium. Equations (1) and (2) are this framework. Equations (3) to (7) and the networks are this project's derivation from it.
 
-Cooperative game, joint behaviour mu(a|s), which need not factorise; policies pi(a|s) = prod_i pi^i(a^i|o^i); -i = all but i.
+Cooperative game, joint behavior mu(a|s), which need not factorize; policies pi(a|s) = prod_i pi^i(a^i|o^i); -i are all agents but i.
 
-    J(pi)    = E_pi sum_t g^t [ r - alpha log(pi/mu)(a|s) - beta log pi(a|s) ]                                          (1)
-    Q        = r + g E V(s'),    V(s) = E_pi[ Q - alpha log(pi/mu) - beta log pi ]                                      (2)
+    J(pi)    = E_pi sum_t gamma^t [ r - alpha log(pi/mu)(a|s) - beta log pi(a|s) ]                                      (1)
+    Q        = r + gamma E V(s'),    V(s) = E_pi[ Q - alpha log(pi/mu) - beta log pi ]                                  (2)
     KL(pi || mu) = KL(pi^i || mu^i) + E_{a^i ~ pi^i} K^i(s, a^i),    K^i(s, a^i) = KL( pi^{-i}(.|s) || mu(.|s, a^i) )   (3)
     Q^i(s, a^i)  = E_{a^{-i} ~ pi^{-i}} Q(s, a)                                                                         (4)
     pi^i*(a^i|s) ~ mu^i(a^i|s)^{alpha/(alpha+beta)} exp( (Q^i - alpha K^i)(s, a^i) / (alpha+beta) )                     (5)
     w  = exp( (Q^i - alpha K^i - beta log mu^i - B(s)) / (alpha+beta) ),    B = E_{pi^i} of the first three terms,
     L(pi^i) = - E_D[ min(w, cap) log pi^i(a^i|o^i) ]                                                                    (6)
     rho^i = min( rho_max, prod_{j != i} pi^j(a^j|o^j) / mu(a^{-i}|s, a^i) )                                             (7)
-    L(Q^i) = E_{D resampled ~ rho^i} ( r + g (1 - terminal) V^i(s') - Q^i(s, a^i) )^2,   V^i as (2) with (3), (4)
+    L(Q^i) = E_{D resampled ~ rho^i} ( r + gamma (1 - terminal) V^i(s') - Q^i(s, a^i) )^2,   V^i as (2) with (3), (4)
 
-K^i makes an action that clashes with the teammates' current policies, as far as the data know, costly: without it the two optima of
-XOR data {(A,B), (B,A)} stay tied. -beta log mu^i makes actions explored that the data hold rarely. The regularised objective (1)
-never decreases at any agent's turn when (5) is solved exactly; `tools/exact_inspo.py` is that tabular method.
+K^i is the cost of an action that clashes, according to the data, with the teammates' current policies. Without it the two optima of
+the XOR data {(A,B), (B,A)} stay tied. -beta log mu^i gives more weight to actions that are rare in the data. When (5) is solved
+exactly, (1) never decreases at any agent's turn; `tools/exact_inspo.py` is this tabular method.
 
-Choices of this implementation (no published text to deviate from):
- 1. mu is one masked autoregressive model: agent j's head given the state and the actions of any set of agents, trained on uniformly
-    random orders. The chain i, i+1, ..., i-1 gives mu^i and mu(a^{-i}|s, a^i) in one pass.
- 2. K^i sums the conditional KLs along that chain. Each is exact for discrete actions; the predecessors in it are `samples` draws from
-    pi^{-i}, of which two agents need none. Only mu is asked about them, never Q: the method stays in-sample.
- 3. Q^i sees the state; two critics per agent, the smaller target counts; Polyak targets. Policies see their own observation.
- 4. Resampling: systematic, within the minibatch.
- 5. alpha and beta are held, then move linearly to `alpha_end` and `beta_end` times their value; target_kl > 0 also tunes alpha by
-    dual descent until KL(pi || mu) meets it.
- 6. For the first `warmup` of the updates w = 1: policies start as clones of the data (alpha = infinity).
- 7. Agents act by a running mean of their policies' weights, over the last 1 / `average` updates or so: w is noisy where alpha is small,
-    and a policy that learns goes back and forth between actions that are as good. Nothing that is learned rests on the mean.
+Deviations from the algorithm box:
+ a. mu is trained along with the policies. The box fits it once, before the loop.
+ b. Each agent's critics are updated at its turn, on a minibatch of its own. The box computes Q once per iteration, before any agent
+    is updated.
+ c. Agents act by a running mean of their policies' weights where `ema_rate` < 1 (choice 7). The box returns the last policies.
+
+Choices of this implementation, where nothing is published:
+ 1. mu is one masked autoregressive model: the action of agent j given the state and the actions of any set of agents, trained on
+    uniformly random orders. The chain i, i+1, ..., i-1 gives mu^i and mu(a^{-i}|s, a^i) in one pass.
+ 2. K^i is the sum of the conditional KLs along this chain. Each is exact for discrete actions. Its predecessors in the chain are
+    `num_samples` samples of pi^{-i}; with two agents there are none. Only mu is evaluated at these samples, never Q^i: the method stays
+    in-sample.
+ 3. Q^i sees the state. Each agent has two critics, of which the smaller one counts, with Polyak targets. Policies see their own
+    observation.
+ 4. Resampling is systematic, within the minibatch.
+ 5. alpha and beta are constant at first, then move linearly to `alpha_end` and `beta_end` times their value. target_kl > 0 also tunes
+    alpha by dual descent until KL(pi || mu) meets it.
+ 6. For the first `bc_warmup` of the updates w = 1: policies start as clones of the data (alpha = infinity).
+ 7. The running mean covers about the last 1 / `ema_rate` updates: where alpha is small, w is noisy, and a policy oscillates between
+    actions that are equally good. No loss depends on the mean.
 """
 
 import math
@@ -46,7 +54,6 @@ from torch import Tensor, nn
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.core.suites import MUJOCO, SMAC
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, resampling_counts
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.learning.nets import AgentNet, Critic, matmul, select, teammates_of
@@ -118,18 +125,18 @@ class InSPO(Algorithm):
     class Config(Common):
         gamma: float = 0.99  # discount
         tau: float = 0.005  # Polyak rate of the target critics
-        alpha: float = 0.1  # weight of the reverse KL to the behaviour policy
+        alpha: float = 0.1  # weight of the reverse KL to the behavior policy
         alpha_end: float = 1.0  # share of alpha left after annealing
         beta: float = 0.0  # weight of the entropy
         beta_end: float = 1.0  # share of beta left after annealing
-        anneal_start: float = 0.4  # share of the updates before alpha and beta move
-        anneal_duration: float = 0.3  # share of the updates over which they move
+        anneal_start: float = 0.4  # share of the updates before alpha and beta are annealed
+        anneal_duration: float = 0.3  # share of the updates over which alpha and beta are annealed
         target_kl: float = 0.0  # KL(pi || mu) that alpha is tuned to meet; 0: alpha is not tuned
-        ema_rate: float = 1.0  # rate at which the policies that act follow those that learn; 1: they are the same
+        ema_rate: float = 1.0  # EMA rate of the evaluation policy; 1: off
         bc_warmup: float = 0.1  # share of the updates in which policies clone the data
         weight_max: float = 100.0  # cap of the weights w
         rho_max: float = 100.0  # cap of the ratios rho
-        num_samples: int = 4  # draws of the teammates' actions (and of own ones where actions are continuous)
+        num_samples: int = 4  # sampled actions of the teammates, and of the agent itself where actions are continuous
         sequential: bool = True  # agents in turn; false: all at once, against the teammates' old policies
         resample: bool = True  # critics on data resampled by rho; false: on the data as they are
         behavior: Literal["autoregressive", "factored"] = "autoregressive"  # mu(a^j|s, a^i, ...) or mu(a^j|s)
@@ -141,36 +148,19 @@ class InSPO(Algorithm):
             if min(self.alpha + self.beta, self.alpha * self.alpha_end + self.beta * self.beta_end) <= 0:
                 raise UserError("alpha + beta must stay above 0 (after annealing: alpha * alpha_end + beta * beta_end)")
             if not (min(self.gamma, self.bc_warmup, self.anneal_start) >= 0 and max(self.gamma, self.bc_warmup, self.anneal_start) <= 1):
-                raise UserError("gamma, warmup and hold must lie in [0, 1]")
+                raise UserError("gamma, bc_warmup and anneal_start must lie in [0, 1]")
             if not (0 < self.tau <= 1 and 0 < self.anneal_duration <= 1 and 0 < self.ema_rate <= 1):
-                raise UserError("tau, anneal and average must lie in (0, 1]")
+                raise UserError("tau, anneal_duration and ema_rate must lie in (0, 1]")
             if self.num_samples < 1 or min(self.weight_max, self.rho_max) < 1:
-                raise UserError("samples, weight_max and rho_max must be at least 1")
+                raise UserError("num_samples, weight_max and rho_max must be at least 1")
 
-    PAPER = {  # this project's, as the paper's are not known; gamma = 0 where actions do not change the state
-        **{
-            glob: dict(
-                gamma=0.98,
-                batch_size=64,
-                tau=0.05,
-                alpha=1.0,
-                alpha_end=0.3,
-                bc_warmup=0.4,
-                num_samples=1,
-                ema_rate=0.005,
-                num_updates=3000,
-            )
-            for glob in SMAC
-        },
-        "*3m-*": dict(batch_size=128),
-        # in the measure of a step's reward; medium_replay after 3000 updates, greedily and sampled: halfcheetah_6x1 -54 and -173 with the
-        # Hopper's, 493 and 145 with these; hopper_3x1 118 and 99 with these, 881 and 579 with its own. alpha = 1, 10: ant_2x4-medium_expert
-        # 286 and 670, 1663 and 946, medium_replay 67 and -87, 42 and -119; halfcheetah_6x1-medium_replay at 10 -38 and -174
-        **{glob: dict(batch_size=128, num_samples=2, alpha=1.0, alpha_end=0.3, ema_rate=0.005, num_updates=15_000) for glob in MUJOCO},
+    TUNED = {  # the paper's settings are not public; gamma = 0 where actions do not change the state
+        "smac": dict(gamma=0.98, tau=0.05, alpha=1.0, alpha_end=0.3, bc_warmup=0.4, num_samples=1, ema_rate=0.005),
+        "mujoco": dict(alpha=1.0, alpha_end=0.3, num_samples=2, ema_rate=0.005),
         "hopper_*": dict(alpha=10.0, alpha_end=1.0, ema_rate=1.0),
         "ant_*": dict(alpha=10.0),
         "xor-*": dict(gamma=0.0, lr=1e-3, batch_size=64, num_updates=700),
-        "mne*": dict(gamma=0.0, lr=3e-3, num_updates=800, beta=5.0, beta_end=0.0),
+        "mne*": dict(gamma=0.0, lr=3e-3, beta=5.0, beta_end=0.0, num_updates=800),
         "bridge-*": dict(lr=3e-3, batch_size=32, tau=0.02, alpha_end=0.3, num_updates=4000),
     }
 

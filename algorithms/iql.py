@@ -1,16 +1,16 @@
-"""MA-IQL: implicit Q-learning for every agent, centralised critics and decentralised policies (Kostrikov et al., ICLR 2022).
+"""MA-IQL: implicit Q-learning for every agent, with centralized critics and decentralized policies (Kostrikov et al., ICLR 2022).
 
-The multi-agent form is the one that the CFCQL authors compare with: agents share the team's reward, critics see the state.
+This multi-agent form is a baseline of CFCQL: agents share the team's reward, critics see the state.
 
-    L(V_i)  = E_D |expectile - 1[u < 0]| u^2,    u = min_k Q_i^k(s, o_i, a_i) - V_i(s, o_i)                             (1)
+    L(V_i)  = E_D |expectile - 1[A_i < 0]| A_i^2,    A_i = min_k Q_i^k(s, o_i, a_i) - V_i(s, o_i)                       (1)
     L(Q_i)  = 1/2 sum_{k=1,2} E_D( r + gamma (1 - terminal) V_i(s', o_i') - Q_i^k(s, o_i, a_i) )^2                      (2)
-    L(pi_i) = - E_D[ min(exp(beta u), 100) log pi_i(a_i|o_i) ]                                                          (3)
+    L(pi_i) = - E_D[ min(exp(beta A_i), 100) log pi_i(a_i|o_i) ]                                                        (3)
 
-Q in (1) and (3) is the target's. V in (2) and u in (3) are from before the step of (1).
+Q in (1) and (3) is the target network. V in (2) and A_i in (3) are from before the step of (1).
 
 Deviations from the code (github.com/thu-rllab/CFCQL at 3441019, baseline_iql):
- 1. Each of the two critics has its own output layer; in the code the second uses the first one's.
- 2. The learning rate is constant; the code's cosine has a period of ten million updates, which makes it constant as well.
+ 1. Each of the two critics has its own output layer; in the code the second critic uses the output layer of the first.
+ 2. The learning rate is constant. The code's cosine schedule has a period of ten million updates, so its rate is nearly constant too.
  3. Policies do not see their last action beside the observation. All networks have one width (code: agents 64, critics 256).
 Checked: losses against plain numpy (tests/algorithms/test_equations.py); beta = 0 is BC (tests/algorithms/test_limits.py).
 """
@@ -42,7 +42,7 @@ class IQL(Algorithm):
     @dataclass(frozen=True)
     class Config(Valued):
         share_params: bool = True  # one network told who it is, instead of one per agent
-        expectile: float = 0.7  # how near the value is to the best of the data
+        expectile: float = 0.7  # expectile of the data's Q-values that V fits; 1: their maximum
         beta: float = 3.0  # inverse temperature of the policy's weights
 
         def __post_init__(self):
@@ -50,21 +50,17 @@ class IQL(Algorithm):
             if not (0 < self.expectile < 1 and self.beta >= 0):
                 raise UserError("expectile must lie in (0, 1), and beta must not be negative")
 
-    PAPER = {
-        # their code: config/algs/baseline_iql.yaml, 128 whole episodes
+    PAPER = {  # the code's config/algs/baseline_iql.yaml: whole episodes in batches of 128
         "2s3z-*": dict(network="gru", seq_len=120, num_updates=1500),
         "3s_vs_5z-*": dict(network="gru", seq_len=250, num_updates=500),
         "5m_vs_6m-*": dict(network="gru", seq_len=70, num_updates=2800),
         "6h_vs_8z-*": dict(network="gru", seq_len=150, num_updates=1850),
-        # this project's: the games are small and short
+    }
+    TUNED = {  # gamma = 0 where actions do not change the state
+        "hopper_*": dict(beta=0.3),
         "xor-*": dict(gamma=0.0, batch_size=64, num_updates=1000),
         "mne*": dict(gamma=0.0, num_updates=1000),
         "bridge-*": dict(batch_size=32, tau=0.02, num_updates=3000),
-    }
-
-    TUNED = {
-        # this project's: rewards are not scaled there; hopper_3x1-medium_replay after 3000 updates, greedily: 93, 395, 383 with 3, .3, .03
-        "hopper_*": dict(beta=0.3),
     }
 
     def nets(self):

@@ -1,22 +1,24 @@
-"""OMIGA: implicit global-to-local value regularisation (Wang et al., NeurIPS 2023).
+"""OMIGA: implicit global-to-local value regularization (Wang et al., NeurIPS 2023).
 
-The joint values are linear in the local ones, w >= 0, so that the regularised optimum of the team splits into local problems that
-see actions of the data alone; each agent learns with its own share of the team's advantage:
+The joint values are linear in the local ones, with weights w >= 0. The team's behavior-regularized problem then splits into one problem
+per agent, which evaluates actions of the data alone; each agent learns from its weighted share of the team's advantage:
 
     Q_tot = sum_i w_i(s) Q_i(o_i, a_i) + b(s),    V_tot = sum_i w_i(s) V_i(o_i) + b(s)                                  (1)
-    z_i   = w_i(s) (Q_i(o_i, a_i) - V_i(o_i)) / alpha, cut to [-10, 10]                                                 (2)
+    z_i   = w_i(s) (Q_i(o_i, a_i) - V_i(o_i)) / alpha, clipped to [-10, 10]                                             (2)
     L(Q)  = E_D( r + gamma (1 - terminal) V_tot(s') - Q_tot(s, a) )^2                                                   (3)
     L(V)  = e^{-M} E_D[ exp(z_i) + w_i(s) V_i(o_i) / alpha ],    M = max(-1, largest z_i of the batch)                  (4)
     L(pi) = - E_D[ exp(z_i) log pi_i(a_i|o_i) ]                                                                         (5)
 
-Targets: in (2) of Q and w, in (3) of V, w and b. V is online in (2), and (4) moves it.
+Target networks: Q and w in (2); V, w and b in (3). V in (2) is online, and (4) updates it.
 
 Deviations from the code (github.com/ZhengYinan-AIR/OMIGA at 39851c0, its SMAC branch at b0c3d13; alpha = 10 is a constant there):
- 1. M, and every mean, leaves padding out. The factor e^{-M} keeps (4) finite; Adam divides most of it out again.
- 2. The mixer sees the state once; in the code it sees one copy per agent, standardised within each vector.
- 3. Discrete policies know which actions are legal. The code's do not, in training; the data's actions are legal, the policies change.
- 4. Actions are clamped at 1 - 1e-6 in log pi (code: 1 - 1e-7, not a float32 number); Gaussian means are not clamped (code: +-9).
- 5. Time limits are not terminations. The SMAC branch trains on returns-to-go in place of rewards, an accident of its loader: not here.
+ 1. M and all means exclude padding. The factor e^{-M} keeps (4) finite; Adam cancels most of it.
+ 2. The mixer sees the state once. The code's mixer sees one copy per agent, each standardized over its own entries.
+ 3. Discrete policies are masked by the available actions. The code does not mask them in training; as the data's actions are available,
+    the losses are defined either way, but the policies differ.
+ 4. Actions are clamped at 1 - 1e-6 in log pi (code: 1 - 1e-7, which is no float32 number); Gaussian means are not clamped (code: +-9).
+ 5. Time limits are not terminations. The SMAC branch trains on returns-to-go in place of rewards, a mistake of its data loader that is
+    not copied.
 Checked: losses against plain numpy (tests/algorithms/test_equations.py); alpha to infinity is BC (tests/algorithms/test_limits.py).
 """
 
@@ -29,7 +31,6 @@ from torch import Tensor, nn
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.core.suites import SMAC
 from inspo_benchmark.core.types import Spec
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean
 from inspo_benchmark.learning.config import Valued
@@ -37,7 +38,7 @@ from inspo_benchmark.learning.nets import AgentNet, Critic, Linear
 
 
 class LinearMixer(nn.Module):
-    """Q_tot = sum_i w_i(s) Q_i + b(s), w >= 0: the linear mixer of OMIGA (Wang et al. 2023)."""
+    """The weights w >= 0 and the bias b of (1)."""
 
     def __init__(self, spec: Spec, hidden: int):
         super().__init__()
@@ -59,32 +60,28 @@ class OMIGA(Algorithm):
         lr: float = 5e-4  # learning rate
         max_grad_norm: float = 1.0  # largest norm of a gradient
         share_params: bool = True  # one network told who it is, instead of one per agent
-        alpha: float = 10.0  # weight of the behaviour regulariser
+        alpha: float = 10.0  # weight of the behavior regularizer
         mixing_dim: int = 64  # width of the mixer
 
         def __post_init__(self):
             super().__post_init__()
             if self.alpha <= 0 or self.mixing_dim < 1:
-                raise UserError("alpha and mixing must be above 0")
+                raise UserError("alpha and mixing_dim must be above 0")
 
     PAPER = {
-        # their code: OMIGA.py and main.py on MuJoCo, 1e6 updates of 128 transitions; run_madt_sc2.py on SMAC, about 15,000 updates
+        # the code's OMIGA.py and main.py: 1e6 updates of 128 transitions
         "halfcheetah_6x1-*": dict(hidden_dim=256, num_updates=1_000_000),
         "hopper_3x1-*": dict(hidden_dim=256, num_updates=1_000_000),
         "ant_2x4-*": dict(hidden_dim=256, num_updates=1_000_000),
+        # its SMAC branch's run_madt_sc2.py: 55 passes over 1,000 episodes, about 15,000 updates of 128 transitions
         "5m_vs_6m-*": dict(hidden_dim=256, num_updates=15_000),
         "6h_vs_8z-*": dict(hidden_dim=256, num_updates=15_000),
-        # this project's: the games are small and short
+    }
+    TUNED = {  # gamma = 0 where actions do not change the state
+        "smac": dict(alpha=0.3),
         "xor-*": dict(gamma=0.0, alpha=1.0, batch_size=64, lr=1e-3, num_updates=1000),
         "mne*": dict(gamma=0.0, alpha=1.0, lr=1e-3, num_updates=1000),
         "bridge-*": dict(alpha=1.0, batch_size=32, tau=0.02, lr=1e-3, num_updates=3000),
-    }
-
-    TUNED = {
-        # this project's: one action moves returns of 0 to 20 by tenths, so that with alpha = 10 all weights are 1 and this is BC
-        # (2s3z-medium_replay sampled: BC 9.2; alpha = 10, 1, .3, .1: 9.4, 10.3, 12.9, 16.2), but with .1 and .03 policies leave the data of
-        # 3m-medium (BC 13.6; 11.8 and .4)
-        **{glob: dict(alpha=0.3) for glob in SMAC},
     }
 
     def nets(self):

@@ -521,7 +521,7 @@ def test_alberdice(kind, i):
     c = Case("alberdice", kind, alpha=2.0, alpha_end=0.5, num_samples=4, share_params=False)
     agent, alpha = torch.tensor(i), 2.0 * 0.25 ** (0 / 4)
     act, avail, state, u = c.n.actions, c.n.avail, c.n.state, {k: x.numpy() for k, x in c.d.u.items()}
-    pi, own = c.on.pi(c.b.now.obs).numpy(), c.on.own(c.b.now.obs).numpy()[:, :, i]
+    pi, own = c.on.pi(c.b.now.obs).numpy(), c.on.marginal(c.b.now.obs).numpy()[:, :, i]
     k_i, log_rho, chain = np.zeros(c.n.mask.shape), np.zeros(c.n.mask.shape), []
 
     def floor(x):
@@ -533,7 +533,7 @@ def test_alberdice(kind, i):
             for other in {i, *range(j)}:
                 given[other] = np.eye(A)[act[k, t, other]] if c.discrete else act[k, t, other]
             x = torch.as_tensor(np.concatenate([np.eye(N)[j], state[k, t], given.ravel()]))
-            behaviour = c.on.chain(x[None, None], agent=agent)[0, 0].numpy()
+            behaviour = c.on.conditional(x[None, None], agent=agent)[0, 0].numpy()
             h, ok = pi[k, t, j], avail[k, t, j]
             chain.append(c.log_prob(behaviour, act[k, t, j], ok))
             log_rho[k, t] += c.log_prob(h, act[k, t, j], ok) - floor(chain[-1])
@@ -545,7 +545,7 @@ def test_alberdice(kind, i):
     for row in c.rows:
         c.same(ours[0][row], k_i[row])
         c.same(ours[1][row].exp(), rho[row])
-    c.stepped("chain", -np.mean(chain), (c.a.chain_loss, c.b, agent))
+    c.stepped("conditional", -np.mean(chain), (c.a.conditional_loss, c.b, agent))
 
     nu = [c.on.nu(x, agent=agent)[..., 0].numpy() for x in (c.b.now.state, c.b.next.state)]
     e = c.n.rewards - alpha * k_i + GAMMA * (1 - c.n.terminated) * nu[1] - nu[0]
