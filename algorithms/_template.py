@@ -1,12 +1,27 @@
-"""Copy me to algorithms/<name>.py. A method is one file; registering it puts it on the command line, in the tests and in the tables.
+"""Copy this file to algorithms/<name>.py. A method is one file; registering it puts it on the command line, in the tests and in the tables.
 
 Write here: the paper, its two or three defining equations with the paper's numbers, and a numbered list of deviations from the paper
-and from its code. This one clones the actions that came before high rewards:
+and from its code. Each line that computes an equation carries its number. This example clones the actions that earned high rewards:
 
     w = exp(r / alpha) / mean exp(r / alpha),    max_pi  E_{(o, a, r) ~ D}  w sum_i log pi_i(a_i | o_i)                  (1)
 
 Deviations: none, it is an example.
 """
+
+# Letters with one meaning in every method. Shapes: B sequences of L steps, N agents, E episodes in evaluation; O, S, P, H: entries of an
+# observation, a state, action parameters, a recurrent state; A discrete actions, D dimensions of a continuous one; K candidate actions.
+#   s       State: s.params, s.target, s.slots (of the optimizer), s.step
+#   b       Batch: b.obs [B, L+1, N, O], b.state [B, L+1, S], b.actions [B, L+1, N] or [B, L+1, N, D], b.avail [B, L+1, N, A],
+#           b.rewards, b.terminated, b.mask [B, L]; b.now and b.next hold its rows 0 .. L-1 and 1 .. L
+#   d       Draw: d.u, the random numbers of this call by name; d.agent, the agent whose turn it is
+#   on, tg  the networks with online and with target parameters, called as on.pi(x), or on.pi(x, agent=i) for one agent
+#   f       the networks with parameters of the caller's choice
+#   c       the configuration, self.cfg
+#   u       uniform random numbers on (0, 1), of the shapes that `noise` declares
+#   h       action parameters [..., P]: logits [..., A], or means and log standard deviations [..., 2 D]
+#   a       actions, or K candidates of them [..., K] or [..., K, D]
+#   i, j    the agent whose turn it is; one of its teammates
+# Values keep the letters of their equations. Scalar losses are called loss_*.
 
 from dataclasses import dataclass
 
@@ -21,26 +36,34 @@ class Template(Algorithm):
     paper = "Reward-weighted cloning (an example)"  # shown by --list
 
     @dataclass(frozen=True)
-    class Config(Common):  # what every method has (lr, batch, window, steps, ...) and, with a default each:
+    class Config(Common):  # the fields of every method (lr, batch_size, seq_len, num_updates, ...) and your own, with defaults
         alpha: float = 1.0  # temperature of the weights
 
-    PAPER = {"bridge-*": dict(alpha=0.5)}  # settings per task, globs of task names; the last match wins, --set beats all
+    # Settings per task. Keys are globs of task names, or the suites "smac" and "mujoco"; of the rows that match a task, the last one wins.
+    # PAPER = {...} is for what a paper or its code states, OFFICIAL = {...} for switches that reproduce the published code's update,
+    # TUNED for all other choices. A field has the value of the last of these that names it: Config, PAPER, the benchmark's shared
+    # settings, TUNED, --set. With --paper: Config, PAPER, OFFICIAL, --set, on the tasks for which PAPER has a row.
+    TUNED = {"bridge-*": dict(alpha=0.5)}
 
-    def nets(self):  # the networks of ONE run; seeds are batched outside
-        c, n = self.cfg, self.spec
-        return dict(pi=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, self.space.params_dim, c.share_params, c.network))
+    def nets(self):  # the networks of one run; batching over seeds happens outside
+        c = self.cfg
+        spec = self.spec
+        pi = AgentNet(spec.num_agents, spec.obs_dim, c.hidden_dim, self.space.params_dim, c.share_params, c.network)
+        return dict(pi=pi)
 
-    def noise(self):  # uniforms on (0, 1) that `update` finds in d.u: name -> shape. All randomness comes in this way.
+    def noise(self):  # name -> shape of the random numbers that `update` finds in d.u; there is no other source of randomness
         return {}
 
-    def policy_loss(self, on, tg, b):  # (1); `on` and `tg` are the online and the target networks, b a core.types.Batch
-        w = (b.mask * b.rewards / self.cfg.alpha).exp()  # padding is not data: it must not count, nor overflow
-        log_pi = self.space.log_prob(on.pi(b.obs)[:, :-1], b.now.actions, b.now.avail).sum(-1)
-        return -masked_mean(b.mask, w / masked_mean(b.mask, w) * log_pi)
+    def policy_loss(self, on, tg, b):
+        w = (b.mask * b.rewards / self.cfg.alpha).exp()  # padding is not data: it must neither count nor overflow
+        w = w / masked_mean(b.mask, w)  # (1)
+        h = on.pi(b.now.obs)
+        log_pi = self.space.log_prob(h, b.now.actions, b.now.avail).sum(-1)
+        return -masked_mean(b.mask, w * log_pi)  # (1)
 
     def update(self, s, b, d):  # pure: state, batch, draw -> next state, scalars to log
-        s, loss = self.gradient_step(s, "pi", self.policy_loss, b)  # one optimiser step of the networks named
-        return s, dict(loss_policy=loss)
+        s, loss_policy = self.gradient_step(s, "pi", self.policy_loss, b)  # one optimizer step of the named networks
+        return s, dict(loss_policy=loss_policy)
 
-    def action_params(self, f, obs, memory):  # what agents act on: their own observations and memories, never the state
+    def action_params(self, f, obs, memory):  # the policies act on their own observations and recurrent states, never on the state
         return f.pi(obs, memory=memory)

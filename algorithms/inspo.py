@@ -22,10 +22,10 @@ the XOR data {(A,B), (B,A)} stay tied. -beta log mu^i gives more weight to actio
 exactly, (1) never decreases at any agent's turn; `tools/exact_inspo.py` is this tabular method.
 
 Deviations from the algorithm box:
- a. mu is trained along with the policies. The box fits it once, before the loop.
- b. Each agent's critics are updated at its turn, on a minibatch of its own. The box computes Q once per iteration, before any agent
+ 1. mu is trained along with the policies. The box fits it once, before the loop.
+ 2. Each agent's critics are updated at its turn, on a minibatch of its own. The box computes Q once per iteration, before any agent
     is updated.
- c. Agents act by a running mean of their policies' weights where `ema_rate` < 1 (choice 7). The box returns the last policies.
+ 3. Agents act by a running mean of their policies' weights where `ema_rate` < 1 (choice 7). The box returns the last policies.
 
 Choices of this implementation, where nothing is published:
  1. mu is one masked autoregressive model: the action of agent j given the state and the actions of any set of agents, trained on
