@@ -1,0 +1,178 @@
+"""The library: load data, train, evaluate, from a script or a notebook. `import inspo_benchmark as ib` offers these names.
+
+    data = ib.load_dataset("3m-medium")
+    result = ib.train("inspo", "3m-medium", seeds=5, num_updates=100)
+    result.frame                      # one row per seed, step and metric
+    result.evaluate(episodes=320)     # one row per seed and episode
+    ib.evaluate(result.policy(0), "3m-medium")
+
+Errors in the input are UserErrors whose message says what to do.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from inspo_benchmark.core.env import Observation, VecEnv
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.core.types import State, Task
+from inspo_benchmark.datasets.catalog import fetch
+from inspo_benchmark.datasets.dataset import Dataset
+from inspo_benchmark.datasets.format import load
+from inspo_benchmark.learning import train as training
+from inspo_benchmark.learning.algorithm import Algorithm
+from inspo_benchmark.learning.evaluate import Evaluator
+from inspo_benchmark.learning.normalize import Normalizer
+from inspo_benchmark.learning.saved_policy import SavedPolicies
+from inspo_benchmark.running.settings import settings as settings_of
+
+Policy = Callable[[Observation], np.ndarray]  # observations of E environments -> actions [E, N], or [E, N, D] in [-1, 1]
+COLUMNS = ["algo", "task", "seed", "step", "metric", "value"]
+
+
+def list_algorithms() -> list[str]:
+    """The names of all methods."""
+    return list(ALGORITHMS.discover())
+
+
+def list_tasks(pattern: str = "*") -> list[str]:
+    """The names of all tasks that match a pattern such as "3m-*"."""
+    return TASKS.discover().match([pattern])
+
+
+def load_dataset(task: str | Path) -> Dataset:
+    """The dataset of a task, which is built on first use, or a dataset file (a path that ends in .h5)."""
+    if str(task).endswith(".h5"):
+        return load(Path(task))
+    found = _task(str(task))
+    return load(fetch(found), found)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `train` returns: the learned policies of all seeds and the rows of their evaluations."""
+
+    algo: str
+    task: Task
+    algorithm: Algorithm
+    seeds: tuple[int, ...]
+    state: State
+    normalizer: Normalizer
+    frame: pd.DataFrame  # columns algo, task, seed, step, metric, value
+
+    def policy(self, seed: int | None = None) -> Policy:
+        """The greedy policy of one seed (default: the first) as a function of observations. Call it from the start of an episode on: a
+        recurrent policy keeps its state between calls. UserError: no such seed."""
+        params = self.algorithm.acting_params(self.state)
+        saved = SavedPolicies(self.algorithm, self.task.name, self.seeds, params, self.normalizer)
+        return saved.player(self.seeds[0] if seed is None else seed)
+
+    def evaluate(self, episodes: int = 32, sampled: bool = False) -> pd.DataFrame:
+        """One row per seed and episode: seed, episode, return, length and, where winning has a meaning, win_rate (0 or 1). All seeds
+        play the same episodes."""
+        evaluator = Evaluator(self.algorithm, self.task, self.seeds, "cpu", self.normalizer)
+        try:
+            values = evaluator.play(self.state, episodes, sampled)
+        finally:
+            evaluator.close()
+        rows = {"seed": np.repeat(self.seeds, episodes), "episode": np.tile(np.arange(episodes), len(self.seeds))}
+        return pd.DataFrame(rows | {metric: x.ravel() for metric, x in values.items()})
+
+    def __repr__(self):
+        last = self.frame[(self.frame.metric == "return") & (self.frame.step == self.frame.step.max())]
+        return f"<{self.algo} on {self.task.name}, {len(self.seeds)} seeds: mean return {last.value.mean():.3g}>"
+
+
+def train(
+    algo: str,
+    task: str,
+    seeds: int | Sequence[int] = 5,
+    *,
+    dataset: Dataset | None = None,
+    paper: bool = False,
+    progress: bool | None = None,
+    device: str = "cpu",
+    **settings,
+) -> Result:
+    """Train a method on a task with the benchmark's settings, all seeds as one batch, and evaluate it on the way.
+
+    seeds: a number n, for 0 .. n-1, or a list. dataset: other data than the task's own. paper: the settings of the paper, not the
+    benchmark's. progress: show a bar (default: in a notebook or a terminal). Further keywords are settings of the method, for example
+    num_updates=100 or alpha=0.5. UserError: unknown names, values that the method refuses, data that do not fit the task.
+    """
+    found, cls = _task(task), ALGORITHMS.discover()[algo]
+    chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
+        raise UserError(f"seeds={seeds!r}: write a number above 0, or a list of different numbers from 0 on")
+    config = settings_of(algo, task, cls.Config.parse([f"{name}={value}" for name, value in settings.items()]), paper)
+    data = load_dataset(task) if dataset is None else dataset
+    if data.meta["task"] != task:
+        raise UserError(f"dataset: it holds data of {data.meta['task']}, not of {task}")
+    algorithm = cls(config, found.spec)
+    threads = torch.get_num_threads()
+    quiet = not (progress if progress is not None else _interactive())
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tqdm(total=config.num_updates, desc=f"{algo} on {task}", unit="update", disable=quiet) as bar,
+    ):
+
+        def report(update: int, score: float | None) -> None:
+            bar.update(update - bar.n)
+            if score is not None:
+                bar.set_postfix({"return": f"{score:.3g}"})
+
+        try:
+            done = training.train(algorithm, found, data, chosen, device, Path(folder) / "checkpoint", report)
+        finally:
+            torch.set_num_threads(threads)  # training uses one thread
+    frame = pd.DataFrame([(algo, task, *row) for row in done.rows], columns=COLUMNS)
+    return Result(algo, found, algorithm, chosen, done.state, done.normalizer, frame)
+
+
+def evaluate(policy: Policy, task: str, episodes: int = 32) -> pd.DataFrame:
+    """Episodes of any policy on a task, one row per episode: episode, return, length and, where winning has a meaning, win_rate (0 or 1).
+
+    policy: a function of `Observation(obs [E, N, O], state [E, S], avail [E, N, A])`, the observations of E episodes that run side by
+    side, to actions [E, N], or [E, N, D] where actions are continuous. Episode e follows from the seed e, as in `Result.evaluate`.
+    """
+    found = _task(task)
+    env = found.make(min(episodes, found.max_envs))
+    try:
+        parts = [_rollout(policy, env, found, range(k, min(k + env.num_envs, episodes))) for k in range(0, episodes, env.num_envs)]
+    finally:
+        env.close()
+    return pd.concat(parts, ignore_index=True)
+
+
+def _rollout(policy: Policy, env: VecEnv, task: Task, numbers: range) -> pd.DataFrame:
+    """The episodes with these numbers."""
+    extra = env.num_envs - len(numbers)  # environments beyond the last episode play it again, uncounted
+    observation = env.reset([*numbers, *[numbers[-1]] * extra])
+    total, length, over = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64), np.zeros(env.num_envs, bool)
+    info = {}
+    while not over.all():
+        step = env.step(np.asarray(policy(observation)))
+        total += np.where(over, 0.0, step.rewards)
+        length += ~over
+        over, observation, info = step.terminated | step.truncated, step.observation, info | step.info
+    rows = {"episode": np.arange(env.num_envs), "return": task.scale(total, length), "length": length}
+    if "won" in info:
+        rows["win_rate"] = info["won"].astype(float)
+    return pd.DataFrame(rows).assign(episode=[*numbers, *[-1] * extra]).query("episode >= 0")
+
+
+def _task(name: str) -> Task:
+    return TASKS.discover()[name]
+
+
+def _interactive() -> bool:
+    """A notebook, or a terminal."""
+    return "ipykernel" in sys.modules or sys.stderr.isatty()

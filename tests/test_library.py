@@ -1,0 +1,119 @@
+"""The library: what a script or a notebook does with `import inspo_benchmark as ib`, from any folder."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import inspo_benchmark as ib
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.datasets.format import save
+from inspo_benchmark.running.settings import settings
+
+SMALL = dict(num_updates=20, hidden_dim=8, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return ib.train("bc", "bridge-optimal", seeds=[3, 5], progress=False, **SMALL)
+
+
+def test_names_are_listed():
+    assert ib.list_algorithms() == list(ALGORITHMS.discover())
+    assert ib.list_tasks("bridge-*") == ["bridge-optimal", "bridge-mix"]
+    assert ib.list_tasks() == list(TASKS)
+    assert set(ib.__all__) <= set(dir(ib))
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        ib.trian  # noqa: B018
+
+
+def test_data_are_loaded_by_task_or_by_file(tmp_path):
+    data = ib.load_dataset("xor-ab")
+    save(data, tmp_path / "mine.h5")
+    assert ib.load_dataset(tmp_path / "mine.h5").meta["content_sha256"] == data.meta["content_sha256"]
+
+
+def test_training_gives_rows_and_policies(result):
+    assert list(result.frame.columns) == ["algo", "task", "seed", "step", "metric", "value"]
+    assert set(result.frame.seed) == {3, 5}
+    assert {"return", "return_sampled", "length", "loss_policy"} == set(result.frame.metric)
+    assert result.frame.step.max() == 20
+    assert "bc on bridge-optimal, 2 seeds: mean return" in repr(result)
+
+
+def test_a_seed_learns_what_it_learns_alone(result):
+    alone = ib.train("bc", "bridge-optimal", seeds=[5], progress=False, **SMALL).frame
+    packed = result.frame[result.frame.seed == 5]
+    returns = [frame[frame.metric == "return"].value.tolist() for frame in (alone, packed)]
+    assert returns[0] == returns[1]
+
+
+def test_training_leaves_the_threads_of_torch_alone(result):
+    torch.set_num_threads(2)
+    ib.train("bc", "xor-ab", seeds=1, progress=False, **SMALL)
+    assert torch.get_num_threads() == 2
+
+
+def test_evaluation_of_a_result_and_of_its_policy_agree(result):
+    episodes = result.evaluate(episodes=7)
+    assert episodes.groupby("seed").size().to_dict() == {3: 7, 5: 7}
+    mine = ib.evaluate(result.policy(5), "bridge-optimal", episodes=7)
+    assert mine["return"].tolist() == episodes[episodes.seed == 5]["return"].tolist()
+    with pytest.raises(ib.UserError, match="no seed 4"):
+        result.policy(4)
+
+
+def test_any_policy_is_evaluated_on_any_number_of_episodes(monkeypatch):
+    still = lambda x: np.full(x.avail.shape[:2], 4)  # noqa: E731
+    whole = ib.evaluate(still, "bridge-mix", episodes=5)
+    assert whole.episode.tolist() == [0, 1, 2, 3, 4]
+    task = TASKS["bridge-mix"]
+    monkeypatch.setitem(TASKS, "bridge-mix", replace(task, max_envs=2))
+    assert ib.evaluate(still, "bridge-mix", episodes=5).equals(whole)
+
+
+def test_settings_are_the_benchmarks_unless_they_are_given(result):
+    assert result.algorithm.cfg == settings("bc", "bridge-optimal", SMALL)
+    assert ib.train("bc", "xor-ab", 1, paper=True, progress=False, **SMALL).algorithm.cfg == settings("bc", "xor-ab", SMALL, paper=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: ib.train("bcc", "xor-ab"), "no algorithm 'bcc'; did you mean bc?"),
+        (lambda: ib.train("bc", "xor-abc"), "no task 'xor-abc'; did you mean xor-ab"),
+        (lambda: ib.train("bc", "xor-ab", num_update=3), "did you mean num_updates?"),
+        (lambda: ib.train("bc", "xor-ab", seeds=0), "seeds=0: write a number above 0"),
+        (lambda: ib.train("bc", "xor-ab", seeds=[1, 1]), r"seeds=\[1, 1\]"),
+        (lambda: ib.train("bc", "xor-ab", dataset=ib.load_dataset("xor-all")), "it holds data of xor-all, not of xor-ab"),
+        (lambda: ib.load_dataset("nowhere.h5"), "nowhere.h5"),
+        (lambda: ib.evaluate(None, "xorab"), "no task 'xorab'; did you mean xor-ab"),
+    ],
+)
+def test_mistakes_say_what_to_do(call, said):
+    with pytest.raises(ib.UserError, match=said):
+        call()
+
+
+def test_it_is_imported_from_anywhere_beside_a_package_called_datasets(tmp_path):
+    """Hugging Face's package has the name of one of the project's folders."""
+    (tmp_path / "datasets.py").write_text("NAME = 'another package'\n")
+    code = """if True:
+        import datasets
+        import inspo_benchmark as ib
+        assert datasets.NAME == "another package"
+        result = ib.train("bc", "xor-ab", seeds=1, num_updates=4, hidden_dim=4)
+        print(len(result.frame), ib.evaluate(result.policy(), "xor-ab", 3).shape)
+    """
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "19 (3, 3)\n", done
+    assert done.stderr == ""  # no progress bar where nobody watches
+    assert [path.name for path in Path(tmp_path).iterdir() if path.suffix != ".pyc" and path.name != "__pycache__"] == ["datasets.py"]
