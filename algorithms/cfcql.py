@@ -38,20 +38,47 @@ TD3, sums over agents by enumeration (tests/algorithms/test_limits.py).
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.core.spaces import LOG_STD, Box, noisy_logsumexp
+from inspo_benchmark.core.spaces import LOG_STD, Box, Discrete
 from inspo_benchmark.core.suites import MUJOCO
+from inspo_benchmark.core.types import Spec
+from inspo_benchmark.learning import conservative
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, td_lambda_returns
 from inspo_benchmark.learning.config import Valued
-from inspo_benchmark.learning.nets import AgentNet, QMixer
+from inspo_benchmark.learning.nets import AgentNet, Linear
 
-SIGMA, TARGET_SIGMA = 0.2, 0.05  # noise of the candidates, and of the targets' actions
-SMALL = 1e-5  # beside probabilities in (4)
+TARGET_STD = 0.05  # noise of the target policies' actions
+SMALL = 1e-5  # added to the probabilities in (4)
+
+
+class QMixer(nn.Module):
+    """Q_tot = ELU(Q W1(s) + b1(s)) W2(s) + b2(s), W1, W2 >= 0: the monotone mixer of QMIX (Rashid et al. 2018)."""
+
+    def __init__(self, spec: Spec, hidden: int, embed: int = 32):
+        super().__init__()
+        self.agents, self.embed = spec.num_agents, embed
+        self.w1a, self.w1b = Linear(spec.state_dim, hidden), Linear(hidden, spec.num_agents * embed)
+        self.w2a, self.w2b = Linear(spec.state_dim, hidden), Linear(hidden, embed)
+        self.b1, self.b2a, self.b2b = Linear(spec.state_dim, embed), Linear(spec.state_dim, embed), Linear(embed, 1)
+
+    def forward(self, q: Tensor, state: Tensor) -> Tensor:
+        """q [B, L, .., N], state [B, L, S] -> [B, L, ..]: any number of joint actions in each state, whose weights are computed once."""
+        w1 = self.w1b(F.relu(self.w1a(state))).abs().unflatten(-1, (self.agents, self.embed))
+        w2 = self.w2b(F.relu(self.w2a(state))).abs()
+        b1 = self.b1(state)[..., None, :]
+        b2 = self.b2b(F.relu(self.b2a(state)))
+        candidates = q.reshape(*state.shape[:-1], -1, self.agents)
+        mixed = F.elu(candidates @ w1 + b1)
+        total = (mixed @ w2[..., None])[..., 0] + b2
+        return total.reshape(q.shape[:-1])
 
 
 @ALGORITHMS.register("cfcql")
@@ -173,150 +200,190 @@ class CFCQL(Algorithm):
         "ant_*": dict(alpha=50.0),
     }
 
-    def nets(self):
-        c, n, a = self.cfg, self.spec, self.space
-        nets = dict(mu=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, a.params_dim, c.share_params, c.network))
-        if a.kind == "discrete":
-            return nets | dict(
-                q=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, a.n, c.share_params, c.network), mix=QMixer(n, c.hidden_dim)
-            )
-        joint = n.state_dim + n.num_agents * a.d
-        pi = AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, a.d, c.share_params, c.network)
-        return nets | dict(pi=pi, q1=AgentNet(1, joint, c.hidden_dim, 1, share=False), q2=AgentNet(1, joint, c.hidden_dim, 1, share=False))
-
-    def noise(self):
-        c, n, a = self.cfg, self.spec.num_agents, self.space
-        if a.kind == "discrete":
-            return {} if c.counterfactual else dict(penalty=(c.num_samples, c.batch_size, c.seq_len, n))
-        count = 3 * c.num_samples if c.candidate_source in ("noisy", "crossed") else c.num_samples
-        candidates = (n, count, a.d) if c.counterfactual else (count, n * a.d)
-        return dict(penalty=(c.batch_size, c.seq_len, *candidates), target=(c.batch_size, c.seq_len, n, a.d))
-
-    # values --------------------------------------------------------------------------------------------------------------
-
-    def team(self, f, state, q=None):
-        """The critics as functions of joint actions [B, L, .., N] or [B, L, .., N, D] -> [B, L, ..]. q: heads [B, L, N, A] if discrete."""
-
-        def between(x, joint, last):  # x [B, L, ..] with axes for what stands between L and the last axes of the joint actions
-            lead = joint.ndim - 2 - last
-            return x.reshape(*x.shape[:2], *[1] * lead, *x.shape[2:]).expand(*joint.shape[: 2 + lead], *x.shape[2:])
-
-        if self.space.kind == "discrete":
-            return [lambda joint: f.mix(between(q, joint, 1).gather(-1, joint[..., None])[..., 0], state)]
-
-        def central(net):
-            return lambda joint: net(torch.cat([between(state, joint, 2), joint.flatten(-2)], -1)[..., None, :])[..., 0, 0]
-
-        return [central(f.q1), central(f.q2)]
-
-    def swapped(self, act, a):
-        """a_i in place of agent i's action: act [B, L, N(, D)], candidates a [B, L, N, K(, D)] -> joint actions [B, L, N, K, N(, D)]."""
-        n, flat = self.spec.num_agents, len(self.space.noise_shape)
-        mine = torch.eye(n, dtype=torch.bool, device=act.device).view(n, 1, n, *[1] * flat)
-        return torch.where(mine, a.unsqueeze(4), act[:, :, None, None])
+    def __new__(cls, cfg: Config, spec: Spec):
+        """The discrete or the continuous method, whichever the task's actions ask for."""
+        kinds = dict(discrete=DiscreteCFCQL, continuous=ContinuousCFCQL)
+        return super().__new__(kinds[spec.space.kind])
 
     def cloning_loss(self, on, tg, b):
-        return -masked_mean(b.mask[..., None], self.space.log_prob(on.mu(b.now.obs), b.now.actions, b.now.avail))
+        log_mu = self.space.log_prob(on.mu(b.now.obs), b.now.actions, b.now.avail)
+        return -masked_mean(b.mask[..., None], log_mu)
 
-    def target(self, on, tg, b, u):  # G of (3)
-        if self.space.kind == "discrete":
-            best = self.space.mode(self.at_next(on.q, b.obs), b.next.avail)
-            values = self.team(tg, b.next.state, self.at_next(tg.q, b.obs))
-        else:
-            noise = TARGET_SIGMA * torch.special.ndtri(u["target"])
-            best = (torch.tanh(self.at_next(tg.pi, b.obs)) + noise).clamp(-1, 1)
-            values = self.team(tg, b.next.state)
-        v = torch.stack([q(best) for q in values]).amin(0)
-        return td_lambda_returns(v, b, self.cfg.gamma, self.cfg.td_lambda)
+    def counterfactual(self, q, act, a):
+        """Q(s, (a_i, act_{-i})), [B, L, N, K]: each agent's candidates a [B, L, N, K(, D)] beside its teammates' actions in `act`."""
+        n = self.spec.num_agents
+        is_own = torch.eye(n, dtype=torch.bool, device=act.device).view(n, 1, n)
+        joint = self.space.where(is_own, a.unsqueeze(4), act[:, :, None, None])
+        return q(joint)
 
-    # the conservative term -------------------------------------------------------------------------------------------------
-
-    def local(self, f, b, u, q):  # for a critic lse_i of (1) and D_i of (4), [B, L, N] each
-        mu, avail = f.mu(b.now.obs), b.now.avail
-        if self.space.kind == "continuous":
-            return self.candidates(f, b, u, q), -self.space.log_prob(mu, torch.tanh(f.pi(b.now.obs)), avail)
-        each = q(self.swapped(b.now.actions, self.space.all(mu)))
-        p, m = (self.space.logp(h, avail).exp() + SMALL for h in (each.detach(), mu))
-        kl = torch.where(avail, p * (p.log() - m.log()), 0.0).sum(-1)
-        return self.space.logsumexp(lambda a: each, each, avail, None), kl
-
-    def candidates(self, f, b, u, q):  # lse_i of continuous actions
-        act = b.now.actions
-        if self.cfg.candidate_source == "importance":
-            return self.space.logsumexp(lambda a: q(self.swapped(act, a)), self.around(f, b), b.now.avail, u["penalty"])
-        if self.cfg.candidate_source == "uniform":
-            uniform = q(self.swapped(act, 2 * u["penalty"] - 1))
-            return uniform.logsumexp(-1) + self.space.d * math.log(2)
-        crossed = self.cfg.candidate_source == "crossed"
-        others = [act, act, b.next.actions if crossed else act]
-        values = [lambda a, act=act: q(self.swapped(act, a)) for act in others]
-        means = [torch.tanh(f.pi(b.now.obs)), torch.tanh(self.at_next(f.pi, b.obs))]
-        return noisy_logsumexp(values, means, u["penalty"], SIGMA, "crossed" if crossed else "log")
-
-    def around(self, f, b):  # heads of the distribution that candidates come from
-        return self.space.around(f.pi(b.now.obs), SIGMA)
-
-    def weighting(self, deviation):  # lambda of (4)
+    def weighting(self, deviation):  # lambda_i, [B, L, N]
+        x = self.cfg.lambda_temp * deviation
         if self.cfg.lambda_weights == "argmax":
-            most = (self.cfg.lambda_temp * deviation).argmax(-1, keepdim=True)
-            return (torch.arange(self.spec.num_agents, device=most.device) == most).to(deviation.dtype)
-        return (self.cfg.lambda_temp * deviation).softmax(-1)
+            return Discrete(self.spec.num_agents).encode(x.argmax(-1))
+        return x.softmax(-1)  # (4)
 
-    def joint(self, f, b, u, q):  # (6), [B, L]
-        n, avail = self.spec.num_agents, b.now.avail
-        if self.space.kind == "continuous":
-            team = Box(n * self.space.d)
+    def penalty(self, f, b, u, q):  # the sum over agents in (2), or (6)
+        if not self.cfg.counterfactual:
+            return self.joint(f, b, u, q)
+        lse, deviation = self.local(f, b, u, q)
+        return (self.weighting(deviation) * lse).sum(-1)
 
-            def split(a):
-                return q(a.unflatten(-1, (n, self.space.d)))
-
-            if self.cfg.candidate_source == "importance":
-                h = torch.cat([x.flatten(-2) for x in self.around(f, b).chunk(2, -1)], -1)
-                return team.logsumexp(split, h, avail[..., 0, :], u["penalty"])
-            if self.cfg.candidate_source == "uniform":
-                return split(2 * u["penalty"] - 1).logsumexp(-1) + team.d * math.log(2)
-            means = [torch.tanh(x).flatten(-2) for x in (f.pi(b.now.obs), self.at_next(f.pi, b.obs))]
-            return noisy_logsumexp([split] * 3, means, u["penalty"], SIGMA, "log")
-        drawn = self.space.sample(torch.zeros_like(avail, dtype=b.obs.dtype), avail | self.cfg.count_unavailable, u["penalty"]).movedim(
-            0, 2
-        )
-        value = q(drawn)
-        if self.cfg.count_unavailable:
-            allowed = avail[:, :, None].expand(*drawn.shape, -1).gather(-1, drawn[..., None])[..., 0].all(-1)
-            value = torch.where(allowed, value, 0.0)
-        return value.logsumexp(-1)
-
-    def critic_loss(self, on, tg, b, y, u):  # (2)
-        discrete, total = self.space.kind == "discrete", 0.0
-        for q in self.team(on, b.now.state, on.q(b.now.obs) if discrete else None):
+    def critic_loss(self, on, tg, b, g, u):
+        loss = 0.0
+        for q in self.critics(on, b):
             data = q(b.now.actions)
-            if self.cfg.counterfactual:
-                lse, deviation = self.local(on, b, u, q)
-                over = (self.weighting(deviation) * lse).sum(-1)
-            else:
-                over = self.joint(on, b, u, q)
-            total = total + masked_mean(b.mask, (0.5 if discrete else 1.0) * (data - y) ** 2 + self.cfg.alpha * (over - data))
-        return total
+            conservative_term = self.penalty(on, b, u, q) - data
+            td_term = (data - g) ** 2  # (3)
+            loss = loss + masked_mean(b.mask, self.td_weight * td_term + self.cfg.alpha * conservative_term)  # (2)
+        return loss
 
-    # the policy, where it is not the greedy one ------------------------------------------------------------------------------
 
-    def policy_loss(self, on, tg, b):  # (5)
-        a = torch.tanh(on.pi(b.now.obs))
-        value = self.team(on, b.now.state)[0](self.swapped(b.now.actions, a.unsqueeze(3)))[..., 0]
-        return masked_mean(b.mask[..., None], -value) + 1e-3 * self.spec.num_agents * masked_mean(b.mask[..., None, None], a**2)
+class DiscreteCFCQL(CFCQL):
+    """Q is a QMIX of agents that act greedily on their Q_i."""
+
+    td_weight = 0.5  # c of (2)
+
+    def nets(self):
+        c = self.cfg
+        spec = self.spec
+        net = partial(AgentNet, spec.num_agents, spec.obs_dim, c.hidden_dim, self.space.n, c.share_params, c.network)
+        return dict(mu=net(), q=net(), mix=QMixer(spec, c.hidden_dim))
+
+    def noise(self):
+        c = self.cfg
+        return {} if c.counterfactual else dict(penalty=(c.num_samples, c.batch_size, c.seq_len, self.spec.num_agents))
+
+    def value(self, mix, q, state, joint):  # Q of joint actions [B, L, .., N] -> [B, L, ..]; q [B, L, N, A]
+        q = repeat_over(q, joint.shape[:-1])
+        chosen = q.gather(-1, joint[..., None])[..., 0]
+        return mix(chosen, state)
+
+    def critics(self, f, b):  # Q in the rows b.now, as a function of joint actions
+        return [partial(self.value, f.mix, f.q(b.now.obs), b.now.state)]
+
+    def target(self, on, tg, b, u):  # G, [B, L]
+        best = self.space.mode(self.at_next(on.q, b.obs), b.next.avail)  # double Q-learning
+        v = self.value(tg.mix, self.at_next(tg.q, b.obs), b.next.state, best)
+        return td_lambda_returns(v, b, self.cfg.gamma, self.cfg.td_lambda)  # (3)
+
+    def local(self, f, b, u, q):  # lse_i and D_i, [B, L, N] each
+        avail = b.now.avail
+        mu = f.mu(b.now.obs)
+        values = self.counterfactual(q, b.now.actions, self.space.all(mu))  # [B, L, N, A]
+        lse = self.space.logsumexp(lambda a: values, values, avail, None)  # (1)
+        p = self.space.logp(values.detach(), avail).exp() + SMALL
+        p_mu = self.space.logp(mu, avail).exp() + SMALL
+        terms = p * (p.log() - p_mu.log())
+        deviation = torch.where(avail, terms, 0.0).sum(-1)  # (4)
+        return lse, deviation
+
+    def joint(self, f, b, u, q):  # [B, L]
+        avail = b.now.avail
+        drawn_from = avail | self.cfg.count_unavailable
+        a = self.space.uniform(drawn_from, u["penalty"]).movedim(0, 2)  # [B, L, K, N]
+        values = q(a)
+        if self.cfg.count_unavailable:
+            is_available = self.space.is_available(a, avail[:, :, None]).all(-1)
+            values = torch.where(is_available, values, 0.0)
+        return values.logsumexp(-1)  # (6)
 
     def update(self, s, b, d):
-        s, bc = self.gradient_step(s, "mu", self.cloning_loss, b)
-        y = self.target(self.online(s), self.targets(s), b, d.u)
-        if self.space.kind == "discrete":
-            s, q = self.gradient_step(s, "q mix", self.critic_loss, b, y, d.u)
-            return self.update_targets(s, "q mix"), dict(loss_behavior=bc, loss_critic=q)
-        s, q = self.gradient_step(s, "q1 q2", self.critic_loss, b, y, d.u)
-        s, pi = self.gradient_step(s, "pi", self.policy_loss, b, when=s.step % self.cfg.policy_delay == 0)
-        return self.update_targets(s, "q1 q2 pi"), dict(loss_behavior=bc, loss_critic=q, loss_policy=pi)
+        s, loss_behavior = self.gradient_step(s, "mu", self.cloning_loss, b)
+        g = self.target(self.online(s), self.targets(s), b, d.u)
+        s, loss_critic = self.gradient_step(s, "q mix", self.critic_loss, b, g, d.u)
+        s = self.update_targets(s, "q mix")
+        return s, dict(loss_behavior=loss_behavior, loss_critic=loss_critic)
 
     def action_params(self, f, obs, memory):
-        if self.space.kind == "discrete":
-            return f.q(obs, memory=memory)
-        x, memory = f.pi(obs, memory=memory)
-        return self.space.around(x, math.exp(LOG_STD[0])), memory
+        return f.q(obs, memory=memory)
+
+
+class ContinuousCFCQL(CFCQL):
+    """Q is a central critic, of which there are two, and each agent has a policy without a standard deviation."""
+
+    td_weight = 1.0  # c of (2)
+
+    def nets(self):
+        c = self.cfg
+        spec = self.spec
+        net = partial(AgentNet, spec.num_agents, spec.obs_dim, c.hidden_dim, share=c.share_params, network=c.network)
+        inputs = spec.state_dim + self.joint_space.d
+        critic = partial(AgentNet, 1, inputs, c.hidden_dim, 1, share=False)
+        return dict(mu=net(outputs=self.space.params_dim), pi=net(outputs=self.space.action_dim), q1=critic(), q2=critic())
+
+    @property
+    def joint_space(self):  # joint actions as those of one agent
+        return Box(self.spec.num_agents * self.space.d)
+
+    def noise(self):
+        c = self.cfg
+        n = self.spec.num_agents
+        rows = (c.batch_size, c.seq_len)
+        one = conservative.noise_shape(self.space, c.candidate_source, c.num_samples)
+        joint = conservative.noise_shape(self.joint_space, c.candidate_source, c.num_samples)
+        candidates = (n, *one) if c.counterfactual else joint
+        return dict(penalty=(*rows, *candidates), target=(*rows, n, self.space.d))
+
+    def value(self, critic, state, joint):  # Q of joint actions [B, L, .., N, D] -> [B, L, ..]
+        state = repeat_over(state, joint.shape[:-2])
+        x = torch.cat([state, joint.flatten(-2)], -1)
+        return critic(x[..., None, :])[..., 0, 0]  # a network of one agent
+
+    def critics(self, f, b):  # Q^1 and Q^2 in the rows b.now, as functions of joint actions
+        return [partial(self.value, critic, b.now.state) for critic in (f.q1, f.q2)]
+
+    def target(self, on, tg, b, u):  # G, [B, L]
+        noise = TARGET_STD * torch.special.ndtri(u["target"])
+        a = self.space.point(self.at_next(tg.pi, b.obs), b.next.avail)
+        a = (a + noise).clamp(-1, 1)
+        v1 = self.value(tg.q1, b.next.state, a)
+        v2 = self.value(tg.q2, b.next.state, a)
+        return td_lambda_returns(v1.minimum(v2), b, self.cfg.gamma, self.cfg.td_lambda)  # (3)
+
+    def local(self, f, b, u, q):  # lse_i and D_i, [B, L, N] each
+        avail = b.now.avail
+        source = self.cfg.candidate_source
+        m = f.pi(b.now.obs)
+        m_next = self.at_next(f.pi, b.obs)
+        q_now = partial(self.counterfactual, q, b.now.actions)
+        q_next = partial(self.counterfactual, q, b.next.actions)
+        lse = conservative.logsumexp(self.space, source, q_now, m, m_next, avail, u["penalty"], q_next)  # (1)
+        log_mu = self.space.log_prob(f.mu(b.now.obs), self.space.point(m, avail), avail)
+        return lse, -log_mu  # (4)
+
+    def joint(self, f, b, u, q):  # [B, L]
+        source = "noisy" if self.cfg.candidate_source == "crossed" else self.cfg.candidate_source  # as in MACQL's code
+        m = f.pi(b.now.obs).flatten(-2)
+        m_next = self.at_next(f.pi, b.obs).flatten(-2)
+
+        def q_flat(a):
+            return q(a.unflatten(-1, (self.spec.num_agents, self.space.d)))
+
+        return conservative.logsumexp(self.joint_space, source, q_flat, m, m_next, b.now.avail[..., 0, :], u["penalty"])  # (6)
+
+    def policy_loss(self, on, tg, b):
+        a = self.space.point(on.pi(b.now.obs), b.now.avail)
+        q1, _ = self.critics(on, b)
+        value = self.counterfactual(q1, b.now.actions, a.unsqueeze(3))[..., 0]
+        size = masked_mean(b.mask[..., None, None], a**2)
+        return masked_mean(b.mask[..., None], -value) + 1e-3 * self.spec.num_agents * size  # (5)
+
+    def update(self, s, b, d):
+        s, loss_behavior = self.gradient_step(s, "mu", self.cloning_loss, b)
+        g = self.target(self.online(s), self.targets(s), b, d.u)
+        s, loss_critic = self.gradient_step(s, "q1 q2", self.critic_loss, b, g, d.u)
+        policy_moves = s.step % self.cfg.policy_delay == 0
+        s, loss_policy = self.gradient_step(s, "pi", self.policy_loss, b, when=policy_moves)
+        s = self.update_targets(s, "q1 q2 pi")
+        return s, dict(loss_behavior=loss_behavior, loss_critic=loss_critic, loss_policy=loss_policy)
+
+    def action_params(self, f, obs, memory):
+        m, memory = f.pi(obs, memory=memory)
+        return self.space.around(m, math.exp(LOG_STD[0])), memory
+
+
+def repeat_over(x: Tensor, shape: torch.Size) -> Tensor:
+    """x [B, L, *rest], once for each of the joint actions that `shape` [B, L, ..] counts: [B, L, .., *rest]."""
+    rest = x.shape[2:]
+    x = x.reshape(*shape[:2], *[1] * (len(shape) - 2), *rest)
+    return x.expand(*shape, *rest)

@@ -29,6 +29,7 @@ Checked: losses against plain numpy (tests/algorithms/test_equations.py); beta t
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -45,8 +46,8 @@ from inspo_benchmark.learning.nets import AgentNet, Critic, Linear
 from inspo_benchmark.learning.optim import Adam, RMSprop
 
 
-class Mixer(nn.Module):
-    """(1), or with `elu` the mixer of CFCQL's code: Q_tot [...] and k [..., N] of q [..., N] and state [..., S]."""
+class ICQMixer(nn.Module):
+    """(1), or with `elu` the mixer of ICQ in CFCQL's code: q [..., N], state [..., S] -> Q_tot [...], k [..., N]."""
 
     def __init__(self, agents: int, state: int, embed: int, elu: bool):
         super().__init__()
@@ -56,13 +57,15 @@ class Mixer(nn.Module):
             self.b1, self.v1, self.v2 = Linear(state, embed), Linear(state, embed), Linear(embed, 1)
 
     def forward(self, q, state):
-        w1, w2 = self.w1(state).abs().unflatten(-1, (self.agents, self.embed)), self.w2(state).abs()
+        w1 = self.w1(state).abs().unflatten(-1, (self.agents, self.embed))
+        w2 = self.w2(state).abs()
         k = (w1 * w2[..., None, :]).sum(-1)
         k = k / k.sum(-1, keepdim=True)
         if not self.elu:
-            return (k * q).sum(-1), k
+            return (k * q).sum(-1), k  # (1)
         mixed = F.elu((q[..., None] * w1).sum(-2) + self.b1(state))
-        return (mixed * w2).sum(-1) + self.v2(F.relu(self.v1(state)))[..., 0], k
+        v = self.v2(F.relu(self.v1(state)))[..., 0]
+        return (mixed * w2).sum(-1) + v, k
 
 
 @ALGORITHMS.register("icq")
@@ -112,54 +115,68 @@ class ICQ(Algorithm):
     }
 
     def nets(self):
-        c, n, a = self.cfg, self.spec, self.space
-        return dict(
-            pi=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, a.params_dim, c.share_params, c.network),
-            q=Critic(a, n.num_agents, n.state_dim + n.obs_dim, c.hidden_dim, c.share_params),
-            mix=Mixer(n.num_agents, n.state_dim, c.mixing_dim, c.mixer == "elu"),
-        )
+        c = self.cfg
+        spec = self.spec
+        pi = AgentNet(spec.num_agents, spec.obs_dim, c.hidden_dim, self.space.params_dim, c.share_params, c.network)
+        q = Critic(self.space, spec.num_agents, spec.state_dim + spec.obs_dim, c.hidden_dim, c.share_params)
+        mix = ICQMixer(spec.num_agents, spec.state_dim, c.mixing_dim, c.mixer == "elu")
+        return dict(pi=pi, q=q, mix=mix)
 
     def optimizer(self, name):
-        return (RMSprop if self.cfg.optimizer == "rmsprop" else Adam)(self.cfg.lr if name == "pi" else self.cfg.critic_lr)
+        lr = self.cfg.lr if name == "pi" else self.cfg.critic_lr
+        return RMSprop(lr) if self.cfg.optimizer == "rmsprop" else Adam(lr)
 
     def noise(self):
         c = self.cfg
-        return dict(own=(c.batch_size, c.seq_len, self.spec.num_agents, *self.space.sample_noise_shape(c.num_samples)))
+        own = self.space.sample_noise_shape(c.num_samples)
+        return dict(own=(c.batch_size, c.seq_len, self.spec.num_agents, *own))
 
-    def total(self, f, x):  # (1)
-        return f.mix(f.q(state_and_obs(x), x.actions.unsqueeze(3))[..., 0], x.state)[0]
+    def q(self, f, rows):  # Q_i of the actions in b.now or b.next, [B, L, N]
+        a = rows.actions.unsqueeze(3)  # one candidate per agent
+        return f.q(state_and_obs(rows), a)[..., 0]
 
-    def softmax(self, x, mask):  # n softmax_batch(x), at every time step
+    def q_tot(self, f, rows):  # [B, L]
+        total, _ = f.mix(self.q(f, rows), rows.state)
+        return total  # (1)
+
+    def batch_softmax(self, x, mask):  # n softmax_batch(x), at every time step
         if self.cfg.count_padding:
             return len(x) * x.softmax(0)
-        return mask.sum(0) * torch.where(mask > 0, x, ILLEGAL).softmax(0)
+        x = torch.where(mask > 0, x, ILLEGAL)
+        return mask.sum(0) * x.softmax(0)
 
-    def target(self, tg, b):  # (2); a next row is data where the step to it is
-        q = self.total(tg, b.next)
-        return td_lambda_returns(self.softmax(q / self.cfg.beta_critic, b.mask) * q, b, self.cfg.gamma, self.cfg.td_lambda)
+    def target(self, tg, b):  # G, [B, L]
+        q = self.q_tot(tg, b.next)
+        v = self.batch_softmax(q / self.cfg.beta_critic, b.mask) * q  # (2); a next row is data where the step to it is
+        return td_lambda_returns(v, b, self.cfg.gamma, self.cfg.td_lambda)  # (2)
 
-    def critic_loss(self, on, tg, b, y):  # (3)
-        return masked_mean(b.mask, (self.total(on, b.now) - y) ** 2)
+    def critic_loss(self, on, tg, b, g):
+        error = self.q_tot(on, b.now) - g
+        return masked_mean(b.mask, error**2)  # (3)
 
-    def policy(self, f, b):
-        h, e = f.pi(b.now.obs), self.cfg.epsilon
-        return ((1 - e) * h.softmax(-1) + e / self.space.n).log() if e and self.space.kind == "discrete" else h
+    def policy(self, f, b):  # action parameters of the policies, [B, L, N, P]
+        return self.space.mix_uniform(f.pi(b.now.obs), self.cfg.epsilon)
 
-    def weights(self, f, b, u):  # k_i(s) w_i of (4) and (5)
-        x = state_and_obs(b.now)
-        q = f.q(x, b.now.actions.unsqueeze(3))[..., 0]
-        advantage = q - self.space.expect(lambda a: f.q(x, a), self.policy(f, b), b.now.avail, u)
-        return f.mix(q, b.now.state)[1] * self.softmax(advantage / self.cfg.beta, b.mask[..., None])
+    def weights(self, f, b, u):  # k_i(s) w_i, [B, L, N]
+        q = self.q(f, b.now)
+        value = partial(f.q, state_and_obs(b.now))
+        expected = self.space.expect(value, self.policy(f, b), b.now.avail, u)
+        w = self.batch_softmax((q - expected) / self.cfg.beta, b.mask[..., None])  # (4)
+        _, k = f.mix(q, b.now.state)
+        return k * w
 
-    def policy_loss(self, on, tg, b, w):  # (5)
+    def policy_loss(self, on, tg, b, weights):
         log_pi = self.space.log_prob(self.policy(on, b), b.now.actions, b.now.avail)
-        return -masked_mean(b.mask[..., None], w * log_pi)
+        return -masked_mean(b.mask[..., None], weights * log_pi)  # (5)
 
     def update(self, s, b, d):
-        gradient_step = self.gradient_steps_in_time if self.cfg.per_timestep_critic else self.gradient_step
-        s, q = gradient_step(s, "q mix", self.critic_loss, b, self.target(self.targets(s), b))
-        s, pi = self.gradient_step(s, "pi", self.policy_loss, b, self.weights(self.online(s), b, d.u["own"]))
-        return self.update_targets(s, "q mix"), dict(loss_critic=q, loss_policy=pi)
+        g = self.target(self.targets(s), b)
+        critic_step = self.gradient_step_per_timestep if self.cfg.per_timestep_critic else self.gradient_step
+        s, loss_critic = critic_step(s, "q mix", self.critic_loss, b, g)
+        weights = self.weights(self.online(s), b, d.u["own"])
+        s, loss_policy = self.gradient_step(s, "pi", self.policy_loss, b, weights)
+        s = self.update_targets(s, "q mix")
+        return s, dict(loss_critic=loss_critic, loss_policy=loss_policy)
 
     def action_params(self, f, obs, memory):
         return f.pi(obs, memory=memory)

@@ -30,20 +30,23 @@ Checked: losses against plain numpy (tests/algorithms/test_equations.py); with c
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.core.spaces import ILLEGAL, LOG_STD, noisy_logsumexp
+from inspo_benchmark.core.spaces import ILLEGAL, LOG_STD
 from inspo_benchmark.core.suites import MUJOCO
+from inspo_benchmark.learning import conservative
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, state_and_obs, td_lambda_returns
 from inspo_benchmark.learning.config import Valued
 from inspo_benchmark.learning.nets import AgentNet, Critic
 
-SIGMA, START = 0.2, 2.0  # noise of the candidates of (2), and of the search's first round
-SMALL = 1e-5  # beside probabilities in (3)
+START_STD = 2.0  # standard deviation of the search's first round
+SMALL = 1e-5  # added to the probabilities in (3)
 
 
 @ALGORITHMS.register("omar")
@@ -152,116 +155,139 @@ class OMAR(Algorithm):
     }
 
     def nets(self):
-        c, n, a = self.cfg, self.spec, self.space
-        seen = n.obs_dim + (0 if c.critic_sees_obs_only else n.state_dim)
-        return dict(
-            pi=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, a.action_dim, c.share_params, c.network),
-            q1=Critic(a, n.num_agents, seen, c.hidden_dim, c.share_params),
-            q2=Critic(a, n.num_agents, seen, c.hidden_dim, c.share_params),
-        )
+        c = self.cfg
+        spec = self.spec
+        inputs = spec.obs_dim if c.critic_sees_obs_only else spec.state_dim + spec.obs_dim
+        critic = partial(Critic, self.space, spec.num_agents, inputs, c.hidden_dim, c.share_params)
+        pi = AgentNet(spec.num_agents, spec.obs_dim, c.hidden_dim, self.space.action_dim, c.share_params, c.network)
+        return dict(pi=pi, q1=critic(), q2=critic())
 
     def noise(self):
-        c, a = self.cfg, self.space
-        rows = c.batch_size, c.seq_len, self.spec.num_agents
-        penalty = a.sample_noise_shape(3 * c.num_samples if c.candidate_source in ("noisy", "density") else c.num_samples)
-        numbers = a.noise_shape or (1,)  # the search is over actions or over their numbers
-        return dict(penalty=(*rows, *penalty), search=(c.search_rounds, *rows, c.search_samples, *numbers))
+        c = self.cfg
+        rows = (c.batch_size, c.seq_len, self.spec.num_agents)
+        penalty = conservative.noise_shape(self.space, c.candidate_source, c.num_samples)
+        search = (c.search_samples, self.space.coordinates_dim)
+        return dict(penalty=(*rows, *penalty), search=(c.search_rounds, *rows, *search))
 
-    def seen(self, x):
-        return x.obs if self.cfg.critic_sees_obs_only else state_and_obs(x)
+    def critic_input(self, rows):  # [B, L, N, O] or [B, L, N, S + O]
+        return rows.obs if self.cfg.critic_sees_obs_only else state_and_obs(rows)
 
-    def avail(self, x):
-        return x.avail | self.cfg.count_unavailable
+    def counted(self, avail):  # the actions that count in (2) and that may be best_i
+        return avail | self.cfg.count_unavailable
 
-    def act_at(self, x, avail):  # the agents' actions, of what their policies put out
-        return self.space.mode(self.space.around(x, SIGMA), avail)
+    def target(self, tg, b):  # y_i, [B, L, N]
+        c = self.cfg
+        x = self.critic_input(b.next)
+        a = self.space.point(self.at_next(tg.pi, b.obs), b.next.avail).unsqueeze(3)
+        g1 = td_lambda_returns(tg.q1(x, a)[..., 0], b, c.gamma, c.td_lambda)
+        g2 = td_lambda_returns(tg.q2(x, a)[..., 0], b, c.gamma, c.td_lambda)
+        return g1.minimum(g2)  # (1)
 
-    def target(self, tg, b):  # (1)
-        x, a = self.seen(b.next), self.act_at(self.at_next(tg.pi, b.obs), b.next.avail).unsqueeze(3)
-        each = [td_lambda_returns(q(x, a)[..., 0], b, self.cfg.gamma, self.cfg.td_lambda) for q in (tg.q1, tg.q2)]
-        return each[0].minimum(each[1])
+    def critic_loss(self, on, tg, b, y, m, m_next, u):  # m, m_next: outputs of the policies in this row and in the next
+        loss_q1 = self.loss_of(on.q1, b, y, m, m_next, u)
+        loss_q2 = self.loss_of(on.q2, b, y, m, m_next, u)
+        return loss_q1 + loss_q2  # (2)
 
-    def critic_loss(self, on, tg, b, y, now, ahead, u):  # (2); now and ahead: what the policies put out there
-        x, act, total = self.seen(b.now), b.now.actions.unsqueeze(3), 0.0
-        for critic in (on.q1, on.q2):
-
-            def q(a, critic=critic):
-                return critic(x, a)
-
-            if self.space.kind == "discrete" or self.cfg.candidate_source == "importance":
-                over = self.space.logsumexp(q, self.space.around(now, SIGMA), self.avail(b.now), u)
-            elif self.cfg.candidate_source == "uniform":
-                over = q(2 * u - 1).logsumexp(-1) + self.space.d * math.log(2)
-            else:
-                correction = "density" if self.cfg.candidate_source == "density" else "log"
-                over = noisy_logsumexp([q] * 3, [torch.tanh(now), torch.tanh(ahead)], u, SIGMA, correction)
-            data = q(act)[..., 0]
-            total = total + masked_mean(b.mask[..., None], (y - data) ** 2 + self.cfg.alpha * (over - data))
-        return total
+    def loss_of(self, critic, b, y, m, m_next, u):
+        x = self.critic_input(b.now)
+        avail = self.counted(b.now.avail)
+        lse = conservative.logsumexp(self.space, self.cfg.candidate_source, partial(critic, x), m, m_next, avail, u)
+        q = critic(x, b.now.actions.unsqueeze(3))[..., 0]
+        loss = (y - q) ** 2 + self.cfg.alpha * (lse - q)  # (2)
+        return masked_mean(b.mask[..., None], loss)
 
     # the search ------------------------------------------------------------------------------------------------------------
 
-    def best(self, f, b, u):
-        x, avail, now = self.seen(b.now), self.avail(b.now), f.pi(b.now.obs)
-
-        def q(a):  # at candidates [B, L, N, K] or [B, L, N, K, D]
-            value = f.q1(x, a)
-            return value if self.space.kind == "continuous" else torch.where(avail.gather(-1, a), value, ILLEGAL)
-
+    def best(self, f, b, u):  # best_i, [B, L, N] or [B, L, N, D]
+        x = self.critic_input(b.now)
+        avail = self.counted(b.now.avail)
+        m = f.pi(b.now.obs)
         if self.space.kind == "discrete" and not self.cfg.search_discrete:
-            return self.space.best(lambda a: f.q1(x, a), now, avail, u)
-        pair = torch.stack([self.act_at(now, b.now.avail), self.search(q, u)], 3)
-        first, second = q(pair).unbind(3)
-        return torch.where((first >= second).view(*first.shape, *[1] * len(self.space.noise_shape)), *pair.unbind(3))
+            return self.space.best(partial(f.q1, x), m, avail, u)
 
-    def search(self, q, u):  # u [rounds, B, L, N, K, D], D = 1 for the numbers of discrete actions
-        box, keep = self.space.kind == "continuous", self.cfg.search_elites
-        mean_, std = (0.0, START) if box else (self.space.n / 2, self.space.n / 2)
-        pool = elite = None
+        def value(a):  # of candidates [B, L, N, K] or [B, L, N, K, D]
+            is_available = self.space.is_available(a, avail[..., None, :])
+            return torch.where(is_available, f.q1(x, a), ILLEGAL)
 
-        def value(x):
-            return q(x if box else x[..., 0].long())
+        own = self.space.point(m, b.now.avail)
+        found = self.search(value, u)
+        q_own, q_found = value(torch.stack([own, found], 3)).unbind(3)
+        return self.space.where(q_own >= q_found, own, found)
 
+    def search(self, value, u):  # the best action that the search finds; u [rounds, B, L, N, K, D], D = 1 for discrete actions
+        mean, std = self.search_start()
+        elite = None
         for z in torch.special.ndtri(u).unbind(0):
-            x = mean_ + std * z
-            x = x.clamp(-1, 1) if box else x.round().clamp(0, self.space.n - 1)
-            pool = x if elite is None else torch.cat([x, elite], -2)
-            if self.cfg.search_refit == "softmax":
-                mean_ = (value(pool).softmax(-1)[..., None] * pool).sum(-2, keepdim=True)
-                std = ((pool - mean_) ** 2).mean(-2, keepdim=True).sqrt()
-            else:
-                top = value(pool).topk(keep, -1).indices
-                elite = pool.gather(-2, top[..., None].expand(*top.shape, pool.shape[-1]))
-                mean_, std = elite.mean(-2, keepdim=True), elite.std(-2, keepdim=True)
-        top = value(pool).argmax(-1)[..., None, None]
-        found = pool.gather(-2, top.expand(*top.shape[:-1], pool.shape[-1]))[..., 0, :]
-        return found if box else found[..., 0].long()
+            pool = self.space.nearest(mean + std * z)
+            if elite is not None:
+                pool = torch.cat([pool, elite], -2)
+            q = value(self.space.action_at(pool))
+            mean, std, elite = self.refit(pool, q)
+        found = take(pool, q.argmax(-1, keepdim=True))[..., 0, :]
+        return self.space.action_at(found)
 
-    def policy_loss(self, on, tg, b, best):  # (3)
-        c, x, h = self.cfg, self.seen(b.now), on.pi(b.now.obs)
+    def search_start(self):  # mean and standard deviation of the first round
+        if self.space.kind == "discrete":
+            return self.space.n / 2, self.space.n / 2
+        return 0.0, START_STD
+
+    def refit(self, pool, q):  # mean and standard deviation of the next round, and the candidates that it keeps
+        if self.cfg.search_refit == "softmax":
+            w = q.softmax(-1)[..., None]
+            mean = (w * pool).sum(-2, keepdim=True)
+            std = ((pool - mean) ** 2).mean(-2, keepdim=True).sqrt()
+            return mean, std, None
+        elite = take(pool, q.topk(self.cfg.search_elites, -1).indices)
+        return elite.mean(-2, keepdim=True), elite.std(-2, keepdim=True), elite
+
+    # the policies ------------------------------------------------------------------------------------------------------------
+
+    def policy_loss(self, on, tg, b, best):
+        m = on.pi(b.now.obs)
+        if self.space.kind == "discrete":
+            return self.discrete_policy_loss(on.q1, m, b, best)
+        return self.continuous_policy_loss(on.q1, m, b, best)
+
+    def continuous_policy_loss(self, critic, m, b, best):
         mask = b.mask[..., None]
-        if self.space.kind == "continuous":
-            point = torch.tanh(h)
-            gain = on.q1(x, point.unsqueeze(3))[..., 0]
-            extra = 1e-3 * masked_mean(mask[..., None], point**2)
-        else:
-            point, act = self.space.logp(h, b.now.avail).exp(), b.now.actions[..., None]
-            values = on.q1(x, self.space.all(h))
-            advantage = values.gather(-1, act)[..., 0] - (point * values).sum(-1)
-            gain, extra = advantage.detach() * (point.gather(-1, act)[..., 0] + SMALL).log(), 0.0
-        error = (point - self.space.encode(best)) ** 2
-        error = torch.where(mask[..., None] > 0, error, error.detach())  # policies of padding are constant in their code
-        imitation = masked_mean(torch.ones_like(mask[..., None]) if c.count_padding else mask[..., None], error)
-        return c.coe * imitation - (1 - c.coe) * masked_mean(mask, gain) + extra
+        pi = self.space.point(m, b.now.avail)
+        q = critic(self.critic_input(b.now), pi.unsqueeze(3))[..., 0]
+        size = masked_mean(mask[..., None], pi**2)
+        return self.rectified(masked_mean(mask, q), pi, b, best) + 1e-3 * size  # (3)
+
+    def discrete_policy_loss(self, critic, m, b, best):
+        a = b.now.actions[..., None]
+        pi = self.space.logp(m, b.now.avail).exp()
+        q = critic(self.critic_input(b.now), self.space.all(m))
+        advantage = q.gather(-1, a)[..., 0] - (pi * q).sum(-1)  # A_i
+        log_pi = (pi.gather(-1, a)[..., 0] + SMALL).log()
+        gain = masked_mean(b.mask[..., None], advantage.detach() * log_pi)
+        return self.rectified(gain, pi, b, best)  # (3)
+
+    def rectified(self, gain, pi, b, best):  # - (1 - coe) gain + coe |pi - best|^2
+        mask = b.mask[..., None, None]
+        error = (pi - self.space.encode(best)) ** 2
+        error = torch.where(mask > 0, error, error.detach())  # the policies at padding are constants in their code
+        counted = torch.ones_like(mask) if self.cfg.count_padding else mask
+        return self.cfg.coe * masked_mean(counted, error) - (1 - self.cfg.coe) * gain
 
     def update(self, s, b, d):
-        on, tg = self.online(s), self.targets(s)
-        now, ahead, y = on.pi(b.now.obs), self.at_next(on.pi, b.obs), self.target(tg, b)
-        gradient_step = self.gradient_steps_in_time if self.cfg.per_timestep_critic else self.gradient_step
-        s, q = gradient_step(s, "q1 q2", self.critic_loss, b, y, now, ahead, d.u["penalty"])
-        s, pi = self.gradient_step(s, "pi", self.policy_loss, b, self.best(self.online(s), b, d.u["search"]))
-        return self.update_targets(s, "q1 q2 pi"), dict(loss_critic=q, loss_policy=pi)
+        on = self.online(s)
+        y = self.target(self.targets(s), b)
+        m = on.pi(b.now.obs)
+        m_next = self.at_next(on.pi, b.obs)
+        critic_step = self.gradient_step_per_timestep if self.cfg.per_timestep_critic else self.gradient_step
+        s, loss_critic = critic_step(s, "q1 q2", self.critic_loss, b, y, m, m_next, d.u["penalty"])
+        best = self.best(self.online(s), b, d.u["search"])
+        s, loss_policy = self.gradient_step(s, "pi", self.policy_loss, b, best)
+        s = self.update_targets(s, "q1 q2 pi")
+        return s, dict(loss_critic=loss_critic, loss_policy=loss_policy)
 
     def action_params(self, f, obs, memory):
-        x, memory = f.pi(obs, memory=memory)
-        return self.space.around(x, math.exp(LOG_STD[0])), memory
+        m, memory = f.pi(obs, memory=memory)
+        return self.space.around(m, math.exp(LOG_STD[0])), memory
+
+
+def take(pool: Tensor, index: Tensor) -> Tensor:
+    """The candidates [..., k, D] at `index` [..., k] of `pool` [..., K, D]."""
+    return pool.gather(-2, index[..., None].expand(*index.shape, pool.shape[-1]))

@@ -1,19 +1,29 @@
-"""Discrete and continuous actions behind a few primitives, so that an algorithm's file has no branch on the kind of action.
+"""Discrete and continuous actions behind one set of primitives, so that a loss is written once for both kinds.
 
-Heads `h` are the outputs of a policy network, `avail` the mask of allowed actions, `u` uniforms on (0, 1). A value function `q`
-takes K candidate actions per row, [..., K] or [..., K, D], and returns their values [..., K].
+An algorithm's file branches on the kind of action only where its paper defines two different methods (OMAR, CFCQL).
 
-| primitive                  | Discrete(n)                 | Box(d)                                           |
-|----------------------------|-----------------------------|--------------------------------------------------|
-| encode(a)                  | one-hot                     | a                                                |
-| log_prob(h, a, avail)      | masked log-softmax          | tanh-Gaussian                                    |
-| mode(h, avail)             | masked argmax               | tanh(mean)                                       |
-| around(x, std)             | x, the heads                | heads of tanh(x), a policy without a std, and std|
-| sample(h, avail, u)        | inverse CDF at u            | tanh(mean + std z), z the normal quantile of u   |
-| support(h, avail, u)       | all actions, probabilities  | K samples, 1/K each                              |
-| expect(q, h, avail, u)     | exact sum over the support  | mean over K samples                              |
-| logsumexp(q, h, avail, u)  | exact, over avail actions   | importance-sampled: half uniform, half policy    |
-| best(q, h, avail, u)       | argmax over avail actions   | cross-entropy method                             |
+Action parameters `h` are the outputs of a stochastic policy network: logits, or means and log standard deviations. `m` are the
+outputs of a policy network without a standard deviation: logits, or means before the tanh. `avail` is the mask of available actions,
+`u` are uniform random numbers on (0, 1). A value function `q` takes K candidate actions per row, [..., K] or [..., K, D], and returns
+their values [..., K].
+
+| primitive                  | Discrete(n)                         | Box(d)                                               |
+|----------------------------|-------------------------------------|------------------------------------------------------|
+| encode(a)                  | one-hot                             | a                                                    |
+| log_prob(h, a, avail)      | masked log-softmax                  | tanh-Gaussian                                        |
+| mode(h, avail)             | masked argmax                       | tanh(mean)                                           |
+| sample(h, avail, u)        | inverse CDF at u                    | tanh(mean + std z), z the normal quantile of u       |
+| support(h, avail, u)       | all actions, probabilities          | K samples, 1/K each                                  |
+| mix_uniform(h, epsilon)    | (1 - epsilon) softmax + epsilon / n | h: not defined, unchanged                            |
+| expect(q, h, avail, u)     | exact sum over the support          | mean over K samples                                  |
+| logsumexp(q, h, avail, u)  | exact, over available actions       | importance-sampled: half uniform, half policy        |
+| best(q, h, avail, u)       | argmax over available actions       | cross-entropy method                                 |
+| point(m, avail)            | masked argmax                       | tanh(m)                                              |
+| around(m, std)             | m, the logits                       | parameters of the tanh-Gaussian with means m and std |
+| uniform(avail, u)          | uniform over available actions      | 2 u - 1                                              |
+| is_available(a, avail)     | the mask at a                       | true                                                 |
+| where(condition, a, other) | a or other, per row                 | a or other, per row                                  |
+| nearest(x), action_at(x)   | x is an action's number             | x is an action, to be clipped to the box             |
 """
 
 import math
@@ -23,7 +33,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-ILLEGAL = -1e9  # logit of a forbidden action: its probability is exactly 0, its log-probability finite
+ILLEGAL = -1e9  # logit of an unavailable action: its probability is exactly 0, its log-probability finite
 EDGE = 1 - 1e-6  # tanh-Gaussian densities are evaluated inside (-1, 1), where atanh is finite in float32
 LOG_STD = (-5.0, 2.0)  # range of the Gaussian's log standard deviation
 ELITES, START_STD = 0.25, 0.5  # cross-entropy method: share of candidates kept, spread of the first round
@@ -32,15 +42,16 @@ Value = Callable[[Tensor], Tensor]
 
 
 class Discrete(NamedTuple):
-    """n actions: int64 [...]; heads are logits [..., n]; avail [..., n] bool."""
+    """n actions: int64 [...]. Action parameters are logits [..., n]; avail [..., n] bool."""
 
     n: int
 
     kind = "discrete"
-    params_dim = property(lambda self: self.n, doc="Width of a policy head.")
+    params_dim = property(lambda self: self.n, doc="Width of the action parameters.")
     action_dim = property(lambda self: self.n, doc="Width of an encoded action.")
-    avail_dim = property(lambda self: self.n, doc="Width of the mask of allowed actions.")
+    avail_dim = property(lambda self: self.n, doc="Width of the mask of available actions.")
     noise_shape = property(lambda self: (), doc="Trailing shape of the uniforms that one `sample` takes.")
+    coordinates_dim = property(lambda self: 1, doc="Width of the coordinates of an action, see `nearest`.")
 
     def sample_noise_shape(self, k: int) -> tuple[int, ...]:
         """Trailing shape of the uniforms for an expectation over k samples: none, it is exact."""
@@ -65,8 +76,33 @@ class Discrete(NamedTuple):
     def mode(self, h: Tensor, avail: Tensor) -> Tensor:
         return torch.where(avail, h, ILLEGAL).argmax(-1)
 
-    def around(self, x: Tensor, std: float) -> Tensor:
-        return x
+    def point(self, m: Tensor, avail: Tensor) -> Tensor:
+        return self.mode(m, avail)
+
+    def around(self, m: Tensor, std: float) -> Tensor:
+        return m
+
+    def mix_uniform(self, h: Tensor, epsilon: float) -> Tensor:
+        if epsilon == 0:
+            return h
+        return ((1 - epsilon) * h.softmax(-1) + epsilon / self.n).log()
+
+    def uniform(self, avail: Tensor, u: Tensor) -> Tensor:
+        return self.sample(torch.zeros_like(avail, dtype=u.dtype), avail, u)
+
+    def is_available(self, a: Tensor, avail: Tensor) -> Tensor:
+        return avail.expand(*a.shape, self.n).gather(-1, a[..., None])[..., 0]
+
+    def where(self, condition: Tensor, a: Tensor, other: Tensor) -> Tensor:
+        return torch.where(condition, a, other)
+
+    def nearest(self, x: Tensor) -> Tensor:
+        """The coordinates [..., 1] of the action whose number is nearest to x [..., 1]."""
+        return x.round().clamp(0, self.n - 1)
+
+    def action_at(self, x: Tensor) -> Tensor:
+        """The action with the coordinates x [..., 1]."""
+        return x[..., 0].long()
 
     def sample(self, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
         cdf = self.logp(h, avail).exp().cumsum(-1)
@@ -87,15 +123,17 @@ class Discrete(NamedTuple):
 
 
 class Box(NamedTuple):
-    """Actions in [-1, 1]^d: float [..., d]; heads are means and log standard deviations [..., 2d] before the tanh."""
+    """Actions in [-1, 1]^d: float [..., d]. Action parameters are means and log standard deviations before the tanh [..., 2d];
+    avail [..., 1] bool is true."""
 
     d: int
 
     kind = "continuous"
-    params_dim = property(lambda self: 2 * self.d, doc="Width of a policy head.")
+    params_dim = property(lambda self: 2 * self.d, doc="Width of the action parameters.")
     action_dim = property(lambda self: self.d, doc="Width of an encoded action.")
-    avail_dim = property(lambda self: 1, doc="Width of the mask of allowed actions.")
+    avail_dim = property(lambda self: 1, doc="Width of the mask of available actions.")
     noise_shape = property(lambda self: (self.d,), doc="Trailing shape of the uniforms that one `sample` takes.")
+    coordinates_dim = property(lambda self: self.d, doc="Width of the coordinates of an action, see `nearest`.")
 
     def sample_noise_shape(self, k: int) -> tuple[int, ...]:
         """Trailing shape of the uniforms for an expectation over k samples."""
@@ -119,8 +157,31 @@ class Box(NamedTuple):
     def mode(self, h: Tensor, avail: Tensor) -> Tensor:
         return torch.tanh(self.gaussian(h)[0])
 
-    def around(self, x: Tensor, std: float) -> Tensor:
-        return torch.cat([x, torch.full_like(x, math.log(std))], -1)
+    def point(self, m: Tensor, avail: Tensor) -> Tensor:
+        return torch.tanh(m)
+
+    def around(self, m: Tensor, std: float) -> Tensor:
+        return torch.cat([m, torch.full_like(m, math.log(std))], -1)
+
+    def mix_uniform(self, h: Tensor, epsilon: float) -> Tensor:
+        return h
+
+    def uniform(self, avail: Tensor, u: Tensor) -> Tensor:
+        return 2 * u - 1
+
+    def is_available(self, a: Tensor, avail: Tensor) -> Tensor:
+        return avail[..., 0].expand(a.shape[:-1])
+
+    def where(self, condition: Tensor, a: Tensor, other: Tensor) -> Tensor:
+        return torch.where(condition[..., None], a, other)
+
+    def nearest(self, x: Tensor) -> Tensor:
+        """The coordinates [..., d] of the action that is nearest to x [..., d]: it is its own coordinates."""
+        return x.clamp(-1, 1)
+
+    def action_at(self, x: Tensor) -> Tensor:
+        """The action with the coordinates x [..., d]."""
+        return x
 
     def sample(self, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
         mean, log_std = self.gaussian(h)
@@ -137,10 +198,12 @@ class Box(NamedTuple):
     def logsumexp(self, q: Value, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
         # log of the integral of exp q over the box: E_p[exp(q) / p], p uniform for the first half, the policy for the second
         half = u.shape[-2] // 2
-        uniform, policy = 2 * u[..., :half, :] - 1, self.support(h, avail, u[..., half:, :])[0]
+        uniform = self.uniform(avail, u[..., :half, :])
+        policy, _ = self.support(h, avail, u[..., half:, :])
         log_p = self.log_prob(h[..., None, :], policy, avail)
-        halves = (q(uniform) + self.d * math.log(2) - math.log(half), q(policy) - log_p - math.log(u.shape[-2] - half))
-        return torch.cat(halves, -1).logsumexp(-1) - math.log(2)
+        of_uniform = q(uniform) + self.d * math.log(2) - math.log(half)
+        of_policy = q(policy) - log_p - math.log(u.shape[-2] - half)
+        return torch.cat([of_uniform, of_policy], -1).logsumexp(-1) - math.log(2)
 
     def best(self, q: Value, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
         # u [..., rounds, K, d]: each round refits a Gaussian to the best quarter of its candidates
@@ -152,21 +215,3 @@ class Box(NamedTuple):
             elite = a.gather(-2, top[..., None].expand(*top.shape, self.d))
             mean, std = elite.mean(-2), elite.std(-2)
         return mean
-
-
-def noisy_logsumexp(values: list[Value], means: list[Tensor], u: Tensor, std: float, correction: str) -> Tensor:
-    """log sum (exp q(a) / density(a)) as published codes of conservative Q-learning estimate it over a box, [...].
-
-    Three sets of candidates, each with a value function q of its own: uniform ones, then means [..., d] with noise of that std, clipped.
-    u [..., 3 K, d]. correction: "log" subtracts the log-density of the noise, "density" the density itself, "crossed" the other set's
-    log-density (the latter two are slips of those codes).
-    """
-    uniform, *noise = u.unflatten(-2, (3, -1)).unbind(-3)
-    noise = [std * torch.special.ndtri(x) for x in noise]
-    log_p = [(-0.5 * (x / std) ** 2 - math.log(std) - 0.5 * math.log(2 * math.pi)).sum(-1) for x in noise]
-    if correction == "density":
-        log_p = [x.exp() for x in log_p]
-    elif correction == "crossed":
-        log_p = log_p[::-1]
-    near = [q((m[..., None, :] + x).clamp(-1, 1)) - p for q, m, x, p in zip(values[1:], means, noise, log_p)]
-    return torch.cat([values[0](2 * uniform - 1) + u.shape[-1] * math.log(2), *near], -1).logsumexp(-1)

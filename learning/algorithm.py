@@ -196,12 +196,22 @@ class Algorithm(ABC):
             params[name], slots[name] = new
         return s._replace(params=params, slots=slots), value
 
-    def gradient_steps_in_time(self, s: State, names: str, loss: Callable[..., Tensor], b: Batch, *args: Tensor) -> tuple[State, Tensor]:
-        """`descend` on loss(on, tg, b, *args) for one time step of the windows after another, as PyMARL's off-policy critics learn."""
+    def gradient_step_per_timestep(
+        self, s: State, names: str, loss: Callable[..., Tensor], b: Batch, *args: Tensor
+    ) -> tuple[State, Tensor]:
+        """A `gradient_step` on loss(on, tg, b, *args) for each time step of the batch in turn: next state, mean of the L losses.
+
+        The published codes of ICQ and of discrete OMAR train their critics in this way. `args` have axes [B, L, ..] and are cut like the
+        batch. A time step at which no sequence has data is skipped.
+        """
         losses = []
         for t in range(b.mask.shape[1]):
-            row = Batch(*(x[:, t : t + 2] for x in b[:4]), *(x[:, t : t + 1] for x in b[4:]))
-            s, value = self.gradient_step(s, names, loss, row, *(x[:, t : t + 1] for x in args), when=row.mask.flatten().amax(0) > 0)
+            observed = [x[:, t : t + 2] for x in (b.obs, b.state, b.avail, b.actions)]  # this row and the next
+            earned = [x[:, t : t + 1] for x in (b.rewards, b.terminated, b.mask)]
+            step = Batch(*observed, *earned)
+            args_now = [x[:, t : t + 1] for x in args]
+            has_data = step.mask.flatten().amax(0) > 0
+            s, value = self.gradient_step(s, names, loss, step, *args_now, when=has_data)
             losses.append(value)
         return s, torch.stack(losses).mean(0)
 

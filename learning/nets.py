@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inspo_benchmark.core.spaces import Box, Discrete
-from inspo_benchmark.core.types import Spec
 
 NetworkKind = Literal["mlp", "gru"]
 
@@ -145,22 +144,3 @@ class Critic(nn.Module):
         if agent is not None:
             return self.net(x, agent)[..., 0]
         return self.net(x.transpose(-2, -3))[..., 0].transpose(-1, -2)
-
-
-class QMixer(nn.Module):
-    """Q_tot = ELU(Q W1(s) + b1(s)) W2(s) + b2(s), W1, W2 >= 0: the monotone mixer of QMIX (Rashid et al. 2018)."""
-
-    def __init__(self, spec: Spec, hidden: int, embed: int = 32):
-        super().__init__()
-        self.agents, self.embed = spec.num_agents, embed
-        self.w1a, self.w1b = Linear(spec.state_dim, hidden), Linear(hidden, spec.num_agents * embed)
-        self.w2a, self.w2b = Linear(spec.state_dim, hidden), Linear(hidden, embed)
-        self.b1, self.b2a, self.b2b = Linear(spec.state_dim, embed), Linear(spec.state_dim, embed), Linear(embed, 1)
-
-    def forward(self, q: Tensor, state: Tensor) -> Tensor:
-        """q [..., M.., N], state [..., S] -> [..., M..]: any number of candidates M.. in each state, its weights made once."""
-        w1 = self.w1b(F.relu(self.w1a(state))).abs().unflatten(-1, (self.agents, self.embed))
-        w2 = self.w2b(F.relu(self.w2a(state))).abs()
-        mixed = F.elu(q.reshape(*state.shape[:-1], -1, self.agents) @ w1 + self.b1(state)[..., None, :])
-        total = (mixed @ w2[..., None])[..., 0] + self.b2b(F.relu(self.b2a(state)))
-        return total.reshape(q.shape[:-1])

@@ -154,7 +154,7 @@ def test_cfcql_with_alpha_zero_is_central_td3():
 
 def test_equal_weights_are_the_average_over_agents():
     one = One("cfcql", "discrete", lambda_temp=0.0)
-    q = one.a.team(one.on, one.b.now.state, one.on.q(one.b.now.obs))[0]
+    q = one.a.critics(one.on, one.b)[0]
     _, deviation = one.a.local(one.on, one.b, one.d.u, q)
     assert deviation.std(-1).min() > 0
     close(one.a.weighting(deviation), torch.full((*one.b.mask.shape, 3), 1 / 3))
@@ -165,7 +165,7 @@ def test_the_joint_penalty_is_the_sum_over_joint_actions():
     one = One("cfcql", "discrete", counterfactual=False, batch_size=4)
     b = one.b._replace(avail=torch.ones_like(one.b.avail))
     every = torch.tensor(list(itertools.product(range(3), repeat=3)))  # [27, N]
-    q = one.a.team(one.on, b.now.state, one.on.q(b.now.obs))[0]
+    q = one.a.critics(one.on, b)[0]
     u = ((every + 0.5) / 3)[:, None, None].expand(27, *b.mask.shape, 3)
     over = one.a.joint(one.on, b, dict(penalty=u), q)
     close(over, q(every.expand(*b.mask.shape, 27, 3)).logsumexp(-1))
@@ -180,7 +180,7 @@ def test_omar_with_coefficient_zero_is_its_base_continuous(memory):
     one = One("omar", "continuous", coe=0.0, network=memory, td_lambda=0.0)
     moved = one.a.update(one.s, one.b, one.d._replace(u={**one.d.u, "search": 1 - one.d.u["search"]}))[0]
     close(one.updated().params, moved.params)
-    b, x = one.b, one.a.seen(one.b.now)
+    b, x = one.b, one.a.critic_input(one.b.now)
     point = torch.tanh(one.on.pi(b.now.obs))
     value = one.on.q1(x, point.unsqueeze(3))[..., 0]
     loss = -masked_mean(b.mask[..., None], value) + 1e-3 * masked_mean(b.mask[..., None, None], point**2)
@@ -189,7 +189,7 @@ def test_omar_with_coefficient_zero_is_its_base_continuous(memory):
 
 def test_omar_with_coefficient_zero_is_its_base_discrete():
     one = One("omar", "discrete", coe=0.0)
-    b, x = one.b, one.a.seen(one.b.now)
+    b, x = one.b, one.a.critic_input(one.b.now)
     p = torch.where(b.now.avail, one.on.pi(b.now.obs), -torch.inf).softmax(-1)
     q = one.on.q1(x, torch.arange(3).expand(p.shape))
     act = b.now.actions[..., None]
@@ -308,7 +308,7 @@ def test_steps_in_time_are_steps_on_single_rows():
     """The critic after a walk through the window is that of one optimiser step per time step, skipping times without data."""
     one = One("icq", "discrete", per_timestep_critic=True)
     y = one.a.target(one.tg, one.b)
-    walked, _ = one.a.gradient_steps_in_time(
+    walked, _ = one.a.gradient_step_per_timestep(
         one.s, "q mix", one.a.critic_loss, one.b._replace(mask=one.b.mask * torch.tensor([1.0, 0, 1])), y
     )
     s = one.s

@@ -5,10 +5,11 @@ import torch
 from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_map
 
+from inspo_benchmark.algorithms.cfcql import QMixer
 from inspo_benchmark.algorithms.omiga import LinearMixer
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec
-from inspo_benchmark.learning.nets import AgentNet, Critic, GRUCell, Linear, QMixer, flatten, select, unflatten
+from inspo_benchmark.learning.nets import AgentNet, Critic, GRUCell, Linear, flatten, select, unflatten
 from support.toy import SPACES
 
 pytestmark = pytest.mark.usefixtures("double")
