@@ -1,39 +1,41 @@
-"""CFCQL: counterfactual conservative Q-learning (Shao et al., NeurIPS 2023); with counterfactual = false the MACQL it improves on.
+"""CFCQL: counterfactual conservative Q-learning (Shao et al., NeurIPS 2023), and MACQL, its baseline (`counterfactual = false`).
 
-Conservatism agent by agent: each agent's actions are compared while its teammates act as in the data, so that the penalty does not
-grow with the number of agents. Q is a QMIX of recurrent agents where actions are discrete, else a central critic (two of them, k).
+CFCQL is conservative agent by agent: it compares the actions of one agent while its teammates act as in the data, so that the penalty
+does not grow with the number of agents. With discrete actions Q is a QMIX of recurrent agents; with continuous ones it is a central
+critic, of which there are two.
 
-    lse_i = log sum_a exp Q(s, (a, a_{-i}))  over the actions of agent i, with a_{-i} of the data                      (1)
-    L(Q)  = c L_TD + alpha E_D[ sum_i lambda_i lse_i - Q(s, a) ],    c = 1/2 discrete, 1 continuous                     (2)
-    L_TD  = E_D( G - Q(s, a) )^2,    G = TD(lam) of the targets' values                                                 (3)
-    lambda = softmax_i( temp D_i ),    D_i how far agent i would leave the data:                                        (4)
+    lse_i = log sum_a exp Q(s, (a, a_{-i})),  the sum over actions of agent i, a_{-i} from the data                     (1)
+    L(Q)  = c_TD L_TD + alpha E_D[ sum_i lambda_i lse_i - Q(s, a) ],    c_TD = 1/2 discrete, 1 continuous               (2)
+    L_TD  = E_D( G - Q(s, a) )^2,    G = TD(lambda) of the target networks' values                                      (3)
+    lambda_i = softmax_i( lambda_temp D_i ),    D_i measures how far agent i would leave the data:                      (4)
         discrete    D_i = KL( softmax_a Q(s, (a, a_{-i})) || mu_i(.|o_i) )
         continuous  D_i = -log mu_i( pi_i(o_i) | o_i )
-    discrete    agents act greedily on their Q_i; G bootstraps from the online Q_i's best actions (double Q-learning)
+    discrete    agents act greedily on their Q_i; G bootstraps from the actions that the online Q_i prefer (double Q-learning)
     continuous  L(pi) = - E_D mean_i Q^1(s, (pi_i(o_i), a_{-i})) + 1e-3 sum_i pi_i(o_i)^2;
-                G bootstraps from the targets' actions with noise, and from the smaller critic                          (5)
-    MACQL       log sum exp Q over joint actions, drawn at random, in place of sum_i lambda_i lse_i                    (6)
+                G bootstraps from the actions of the target policies, with noise, and from the smaller critic           (5)
+    MACQL       log sum exp Q over random joint actions takes the place of sum_i lambda_i lse_i                         (6)
 
-mu_i is cloned from the data, here alongside. `return_sampled` of the discrete method samples from softmax(Q_i), which nobody trained.
+mu_i is cloned from the data during training. `return_sampled` of the discrete method samples from softmax(Q_i), which is not a trained
+policy.
 
-Fields for what the published code does, off by default: `sets` says how (1) is estimated where actions are continuous. "importance":
-E_p[exp(Q) / p], half of the candidates uniform and half around the policy. "uniform": uniform ones alone (their MPE). "noisy":
-uniform ones, clipped ones around pi(o) and around pi(o'), with the noise's log-density (their HalfCheetah, as it was meant). "crossed":
-the same as it is, with the densities of the latter two sets exchanged and a_{-i} of the next step in the third. `illegal`: MACQL draws
-unavailable joint actions too, and each counts as exp(0). temp < 0 is their first version's weighting, temp = 0 uniform; the code's
-temp = 100 means `weights = "argmax"`. Their discrete MACQL has alpha = 5 and samples = 100.
+`candidate_source` says how (1) and (6) are estimated where actions are continuous (learning/conservative.py): their MPE code has
+"uniform", their HalfCheetah code "crossed", an accident; "noisy" is what it was meant to be. In "crossed" the candidates around
+pi_i(o_i') also stand beside the teammates' next actions. With `count_unavailable` MACQL draws unavailable joint actions too, and each
+counts as exp(0), as in their code. lambda_temp = 0 weighs agents equally, and lambda_temp < 0 is the weighting of their first version;
+a temperature of 100 in their code means `lambda_weights = "argmax"`. Their discrete MACQL has alpha = 5 and num_samples = 100.
 
 Deviations from the code (github.com/thu-rllab/CFCQL at 3441019):
- 1. mu is cloned alongside, with the same batches, instead of before; where actions are continuous it is a Gaussian per agent
-    (code: a joint VAE, used with cf_weight only, where lambda = softmax of -cf_tau log mu as in (4)).
+ 1. mu is cloned during training, from the same batches (code: before it). With continuous actions it is a Gaussian per agent (code: a
+    joint VAE, used with cf_weight only, where lambda is the softmax of -cf_tau log mu, as in (4)).
  2. Agents do not see their last action beside the observation.
- 3. Inputs are standardised over the dataset, in place of a BatchNorm in front of each network. Teammates' actions get no jitter.
- 4. TD(lam) bootstraps where data end without a termination, also before the window's end. Next actions come from the policy; those of
-    "crossed" repeat an episode's last one at its end (code: the first one of the next episode).
- 5. Continuous: the policy moves at every `delay`-th update, targets at every one; the code takes 4 further critic steps per update
-    and then moves its targets once (delay = 5).
-Checked: losses against plain numpy (tests/algorithms/test_equations.py); with one agent it is CQL, with alpha = 0 QMIX or central
-TD3, sums over agents by enumeration (tests/algorithms/test_limits.py).
+ 3. Inputs are standardized over the dataset, instead of by a BatchNorm in front of each network. Teammates' actions get no jitter.
+ 4. TD(lambda) bootstraps where the data end without a termination, also before the end of the sequence. The next action of the last
+    step in "crossed" repeats the last action of the episode (code: the first one of the next episode).
+ 5. Continuous: the policies step at every `policy_delay`-th update, the targets follow at every update. The code takes 4 further
+    critic steps per update and then moves its targets once (policy_delay = 5; `num_updates` counts the steps of the critics).
+ 6. The last layer of a continuous policy starts like every other layer (code: weights from U(-0.003, 0.003)).
+Checked: losses against plain numpy (tests/algorithms/test_equations.py); with one agent it is CQL, with alpha = 0 it is QMIX or a
+central TD3, and sums over agents equal enumerated ones (tests/algorithms/test_limits.py).
 """
 
 import math
@@ -48,7 +50,6 @@ from torch import Tensor, nn
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.core.spaces import LOG_STD, Box, Discrete
-from inspo_benchmark.core.suites import MUJOCO
 from inspo_benchmark.core.types import Spec
 from inspo_benchmark.learning import conservative
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, td_lambda_returns
@@ -87,27 +88,27 @@ class CFCQL(Algorithm):
 
     @dataclass(frozen=True)
     class Config(Valued):
-        share_params: bool = True  # one network told who it is, instead of one per agent
+        share_params: bool = True  # one network that gets the agent's index, instead of one per agent
         alpha: float = 5.0  # weight of the conservative term
-        lambda_temp: float = 0.5  # how much more an agent weighs that leaves the data
-        lambda_weights: Literal["softmax", "argmax"] = "softmax"  # lambda of (4), or all on the largest D_i
+        lambda_temp: float = 0.5  # inverse temperature of lambda: how much more an agent counts that would leave the data
+        lambda_weights: Literal["softmax", "argmax"] = "softmax"  # lambda of (4), or all weight on the largest D_i
         counterfactual: bool = True  # false: MACQL, (6)
-        td_lambda: float = 0.6  # of the TD(lam) targets
-        num_samples: int = 10  # candidates of (1) where actions are continuous, and of (6)
-        candidate_source: Literal["importance", "uniform", "noisy", "crossed"] = "importance"  # where they come from
+        td_lambda: float = 0.6  # lambda of the TD(lambda) targets
+        num_samples: int = 10  # candidates of each kind in (1), if actions are continuous, and in (6)
+        candidate_source: Literal["importance", "uniform", "noisy", "crossed"] = "importance"  # how (1) is estimated from candidates
         count_unavailable: bool = False  # MACQL draws unavailable actions, which count as exp(0)
-        policy_delay: int = 1  # updates per step of a continuous policy
+        policy_delay: int = 1  # updates per step of the continuous policies
 
         def __post_init__(self):
             super().__post_init__()
             if self.alpha < 0 or not 0 <= self.td_lambda <= 1:
-                raise UserError("alpha must not be negative, and lam must lie in [0, 1]")
+                raise UserError("alpha must not be negative, and td_lambda must lie in [0, 1]")
             if self.num_samples < 2 or self.policy_delay < 1:
-                raise UserError("samples must be at least 2, and delay at least 1")
+                raise UserError("num_samples must be at least 2, and policy_delay at least 1")
 
     PAPER = {
-        # their code: the table of README.md (alpha and tau), src/config/algs/cql_qmix.yaml; 128 whole episodes, copies every 25 updates,
-        # and as many updates as its 10.05e6 steps of data make (about 1500, 500, 2800 and 1850)
+        # their code, README.md (alpha, and tau for lambda_temp) and src/config/algs/cql_qmix.yaml: batches of 128 whole episodes, targets
+        # copied every 25 updates, and as many updates as 10.05e6 steps of data make
         "2s3z-*": dict(network="gru", seq_len=120, target_update_interval=25, num_updates=1500),
         "2s3z-medium": dict(alpha=0.1, lambda_temp=0.5),
         "2s3z-medium_replay": dict(alpha=5.0, lambda_temp=0.1),
@@ -120,46 +121,31 @@ class CFCQL(Algorithm):
         "6h_vs_8z-*": dict(network="gru", seq_len=150, target_update_interval=25, num_updates=1850, alpha=50.0, lambda_temp=1.0),
         "6h_vs_8z-medium_replay": dict(lambda_temp=0.5),
         "6h_vs_8z-expert": dict(lambda_temp=0.0),
-        # their code: MPE and HalfCheetah; gamma = .95 on all, because the constructor's default is never overridden
-        "spread-*": dict(
-            lr=1e-2,
-            batch_size=1024,
-            gamma=0.95,
-            tau=0.01,
-            max_grad_norm=0.5,
-            candidate_source="uniform",
-            lambda_temp=0.0,
-            policy_delay=5,
-            share_params=False,
-        ),
+        # their code for continuous actions: 5 critic steps per step of the policies. gamma is 0.95 on HalfCheetah too: the
+        # configuration's 0.99 is not handed to the constructor
+        **{
+            f"{task}-*": dict(
+                lr=lr,
+                batch_size=1024,
+                gamma=0.95,
+                tau=0.01,
+                max_grad_norm=0.5,
+                candidate_source="uniform",
+                lambda_temp=0.0,
+                policy_delay=5,
+                share_params=False,
+                num_updates=num_updates,
+            )
+            for task, lr, num_updates in (("spread", 1e-2, 10_000), ("tag", 1e-3, 10_000), ("world", 1e-3, 25_000))
+        },
         "spread-random": dict(alpha=0.5),
         "spread-medium_replay": dict(alpha=1.0),
         "spread-medium": dict(alpha=5.0),
         "spread-expert": dict(alpha=2.5),
-        "tag-*": dict(
-            batch_size=1024,
-            gamma=0.95,
-            tau=0.01,
-            max_grad_norm=0.5,
-            candidate_source="uniform",
-            lambda_temp=0.0,
-            policy_delay=5,
-            share_params=False,
-        ),
         "tag-random": dict(alpha=0.5),
         "tag-medium_replay": dict(alpha=0.5),
         "tag-medium": dict(alpha=0.6),
         "tag-expert": dict(alpha=2.0),
-        "world-*": dict(
-            batch_size=1024,
-            gamma=0.95,
-            tau=0.01,
-            max_grad_norm=0.5,
-            candidate_source="uniform",
-            lambda_temp=0.0,
-            policy_delay=5,
-            share_params=False,
-        ),
         "world-random": dict(alpha=0.5),
         "world-medium_replay": dict(alpha=0.5),
         "world-medium": dict(alpha=0.32),
@@ -170,7 +156,6 @@ class CFCQL(Algorithm):
             batch_size=256,
             gamma=0.95,
             max_grad_norm=0.5,
-            candidate_source="noisy",
             lambda_temp=0.0,
             policy_delay=5,
             share_params=False,
@@ -180,24 +165,24 @@ class CFCQL(Algorithm):
         "halfcheetah_2x3-medium_replay": dict(alpha=0.4),
         "halfcheetah_2x3-medium": dict(alpha=1.0),
         "halfcheetah_2x3-expert": dict(alpha=1.7),
-        # this project's: the games are small and short
-        "xor-*": dict(gamma=0.0, batch_size=64, num_updates=1000),
-        "mne*": dict(gamma=0.0, num_updates=1000),
-        "bridge-*": dict(batch_size=32, seq_len=5, tau=0.02, num_updates=3000),
+    }
+
+    OFFICIAL = {
+        "halfcheetah_2x3-*": dict(candidate_source="crossed"),
+        # both matter to MACQL alone
+        **{f"{task}-*": dict(count_unavailable=True, num_samples=100) for task in ("2s3z", "3s_vs_5z", "5m_vs_6m", "6h_vs_8z")},
     }
 
     TUNED = {
-        # this project's: values bootstrapped over one step diverge where alpha is small (2s3z-medium after 3000 updates: a loss of 2e16
-        # and no win with alpha = .1; wins 33, 100, 100 % with 1, 5, 50, and on 2s3z-medium_replay 16, 100 % with 5, 50)
         "2s3z-*": dict(alpha=50.0),
-        # 3m is not in their table; 3m-medium: wins 52, 9, 3 % with 1, 5, 50
         "3m-*": dict(alpha=1.0),
-        # nor are other robots than HalfCheetah 2x3, whose settings in their code they take; with gamma = .99 and sets = "importance" one
-        # run of three diverged. After 3000 updates with 5, 50: hopper_3x1-medium_replay 397, 612; ant_2x4-expert 393, 1235,
-        # medium 213, 803, medium_expert 1014, 1220, medium_replay -156, -422
-        **{glob: dict(gamma=0.95, max_grad_norm=0.5, candidate_source="noisy", lambda_temp=0.0) for glob in MUJOCO},
+        # the published settings of HalfCheetah 2x3 on every MuJoCo task, with the densities where they belong
+        "mujoco": dict(gamma=0.95, max_grad_norm=0.5, candidate_source="noisy", lambda_temp=0.0),
         "hopper_*": dict(alpha=50.0),
         "ant_*": dict(alpha=50.0),
+        "xor-*": dict(gamma=0.0, batch_size=64, num_updates=1000),
+        "mne*": dict(gamma=0.0, num_updates=1000),
+        "bridge-*": dict(batch_size=32, seq_len=5, tau=0.02, num_updates=3000),
     }
 
     def __new__(cls, cfg: Config, spec: Spec):
@@ -217,10 +202,10 @@ class CFCQL(Algorithm):
         return q(joint)
 
     def weighting(self, deviation):  # lambda_i, [B, L, N]
-        x = self.cfg.lambda_temp * deviation
+        logits = self.cfg.lambda_temp * deviation
         if self.cfg.lambda_weights == "argmax":
-            return Discrete(self.spec.num_agents).encode(x.argmax(-1))
-        return x.softmax(-1)  # (4)
+            return Discrete(self.spec.num_agents).encode(logits.argmax(-1))
+        return logits.softmax(-1)  # (4)
 
     def penalty(self, f, b, u, q):  # the sum over agents in (2), or (6)
         if not self.cfg.counterfactual:
@@ -241,7 +226,7 @@ class CFCQL(Algorithm):
 class DiscreteCFCQL(CFCQL):
     """Q is a QMIX of agents that act greedily on their Q_i."""
 
-    td_weight = 0.5  # c of (2)
+    td_weight = 0.5  # c_TD of (2)
 
     def nets(self):
         c = self.cfg
@@ -253,10 +238,10 @@ class DiscreteCFCQL(CFCQL):
         c = self.cfg
         return {} if c.counterfactual else dict(penalty=(c.num_samples, c.batch_size, c.seq_len, self.spec.num_agents))
 
-    def value(self, mix, q, state, joint):  # Q of joint actions [B, L, .., N] -> [B, L, ..]; q [B, L, N, A]
-        q = repeat_over(q, joint.shape[:-1])
-        chosen = q.gather(-1, joint[..., None])[..., 0]
-        return mix(chosen, state)
+    def value(self, mix, q_i, state, joint):  # Q of joint actions [B, L, .., N] -> [B, L, ..]; q_i [B, L, N, A]
+        q_i = repeat_over(q_i, joint.shape[:-1])
+        q_taken = q_i.gather(-1, joint[..., None])[..., 0]
+        return mix(q_taken, state)
 
     def critics(self, f, b):  # Q in the rows b.now, as a function of joint actions
         return [partial(self.value, f.mix, f.q(b.now.obs), b.now.state)]
@@ -301,7 +286,7 @@ class DiscreteCFCQL(CFCQL):
 class ContinuousCFCQL(CFCQL):
     """Q is a central critic, of which there are two, and each agent has a policy without a standard deviation."""
 
-    td_weight = 1.0  # c of (2)
+    td_weight = 1.0  # c_TD of (2)
 
     def nets(self):
         c = self.cfg

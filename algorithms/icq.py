@@ -1,31 +1,34 @@
 """ICQ-MA: implicit constraint Q-learning with decomposed critics and policies (Yang et al., NeurIPS 2021).
 
-Values are bootstrapped from actions of the data alone, weighted towards the better ones; the softmax over the batch stands for the
-partition function Z(s) of the paper. n is the number of rows in the batch, k_i(s) >= 0 with sum 1 the mixer's weight of agent i.
+Values bootstrap from the actions of the data alone, with more weight on the better ones. A softmax over the batch stands for the
+paper's partition function Z(s). n is the number of rows in the batch; k_i(s) >= 0 with sum 1 is the mixer's weight of agent i.
 
     Q_tot = sum_i k_i(s) Q_i(s, o_i, a_i)                                                                               (1)
-    v     = n softmax_batch(Q_tot / beta_critic) Q_tot, by the targets;    G = TD(lam) of v                             (2)
+    v     = n softmax_batch(Q_tot / beta_critic) Q_tot, by the targets;    G = TD(lambda) of v                          (2)
     L(Q)  = E_D( G - Q_tot(s, a) )^2                                                                                    (3)
     A_i   = Q_i(s, o_i, a_i) - E_{a ~ pi_i} Q_i(s, o_i, a),    w_i = n softmax_batch(A_i / beta)                        (4)
     L(pi) = - E_D[ k_i(s) w_i log pi_i(a_i|o_i) ]                                                                       (5)
 
-The critic steps first; (4) and (5) use what it became.
+The critic steps first; (4) and (5) use the critic after its step.
 
-Fields that are accidents of the published code, off by default: `padded` (padding takes part in both softmaxes), `stepwise` (one
-optimiser step of the critic per time step of the window), `epsilon` (a share of uniformly random actions inside pi, .5 to .05).
-`mixer = "elu"` is the mixer of ICQ in CFCQL's code, Q_tot = ELU(Q W_1 + b_1) w_2 + V(s), with k ~ W_1 w_2 in (5).
+Three fields reproduce accidents of the published code and are off by default: `count_padding` (padding takes part in both softmaxes),
+`per_timestep_critic` (the critic takes one gradient step per time step of the sequences), and `epsilon` (pi_i takes a uniformly random
+action with this probability). `mixer = "elu"` is the mixer of ICQ in CFCQL's code, Q_tot = ELU(Q W_1 + b_1) w_2 + V(s), where
+k_i(s) in (5) is the normalized W_1 w_2.
 
 Deviations from the code (github.com/YiqinYang/ICQ at 5a4da85, and baseline_icq of github.com/thu-rllab/CFCQL at 3441019):
- 1. n counts the rows of data at each time step; the code counts padding as well (`padded`), which is zeros there and repeats an
-    episode's last row here.
- 2. Discrete policies know which actions are legal before the softmax; the original masks and renormalises after it, the same thing.
- 3. Policies do not see their last action beside the observation. A critic's heads a(.) + v are one layer. All networks have one width
-    (code: agents 64, critics 256).
- 4. Targets follow by `tau` or are copied every `period` updates; the code copies after 600 steps of the critic.
- 5. beta_critic = 1000, from the code, makes (2) nearly SARSA(lam); k_i stands outside of the exponent as in the code.
- 6. Continuous actions: critics take them as input, and the expectation in (4) is a mean over `samples`.
- 7. Greedy and sampled returns are both reported; the original samples, with a share epsilon of random actions.
-Checked: losses against plain numpy (tests/algorithms/test_equations.py); beta to infinity is BC (tests/algorithms/test_limits.py).
+ 1. n counts the rows of data at each time step. The code also counts padding. With `count_padding` so do we, but padding differs: in
+    the code it is zeros, where pi_i is 0 (the first code) or uniform (CFCQL's); here it repeats the last row of the episode.
+ 2. Discrete policies mask unavailable actions before the softmax. The first code masks and renormalizes after it, which is the same.
+ 3. Policies do not see their last action beside the observation. The critic's outputs a(.) + v are one layer. All networks have one
+    width (code: agents 64, critics 256).
+ 4. Targets follow with rate `tau` or are copied every `target_update_interval` updates; the code copies after 600 steps of the critic.
+ 5. beta_critic = 1000, from the code, makes (2) nearly SARSA(lambda). k_i stands outside the exponent, as in the code.
+ 6. Continuous actions: critics take them as input, and the expectation in (4) is a mean over `num_samples`.
+ 7. Returns of greedy and of sampled actions are both reported; the first code samples, with a share epsilon of random actions.
+ 8. `epsilon` is constant; in the first code it falls from 0.5 to 0.05 over the first 5,000 of 40,002 updates.
+Checked: losses against plain numpy (tests/algorithms/test_equations.py); as beta goes to infinity it is BC
+(tests/algorithms/test_limits.py).
 """
 
 from dataclasses import dataclass
@@ -39,7 +42,6 @@ from torch import nn
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.core.spaces import ILLEGAL
-from inspo_benchmark.core.suites import MUJOCO
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, state_and_obs, td_lambda_returns
 from inspo_benchmark.learning.config import Valued
 from inspo_benchmark.learning.nets import AgentNet, Critic, Linear
@@ -75,43 +77,48 @@ class ICQ(Algorithm):
     @dataclass(frozen=True)
     class Config(Valued):
         lr: float = 5e-4  # learning rate of the policies
-        critic_lr: float = 1e-4  # learning rate of critic and mixer
-        optimizer: Literal["adam", "rmsprop"] = "rmsprop"  # how all of them learn
-        max_grad_norm: float = 20.0  # largest norm of a gradient
-        share_params: bool = True  # one network told who it is, instead of one per agent
-        td_lambda: float = 0.8  # of the TD(lam) targets
+        critic_lr: float = 1e-4  # learning rate of the critic and the mixer
+        optimizer: Literal["adam", "rmsprop"] = "rmsprop"  # of all networks
+        max_grad_norm: float = 20.0  # gradients are scaled down to this norm
+        share_params: bool = True  # one network that gets the agent's index, instead of one per agent
+        td_lambda: float = 0.8  # lambda of the TD(lambda) targets
         beta: float = 0.1  # temperature of the policies' weights
         beta_critic: float = 1000.0  # temperature of the targets' weights
-        mixer: Literal["linear", "elu"] = "linear"  # (1), or CFCQL's
+        mixer: Literal["linear", "elu"] = "linear"  # (1), or the mixer of CFCQL's code
         mixing_dim: int = 32  # width of the mixer
-        num_samples: int = 10  # draws of an own action where actions are continuous
-        epsilon: float = 0.0  # share of uniformly random actions inside discrete policies (their code: .5, later .05)
-        count_padding: bool = False  # padding takes part in the softmaxes (their code: true)
-        per_timestep_critic: bool = False  # a critic step per time step (their code: true)
+        num_samples: int = 10  # samples of an agent's action in (4), if actions are continuous
+        epsilon: float = 0.0  # probability of a uniformly random action inside discrete policies
+        count_padding: bool = False  # padding takes part in the softmaxes
+        per_timestep_critic: bool = False  # one gradient step of the critic per time step
 
         def __post_init__(self):
             super().__post_init__()
             if min(self.critic_lr, self.beta, self.beta_critic, self.mixing_dim, self.num_samples) <= 0:
-                raise UserError("critic_lr, beta, beta_critic, embed and samples must be above 0")
+                raise UserError("critic_lr, beta, beta_critic, mixing_dim and num_samples must be above 0")
             if not (0 <= self.td_lambda <= 1 and 0 <= self.epsilon < 1):
-                raise UserError("lam must lie in [0, 1] and epsilon in [0, 1)")
+                raise UserError("td_lambda must lie in [0, 1] and epsilon in [0, 1)")
 
     PAPER = {
-        # CFCQL's code: config/algs/baseline_icq.yaml, 128 whole episodes (their original ran 3s_vs_3z alone, with 32 of them)
+        # CFCQL's code, config/algs/baseline_icq.yaml: batches of 128 whole episodes
         "2s3z-*": dict(network="gru", seq_len=120, mixer="elu", max_grad_norm=10.0, target_update_interval=10, num_updates=1500),
         "3s_vs_5z-*": dict(network="gru", seq_len=250, mixer="elu", max_grad_norm=10.0, target_update_interval=5, num_updates=500),
         "5m_vs_6m-*": dict(network="gru", seq_len=70, mixer="elu", max_grad_norm=10.0, target_update_interval=10, num_updates=2800),
         "6h_vs_8z-*": dict(network="gru", seq_len=150, mixer="elu", max_grad_norm=10.0, target_update_interval=5, num_updates=1850),
-        # this project's: the games are small and short
-        "xor-*": dict(gamma=0.0, batch_size=64, optimizer="adam", lr=1e-3, critic_lr=1e-3, num_updates=1000),
-        "mne*": dict(gamma=0.0, optimizer="adam", lr=1e-3, critic_lr=1e-3, num_updates=1000),
-        "bridge-*": dict(batch_size=32, tau=0.02, optimizer="adam", lr=1e-3, critic_lr=1e-3, num_updates=3000),
+        # the first code, its configuration offpg_smac: batches of 32 whole episodes
+        "3s_vs_3z-*": dict(network="gru", seq_len=150, batch_size=32, num_updates=40_002),
+    }
+
+    OFFICIAL = {
+        **{f"{task}-*": dict(count_padding=True, per_timestep_critic=True) for task in ("2s3z", "3s_vs_5z", "5m_vs_6m", "6h_vs_8z")},
+        # lambda is hard-coded; epsilon is 0.05 after an eighth of the updates; 600 steps of the critic are about 10 updates
+        "3s_vs_3z-*": dict(count_padding=True, per_timestep_critic=True, td_lambda=0.75, epsilon=0.05, target_update_interval=10),
     }
 
     TUNED = {
-        # this project's: rewards are not scaled to 20 an episode there, and beta = .1 loses to random play (halfcheetah_6x1 and
-        # hopper_3x1-medium_replay after 3000 updates: -536 and 38; beta = 10: 1000 and 885)
-        **{glob: dict(beta=10.0) for glob in MUJOCO},
+        "mujoco": dict(beta=10.0),
+        "xor-*": dict(gamma=0.0, batch_size=64, optimizer="adam", lr=1e-3, critic_lr=1e-3, num_updates=1000),
+        "mne*": dict(gamma=0.0, optimizer="adam", lr=1e-3, critic_lr=1e-3, num_updates=1000),
+        "bridge-*": dict(batch_size=32, tau=0.02, optimizer="adam", lr=1e-3, critic_lr=1e-3, num_updates=3000),
     }
 
     def nets(self):

@@ -1,31 +1,37 @@
 """OMAR: offline multi-agent RL with actor rectification (Pan et al., ICML 2022).
 
-Conservative critics per agent, and actors that also imitate the best action which a zeroth-order search finds, because gradients of
-such critics lead to bad local optima:
+Every agent has conservative critics of its own. Their gradients lead actors into bad local optima, so actors also imitate the best
+action that a zeroth-order search finds:
 
-    y_i   = min_{k=1,2} TD(lam) of Q_i^k'(., pi_i'(o_i'))                                                               (1)
+    y_i   = min_{k=1,2} G_i^k,    G_i^k = TD(lambda) of Q_i^k(., pi_i(o_i')) by the target networks                     (1)
     L(Q)  = sum_{k=1,2} E_D[ (y_i - Q_i^k(a_i))^2 + alpha ( log sum_a exp Q_i^k(a) - Q_i^k(a_i) ) ]                     (2)
-    continuous  L(pi) = - (1 - coe) E_D Q_i^1(pi_i(o_i)) + coe E_D |pi_i(o_i) - best_i|^2 / d + 1e-3 E_D |pi_i(o_i)|^2 / d
+    continuous  L(pi) = - (1 - coe) E_D Q_i^1(pi_i(o_i)) + coe E_D |pi_i(o_i) - best_i|^2 / D + 1e-3 E_D |pi_i(o_i)|^2 / D
     discrete    L(pi) = - (1 - coe) E_D A_i log pi_i(a_i|o_i) + coe E_D |pi_i(.|o_i) - onehot(best_i)|^2 / n,
                 A_i = Q_i^1(a_i) - E_{a ~ pi_i} Q_i^1(a)                                                                (3)
 
-best_i: continuous: the better, by Q_i^1, of pi_i(o_i) and what a cross-entropy search from N(0, 2^2) finds; each of its `rounds` draws
-`candidates` and refits the Gaussian to them, weighted by softmax(Q) (`refit = "softmax"`, their MPE) or to the `elites` best of this
-and the last round (their HalfCheetah). Discrete: the best action, as the CFCQL authors ran it; with `cem` the search goes over the
-actions' numbers, from N(n/2, (n/2)^2), rounded, as their first version did. The critic steps first; the actor uses what it became.
+best_i, continuous: the better, by Q_i^1, of pi_i(o_i) and the best candidate of a cross-entropy search, which starts from N(0, 2^2).
+Each of its `search_rounds` draws `search_samples` candidates and fits the Gaussian again: to all of them, weighted by softmax(Q_i^1)
+(`search_refit = "softmax"`, their MPE), or to the best `search_elites` of this and the last round ("elites", their HalfCheetah).
+best_i, discrete: the action with the largest Q_i^1, as the authors of CFCQL ran OMAR. With `search_discrete` the search goes over the
+numbers of the actions instead, from N(n/2, (n/2)^2), rounded, as in their first version.
 
-Fields for what the published code does, off by default: `sets` as in CFCQL, with "density" for HalfCheetah's subtracting the density
-where its logarithm is meant. `illegal`: unavailable actions count in (2) and may be best_i. `padded`: the imitation term is averaged
-over padding too, where it has no gradient, so that coe weighs less in short episodes. `stepwise`: an optimiser step of the critic per
-time step. `local`: critics see o_i alone (their continuous code).
+The critics step first; the actor uses the critics after their step.
+
+These fields reproduce the published codes and are off by default. `candidate_source` says how log sum exp is estimated where actions
+are continuous (learning/conservative.py). `count_unavailable`: unavailable actions count in (2) and may be best_i. `count_padding`:
+the imitation term is averaged over padding too, where it has no gradient, so that coe weighs less where episodes are short.
+`per_timestep_critic`: the critics take one gradient step per time step of the sequences. `critic_sees_obs_only`: critics see o_i alone.
 
 Deviations from the code (github.com/ling-pan/OMAR at 0e52ad6; discrete: baseline_omar of github.com/thu-rllab/CFCQL at 3441019):
- 1. Critics see the state beside o_i, as the discrete code's; `local` is the continuous code's.
- 2. Each of the two discrete critics has its own output layer (code: one for both); heads a(.) + v are one layer.
- 3. Inputs are standardised over the dataset, in place of a BatchNorm in front of each network; agents share a minibatch.
+ 1. Critics see the state beside o_i, as in the discrete code; with `critic_sees_obs_only` they do not, as in the continuous code.
+ 2. Each of the two discrete critics has its own output layer (code: one for both); its outputs a(.) + v are one layer.
+ 3. Inputs are standardized over the dataset, instead of by a BatchNorm in front of each network. Agents share a minibatch.
  4. Policies do not see their last action beside the observation. All networks have one width (discrete code: agents 64, critics 256).
- 5. TD(lam) bootstraps where data end without a termination, also before the window's end.
-Checked: losses against plain numpy (tests/algorithms/test_equations.py); with coe = 0 it is its CQL base (tests/algorithms/test_limits.py).
+ 5. TD(lambda) bootstraps where the data end without a termination, also before the end of the sequence.
+ 6. The last layer of a continuous actor starts like every other layer (code: weights from U(-0.003, 0.003)).
+ 7. With `count_padding` no row of padding has a gradient. In the code the first one after a termination has: it holds the last observation.
+Checked: losses against plain numpy (tests/algorithms/test_equations.py); with coe = 0 it is its CQL base
+(tests/algorithms/test_limits.py).
 """
 
 import math
@@ -39,7 +45,6 @@ from torch import Tensor
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.core.spaces import ILLEGAL, LOG_STD
-from inspo_benchmark.core.suites import MUJOCO
 from inspo_benchmark.learning import conservative
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, state_and_obs, td_lambda_returns
 from inspo_benchmark.learning.config import Valued
@@ -55,38 +60,36 @@ class OMAR(Algorithm):
 
     @dataclass(frozen=True)
     class Config(Valued):
-        share_params: bool = True  # one network told who it is, instead of one per agent
+        share_params: bool = True  # one network that gets the agent's index, instead of one per agent
         alpha: float = 1.0  # weight of the conservative term
-        coe: float = 0.5  # share of the imitation of what the search finds
-        td_lambda: float = 0.6  # of the TD(lam) targets
-        num_samples: int = 10  # candidates of (2) where actions are continuous
-        candidate_source: Literal["importance", "uniform", "noisy", "density"] = "importance"  # where they come from
-        search_rounds: int = 3  # of the search
-        search_samples: int = 10  # of each round
-        search_refit: Literal["softmax", "elites"] = "elites"  # what a round learns from its candidates
-        search_elites: int = 5  # how many are the best
-        search_discrete: bool = False  # discrete actions: search over their numbers, instead of taking the best
-        critic_sees_obs_only: bool = False  # critics without the state
-        count_unavailable: bool = False  # unavailable actions count in (2) and may be the best
-        count_padding: bool = False  # imitation is averaged over padding too
-        per_timestep_critic: bool = False  # a critic step per time step
+        coe: float = 0.5  # weight of the imitation of best_i, against that of Q
+        td_lambda: float = 0.6  # lambda of the TD(lambda) targets
+        num_samples: int = 10  # candidates of each kind in (2), if actions are continuous
+        candidate_source: Literal["importance", "uniform", "noisy", "density"] = "importance"  # how (2) is estimated from candidates
+        search_rounds: int = 3  # rounds of the search
+        search_samples: int = 10  # candidates per round
+        search_refit: Literal["softmax", "elites"] = "elites"  # which candidates the next round's Gaussian is fitted to
+        search_elites: int = 5  # number of the best candidates, for "elites"
+        search_discrete: bool = False  # search over the numbers of discrete actions, instead of taking the best one
+        critic_sees_obs_only: bool = False  # critics do not see the state
+        count_unavailable: bool = False  # unavailable actions count in (2) and may be best_i
+        count_padding: bool = False  # the imitation term is averaged over padding too
+        per_timestep_critic: bool = False  # one gradient step of the critics per time step
 
         def __post_init__(self):
             super().__post_init__()
             if self.alpha < 0 or not (0 <= self.coe <= 1 and 0 <= self.td_lambda <= 1):
-                raise UserError("alpha must not be negative; coe and lam must lie in [0, 1]")
-            if (
-                min(self.num_samples, self.search_elites, self.search_samples) < 2
-                or self.search_rounds < 1
-                or self.search_elites > self.search_samples
-            ):
-                raise UserError("samples and elites must be at least 2, candidates at least as many as elites, rounds at least 1")
+                raise UserError("alpha must not be negative; coe and td_lambda must lie in [0, 1]")
+            if min(self.num_samples, self.search_elites, self.search_samples) < 2:
+                raise UserError("num_samples, search_samples and search_elites must be at least 2")
+            if self.search_rounds < 1 or self.search_elites > self.search_samples:
+                raise UserError("search_rounds must be at least 1, and search_elites at most search_samples")
 
     PAPER = {
-        # their code: algorithms/maddpg.py, lines 471-495 (coe and alpha) and the defaults of main.py; gamma = .95 on all, because
-        # the constructor's default is never overridden
+        # their code: main.py (defaults) and algorithms/maddpg.py, lines 471-495 (coe and alpha). gamma is 0.95 on HalfCheetah too: the
+        # configuration's 0.99 is not handed to the constructor
         **{
-            f"{env}-*": dict(
+            f"{task}-*": dict(
                 lr=1e-2,
                 batch_size=1024,
                 gamma=0.95,
@@ -96,9 +99,9 @@ class OMAR(Algorithm):
                 critic_sees_obs_only=True,
                 candidate_source="uniform",
                 search_refit="softmax",
-                num_updates=steps,
+                num_updates=num_updates,
             )
-            for env, steps in (("spread", 2000), ("tag", 2000), ("world", 1000))
+            for task, num_updates in (("spread", 2000), ("tag", 2000), ("world", 1000))
         },
         "spread-random": dict(coe=1.0, alpha=0.5, num_updates=6000),
         "spread-medium_replay": dict(coe=1.0, alpha=1.0),
@@ -120,7 +123,6 @@ class OMAR(Algorithm):
             max_grad_norm=0.5,
             share_params=False,
             critic_sees_obs_only=True,
-            candidate_source="noisy",
             search_rounds=2,
             search_samples=20,
             num_updates=100_000,
@@ -129,29 +131,31 @@ class OMAR(Algorithm):
         "halfcheetah_2x3-medium_replay": dict(coe=0.9, alpha=5.0),
         "halfcheetah_2x3-medium": dict(coe=0.7, alpha=1.0),
         "halfcheetah_2x3-expert": dict(coe=0.5, alpha=5.0),
-        # CFCQL's code: config/algs/baseline_omar.yaml, 128 whole episodes, copies every 25 updates
+        # CFCQL's code, config/algs/baseline_omar.yaml: batches of 128 whole episodes
         "2s3z-*": dict(network="gru", seq_len=120, alpha=5.0, target_update_interval=25, num_updates=1500),
         "3s_vs_5z-*": dict(network="gru", seq_len=250, alpha=5.0, target_update_interval=25, num_updates=500),
         "5m_vs_6m-*": dict(network="gru", seq_len=70, alpha=5.0, target_update_interval=25, num_updates=2800),
         "6h_vs_8z-*": dict(network="gru", seq_len=150, alpha=5.0, target_update_interval=25, num_updates=1850),
-        # this project's: the games are small and short
-        "xor-*": dict(gamma=0.0, batch_size=64, num_updates=1000),
-        "mne*": dict(gamma=0.0, num_updates=1000),
-        "bridge-*": dict(batch_size=32, seq_len=5, tau=0.02, num_updates=3000),
+    }
+
+    OFFICIAL = {
+        "halfcheetah_2x3-*": dict(candidate_source="density"),
+        **{
+            f"{task}-*": dict(count_unavailable=True, count_padding=True, per_timestep_critic=True)
+            for task in ("2s3z", "3s_vs_5z", "5m_vs_6m", "6h_vs_8z")
+        },
     }
 
     TUNED = {
-        # this project's: other robots than HalfCheetah 2x3 take its settings in their code; with gamma = .99 and sets = "importance"
-        # greedily none was above cloning. hopper_3x1-medium_replay after 3000 updates: 43, 179, 736 with .5, 5, 50; with 5, 50
-        # ant_2x4-expert 720, 966, medium_replay -423, -647
-        **{
-            glob: dict(
-                gamma=0.95, max_grad_norm=0.5, candidate_source="noisy", critic_sees_obs_only=True, search_rounds=2, search_samples=20
-            )
-            for glob in MUJOCO
-        },
+        # the published settings of HalfCheetah 2x3 on every MuJoCo task, with the logarithm of the density
+        "mujoco": dict(
+            gamma=0.95, max_grad_norm=0.5, candidate_source="noisy", critic_sees_obs_only=True, search_rounds=2, search_samples=20
+        ),
         **{glob: dict(alpha=5.0, coe=0.9) for glob in ("halfcheetah_2x3_*", "halfcheetah_6x1*", "ant_2x4*")},
         "hopper_*": dict(alpha=50.0, coe=0.9),
+        "xor-*": dict(gamma=0.0, batch_size=64, num_updates=1000),
+        "mne*": dict(gamma=0.0, num_updates=1000),
+        "bridge-*": dict(batch_size=32, seq_len=5, tau=0.02, num_updates=3000),
     }
 
     def nets(self):

@@ -39,12 +39,14 @@ def test_log_prob_is_torchs(head):
     torch.testing.assert_close(Box(2).log_prob(h, a, FREE), Independent(theirs, 1).log_prob(a), rtol=1e-10, atol=1e-10)
 
 
-def test_heads_around_a_point():
-    x, u = torch.tensor([[0.3, -1.2]]), torch.full((1, 2), 0.9)
-    h = Box(2).around(x, 0.2)
-    assert torch.equal(Box(2).mode(h, FREE), x.tanh())
-    torch.testing.assert_close(Box(2).sample(h, FREE, u), (x + 0.2 * torch.special.ndtri(u)).tanh())
-    assert Discrete(2).around(x, 0.2) is x
+def test_parameters_around_a_point():
+    m, u = torch.tensor([[0.3, -1.2]]), torch.full((1, 2), 0.9)
+    h = Box(2).around(m, 0.2)
+    assert torch.equal(Box(2).mode(h, FREE), m.tanh())
+    assert torch.equal(Box(2).point(m, FREE), m.tanh())
+    torch.testing.assert_close(Box(2).sample(h, FREE, u), (m + 0.2 * torch.special.ndtri(u)).tanh())
+    assert Discrete(2).around(m, 0.2) is m
+    assert Discrete(2).point(m, torch.tensor([[False, True]])).tolist() == [1]
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -255,3 +257,48 @@ def test_mode_of_a_box_is_the_limit_of_no_spread():
     h = torch.tensor([0.4, -2.0, -5.0, -5.0])
     assert torch.equal(Box(2).mode(h, FREE), torch.tanh(h[:2]))
     assert torch.equal(Box(2).mode(h, FREE), Box(2).sample(h, FREE, torch.full((2,), 0.5)))
+
+
+# --- what the value-based methods need
+
+
+def test_uniform_actions_fill_the_space():
+    avail, u = torch.tensor([True, False, True, True]), middle(300)
+    a = Discrete(4).uniform(avail.expand(300, 4), u)
+    assert a.bincount(minlength=4).tolist() == [100, 0, 100, 100]
+    torch.testing.assert_close(Box(1).uniform(FREE, u[:, None]), torch.linspace(-1, 1, 601)[1::2, None])
+
+
+def test_uniform_actions_are_mixed_in():
+    h = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    mixed = Discrete(3).mix_uniform(h, 0.3)
+    torch.testing.assert_close(mixed.exp(), 0.7 * h.softmax(-1) + 0.1)
+    assert Discrete(3).mix_uniform(h, 0.0) is h
+    assert Box(1).mix_uniform(h, 0.3) is h
+
+
+def test_availability_of_candidates():
+    avail = torch.tensor([[True, False, True], [False, True, True]])
+    a = torch.tensor([[0, 1, 2, 1], [0, 1, 2, 0]])
+    ours = Discrete(3).is_available(a, avail[:, None])
+    assert ours.tolist() == [[True, False, True, False], [False, True, True, False]]
+    assert Box(2).is_available(torch.zeros(2, 4, 2), torch.ones(2, 1, 1, dtype=torch.bool)).tolist() == [[True] * 4] * 2
+
+
+@pytest.mark.parametrize("space", [Discrete(4), Box(3)], ids=["discrete", "continuous"])
+def test_actions_are_chosen_row_by_row(space):
+    g = torch.Generator().manual_seed(0)
+    avail = torch.ones(6, space.avail_dim, dtype=torch.bool)
+    a, other = (space.uniform(avail, torch.rand(6, *space.noise_shape, generator=g)) for _ in range(2))
+    condition = torch.arange(6) % 2 == 0
+    chosen = space.where(condition, a, other)
+    for i in range(6):
+        assert torch.equal(chosen[i], a[i] if i % 2 == 0 else other[i])
+
+
+def test_the_nearest_action():
+    x = torch.tensor([[-3.0], [0.4], [1.6], [9.0]])
+    assert Discrete(3).action_at(Discrete(3).nearest(x)).tolist() == [0, 0, 2, 2]
+    assert Box(1).action_at(Box(1).nearest(x)).tolist() == [[-1.0], [x[1].item()], [1.0], [1.0]]
+    for space in (Discrete(3), Box(2)):
+        assert space.nearest(torch.zeros(5, space.coordinates_dim)).shape == (5, space.coordinates_dim)
