@@ -38,7 +38,6 @@ Checked: losses against plain numpy (tests/algorithms/test_equations.py); with o
 central TD3, and sums over agents equal enumerated ones (tests/algorithms/test_limits.py).
 """
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -49,7 +48,7 @@ from torch import Tensor, nn
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.core.spaces import LOG_STD, Box, Discrete
+from inspo_benchmark.core.spaces import MIN_STD, Box, Discrete
 from inspo_benchmark.core.types import Spec
 from inspo_benchmark.learning import conservative
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, td_lambda_returns
@@ -65,18 +64,22 @@ class QMixer(nn.Module):
 
     def __init__(self, spec: Spec, hidden: int, embed: int = 32):
         super().__init__()
-        self.agents, self.embed = spec.num_agents, embed
-        self.w1a, self.w1b = Linear(spec.state_dim, hidden), Linear(hidden, spec.num_agents * embed)
-        self.w2a, self.w2b = Linear(spec.state_dim, hidden), Linear(hidden, embed)
-        self.b1, self.b2a, self.b2b = Linear(spec.state_dim, embed), Linear(spec.state_dim, embed), Linear(embed, 1)
+        self.shape = (spec.num_agents, embed)
+        self.w1a = Linear(spec.state_dim, hidden)
+        self.w1b = Linear(hidden, spec.num_agents * embed)
+        self.w2a = Linear(spec.state_dim, hidden)
+        self.w2b = Linear(hidden, embed)
+        self.b1 = Linear(spec.state_dim, embed)
+        self.b2a = Linear(spec.state_dim, embed)
+        self.b2b = Linear(embed, 1)
 
     def forward(self, q: Tensor, state: Tensor) -> Tensor:
         """q [B, L, .., N], state [B, L, S] -> [B, L, ..]: any number of joint actions in each state, whose weights are computed once."""
-        w1 = self.w1b(F.relu(self.w1a(state))).abs().unflatten(-1, (self.agents, self.embed))
+        w1 = self.w1b(F.relu(self.w1a(state))).abs().unflatten(-1, self.shape)
         w2 = self.w2b(F.relu(self.w2a(state))).abs()
         b1 = self.b1(state)[..., None, :]
         b2 = self.b2b(F.relu(self.b2a(state)))
-        candidates = q.reshape(*state.shape[:-1], -1, self.agents)
+        candidates = q.reshape(*state.shape[:-1], -1, self.shape[0])
         mixed = F.elu(candidates @ w1 + b1)
         total = (mixed @ w2[..., None])[..., 0] + b2
         return total.reshape(q.shape[:-1])
@@ -84,6 +87,8 @@ class QMixer(nn.Module):
 
 @ALGORITHMS.register("cfcql")
 class CFCQL(Algorithm):
+    """What both kinds of action share. Its two subclasses say what Q, D_i and the policies are."""
+
     paper = "CFCQL (Shao et al. 2023, NeurIPS, arXiv 2309.12696)"
 
     @dataclass(frozen=True)
@@ -186,7 +191,7 @@ class CFCQL(Algorithm):
     }
 
     def __new__(cls, cfg: Config, spec: Spec):
-        """The discrete or the continuous method, whichever the task's actions ask for."""
+        """An instance of the subclass for the task's kind of action."""
         kinds = dict(discrete=DiscreteCFCQL, continuous=ContinuousCFCQL)
         return super().__new__(kinds[spec.space.kind])
 
@@ -236,7 +241,9 @@ class DiscreteCFCQL(CFCQL):
 
     def noise(self):
         c = self.cfg
-        return {} if c.counterfactual else dict(penalty=(c.num_samples, c.batch_size, c.seq_len, self.spec.num_agents))
+        if c.counterfactual:
+            return {}
+        return dict(penalty=(c.num_samples, c.batch_size, c.seq_len, self.spec.num_agents))
 
     def value(self, mix, q_i, state, joint):  # Q of joint actions [B, L, .., N] -> [B, L, ..]; q_i [B, L, N, A]
         q_i = repeat_over(q_i, joint.shape[:-1])
@@ -294,7 +301,9 @@ class ContinuousCFCQL(CFCQL):
         net = partial(AgentNet, spec.num_agents, spec.obs_dim, c.hidden_dim, share=c.share_params, network=c.network)
         inputs = spec.state_dim + self.joint_space.d
         critic = partial(AgentNet, 1, inputs, c.hidden_dim, 1, share=False)
-        return dict(mu=net(outputs=self.space.params_dim), pi=net(outputs=self.space.action_dim), q1=critic(), q2=critic())
+        mu = net(outputs=self.space.params_dim)
+        pi = net(outputs=self.space.action_dim)
+        return dict(mu=mu, pi=pi, q1=critic(), q2=critic())
 
     @property
     def joint_space(self):  # joint actions as those of one agent
@@ -323,7 +332,8 @@ class ContinuousCFCQL(CFCQL):
         a = (a + noise).clamp(-1, 1)
         v1 = self.value(tg.q1, b.next.state, a)
         v2 = self.value(tg.q2, b.next.state, a)
-        return td_lambda_returns(v1.minimum(v2), b, self.cfg.gamma, self.cfg.td_lambda)  # (3)
+        v = v1.minimum(v2)
+        return td_lambda_returns(v, b, self.cfg.gamma, self.cfg.td_lambda)  # (3)
 
     def local(self, f, b, u, q):  # lse_i and D_i, [B, L, N] each
         avail = b.now.avail
@@ -333,25 +343,31 @@ class ContinuousCFCQL(CFCQL):
         q_now = partial(self.counterfactual, q, b.now.actions)
         q_next = partial(self.counterfactual, q, b.next.actions)
         lse = conservative.logsumexp(self.space, source, q_now, m, m_next, avail, u["penalty"], q_next)  # (1)
-        log_mu = self.space.log_prob(f.mu(b.now.obs), self.space.point(m, avail), avail)
-        return lse, -log_mu  # (4)
+        mu = f.mu(b.now.obs)
+        pi = self.space.point(m, avail)
+        deviation = -self.space.log_prob(mu, pi, avail)  # (4)
+        return lse, deviation
 
     def joint(self, f, b, u, q):  # [B, L]
-        source = "noisy" if self.cfg.candidate_source == "crossed" else self.cfg.candidate_source  # as in MACQL's code
+        source = self.cfg.candidate_source
+        if source == "crossed":  # an accident of CFCQL's code, not of MACQL's
+            source = "noisy"
+        avail = b.now.avail[..., 0, :]
         m = f.pi(b.now.obs).flatten(-2)
         m_next = self.at_next(f.pi, b.obs).flatten(-2)
 
         def q_flat(a):
             return q(a.unflatten(-1, (self.spec.num_agents, self.space.d)))
 
-        return conservative.logsumexp(self.joint_space, source, q_flat, m, m_next, b.now.avail[..., 0, :], u["penalty"])  # (6)
+        return conservative.logsumexp(self.joint_space, source, q_flat, m, m_next, avail, u["penalty"])  # (6)
 
     def policy_loss(self, on, tg, b):
-        a = self.space.point(on.pi(b.now.obs), b.now.avail)
+        mask = b.mask[..., None]
+        pi = self.space.point(on.pi(b.now.obs), b.now.avail)
         q1, _ = self.critics(on, b)
-        value = self.counterfactual(q1, b.now.actions, a.unsqueeze(3))[..., 0]
-        size = masked_mean(b.mask[..., None, None], a**2)
-        return masked_mean(b.mask[..., None], -value) + 1e-3 * self.spec.num_agents * size  # (5)
+        value = self.counterfactual(q1, b.now.actions, pi.unsqueeze(3))[..., 0]
+        size = masked_mean(mask[..., None], pi**2)
+        return masked_mean(mask, -value) + 1e-3 * self.spec.num_agents * size  # (5)
 
     def update(self, s, b, d):
         s, loss_behavior = self.gradient_step(s, "mu", self.cloning_loss, b)
@@ -364,7 +380,7 @@ class ContinuousCFCQL(CFCQL):
 
     def action_params(self, f, obs, memory):
         m, memory = f.pi(obs, memory=memory)
-        return self.space.around(m, math.exp(LOG_STD[0])), memory
+        return self.space.around(m, MIN_STD), memory
 
 
 def repeat_over(x: Tensor, shape: torch.Size) -> Tensor:

@@ -53,13 +53,17 @@ class ICQMixer(nn.Module):
 
     def __init__(self, agents: int, state: int, embed: int, elu: bool):
         super().__init__()
-        self.agents, self.embed, self.elu = agents, embed, elu
-        self.w1, self.w2 = Linear(state, agents * embed), Linear(state, embed)
+        self.shape = (agents, embed)
+        self.elu = elu
+        self.w1 = Linear(state, agents * embed)
+        self.w2 = Linear(state, embed)
         if elu:
-            self.b1, self.v1, self.v2 = Linear(state, embed), Linear(state, embed), Linear(embed, 1)
+            self.b1 = Linear(state, embed)
+            self.v1 = Linear(state, embed)
+            self.v2 = Linear(embed, 1)
 
     def forward(self, q, state):
-        w1 = self.w1(state).abs().unflatten(-1, (self.agents, self.embed))
+        w1 = self.w1(state).abs().unflatten(-1, self.shape)
         w2 = self.w2(state).abs()
         k = (w1 * w2[..., None, :]).sum(-1)
         k = k / k.sum(-1, keepdim=True)

@@ -34,7 +34,6 @@ Checked: losses against plain numpy (tests/algorithms/test_equations.py); with c
 (tests/algorithms/test_limits.py).
 """
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -44,7 +43,7 @@ from torch import Tensor
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.core.spaces import ILLEGAL, LOG_STD
+from inspo_benchmark.core.spaces import ILLEGAL, MIN_STD
 from inspo_benchmark.learning import conservative
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, state_and_obs, td_lambda_returns
 from inspo_benchmark.learning.config import Valued
@@ -176,7 +175,7 @@ class OMAR(Algorithm):
     def critic_input(self, rows):  # [B, L, N, O] or [B, L, N, S + O]
         return rows.obs if self.cfg.critic_sees_obs_only else state_and_obs(rows)
 
-    def counted(self, avail):  # the actions that count in (2) and that may be best_i
+    def considered(self, avail):  # the actions that count in (2) and may be best_i
         return avail | self.cfg.count_unavailable
 
     def target(self, tg, b):  # y_i, [B, L, N]
@@ -188,13 +187,13 @@ class OMAR(Algorithm):
         return g1.minimum(g2)  # (1)
 
     def critic_loss(self, on, tg, b, y, m, m_next, u):  # m, m_next: outputs of the policies in this row and in the next
-        loss_q1 = self.loss_of(on.q1, b, y, m, m_next, u)
-        loss_q2 = self.loss_of(on.q2, b, y, m, m_next, u)
+        loss_q1 = self.one_critic_loss(on.q1, b, y, m, m_next, u)
+        loss_q2 = self.one_critic_loss(on.q2, b, y, m, m_next, u)
         return loss_q1 + loss_q2  # (2)
 
-    def loss_of(self, critic, b, y, m, m_next, u):
+    def one_critic_loss(self, critic, b, y, m, m_next, u):
         x = self.critic_input(b.now)
-        avail = self.counted(b.now.avail)
+        avail = self.considered(b.now.avail)
         lse = conservative.logsumexp(self.space, self.cfg.candidate_source, partial(critic, x), m, m_next, avail, u)
         q = critic(x, b.now.actions.unsqueeze(3))[..., 0]
         loss = (y - q) ** 2 + self.cfg.alpha * (lse - q)  # (2)
@@ -204,7 +203,7 @@ class OMAR(Algorithm):
 
     def best(self, f, b, u):  # best_i, [B, L, N] or [B, L, N, D]
         x = self.critic_input(b.now)
-        avail = self.counted(b.now.avail)
+        avail = self.considered(b.now.avail)
         m = f.pi(b.now.obs)
         if self.space.kind == "discrete" and not self.cfg.search_discrete:
             return self.space.best(partial(f.q1, x), m, avail, u)
@@ -271,9 +270,9 @@ class OMAR(Algorithm):
     def rectified(self, gain, pi, b, best):  # - (1 - coe) gain + coe |pi - best|^2
         mask = b.mask[..., None, None]
         error = (pi - self.space.encode(best)) ** 2
-        error = torch.where(mask > 0, error, error.detach())  # the policies at padding are constants in their code
-        counted = torch.ones_like(mask) if self.cfg.count_padding else mask
-        return self.cfg.coe * masked_mean(counted, error) - (1 - self.cfg.coe) * gain
+        error = torch.where(mask > 0, error, error.detach())  # as in the code, whose policies are constant at padding
+        imitation_mask = torch.ones_like(mask) if self.cfg.count_padding else mask
+        return self.cfg.coe * masked_mean(imitation_mask, error) - (1 - self.cfg.coe) * gain
 
     def update(self, s, b, d):
         on = self.online(s)
@@ -289,7 +288,7 @@ class OMAR(Algorithm):
 
     def action_params(self, f, obs, memory):
         m, memory = f.pi(obs, memory=memory)
-        return self.space.around(m, math.exp(LOG_STD[0])), memory
+        return self.space.around(m, MIN_STD), memory
 
 
 def take(pool: Tensor, index: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ their values [..., K].
 | mode(h, avail)             | masked argmax                       | tanh(mean)                                           |
 | sample(h, avail, u)        | inverse CDF at u                    | tanh(mean + std z), z the normal quantile of u       |
 | support(h, avail, u)       | all actions, probabilities          | K samples, 1/K each                                  |
-| mix_uniform(h, epsilon)    | (1 - epsilon) softmax + epsilon / n | h: not defined, unchanged                            |
+| mix_uniform(h, epsilon)    | (1 - epsilon) softmax + epsilon / n | h, unchanged                                         |
 | expect(q, h, avail, u)     | exact sum over the support          | mean over K samples                                  |
 | logsumexp(q, h, avail, u)  | exact, over available actions       | importance-sampled: half uniform, half policy        |
 | best(q, h, avail, u)       | argmax over available actions       | cross-entropy method                                 |
@@ -36,6 +36,7 @@ from torch import Tensor
 ILLEGAL = -1e9  # logit of an unavailable action: its probability is exactly 0, its log-probability finite
 EDGE = 1 - 1e-6  # tanh-Gaussian densities are evaluated inside (-1, 1), where atanh is finite in float32
 LOG_STD = (-5.0, 2.0)  # range of the Gaussian's log standard deviation
+MIN_STD = math.exp(LOG_STD[0])  # smallest standard deviation, of policies that have none of their own
 ELITES, START_STD = 0.25, 0.5  # cross-entropy method: share of candidates kept, spread of the first round
 
 Value = Callable[[Tensor], Tensor]

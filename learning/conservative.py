@@ -26,9 +26,9 @@ def logsumexp(
     "uniform": uniform candidates alone.
     "noisy": uniform candidates, tanh(m) with noise and tanh(m_next) with noise, clipped to the box, as many of each; each exp q(a) is
         divided by the density of its noise.
-    "density": as "noisy", but the density itself is subtracted from q(a), not its logarithm (so in OMAR's code).
+    "density": as "noisy", but the density itself is subtracted from q(a), not its logarithm (an accident of OMAR's code).
     "crossed": as "noisy", but the two kinds of noise exchange their densities, and the candidates around tanh(m_next) have the value
-        function `q_next` (so in CFCQL's code).
+        function `q_next` (an accident of CFCQL's code).
     """
     if space.kind == "discrete" or source == "importance":
         return space.logsumexp(q, space.around(m, STD), avail, u)
