@@ -1,7 +1,7 @@
-"""What an environment is: E lanes that start together and each play one episode.
+"""The interface of environments: E parallel copies that start together and run one episode each.
 
-There is no automatic reset. A lane whose episode is over stays as it is, earns nothing and ignores its action, so that an
-evaluation counts every lane once, however short its episode. Arrays are numpy.
+There is no automatic reset. A copy whose episode is over keeps its state, gives no reward and ignores its actions, so that every episode
+counts once in an evaluation, however short it is. Arrays are numpy.
 """
 
 from collections.abc import Sequence
@@ -11,31 +11,31 @@ import numpy as np
 
 
 class Observation(NamedTuple):
-    """What is there before a step."""
+    """What the environment shows before a step."""
 
-    obs: np.ndarray  # [E, N, O] float32
-    state: np.ndarray  # [E, S] float32, for training only: policies never see it
-    avail: np.ndarray  # [E, N, A] bool; Box: [E, N, 1], all true
+    obs: np.ndarray  # [E, N, O] float32, per agent
+    state: np.ndarray  # [E, S] float32, for training only: policies do not get it
+    avail: np.ndarray  # [E, N, A] bool, available actions; Box: [E, N, 1], all true
 
 
 class Step(NamedTuple):
-    """What a step brings."""
+    """The result of a step."""
 
     observation: Observation
     rewards: np.ndarray  # [E] float64
-    terminated: np.ndarray  # [E] bool, the game is over (stays true)
-    truncated: np.ndarray  # [E] bool, the time limit was hit (stays true)
+    terminated: np.ndarray  # [E] bool, the episode ended by the rules of the task (stays true)
+    truncated: np.ndarray  # [E] bool, the episode reached its time limit (stays true)
     info: dict[str, np.ndarray]  # [E] each, e.g. won
 
 
 class VecEnv(Protocol):
-    num_envs: int
+    num_envs: int  # E
 
     def reset(self, seeds: Sequence[int]) -> Observation:
-        """Start every lane's episode; lane e's randomness comes from seeds[e] alone."""
+        """Start an episode in every copy e, whose randomness depends on seeds[e] alone."""
 
-    def step(self, act: np.ndarray) -> Step:
-        """act [E, N] int, or [E, N, D] float in [-1, 1]."""
+    def step(self, actions: np.ndarray) -> Step:
+        """actions: [E, N] int, or [E, N, D] float in [-1, 1]."""
 
     def close(self) -> None:
-        """Release what the environment holds (processes, games)."""
+        """End the processes and games of the environment."""

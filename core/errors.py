@@ -1,4 +1,4 @@
-"""The one exception whose message is meant for the person at the keyboard, and how a command line ends."""
+"""The exception for mistakes of the user, and the exit codes of all commands."""
 
 import os
 import sys
@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """A mistake in the input: one line saying what is wrong, where, and what to do. The command line prints it without a traceback."""
+    """A mistake of the user, in one line: what is wrong, where, and what to do. Commands print it without a traceback."""
 
 
 def outcome(work: Callable[[], int | None]) -> int:
-    """The exit code of a command: what `work` returns (None: 0), 2 with one line on stderr for a mistake in the input, 130 when it is
-    stopped. Whoever reads its output may stop reading (`| head`)."""
+    """Run a command and return its exit code: what `work` returns (None: 0), 2 for a UserError, which is printed on stderr, 130 for
+    Ctrl-C. A closed pipe (`| head`) is not an error."""
     try:
         code = work() or 0
         sys.stdout.flush()
@@ -20,7 +20,7 @@ def outcome(work: Callable[[], int | None]) -> int:
         print(f"error: {e}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush does not fail
         return 0
     except KeyboardInterrupt:
         return 130

@@ -1,7 +1,7 @@
-"""The shapes that everything else agrees on.
+"""The types that all parts share, with their shapes.
 
-Letters: B windows, L steps of a window, N agents, O observation, S state, A actions, D action dimensions, E lanes or episodes.
-No field is ever None: what a task lacks is neutral (ones where everything is legal, zero width where nothing is remembered).
+Letters: B batch size, L sequence length, N agents, O observation size, S state size, A actions, D action dimensions, E environments or
+episodes. Batches have no optional field: what a task lacks has a neutral value (all actions available, a state of width zero).
 """
 
 from collections.abc import Callable
@@ -16,20 +16,19 @@ if TYPE_CHECKING:
 
 
 class Timestep(NamedTuple):
-    """One side of a step."""
+    """The observations at L consecutive time steps, and the actions taken there."""
 
     obs: Tensor  # [B, L, N, O]
     state: Tensor  # [B, L, S]
-    avail: Tensor  # [B, L, N, A] bool; Box: [B, L, N, 1], all true
+    avail: Tensor  # [B, L, N, A] bool, available actions; Box: [B, L, N, 1], all true
     actions: Tensor  # [B, L, N] int64, or [B, L, N, D] in [-1, 1]
 
 
 class Batch(NamedTuple):
-    """B windows of L steps; a window never crosses an episode's end.
+    """B sequences of L steps, each within one episode: L + 1 observations, L rewards.
 
-    L + 1 rows of what is seen, L of what is earned. A window that starts late in an episode is padded with copies of the episode's
-    last row; `mask` is 1 exactly where a step is data (and past the burn-in of a recurrent method). The action beside an
-    episode's last observation does not exist: that row repeats the last action taken.
+    A sequence that reaches the end of its episode early is padded with copies of the last observation. `mask` is 1 where a step is data
+    and after the burn-in. No action follows the last observation of an episode: there, `actions` repeats the last one.
     """
 
     obs: Tensor  # [B, L+1, N, O]
@@ -37,68 +36,68 @@ class Batch(NamedTuple):
     avail: Tensor  # [B, L+1, N, A] bool
     actions: Tensor  # [B, L+1, N] int64, or [B, L+1, N, D] float
     rewards: Tensor  # [B, L]
-    terminated: Tensor  # [B, L] 1 where the episode terminated; a time limit is not a termination
+    terminated: Tensor  # [B, L] 1 where the episode terminated; reaching the time limit is not a termination
     mask: Tensor  # [B, L]
 
     @property
     def now(self) -> Timestep:
-        """Rows 0 .. L-1."""
+        """Time steps 0 to L-1."""
         return Timestep(self.obs[:, :-1], self.state[:, :-1], self.avail[:, :-1], self.actions[:, :-1])
 
     @property
     def next(self) -> Timestep:
-        """Rows 1 .. L."""
+        """Time steps 1 to L."""
         return Timestep(self.obs[:, 1:], self.state[:, 1:], self.avail[:, 1:], self.actions[:, 1:])
 
 
 class Draw(NamedTuple):
-    """The randomness of one call of `update`, made outside, so that a seed's run is the same alone and packed."""
+    """The randomness of one call of `update`. It is drawn outside, so that a seed trains in the same way alone and with other seeds."""
 
-    u: dict[str, Tensor]  # uniform on (0, 1), shapes declared by Algorithm.noise()
-    agent: Tensor  # [] int64, the agent whose turn it is (Algorithm.turns > 1); over the turns of an update a random permutation
+    u: dict[str, Tensor]  # uniform on (0, 1), with the shapes of Algorithm.noise()
+    agent: Tensor  # [] int64, the agent to update if Algorithm.turns > 1; a random permutation over the turns of an update
 
 
 class State(NamedTuple):
-    """Everything that training changes: saving it is the checkpoint. Leaves of a packed state carry a leading axis of seeds."""
+    """All that an update changes. The leaves of a state of several seeds have a leading axis of seeds."""
 
-    params: dict[str, Tensor]  # network -> its parameters [rows, P], a row per agent where each has weights of its own
+    params: dict[str, Tensor]  # network -> its parameters [rows, P], one row per agent unless they are shared
     target: dict[str, Tensor]  # the same for the target networks
-    slots: dict[str, Any]  # the optimiser's memory, per network
+    slots: dict[str, Any]  # network -> state of its optimizer
     step: Tensor  # [] int64, calls of `update` so far
 
 
 class Spec(NamedTuple):
-    """The sizes of a task."""
+    """The sizes of a task, and its action space."""
 
     num_agents: int
     obs_dim: int
     state_dim: int
     space: "Discrete | Box"
-    episode_limit: int  # steps of the longest episode
+    episode_limit: int  # largest number of steps of an episode
 
 
 @dataclass(frozen=True)
 class Task:
-    """A scenario with a dataset quality: `<scenario>-<quality>`."""
+    """A scenario and the quality of a dataset for it. Its name is `<scenario>-<quality>`."""
 
     name: str
     spec: Spec
-    make: Callable[[int], "VecEnv"]  # number of lanes -> environment
-    family: str  # names the builder of its dataset in datasets.generate
+    make: Callable[[int], "VecEnv"]  # num_envs -> environment
+    family: str  # of environments; names the builder of its datasets in datasets.generate
     quality: str
-    backend: str  # what plays the episodes, with its version
-    reference: tuple[float, float]  # return of the uniformly random and of the best known policy: scores 0 and 100
-    max_envs: int = 1 << 20  # most episodes that can be played at a time
-    num_evals: int = 20  # evaluations after the first, at step 0
-    eval_episodes: int = 32  # of an evaluation
-    final_episodes: int = 320  # of the last one
+    backend: str  # the simulator and its version
+    reference: tuple[float, float]  # returns of the uniformly random and of the best known policy, which score 0 and 100
+    max_envs: int = 1 << 20  # largest number of parallel environments
+    num_evals: int = 20  # number of evaluations, besides the one before the first update
+    eval_episodes: int = 32  # episodes per evaluation
+    final_episodes: int = 320  # episodes of the last evaluation
     per_step: bool = False  # returns are the mean reward per step (matrix games) instead of the sum
 
     @property
     def evaluation(self) -> dict[str, int]:
-        """How policies are evaluated on it."""
+        """The evaluation schedule."""
         return {"num_evals": self.num_evals, "eval_episodes": self.eval_episodes, "final_episodes": self.final_episodes}
 
-    def scale(self, returns, lengths):
+    def scaled_returns(self, reward_sums, lengths):
         """Sums of rewards and lengths of episodes [...] -> returns in the task's unit."""
-        return returns / lengths if self.per_step else returns
+        return reward_sums / lengths if self.per_step else reward_sums

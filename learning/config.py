@@ -1,4 +1,4 @@
-"""The settings that every method has, and how `field=value` texts become them."""
+"""The settings that every method has, and the parsing of `field=value` arguments."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ from inspo_benchmark.learning.nets import NetworkKind
 class Common:
     """The settings that every method has."""
 
-    burn_in: ClassVar[int] = 0  # 0 for methods without these two; fields of Valued
+    burn_in: ClassVar[int] = 0  # constants here, fields of Valued
     target_update_interval: ClassVar[int] = 0
     lr: float = 1e-3  # learning rate
     hidden_dim: int = 64  # units per hidden layer
@@ -38,7 +38,7 @@ class Common:
 
     @classmethod
     def parse(cls, assignments: Sequence[str]) -> dict[str, Any]:
-        """`field=value` texts -> values of the fields' types; UserError for unknown fields and for values of another type."""
+        """`field=value` arguments -> values of the fields' types. UserError: an unknown field, or a value of another type."""
         kinds = typing.get_type_hints(cls)
         kinds = {f.name: kinds[f.name] for f in dataclasses.fields(cls)}
         values = {}
@@ -70,7 +70,7 @@ class Valued(Common):
 
 
 def coerce(name: str, kind: Any, text: str) -> Any:
-    """A text as a value of the type `kind`: int, float, bool or a Literal of names."""
+    """Parse a value of the type `kind`: int, float, bool or a Literal of names."""
     if choices := typing.get_args(kind):
         if text not in choices:
             raise UserError(f"{name}={text}: must be one of {', '.join(choices)}")

@@ -1,4 +1,4 @@
-"""S policies play the same E episodes: lane e plays episode seed e, exactly once, so that short episodes are not counted more often."""
+"""Evaluation of policies by rollouts: S policies run the same E episodes. Every episode counts once, however short it is."""
 
 from collections.abc import Callable
 
@@ -11,65 +11,67 @@ from inspo_benchmark.core.env import VecEnv
 from inspo_benchmark.core.types import State, Task
 from inspo_benchmark.learning.algorithm import Algorithm, Nets
 from inspo_benchmark.learning.normalize import Normalizer
-from inspo_benchmark.learning.sampler import OPEN
+from inspo_benchmark.learning.sampler import UNIFORM_BOUNDS
 
-AS_IS = Normalizer()
-Rows = dict[str, np.ndarray]  # metric -> value of every policy and episode [S, E]
+IDENTITY = Normalizer()
+Scores = dict[str, np.ndarray]  # metric -> value of every policy and episode [S, E]
 
 
 class Evaluator:
-    """Plays episodes of a task with the policies of a packed state. Environments are made once per number of lanes."""
+    """Runs episodes of a task with the policies of a stacked state. Environments are created once per number of environments."""
 
-    def __init__(self, algorithm: Algorithm, task: Task, seeds: tuple[int, ...], device: str = "cpu", scale: Normalizer = AS_IS):
-        self.algorithm, self.task, self.seeds, self.device, self.scale = algorithm, task, seeds, device, scale
+    def __init__(self, algorithm: Algorithm, task: Task, seeds: tuple[int, ...], device: str = "cpu", normalizer: Normalizer = IDENTITY):
+        self.algorithm, self.task, self.seeds, self.device, self.normalizer = algorithm, task, seeds, device, normalizer
         self.envs: dict[int, VecEnv] = {}
 
     def __call__(self, s: State, episodes: int) -> dict[str, np.ndarray]:
-        """Means over episodes per seed [S]: `return` and `length` (and `win_rate`) of the greedy policies, `return_sampled` of the
-        stochastic ones, whose uniforms follow from the seed, the updates done and the number of episodes."""
-        greedy = self.play(s, episodes, sampled=False)
-        sampled = self.play(s, episodes, sampled=True)
-        return {**{k: v.mean(1) for k, v in greedy.items()}, "return_sampled": sampled["return"].mean(1)}
+        """Means over episodes per seed [S]: `return`, `length` (and `win_rate`) of the greedy policies, `return_sampled` of the stochastic
+        ones. The random numbers of the latter depend on the seed, the updates done and the number of episodes alone."""
+        greedy = self.rollout(s, episodes, sampled=False)
+        sampled = self.rollout(s, episodes, sampled=True)
+        return {**{metric: values.mean(1) for metric, values in greedy.items()}, "return_sampled": sampled["return"].mean(1)}
 
-    def play(self, s: State, episodes: int, sampled: bool) -> Rows:
-        """One episode per policy and lane, values [S, E]; where not all of them can be played at a time, some after the others."""
-        together = min(episodes, max(1, self.task.max_envs // len(self.seeds)))
-        parts = [self._play(s, range(k, min(k + together, episodes)), sampled) for k in range(0, episodes, together)]
+    def rollout(self, s: State, episodes: int, sampled: bool) -> Scores:
+        """The scores of each policy in each episode [S, E]. The environments run in parallel, at most `task.max_envs` at a time."""
+        parallel = min(episodes, max(1, self.task.max_envs // len(self.seeds)))
+        parts = [self._rollout(s, range(k, min(k + parallel, episodes)), sampled) for k in range(0, episodes, parallel)]
         return {metric: np.concatenate([part[metric] for part in parts], 1) for metric in parts[0]}
 
-    def _play(self, s: State, which: range, sampled: bool) -> Rows:
-        """The episodes with these seeds."""
-        algorithm, seeds, episodes = self.algorithm, len(self.seeds), len(which)
+    def _rollout(self, s: State, episode_seeds: range, sampled: bool) -> Scores:
+        """The episodes with these seeds, in parallel."""
+        algorithm, seeds, episodes = self.algorithm, len(self.seeds), len(episode_seeds)
         num_envs = seeds * episodes
         env = self.envs.get(num_envs) or self.envs.setdefault(num_envs, self.task.make(num_envs))
         act = vmap_over_seeds(algorithm.act_sampled if sampled else algorithm.act, algorithm, seeds)
-        noise = [np.random.Generator(np.random.Philox(key=seed, counter=[0, int(s.step[0]), 2, which.start])) for seed in self.seeds]
+        counter = [0, int(s.step[0]), 2, episode_seeds.start]
+        generators = [np.random.Generator(np.random.Philox(key=seed, counter=counter)) for seed in self.seeds]
         shape = (episodes, self.task.spec.num_agents, *self.task.spec.space.noise_shape)
 
-        seen = env.reset(list(which) * seeds)
+        observation = env.reset(list(episode_seeds) * seeds)
         memory = algorithm.init_hidden(seeds, episodes).to(self.device)
         params = algorithm.acting_params(s)
-        total, length, over = np.zeros(num_envs), np.zeros(num_envs, np.int64), np.zeros(num_envs, bool)
+        reward_sum, length, over = np.zeros(num_envs), np.zeros(num_envs, np.int64), np.zeros(num_envs, bool)
         won = None
         with torch.no_grad():
             while not over.all():
-                inputs = [self.put(self.scale(seen.obs), episodes), self.put(seen.avail, episodes), memory]
+                inputs = [self.to_device(self.normalizer(observation.obs)), self.to_device(observation.avail), memory]
                 if sampled:
-                    u = np.stack([rng.random(shape).clip(*OPEN) for rng in noise])
-                    inputs.append(self.put(u.reshape(num_envs, *shape[1:]), episodes))
-                action, memory = act(params, *inputs)
-                seen, reward, terminated, truncated, info = env.step(action.flatten(0, 1).cpu().numpy())
-                total += np.where(over, 0.0, reward)
+                    u = np.stack([generator.random(shape).clip(*UNIFORM_BOUNDS) for generator in generators])
+                    inputs.append(self.to_device(u.reshape(num_envs, *shape[1:])))
+                actions, memory = act(params, *inputs)
+                observation, rewards, terminated, truncated, info = env.step(actions.flatten(0, 1).cpu().numpy())
+                reward_sum += np.where(over, 0.0, rewards)
                 length += ~over
                 over = terminated | truncated
                 won = info.get("won", won)
-        rows = {"return": self.task.scale(total, length), "length": length.astype(float)}
+        scores = {"return": self.task.scaled_returns(reward_sum, length), "length": length.astype(float)}
         if won is not None:
-            rows["win_rate"] = np.asarray(won, float)
-        return {k: v.reshape(seeds, episodes) for k, v in rows.items()}
+            scores["win_rate"] = np.asarray(won, float)
+        return {metric: values.reshape(seeds, episodes) for metric, values in scores.items()}
 
-    def put(self, x: np.ndarray, episodes: int) -> torch.Tensor:
-        x = torch.as_tensor(x, device=self.device).reshape(len(self.seeds), episodes, *x.shape[1:])
+    def to_device(self, x: np.ndarray) -> torch.Tensor:
+        """[S * E, ...] -> [S, E, ...]."""
+        x = torch.as_tensor(x, device=self.device).reshape(len(self.seeds), -1, *x.shape[1:])
         return x.to(torch.get_default_dtype()) if x.is_floating_point() else x
 
     def close(self) -> None:
@@ -78,11 +80,11 @@ class Evaluator:
 
 
 def vmap_over_seeds(act: Callable, algorithm: Algorithm, seeds: int) -> Callable:
-    """An act function of one policy as one of S stacked policies."""
+    """The act function of one policy, for S stacked policies."""
 
-    def one(params, *inputs):
+    def of_one(params, *inputs):
         return act(Nets(algorithm.modules, params), *inputs)
 
     if seeds > 1:
-        return vmap(one)
-    return lambda *args: tree_map(lambda x: x[None], one(*tree_map(lambda x: x[0], args)))
+        return vmap(of_one)
+    return lambda *args: tree_map(lambda x: x[None], of_one(*tree_map(lambda x: x[0], args)))

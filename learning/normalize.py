@@ -1,4 +1,4 @@
-"""What the networks see is standardised by the dataset, for every method alike, in training and in play."""
+"""Standardization of observations and states by the dataset's statistics, the same for every method, in training and in evaluation."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -7,12 +7,15 @@ import numpy as np
 
 from inspo_benchmark.datasets.dataset import Dataset
 
-LARGEST = 10.0  # a feature that the data hold almost never must not drown the others
+MAX_ABS = 10.0  # bound of standardized features, so that one that is rarely nonzero in the data does not dominate
+MIN_STD = 1e-6  # features that vary less count as constant
 
 
 class Normalizer(NamedTuple):
-    """x -> (x - mean) / std, cut at +-LARGEST; mean and std [features]. Features that never vary are 0. As made: no change, also
-    where nothing varies (matrix games), because networks that see only zeros lose their ReLU units and hardly learn.
+    """x -> (x - mean) / std, clipped to [-MAX_ABS, MAX_ABS], with mean and std of shape [features]. Constant features become 0.
+
+    The default is the identity. It is also used where all features are constant (matrix games): networks with zero inputs lose their
+    ReLU units and hardly learn.
     """
 
     mean: np.ndarray = np.zeros((), np.float32)
@@ -20,18 +23,18 @@ class Normalizer(NamedTuple):
 
     @classmethod
     def of(cls, x: np.ndarray) -> "Normalizer":
-        """The scale of rows x [..., features], agents counted together: an observation means the same for all of them."""
+        """The statistics of x [..., features]. All agents share them, because an observation means the same for each."""
         rows = x.reshape(-1, x.shape[-1]).astype(np.float64)
         std = rows.std(0)
-        if (std <= 1e-6).all():
+        if (std <= MIN_STD).all():
             return cls()
-        return cls(rows.mean(0).astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32))
+        return cls(rows.mean(0).astype(np.float32), np.where(std > MIN_STD, std, 1.0).astype(np.float32))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        return ((x - self.mean) / self.std).clip(-LARGEST, LARGEST)
+        return ((x - self.mean) / self.std).clip(-MAX_ABS, MAX_ABS)
 
 
 def normalize_dataset(data: Dataset) -> tuple[Dataset, Normalizer]:
-    """The dataset with standardised observations and states, and the scale of the observations."""
-    scale = Normalizer.of(data.obs)
-    return replace(data, obs=scale(data.obs), state=Normalizer.of(data.state)(data.state)), scale
+    """The dataset with standardized observations and states, and the normalizer of the observations."""
+    normalizer = Normalizer.of(data.obs)
+    return replace(data, obs=normalizer(data.obs), state=Normalizer.of(data.state)(data.state)), normalizer

@@ -1,4 +1,4 @@
-"""Minibatches: which windows of which episodes, and the noise of an update, as pure functions of (seed, call)."""
+"""Minibatches of sequences and the noise of an update, as functions of (seed, call) alone."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,15 @@ import torch
 from inspo_benchmark.core.types import Batch, Draw, Spec
 from inspo_benchmark.datasets.dataset import Dataset
 
-OPEN = (1e-6, 1 - 1e-6)  # uniforms stay inside (0, 1), also when rounded to float32
+UNIFORM_BOUNDS = (1e-6, 1 - 1e-6)  # keeps uniform random numbers inside (0, 1), also after rounding to float32
 
 
 class Sampler:
-    """Draws for S seeds at once. The draw of a seed depends on that seed and the call's number alone, so that a run is the same
-    alone, packed and resumed. Every window (L consecutive steps of an episode; a shorter episode is one window) is equally likely.
-    The first `burn` steps of a window are not counted as data, unless it begins with its episode, where no memory is missing.
+    """Draws minibatches for S seeds at once.
+
+    A draw depends on the seed and the number of the call alone. A seed therefore trains in the same way alone, with other seeds, and
+    after a resume. Every sequence is equally likely: any L consecutive steps of an episode, or a whole episode that is shorter. The first
+    `burn_in` steps of a sequence are masked, unless it starts with its episode, where the recurrent state is known.
     """
 
     def __init__(
@@ -30,51 +32,51 @@ class Sampler:
         burn_in: int = 0,
     ):
         self.spec, self.turns, self.noise, self.seeds = spec, turns, noise, tuple(seeds)
-        self.batch_size, self.seq_len = batch_size, seq_len
-        self.burn_in = burn_in
+        self.batch_size, self.seq_len, self.burn_in, self.device = batch_size, seq_len, burn_in, device
 
-        def put(x):
+        def to_device(x):
             x = torch.as_tensor(np.ascontiguousarray(x), device=device)
             return x.to(torch.get_default_dtype()) if x.is_floating_point() else x
 
-        self.obs, self.state, self.avail = put(data.obs), put(data.state), put(data.avail)
-        self.actions = put(data.actions if data.actions.dtype.kind == "f" else data.actions.astype(np.int64))
-        self.rewards, self.terminated = put(data.rewards.astype(np.float32)), put(data.terminated.astype(np.float32))
+        self.obs, self.state, self.avail = to_device(data.obs), to_device(data.state), to_device(data.avail)
+        self.actions = to_device(data.actions if data.actions.dtype.kind == "f" else data.actions.astype(np.int64))
+        self.rewards, self.terminated = to_device(data.rewards.astype(np.float32)), to_device(data.terminated.astype(np.float32))
         lengths = np.diff(data.offset)
-        self.offset, self.length = put(data.offset[:-1]), put(lengths)
-        self.windows = np.cumsum(np.maximum(lengths - seq_len + 1, 1))  # windows of the episodes up to each
-        self.device = device
+        self.offset, self.length = to_device(data.offset[:-1]), to_device(lengths)
+        self.sequence_ends = np.cumsum(np.maximum(lengths - seq_len + 1, 1))  # number of sequences up to the end of each episode
 
     def draw(self, call: int) -> tuple[Batch, Draw]:
-        """Batch and noise of the call-th `update` (turn call % turns of an update), every leaf [S, ...]."""
-        picks, noise, agents = zip(*(self._draw(seed, call) for seed in self.seeds))
-        u = {k: torch.as_tensor(np.stack([n[k] for n in noise]), device=self.device) for k in self.noise}
-        u = {k: x.to(torch.get_default_dtype()) for k, x in u.items()}
-        return self.at(np.stack(picks)), Draw(u, torch.tensor(agents, device=self.device))
+        """Batch and noise of a call of `update` (turn call % turns of an update). Every leaf is [S, ...]."""
+        sequences, noise, agents = zip(*(self._draw(seed, call) for seed in self.seeds))
+        u = {name: torch.as_tensor(np.stack([x[name] for x in noise]), device=self.device) for name in self.noise}
+        u = {name: x.to(torch.get_default_dtype()) for name, x in u.items()}
+        return self.batch_of(np.stack(sequences)), Draw(u, torch.tensor(agents, device=self.device))
 
     def _draw(self, seed: int, call: int):
+        """Sequences [B], uniform random numbers, and the agent whose turn it is."""
         rng = np.random.Generator(np.random.Philox(key=seed, counter=[0, call, 0, 0]))
-        pick = rng.integers(self.windows[-1], size=self.batch_size)
-        noise = {name: rng.random(shape).clip(*OPEN) for name, shape in self.noise.items()}
+        sequences = rng.integers(self.sequence_ends[-1], size=self.batch_size)
+        noise = {name: rng.random(shape).clip(*UNIFORM_BOUNDS) for name, shape in self.noise.items()}
         order = np.random.Generator(np.random.Philox(key=seed, counter=[0, call // self.turns, 1, 0])).permutation(self.spec.num_agents)
-        return pick, noise, order[call % self.turns]
+        return sequences, noise, order[call % self.turns]
 
-    def at(self, pick: np.ndarray) -> Batch:
-        """The windows with the numbers `pick` [...], counted over all episodes."""
-        episode = np.searchsorted(self.windows, pick, side="right")
-        start = pick - np.concatenate([[0], self.windows])[episode]
+    def batch_of(self, sequences: np.ndarray) -> Batch:
+        """The sequences with these numbers [...], counted over all episodes."""
+        episode = np.searchsorted(self.sequence_ends, sequences, side="right")
+        start = sequences - np.concatenate([[0], self.sequence_ends])[episode]
         episode, start = (torch.as_tensor(x, device=self.device)[..., None] for x in (episode, start))
         length, offset = self.length[episode], self.offset[episode]
-        row = start + torch.arange(self.seq_len + 1, device=self.device)  # [..., L+1]
-        seen = offset + episode + row.minimum(length)
-        acted = offset + row.minimum(length - 1)
-        earned, mask = acted[..., :-1], (row[..., :-1] < length) & ((row[..., :-1] >= start + self.burn_in) | (start == 0))
+        t = start + torch.arange(self.seq_len + 1, device=self.device)  # [..., L+1]
+        observed = offset + episode + t.minimum(length)  # episodes have one observation more than steps
+        acted = offset + t.minimum(length - 1)
+        stepped = acted[..., :-1]
+        mask = (t[..., :-1] < length) & ((t[..., :-1] >= start + self.burn_in) | (start == 0))
         return Batch(
-            self.obs[seen],
-            self.state[seen],
-            self.avail[seen],
+            self.obs[observed],
+            self.state[observed],
+            self.avail[observed],
             self.actions[acted],
-            self.rewards[earned],
-            self.terminated[earned],
+            self.rewards[stepped],
+            self.terminated[stepped],
             mask.to(self.rewards.dtype),
         )

@@ -1,4 +1,4 @@
-"""The networks of a finished run, in a file beside its CSV: to look at, and to play with."""
+"""The trained policies of an experiment, in a file beside its CSV."""
 
 import dataclasses
 import re
@@ -19,57 +19,58 @@ from inspo_benchmark.learning.algorithm import Algorithm, Nets
 from inspo_benchmark.learning.normalize import Normalizer
 
 SUFFIX = ".policies"
-NAMED = re.compile(rf"(.+\{SUFFIX})(?::(\d+))?")  # a file, and the seed of one of its policies
+POLICY_NAME = re.compile(rf"(.+\{SUFFIX})(?::(\d+))?")  # a file, and optionally the seed of one of its policies
 
 
 class SavedPolicies(NamedTuple):
-    """What was trained together, one policy per seed."""
+    """The policies of an experiment, one per seed."""
 
     algorithm: Algorithm
     task: str
     seeds: tuple[int, ...]
     params: dict[str, Tensor]  # [S, ...]
-    scale: Normalizer  # of observations
+    normalizer: Normalizer  # of observations
 
-    def player(self, seed: int) -> Callable[[Observation], np.ndarray]:
-        """The greedy policy of that seed, called with what E lanes see, step after step from the episodes' start -> actions [E, N(, D)]."""
+    def greedy_policy(self, seed: int) -> Callable[[Observation], np.ndarray]:
+        """A function from the observations of E environments to actions [E, N] or [E, N, D]. It keeps the recurrent state, so that it must
+        be called at every step from the start of the episodes. UserError: no such seed."""
         if seed not in self.seeds:
-            raise UserError(f"this run has no seed {seed}; it has {', '.join(map(str, self.seeds))}")
+            raise UserError(f"this file has no policy of seed {seed}; its seeds are {', '.join(map(str, self.seeds))}")
         params = {name: p[self.seeds.index(seed)] for name, p in self.params.items()}
         f, memory = Nets(self.algorithm.modules, params), None
 
         @torch.no_grad()
-        def play(seen: Observation) -> np.ndarray:
+        def act(observation: Observation) -> np.ndarray:
             nonlocal memory
-            memory = self.algorithm.init_hidden(len(seen.obs)) if memory is None else memory
-            obs = torch.as_tensor(self.scale(seen.obs)).to(torch.get_default_dtype())
-            action, memory = self.algorithm.act(f, obs, torch.as_tensor(seen.avail), memory)
-            return action.numpy()
+            memory = self.algorithm.init_hidden(len(observation.obs)) if memory is None else memory
+            obs = torch.as_tensor(self.normalizer(observation.obs)).to(torch.get_default_dtype())
+            actions, memory = self.algorithm.act(f, obs, torch.as_tensor(observation.avail), memory)
+            return actions.numpy()
 
-        return play
+        return act
 
 
-def player(text: str, scenario: str) -> Callable[[Observation], np.ndarray] | None:
-    """The greedy policy that "PATH.policies" or "PATH.policies:SEED" names (of the first seed, if none); None: the text is no such name.
-    UserError: not of this map or scenario, or nothing that can be used."""
-    if not (found := NAMED.fullmatch(text)):
+def load_greedy_policy(text: str, scenario: str) -> Callable[[Observation], np.ndarray] | None:
+    """The greedy policy named by "PATH.policies" (the first seed) or "PATH.policies:SEED". None: the text is no such name.
+    UserError: the policy is for another map or scenario, or the file cannot be used."""
+    if not (found := POLICY_NAME.fullmatch(text)):
         return None
-    run = load(Path(found[1]))
-    if run.task.rpartition(":")[2].rpartition("-")[0] != scenario:
-        raise UserError(f"{found[1]}: policies for {run.task}, not for {scenario}")
-    return run.player(int(found[2] or run.seeds[0]))
+    policies = load(Path(found[1]))
+    if policies.task.rpartition(":")[2].rpartition("-")[0] != scenario:
+        raise UserError(f"{found[1]}: policies for {policies.task}, not for {scenario}")
+    return policies.greedy_policy(int(found[2] or policies.seeds[0]))
 
 
-def save(algo: str, task: str, algorithm: Algorithm, seeds: tuple[int, ...], state: State, scale: Normalizer, path: Path) -> None:
+def save(algo: str, task: str, algorithm: Algorithm, seeds: tuple[int, ...], state: State, normalizer: Normalizer, path: Path) -> None:
     params = {name: p.cpu() for name, p in algorithm.acting_params(state).items()}
-    about = {"algo": algo, "task": task, "config": dataclasses.asdict(algorithm.cfg), "seeds": list(seeds)}
-    save_checked(about | {"params": params, "scale": [torch.as_tensor(x) for x in scale]}, path)
+    metadata = {"algo": algo, "task": task, "config": dataclasses.asdict(algorithm.cfg), "seeds": list(seeds)}
+    save_checked(metadata | {"params": params, "scale": [torch.as_tensor(x) for x in normalizer]}, path)
 
 
 def load(path: Path) -> SavedPolicies:
-    """UserError: there is no such file, it is damaged, or made by other code."""
+    """UserError: the file is missing, damaged, or made by other code."""
 
-    def trained(x: dict[str, Any]) -> SavedPolicies:
+    def restore(x: dict[str, Any]) -> SavedPolicies:
         cls, task = ALGORITHMS.discover()[x["algo"]], TASKS.discover()[x["task"]]
         algorithm = cls(cls.Config(**x["config"]), task.spec)
         shapes = {name: (len(x["seeds"]), *p.shape[1:]) for name, p in algorithm.init([0]).params.items()}
@@ -78,8 +79,8 @@ def load(path: Path) -> SavedPolicies:
         return SavedPolicies(algorithm, x["task"], tuple(x["seeds"]), x["params"], Normalizer(*(y.numpy() for y in x["scale"])))
 
     try:
-        return load_checked(path, trained)
+        return load_checked(path, restore)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; every finished run has one beside its CSV") from None
+        raise UserError(f"{path}: no such file; every finished experiment has one beside its CSV") from None
     except (DamagedFile, OSError, UserError) as e:
-        raise UserError(f"{path} holds no policies that can be used ({e}); run its benchmark again") from None
+        raise UserError(f"{path} holds no usable policies ({e}); run its experiment again") from None

@@ -42,7 +42,7 @@ def player(policy: str, name: str, spec: Spec, seed: int) -> Player:
         act = partial(mujoco_policy.uniform, None, spec=spec)
     elif policy in shipped or policy.endswith(".npz"):
         act = partial(mujoco_policy.act, mujoco_policy.load(shipped.get(policy, Path(policy)), name, spec), spec=spec)
-    elif play := saved_policy.player(policy, name):
+    elif play := saved_policy.load_greedy_policy(policy, name):
         return lambda seen, step: play(seen)
     else:
         raise UserError(f"no policy {policy!r} for {name}; {suggest(policy, ['random', *shipped])}")

@@ -219,7 +219,7 @@ def player(policy: str, map: Map, seed: int) -> Player:
         net = uniform(map)
     elif policy in shipped or policy.endswith(".npz"):
         net = load(shipped.get(policy, Path(policy)), map)
-    elif play := saved_policy.player(policy, map.name):
+    elif play := saved_policy.load_greedy_policy(policy, map.name):
         return lambda env, seen, step: play(seen)
     else:
         raise UserError(f"no policy {policy!r} for {map.name}; {suggest(policy, ['heuristic', 'random', *shipped])}")

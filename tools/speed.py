@@ -236,7 +236,7 @@ def robots(name: str, policies: int = 5, episodes: int = 10) -> list[Row]:
 
     task, algorithm = TASKS[f"{name}-expert"], ALGORITHMS["bc"](settings("bc", f"{name}-expert", {}), TASKS[f"{name}-expert"].spec)
     state, evaluate = algorithm.init(range(policies)), Evaluator(algorithm, task, tuple(range(policies)), "cpu", Normalizer())
-    evaluate.play(state, episodes, sampled=False)  # makes the environments
+    evaluate.rollout(state, episodes, sampled=False)  # makes the environments
     (env,) = evaluate.envs.values()
     told, step = [[] for _ in env.play.robots], env.play.step
 
@@ -247,12 +247,12 @@ def robots(name: str, policies: int = 5, episodes: int = 10) -> list[Row]:
         step()
 
     env.play.step = recorded
-    evaluate.play(state, episodes, sampled=False)
+    evaluate.rollout(state, episodes, sampled=False)
     env.play.step = step
     steps, whole, alone = sum(map(len, told)), [], []
     for _ in range(ROUNDS):
         started = time.process_time()
-        evaluate.play(state, episodes, sampled=False)
+        evaluate.rollout(state, episodes, sampled=False)
         whole.append(time.process_time() - started)
         env.reset(list(range(episodes)) * policies)
         started = time.process_time()

@@ -20,7 +20,7 @@ from inspo_benchmark.core.suites import SUITES
 from inspo_benchmark.learning import train
 from inspo_benchmark.learning.algorithm import Nets
 from inspo_benchmark.learning.config import Common
-from inspo_benchmark.learning.sampler import OPEN
+from inspo_benchmark.learning.sampler import UNIFORM_BOUNDS
 from inspo_benchmark.plots.style import scenario
 from inspo_benchmark.running.presets import BENCHMARK
 from inspo_benchmark.running.settings import matching, settings
@@ -180,7 +180,7 @@ def senses(lab: Lab, num_envs: int):
     rng, s = np.random.default_rng(0), lab.task.spec
     obs, avail = rng.normal(0, 3, (num_envs, s.num_agents, s.obs_dim)), masks(rng, num_envs, s.num_agents, s.space.avail_dim)
     u = rng.random((num_envs, s.num_agents, *s.space.noise_shape))
-    u[: num_envs // 4], u[num_envs // 4 : num_envs // 2] = OPEN
+    u[: num_envs // 4], u[num_envs // 4 : num_envs // 2] = UNIFORM_BOUNDS
     memory = lab.algorithm.init_hidden(num_envs)
     dtype = torch.get_default_dtype()
     obs, u = torch.as_tensor(obs, dtype=dtype), torch.as_tensor(u, dtype=dtype)
@@ -370,7 +370,7 @@ def outcome(algo, kind, config):
 
 
 def uniforms(name, call, shape):
-    return torch.as_tensor(np.random.default_rng([zlib.crc32(name.encode()), call]).random(shape).clip(*OPEN))
+    return torch.as_tensor(np.random.default_rng([zlib.crc32(name.encode()), call]).random(shape).clip(*UNIFORM_BOUNDS))
 
 
 # Scenarios of the papers' tables that have no environment here yet: their settings are kept for when they have.

@@ -1,4 +1,4 @@
-"""How a command ends."""
+"""Exit codes of commands."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ def raises(error):
 
 
 @pytest.mark.parametrize(
-    ("work", "code", "said"),
+    ("work", "code", "message"),
     [
         (lambda: None, 0, ""),
         (lambda: 1, 1, ""),
@@ -26,20 +26,20 @@ def raises(error):
         (raises(KeyboardInterrupt()), 130, ""),
     ],
 )
-def test_exit_codes(work, code, said, capsys):
+def test_exit_codes(work, code, message, capsys):
     assert outcome(work) == code
-    assert capsys.readouterr().err == said
+    assert capsys.readouterr().err == message
 
 
-def test_faults_of_the_program_are_not_hidden():
+def test_other_exceptions_are_not_caught():
     with pytest.raises(ZeroDivisionError):
         outcome(lambda: 1 // 0)
 
 
 @pytest.mark.parametrize("command", [["run_benchmark.py", "--list"], ["-m", "datasets", "list"]])
-def test_output_that_nobody_reads_to_its_end(command):
+def test_a_closed_output_pipe_is_not_an_error(command):
     read, write = os.pipe()
-    os.close(read)  # as head does after its last line, only sooner
+    os.close(read)  # as head does after its last line
     ended = subprocess.run([sys.executable, *command], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""Names: a file in the folder is enough, and a name that exists twice or not at all explains itself."""
+"""Registries: a file in the folder is enough, and unknown or duplicate names give clear errors."""
 
 import sys
 from pathlib import Path
@@ -36,7 +36,7 @@ def animals() -> Registry:
 
 
 def test_a_file_in_the_folder_is_found(package):
-    assert list(animals().discover()) == ["lion"]  # and what begins with an underscore is not
+    assert list(animals().discover()) == ["lion"]  # and files that begin with an underscore are not
     add(package, "okapi")
     assert animals().discover() is animals()
     assert sorted(animals()) == ["lion", "okapi"]
@@ -48,44 +48,44 @@ def test_discovering_twice_changes_nothing(package):
     assert dict(animals().discover()) == once
 
 
-def test_a_name_is_not_given_twice(package):
+def test_a_duplicate_name_is_an_error(package):
     add(package, "tiger", "lion")
     with pytest.raises(ValueError, match=r"two animals are called 'lion': .*zoo\.lion.*zoo\.tiger"):
         animals().discover()
 
 
-def test_a_broken_file_is_loud(package):
+def test_a_broken_file_is_an_error(package):
     (package / "broken.py").write_text("import nothing_of_that_name\n")
     with pytest.raises(ModuleNotFoundError):
         animals().discover()
 
 
 @pytest.fixture
-def colours():
-    r = Registry("colour", "none")
+def colors():
+    r = Registry("color", "none")
     for name in ("red", "green-light", "green-dark", "blue"):
-        assert r.register(name)(name.upper()) == name.upper()  # a decorator hands back what it decorates
+        assert r.register(name)(name.upper()) == name.upper()  # a decorator returns what it decorates
     return r
 
 
-def test_a_typo_suggests(colours):
-    with pytest.raises(UserError, match=r"^no colour 'rad'; did you mean red\?$"):
-        colours["rad"]
-    with pytest.raises(UserError, match=r"^no colour 'xyz'; there are: blue, green-dark, green-light, red$"):
-        colours["xyz"]
+def test_a_typo_suggests(colors):
+    with pytest.raises(UserError, match=r"^no color 'rad'; did you mean red\?$"):
+        colors["rad"]
+    with pytest.raises(UserError, match=r"^no color 'xyz'; there are: blue, green-dark, green-light, red$"):
+        colors["xyz"]
     assert suggest("a", []) == "there are: none"
 
 
-def test_globs(colours):
-    assert colours.match(["green-*"]) == ["green-light", "green-dark"]
-    assert colours.match(["blue", "*e*"]) == ["red", "green-light", "green-dark", "blue"]  # in the order of registration, each once
-    assert colours.match(["*"]) == list(colours)
-    assert colours.match([]) == []
+def test_globs(colors):
+    assert colors.match(["green-*"]) == ["green-light", "green-dark"]
+    assert colors.match(["blue", "*e*"]) == ["red", "green-light", "green-dark", "blue"]  # in the order of registration, each once
+    assert colors.match(["*"]) == list(colors)
+    assert colors.match([]) == []
 
 
-def test_a_glob_that_matches_nothing_is_an_error(colours):
-    with pytest.raises(UserError, match=r"^no colour matches 'gren-\*'; did you mean green-"):
-        colours.match(["red", "gren-*"])
+def test_a_glob_that_matches_nothing_is_an_error(colors):
+    with pytest.raises(UserError, match=r"^no color matches 'gren-\*'; did you mean green-"):
+        colors.match(["red", "gren-*"])
 
 
 @pytest.mark.parametrize(("registry", "package"), [(ALGORITHMS, "algorithms"), (TASKS, "envs")])
@@ -97,6 +97,6 @@ def test_every_public_file_registers_and_nothing_else_does(registry, package):
     assert {maker.__module__.split(".")[2] for maker in makers} == files
 
 
-def test_tasks_have_their_own_names():
+def test_tasks_are_registered_under_their_names():
     assert TASKS.discover()
     assert all(name == task.name for name, task in TASKS.items())

@@ -8,7 +8,7 @@ import torch
 from torch.distributions import Categorical, Independent, Normal, TanhTransform, TransformedDistribution
 
 from inspo_benchmark.core.spaces import LOG_STD, Box, Discrete
-from inspo_benchmark.learning.sampler import OPEN
+from inspo_benchmark.learning.sampler import UNIFORM_BOUNDS
 from support.toy import masks
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -75,7 +75,7 @@ def test_extremes_stay_finite(dtype):
             logp.sum().backward()
             assert logp.isfinite().all()
             assert h.grad.isfinite().all()
-            for u in (*OPEN, 0.5):
+            for u in (*UNIFORM_BOUNDS, 0.5):
                 assert (box.sample(h, FREE, torch.full((2,), u, dtype=dtype)).abs() <= 1).all()
     assert box.gaussian(torch.tensor([0.0, 0.0, -50.0, 50.0]))[1].tolist() == list(LOG_STD)
 
@@ -192,7 +192,7 @@ def test_samples_have_their_probabilities():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("u", [*OPEN, 0.5])
+@pytest.mark.parametrize("u", [*UNIFORM_BOUNDS, 0.5])
 def test_illegal_actions_are_never_drawn(dtype, u):
     for scale in (0.0, 1.0, 100.0):
         h, avail = action_params(3000, 11)

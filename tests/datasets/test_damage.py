@@ -215,10 +215,10 @@ def test_random_episodes_survive(tmp_path_factory, space, agents, count, seed, w
     back = load(folder / "x.h5", task)
     assert same(d, back)
     sampler = Sampler(back, task.spec, 16, window, 1, {}, [seed])
-    at = sampler.at(np.arange(sampler.windows[-1]))
+    at = sampler.batch_of(np.arange(sampler.sequence_ends[-1]))
     assert float(at.mask.sum()) >= d.steps
     for w, start in enumerate(np.concatenate([np.arange(max(n - window + 1, 1)) for n in d.lengths])):
-        e = int(np.searchsorted(sampler.windows, w, side="right"))
+        e = int(np.searchsorted(sampler.sequence_ends, w, side="right"))
         n = int(min(window, d.lengths[e] - start))
         rows = slice(d.offset[e] + e + start, d.offset[e] + e + start + n + 1)
         np.testing.assert_array_equal(at.obs[w, : n + 1].numpy(), d.obs[rows])

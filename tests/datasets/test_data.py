@@ -71,7 +71,7 @@ def test_what_is_written_comes_back(tmp_path, space, agents, count, seed, per_st
     assert violations(tmp_path / "x.h5", task) == []
     assert back.meta["content_sha256"] == content_sha256(d) == content_sha256(back)
     assert {k: back.meta[k] for k in d.meta} == d.meta
-    scaled = task.scale(d.returns, d.lengths)
+    scaled = task.scaled_returns(d.returns, d.lengths)
     assert (back.meta["return_mean"], back.meta["return_max"]) == (scaled.mean(), scaled.max())
     assert back.meta["sum_std"] == d.returns.std()
     save(back, tmp_path / "again.h5")

@@ -1,4 +1,4 @@
-"""Evaluation: every lane is one episode and counts once, and a policy that is known earns what it is known to earn."""
+"""Evaluation: every environment runs one episode and counts once; a known policy gets its known return."""
 
 import dataclasses
 
@@ -24,8 +24,8 @@ AGENTS, ACTIONS, LIMIT = 2, 3, 12
 
 
 class Uneven:
-    """Odd seeds win after 12 steps of reward 1, even ones lose after one step of reward -1. Lanes that are over go on paying, against
-    the rules of `core.env`, so that a sum beyond an episode's end shows."""
+    """Odd seeds win after 12 steps of reward 1, even seeds lose after one step of reward -1. Rewards continue after the end of an episode,
+    against the rules of `core.env`, so that the test notices if they are counted."""
 
     def __init__(self, num_envs):
         self.num_envs, self.resets, self.acts = num_envs, [], []
@@ -55,7 +55,7 @@ class Uneven:
 
 
 class Matching(Uneven):
-    """Pays agent by agent for the action (t + seed) % 3, and shows the seed only at the start; every lane has 12 steps."""
+    """The reward is the share of agents that choose (t + seed) % 3. Only the first observation shows the seed. Episodes have 12 steps."""
 
     def step(self, act):
         right = (act == ((self.t + self.seeds) % ACTIONS)[:, None]).mean(1)
@@ -78,7 +78,7 @@ def task(env=Uneven, **fields) -> Task:
     return Task(**(base | fields))
 
 
-class Table(nn.Module):
+class LogitTable(nn.Module):
     def __init__(self, agents, action_params):
         super().__init__()
         self.logits = nn.Parameter(torch.zeros(agents, action_params))
@@ -88,12 +88,12 @@ class Table(nn.Module):
 
 
 class Fixed(Algorithm):
-    """Plays a table of logits, whatever it sees."""
+    """A table of logits, whatever the observation is."""
 
     paper = "none"
 
     def nets(self):
-        return dict(pi=Table(self.spec.num_agents, self.space.params_dim))
+        return dict(pi=LogitTable(self.spec.num_agents, self.space.params_dim))
 
     def update(self, s, b, d):
         return s, {}
@@ -103,7 +103,7 @@ class Fixed(Algorithm):
 
 
 class Counting(Fixed):
-    """Plays number (steps so far + first observation) % 3: it needs its own memory of its own lane."""
+    """Chooses (steps so far + first observation) % 3, which needs a recurrent state for each episode."""
 
     def init_hidden(self, *lead):
         return torch.zeros(*lead, self.spec.num_agents, 2)
@@ -129,7 +129,7 @@ def only_env(e):
 
 
 def test_short_episodes_count_once():
-    """Half of the episodes are lost. Counting whatever ends first, or steps, would say something else than 0.5."""
+    """Half of the episodes are lost. Counting the episodes that end first, or steps, would not give 0.5."""
     e, s = evaluator(task())
     scores = e(s, 40)
     assert scores["win_rate"].tolist() == [0.5]
@@ -137,10 +137,10 @@ def test_short_episodes_count_once():
     assert scores["length"].tolist() == [(LIMIT + 1) / 2]
 
 
-def test_lanes_are_episodes_of_fixed_seeds():
+def test_episodes_have_fixed_seeds():
     e, s = evaluator(task(), seeds=(5, 9))
-    rows = e.play(s, 4, sampled=False)
-    e.play(s, 4, sampled=True)
+    rows = e.rollout(s, 4, sampled=False)
+    e.rollout(s, 4, sampled=True)
     assert only_env(e).resets == [[0, 1, 2, 3, 0, 1, 2, 3]] * 2  # the same episodes for every policy, every time
     assert rows["return"].tolist() == [[-1, LIMIT, -1, LIMIT]] * 2
     assert rows["length"].tolist() == [[1, LIMIT, 1, LIMIT]] * 2
@@ -149,28 +149,30 @@ def test_lanes_are_episodes_of_fixed_seeds():
     assert only_env(e).closed
 
 
-def test_no_more_steps_than_the_longest_episode():
+def test_a_rollout_ends_with_its_longest_episode():
     e, s = evaluator(task())
-    e.play(s, 2, sampled=False)
+    e.rollout(s, 2, sampled=False)
     assert len(only_env(e).acts) == LIMIT
 
 
 def test_returns_per_step():
     e, s = evaluator(task(per_step=True))
     scores = e(s, 10)
-    assert scores["return"].tolist() == [0.0]  # the mean of -1 and 1: of episodes, not of steps
+    assert scores["return"].tolist() == [0.0]  # the mean of -1 and 1 over episodes, not steps
     assert scores["length"].tolist() == [(LIMIT + 1) / 2]
 
 
-def test_a_memory_is_carried_and_starts_empty():
+def test_the_recurrent_state_is_carried_and_starts_at_zero():
     e, s = evaluator(task(Matching), seeds=(0, 1), kind=Counting)
     for sampled in (False, True, False):
-        assert e.play(s, 6, sampled)["return"].tolist() == [[LIMIT] * 6] * 2
-    assert evaluator(task(Matching))[0](s, 6)["return"] == pytest.approx(LIMIT / 3)  # always the same action: right a third of the time
+        assert e.rollout(s, 6, sampled)["return"].tolist() == [[LIMIT] * 6] * 2
+    assert evaluator(task(Matching))[0](s, 6)["return"] == pytest.approx(
+        LIMIT / 3
+    )  # always the same action, which is right in a third of the steps
 
 
 def test_a_known_policy_has_its_known_return(double):
-    """XOR: agent 0 plays A with .9, agent 1 with .2."""
+    """XOR: agent 0 chooses A with probability 0.9, agent 1 with 0.2."""
     p = np.array([[0.9, 0.1], [0.2, 0.8]])
     e, s = evaluator(TASKS["xor-all"], logits=np.log(p))
     scores = e(s, 400)
@@ -190,19 +192,19 @@ def test_packed_policies_score_as_they_do_alone(name, memory, double):
     s = s._replace(params=tree_map(lambda x: 3 * x, s.params))
     packed = Evaluator(algorithm, TASKS[name], seeds)
     for sampled in (False, True):
-        together = packed.play(s, 5, sampled)
+        together = packed.rollout(s, 5, sampled)
         for k, seed in enumerate(seeds):
-            alone = Evaluator(algorithm, TASKS[name], (seed,)).play(run_of(s, k), 5, sampled)
+            alone = Evaluator(algorithm, TASKS[name], (seed,)).rollout(run_of(s, k), 5, sampled)
             assert together.keys() == alone.keys()
             for metric, value in alone.items():
                 np.testing.assert_allclose(together[metric][k], value[0], rtol=0, atol=1e-12)
-    assert len(np.unique(together["return"])) > 3  # seeds and lanes have noise of their own
+    assert len(np.unique(together["return"])) > 3  # every seed and episode has its own noise
 
 
 def test_noise_depends_on_the_updates_done_and_repeats():
     e, s = evaluator(TASKS["xor-all"], seeds=(0, 1), logits=np.zeros((2, 4)))
     later = s._replace(step=s.step + 1)
-    first, again, other = (e.play(x, 8, sampled=True)["return"] for x in (s, s, later))
+    first, again, other = (e.rollout(x, 8, sampled=True)["return"] for x in (s, s, later))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert not np.array_equal(first[0], first[1])
@@ -219,24 +221,24 @@ def test_continuous_actions_reach_the_environment():
 
     spec = dataclasses.replace(task(Continuous), spec=Spec(AGENTS, 1, 1, box, LIMIT))
     e, s = evaluator(spec, seeds=(0, 1), logits=np.tile([0.5, -0.5, -1.0, -1.0], (2, 2)))
-    e.play(s, 3, sampled=False)
+    e.rollout(s, 3, sampled=False)
     greedy = only_env(e).acts.copy()
-    e.play(s, 3, sampled=True)
+    e.rollout(s, 3, sampled=True)
     sampled = only_env(e).acts[len(greedy) :]
     close(torch.as_tensor(np.stack(greedy)), torch.tanh(torch.tensor([0.5, -0.5])).expand(LIMIT, 6, AGENTS, 2), 1e-6)
     assert np.stack(sampled).shape == (LIMIT, 6, AGENTS, 2)
     assert np.stack(sampled).std(0).min() > 0
 
 
-def test_episodes_that_cannot_be_played_at_once_are_played_in_turn(double):
-    """The same greedy episodes, whatever their number at a time; never more lanes than the task allows."""
+def test_max_envs_limits_the_parallel_environments(double):
+    """The greedy scores do not depend on the number of parallel environments, which never exceeds the limit."""
     scores = {}
     for num_envs in (1 << 20, 8, 1):
         made = []
         limited = task(lambda num_envs, made=made: made.append(num_envs) or Uneven(num_envs), max_envs=num_envs)
         algorithm = ALGORITHMS["bc"](Common(hidden_dim=4), limited.spec)
         evaluate = Evaluator(algorithm, limited, (0, 1))
-        scores[num_envs] = evaluate.play(algorithm.init((0, 1)), 9, sampled=False)
+        scores[num_envs] = evaluate.rollout(algorithm.init((0, 1)), 9, sampled=False)
         assert max(made) <= max(num_envs, 2)
     for other in (8, 1):
         for metric, values in scores[1 << 20].items():

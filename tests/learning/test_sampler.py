@@ -1,4 +1,4 @@
-"""Minibatches: every window equally likely, none across an episode's end, the rows that a step leads to always there."""
+"""Minibatches: every sequence is equally likely, none crosses the end of an episode, and every step has its next observation."""
 
 from collections import Counter
 
@@ -11,16 +11,16 @@ from torch.utils._pytree import tree_map
 
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.dataset import Dataset, pack
-from inspo_benchmark.learning.sampler import OPEN, Sampler
+from inspo_benchmark.learning.sampler import UNIFORM_BOUNDS, Sampler
 from support.toy import LENGTHS, SPACES, close, episodes, same, toy
 
 LIMIT, AGENTS = 9, 3
 NOISE = dict(a=(4, 2), b=(), none=(3, 0))
-lengths_and_window = given(st.lists(st.integers(1, LIMIT), min_size=1, max_size=8), st.integers(1, LIMIT + 2))
+lengths_and_seq_len = given(st.lists(st.integers(1, LIMIT), min_size=1, max_size=8), st.integers(1, LIMIT + 2))
 
 
 def numbered(lengths) -> tuple[Task, Dataset]:
-    """Data that say where they are from: observations (episode, row), state -row, action row % 3, reward 100 episode + step."""
+    """Data that encode their place: observations (episode, step), state -step, action step % 3, reward 100 episode + step."""
     task, count = toy(SPACES["discrete"], AGENTS, LIMIT), len(lengths)
     e, t = np.meshgrid(np.arange(count), np.arange(LIMIT + 1), indexing="ij")
     obs = np.broadcast_to(np.stack([e, t, e, t], -1)[:, :, None], (count, LIMIT + 1, AGENTS, 4))
@@ -39,79 +39,79 @@ def numbered(lengths) -> tuple[Task, Dataset]:
     return task, data
 
 
-def sampler(lengths, window, seeds=(0,), batch=16, turns=1, noise=NOISE) -> Sampler:
+def sampler(lengths, seq_len, seeds=(0,), batch=16, turns=1, noise=NOISE) -> Sampler:
     task, data = numbered(lengths)
-    return Sampler(data, task.spec, batch, window, turns, noise, seeds)
+    return Sampler(data, task.spec, batch, seq_len, turns, noise, seeds)
 
 
-def expected(lengths, window) -> list[tuple[int, int]]:
-    """(episode, first step) of every window, from the definition."""
-    return [(e, start) for e, n in enumerate(lengths) for start in range(max(n - window + 1, 1))]
+def expected(lengths, seq_len) -> list[tuple[int, int]]:
+    """(episode, first step) of every sequence, from the definition."""
+    return [(e, start) for e, n in enumerate(lengths) for start in range(max(n - seq_len + 1, 1))]
 
 
-def check(b, places, lengths, window):
-    """Every leaf of a batch of the windows that begin at `places`, against what was written there."""
+def check(b, places, lengths, seq_len):
+    """Compare every leaf of a batch of the sequences that begin at `places` with the data."""
     for k, (e, start) in enumerate(places):
         n = lengths[e]
-        rows = [min(start + j, n) for j in range(window + 1)]  # padded with the last row of the episode
-        acts = [min(start + j, n - 1) % 3 for j in range(window + 1)]  # beside the last row stands the last action
-        real = [start + j < n for j in range(window)]
+        rows = [min(start + j, n) for j in range(seq_len + 1)]  # padded with the last observation of the episode
+        acts = [min(start + j, n - 1) % 3 for j in range(seq_len + 1)]  # the last observation has the last action again
+        real = [start + j < n for j in range(seq_len)]
         assert b.obs[k, :, 1].tolist() == [[e, t, e, t] for t in rows]
         assert b.state[k].tolist() == [[e, -t, t] for t in rows]
         assert b.avail[k].int().argmax(-1).tolist() == [[t % 3] * AGENTS for t in rows]
         assert b.actions[k].tolist() == [[a] * AGENTS for a in acts]
         assert b.mask[k].tolist() == [float(x) for x in real]
-        for j in (j for j in range(window) if real[j]):
+        for j in (j for j in range(seq_len) if real[j]):
             assert b.rewards[k, j] == 100 * e + start + j
-            assert b.terminated[k, j] == (start + j == n - 1 and e % 2 == 0)  # a time limit is not an end
+            assert b.terminated[k, j] == (start + j == n - 1 and e % 2 == 0)  # a time limit is not a termination
 
 
-@lengths_and_window
+@lengths_and_seq_len
 @settings(max_examples=60, deadline=None)
-def test_the_windows_are_those_of_the_episodes(lengths, window):
-    s, places = sampler(lengths, window), expected(lengths, window)
-    assert s.windows[-1] == len(places)
-    check(s.at(np.arange(len(places))), places, lengths, window)
+def test_sequences_are_those_of_the_episodes(lengths, seq_len):
+    s, places = sampler(lengths, seq_len), expected(lengths, seq_len)
+    assert s.sequence_ends[-1] == len(places)
+    check(s.batch_of(np.arange(len(places))), places, lengths, seq_len)
 
 
-@lengths_and_window
+@lengths_and_seq_len
 @settings(max_examples=30, deadline=None)
-def test_every_draw_is_made_of_windows(lengths, window):
-    s, places = sampler(lengths, window, seeds=(1, 7)), expected(lengths, window)
+def test_every_draw_consists_of_sequences(lengths, seq_len):
+    s, places = sampler(lengths, seq_len, seeds=(1, 7)), expected(lengths, seq_len)
     b, _ = s.draw(3)
-    assert b.mask.shape == (2, 16, window)
+    assert b.mask.shape == (2, 16, seq_len)
     for run in range(2):
         starts = [(int(e), int(t)) for e, t in b.obs[run, :, 0, 0, :2]]
         assert set(starts) <= set(places)
-        check(tree_map(lambda x, run=run: x[run], b), starts, lengths, window)
+        check(tree_map(lambda x, run=run: x[run], b), starts, lengths, seq_len)
 
 
-@lengths_and_window
+@lengths_and_seq_len
 @settings(max_examples=30, deadline=None)
-def test_burnt_steps_fill_the_memory_alone(lengths, window):
+def test_burn_in_steps_are_masked(lengths, seq_len):
     task, data = numbered(lengths)
-    burn, places = window - 1, expected(lengths, window)
-    plain, burnt = (Sampler(data, task.spec, 4, window, 1, {}, (0,), burn_in=n).at(np.arange(len(places))) for n in (0, burn))
-    assert same(plain._replace(mask=burnt.mask), burnt)
+    burn_in, places = seq_len - 1, expected(lengths, seq_len)
+    plain, masked = (Sampler(data, task.spec, 4, seq_len, 1, {}, (0,), burn_in=n).batch_of(np.arange(len(places))) for n in (0, burn_in))
+    assert same(plain._replace(mask=masked.mask), masked)
     trained = set()
     for k, (e, start) in enumerate(places):
-        counted = [j for j in range(window) if start + j < lengths[e] and (j >= burn or start == 0)]
-        assert burnt.mask[k].nonzero().flatten().tolist() == counted
+        counted = [j for j in range(seq_len) if start + j < lengths[e] and (j >= burn_in or start == 0)]
+        assert masked.mask[k].nonzero().flatten().tolist() == counted
         trained |= {(e, start + j) for j in counted}
-    assert trained == {(e, t) for e, n in enumerate(lengths) for t in range(n)}  # no step is left out
+    assert trained == {(e, t) for e, n in enumerate(lengths) for t in range(n)}  # every step is trained on
 
 
-def test_a_step_is_as_likely_as_the_windows_that_hold_it():
-    """Transitions: every step of the data once, in order."""
+def test_sequences_of_one_step_are_the_transitions():
+    """Every step of the data once, in order."""
     s = sampler(LENGTHS, 1)
-    b = s.at(np.arange(sum(LENGTHS)))
+    b = s.batch_of(np.arange(sum(LENGTHS)))
     assert b.rewards[:, 0].tolist() == [100 * e + t for e, n in enumerate(LENGTHS) for t in range(n)]
     assert b.mask.all()
 
 
-@pytest.mark.parametrize("window", [1, 3, 20])
-def test_draws_are_uniform_over_windows(window):
-    s, places = sampler(LENGTHS, window, batch=1000), expected(LENGTHS, window)
+@pytest.mark.parametrize("seq_len", [1, 3, 20])
+def test_draws_are_uniform_over_sequences(seq_len):
+    s, places = sampler(LENGTHS, seq_len, batch=1000), expected(LENGTHS, seq_len)
     counts = Counter((int(e), int(t)) for call in range(30) for e, t in s.draw(call)[0].obs[0, :, 0, 0, :2])
     assert set(counts) == set(places)
     p = 1 / len(places)
@@ -120,7 +120,7 @@ def test_draws_are_uniform_over_windows(window):
 
 
 @pytest.mark.parametrize("kind", list(SPACES))
-def test_a_seeds_draw_is_the_same_alone_and_packed(kind):
+def test_a_seeds_draw_is_the_same_alone_and_with_other_seeds(kind):
     task = toy(SPACES[kind])
     data = episodes(task)
     packed, again = (Sampler(data, task.spec, 5, 3, 3, NOISE, (4, 0, 11)) for _ in range(2))
@@ -133,16 +133,16 @@ def test_a_seeds_draw_is_the_same_alone_and_packed(kind):
     (first, draw), (second, other) = packed.draw(0), packed.draw(1)
     assert not same(first, second)
     assert (draw.u["a"] != other.u["a"]).all()
-    assert len(set(draw.u["a"].flatten().tolist())) == 24  # no seed repeats another's, no name its own
+    assert len(set(draw.u["a"].flatten().tolist())) == 24  # seeds and names have different noise
 
 
-def test_noise_has_its_shapes_and_stays_inside():
+def test_noise_has_its_shapes_and_stays_inside_its_bounds():
     _, draw = sampler(LENGTHS, 2, seeds=(0, 1, 2), noise=NOISE | dict(many=(10_000,))).draw(0)
     assert {k: tuple(x.shape) for k, x in draw.u.items()} == dict(a=(3, 4, 2), b=(3,), none=(3, 3, 0), many=(3, 10_000))
     many = draw.u["many"]
     assert ((many > 0) & (many < 1)).all()
     assert abs(many.mean() - 0.5) < 0.01
-    for edge in OPEN:
+    for edge in UNIFORM_BOUNDS:
         assert 0 < float(np.float32(edge)) < 1
     assert draw.agent.shape == (3,)
 

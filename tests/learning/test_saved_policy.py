@@ -1,4 +1,4 @@
-"""The policies that a run leaves play as the evaluator saw them play; what is no such file is one line."""
+"""Saved policies act as they did in the evaluation. A file that cannot be used is a user error."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from inspo_benchmark.tools.render_smac import main
 ALGORITHMS.discover()
 TASKS.discover()
 TASK, SEEDS = "3m-medium", (4, 7)
-SCALE = Normalizer(np.full(30, 0.25, np.float32), np.full(30, 0.5, np.float32))
+NORMALIZER = Normalizer(np.full(30, 0.25, np.float32), np.full(30, 0.5, np.float32))
 
 
 @pytest.fixture(params=["mlp", "gru"])
@@ -29,34 +29,34 @@ def trained(request):
 @pytest.fixture
 def path(trained, tmp_path):
     algorithm, state = trained
-    save("bc", TASK, algorithm, SEEDS, state, SCALE, tmp_path / "run.policies")
+    save("bc", TASK, algorithm, SEEDS, state, NORMALIZER, tmp_path / "run.policies")
     return tmp_path / "run.policies"
 
 
 def returns(policies, seed: int, episodes: int) -> np.ndarray:
-    env, play = TASKS[TASK].make(episodes), policies.player(seed)
-    seen, total, over = env.reset(range(episodes)), np.zeros(episodes), np.zeros(episodes, bool)
+    env, policy = TASKS[TASK].make(episodes), policies.greedy_policy(seed)
+    observation, total, over = env.reset(range(episodes)), np.zeros(episodes), np.zeros(episodes, bool)
     while not over.all():
-        seen, reward, terminated, truncated, _ = env.step(play(seen))
-        total += np.where(over, 0.0, reward)
+        observation, rewards, terminated, truncated, _ = env.step(policy(observation))
+        total += np.where(over, 0.0, rewards)
         over = terminated | truncated
     return total
 
 
-def test_they_play_as_the_evaluator_saw(trained, path):
+def test_saved_policies_get_the_returns_of_the_evaluation(trained, path):
     algorithm, state = trained
-    seen = Evaluator(algorithm, TASKS[TASK], SEEDS, scale=SCALE).play(state, 6, sampled=False)["return"]
-    assert (seen[0] != seen[1]).any()
+    expected = Evaluator(algorithm, TASKS[TASK], SEEDS, normalizer=NORMALIZER).rollout(state, 6, sampled=False)["return"]
+    assert (expected[0] != expected[1]).any()
     for k, seed in enumerate(SEEDS):
-        np.testing.assert_allclose(returns(load(path), seed, 6), seen[k], atol=1e-9)
+        np.testing.assert_allclose(returns(load(path), seed, 6), expected[k], atol=1e-9)
 
 
-def test_they_are_drawn(path, tmp_path, capsys):
+def test_saved_policies_can_be_rendered(path, tmp_path, capsys):
     for policy in (path, f"{path}:7"):
         assert main(["3m", "--policy", str(policy), "--out", str(tmp_path / "a.png")]) == 0
     capsys.readouterr()
     for argv, words in (
-        (["3m", "--policy", f"{path}:5"], "no seed 5; it has 4, 7"),
+        (["3m", "--policy", f"{path}:5"], "no policy of seed 5; its seeds are 4, 7"),
         (["8m", "--policy", str(path)], "policies for 3m-medium, not for 8m"),
         (["3m", "--policy", "gone.policies"], "gone.policies: no such file"),
     ):
@@ -79,15 +79,15 @@ def test_they_are_drawn(path, tmp_path, capsys):
         lambda x: x.update(seeds=None),
     ],
 )
-def test_what_other_code_made(path, change):
+def test_a_file_of_other_code_is_a_user_error(path, change):
     x = load_checked(path)
     change(x)
     save_checked(x, path)
-    with pytest.raises(UserError, match="holds no policies that can be used"):
+    with pytest.raises(UserError, match="holds no usable policies"):
         load(path)
 
 
-def test_damage(path):
+def test_a_damaged_file_is_a_user_error(path):
     content = path.read_bytes()
     for damaged in (b"", b"junk", content[:-30], content[:500] + b"xxxx" + content[504:]):
         path.write_bytes(damaged)

@@ -34,7 +34,7 @@ from inspo_benchmark.envs.mamujoco import LIMIT, Arrays, Lanes, MaMujoco, View, 
 from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.config import Valued
 from inspo_benchmark.learning.nets import AgentNet, unflatten
-from inspo_benchmark.learning.sampler import OPEN
+from inspo_benchmark.learning.sampler import UNIFORM_BOUNDS
 from inspo_benchmark.learning.train import prepare_update
 from inspo_benchmark.tools.behavior.training import command, points
 
@@ -171,7 +171,7 @@ class Buffer:
 
 
 def uniforms(rng: np.random.Generator, *shape: int) -> Tensor:
-    return torch.from_numpy(rng.random(shape).clip(*OPEN)).float()
+    return torch.from_numpy(rng.random(shape).clip(*UNIFORM_BOUNDS)).float()
 
 
 def policy(algorithm: MASAC, s: State, norm: Norm, name: str, steps: int) -> Policy:
