@@ -73,14 +73,14 @@ class Result:
         recurrent policy keeps its state between calls. UserError: no such seed."""
         params = self.algorithm.acting_params(self.state)
         saved = SavedPolicies(self.algorithm, self.task.name, self.seeds, params, self.normalizer)
-        return saved.player(self.seeds[0] if seed is None else seed)
+        return saved.greedy_policy(self.seeds[0] if seed is None else seed)
 
     def evaluate(self, episodes: int = 32, sampled: bool = False) -> pd.DataFrame:
         """One row per seed and episode: seed, episode, return, length and, where winning has a meaning, win_rate (0 or 1). All seeds
         play the same episodes."""
         evaluator = Evaluator(self.algorithm, self.task, self.seeds, "cpu", self.normalizer)
         try:
-            values = evaluator.play(self.state, episodes, sampled)
+            values = evaluator.rollout(self.state, episodes, sampled)
         finally:
             evaluator.close()
         rows = {"seed": np.repeat(self.seeds, episodes), "episode": np.tile(np.arange(episodes), len(self.seeds))}
@@ -163,7 +163,7 @@ def _rollout(policy: Policy, env: VecEnv, task: Task, numbers: range) -> pd.Data
         total += np.where(over, 0.0, step.rewards)
         length += ~over
         over, observation, info = step.terminated | step.truncated, step.observation, info | step.info
-    rows = {"episode": np.arange(env.num_envs), "return": task.scale(total, length), "length": length}
+    rows = {"episode": np.arange(env.num_envs), "return": task.scaled_returns(total, length), "length": length}
     if "won" in info:
         rows["win_rate"] = info["won"].astype(float)
     return pd.DataFrame(rows).assign(episode=[*numbers, *[-1] * extra]).query("episode >= 0")

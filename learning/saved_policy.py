@@ -35,7 +35,7 @@ class SavedPolicies(NamedTuple):
         """A function from the observations of E environments to actions [E, N] or [E, N, D]. It keeps the recurrent state, so that it must
         be called at every step from the start of the episodes. UserError: no such seed."""
         if seed not in self.seeds:
-            raise UserError(f"this file has no policy of seed {seed}; its seeds are {', '.join(map(str, self.seeds))}")
+            raise UserError(f"this experiment has no seed {seed}; its seeds are {', '.join(map(str, self.seeds))}")
         params = {name: p[self.seeds.index(seed)] for name, p in self.params.items()}
         f, memory = Nets(self.algorithm.modules, params), None
 

@@ -56,7 +56,7 @@ def test_saved_policies_can_be_rendered(path, tmp_path, capsys):
         assert main(["3m", "--policy", str(policy), "--out", str(tmp_path / "a.png")]) == 0
     capsys.readouterr()
     for argv, words in (
-        (["3m", "--policy", f"{path}:5"], "no policy of seed 5; its seeds are 4, 7"),
+        (["3m", "--policy", f"{path}:5"], "no seed 5; its seeds are 4, 7"),
         (["8m", "--policy", str(path)], "policies for 3m-medium, not for 8m"),
         (["3m", "--policy", "gone.policies"], "gone.policies: no such file"),
     ):
