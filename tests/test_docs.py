@@ -32,6 +32,12 @@ def test_the_pages_show_the_tables_of_the_reference_runs():
     assert texts == {page.name: readme.page(page) for page in readme.PAGES}, "write them again: make pages"
 
 
+def test_the_library_does_what_the_readme_shows(capsys):
+    [snippet] = re.findall(r"^```python\n(import inspo_benchmark as ib\n.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
+    exec(snippet, {})
+    assert capsys.readouterr().out.count("return") > 2
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)\)", page.read_text()):

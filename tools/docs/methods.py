@@ -31,7 +31,7 @@ def prose(docstring: str) -> str:
         item = re.match(r" *\d+\. ", line) is not None
         if line.strip() and not (lines and lines[-1].strip()):
             code, listed = line.startswith("    "), False
-        if item != listed and not (listed and line.startswith("    ")):
+        if line.strip() and item != listed and not (listed and line.startswith("    ")):
             lines += [""] * bool(lines and lines[-1].strip())
             listed = item
         if not code:
