@@ -59,7 +59,7 @@ class OMIGA(Algorithm):
     class Config(Valued):
         lr: float = 5e-4  # learning rate
         max_grad_norm: float = 1.0  # largest norm of a gradient
-        share_params: bool = True  # one network told who it is, instead of one per agent
+        share_params: bool = True  # one network that gets the agent's index, instead of one per agent
         alpha: float = 10.0  # weight of the behavior regularizer
         mixing_dim: int = 64  # width of the mixer
 

@@ -41,8 +41,7 @@ BRITISH = (
     r"|\w*(behaviour|colour|favour|neighbour|armour|honour)\w*|centred?|licen[c]es?|judgement|grey"
 )
 PENDING = {  # not yet reworded
-    "docs/hyperparameters.md", "docs/sweeps.md", "docs/methods/cfcql.md", "docs/methods/icq.md", "docs/methods/omar.md",
-    "run_benchmark.py", "datasets/__main__.py", "tools/render_mujoco.py", "tools/behavior/__main__.py",
+    "docs/sweeps.md", "run_benchmark.py", "datasets/__main__.py", "tools/render_mujoco.py", "tools/behavior/__main__.py",
 }  # fmt: skip
 ALLOWED = {"docs/smac.md": {"cells?", "lanes"}}  # distances are in cells of the map's grid
 
