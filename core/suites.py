@@ -13,7 +13,6 @@ SUITES: dict[str, tuple[str, ...]] = {  # name -> globs of task names
     ),
     "mujoco": ("halfcheetah_2x3*-*", "halfcheetah_6x1*-*", "hopper_3x1*-*", "ant_2x4*-*"),  # with any observations
 }  # fmt: skip
-SMAC, MUJOCO = SUITES["smac"], SUITES["mujoco"]
 
 
 def matches(key: str, task: str) -> bool:
