@@ -335,7 +335,7 @@ def report(result: Outcome, skipped: dict[Experiment, str], to_run: list[Experim
     if args.draft:
         from inspo_benchmark.plots import tables  # here, because it imports slowly
 
-        tables.run(["--out", str(args.out), "--draft"])
+        tables.main(["--out", str(args.out), "--draft"])
     return 1 if failures else 3 if result.unfinished else 0
 
 

@@ -4,49 +4,50 @@ import textwrap
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from inspo_benchmark.plots import load, stats, style
-from inspo_benchmark.plots.curves import handle, legend
-from inspo_benchmark.plots.tables import ablated
+from inspo_benchmark.plots.curves import DATA_LINE, curve_handle, curve_with_band, legend
+from inspo_benchmark.plots.tables import ablation_rows
 
 LEVELS = 101  # points of a profile
-LOWEST = -50.0  # below which a profile is not drawn
-LABEL = 24  # letters in a line of a variant's name
+LOWEST_LEVEL = -50.0  # profiles are not drawn below
+NAME_WIDTH = 24  # letters in a line of a variant's name
 QUALITIES = ("random", "medium_replay", "medium", "mixed", "medium_expert", "expert")
 
 
-def aggregate(frame: pd.DataFrame, metric: str) -> Figure:
-    """IQM of the final normalised scores with its 95 % stratified bootstrap interval, a line per algorithm."""
-    table = stats.aggregate(stats.final(frame, metric, "last"), load.references(frame)).set_index("algo")
-    figure, panel = _lines(table)
+def iqm_intervals(frame: pd.DataFrame, metric: str) -> Figure:
+    """IQM of the final normalized scores with its 95% stratified bootstrap interval, a line per algorithm."""
+    table = stats.normalized_iqms(stats.final_scores(frame, metric, "last"), load.references(frame)).set_index("algo")
+    figure, panel = _intervals(table)
     panel.set_xlim(min(0, panel.dataLim.x0) - 2, max(100, panel.dataLim.x1) + 2)
-    panel.set_xlabel("IQM of normalised {}, {}".format(*style.METRICS[metric]))
+    panel.set_xlabel("IQM of normalized {}, {}".format(*style.METRICS[metric]))
     return figure
 
 
-def improvement(frame: pd.DataFrame, metric: str, of: str) -> Figure:
-    """Probability that a run of `of` is better than one of each other algorithm, mean over tasks, with its 95 % interval."""
-    figure, panel = _lines(stats.improvement(stats.final(frame, metric, "last"), of).set_index("algo"))
+def improvement(frame: pd.DataFrame, metric: str, method: str) -> Figure:
+    """Probability of improvement of `method` over each other algorithm, mean over tasks, with its 95% interval."""
+    table = stats.improvements(stats.final_scores(frame, metric, "last"), method).set_index("algo")
+    figure, panel = _intervals(table)
     panel.axvline(0.5, color="0.3", linewidth=0.8, linestyle=(0, (4, 2)))
     panel.set_xlim(-0.02, 1.02)
-    panel.set_xlabel("P({} is better), {}, {}".format(style.algorithm(of)[0], *style.METRICS[metric]))
+    panel.set_xlabel("P({} is better), {}, {}".format(style.algorithm(method).label, *style.METRICS[metric]))
     return figure
 
 
-def _lines(table: pd.DataFrame) -> tuple[Figure, Axes]:
-    """A line for each algorithm of the index, with columns value, low, high."""
+def _intervals(table: pd.DataFrame) -> tuple[Figure, Axes]:
+    """A line for each algorithm of the index, from columns value, low, high."""
     algos = style.order(table.index)[::-1]
     figure = Figure(figsize=(style.NARROW, 0.22 * len(algos) + 0.55), layout="constrained")
     panel = figure.subplots()
-    for place, algo in enumerate(algos):
-        _, colour, marker = style.algorithm(algo)
-        row = table.loc[algo]
-        panel.barh(place, row.high - row.low, left=row.low, height=0.55, color=colour, alpha=0.3, linewidth=0)
-        panel.plot(row.value, place, color=colour, marker=marker, markersize=4.5)
-    panel.set_yticks(range(len(algos)), [style.algorithm(algo)[0] for algo in algos])
+    for y, algo in enumerate(algos):
+        look, row = style.algorithm(algo), table.loc[algo]
+        panel.barh(y, row.high - row.low, left=row.low, height=0.55, color=look.color, alpha=0.3, linewidth=0)
+        panel.plot(row.value, y, color=look.color, marker=look.marker, markersize=4.5)
+    panel.set_yticks(range(len(algos)), [style.algorithm(algo).label for algo in algos])
     panel.set_ylim(-0.6, len(algos) - 0.4)
     panel.tick_params(axis="y", length=0)
     panel.grid(axis="x", linewidth=0.4, color="0.85")
@@ -54,103 +55,106 @@ def _lines(table: pd.DataFrame) -> tuple[Figure, Axes]:
     return figure, panel
 
 
-def profiles(frame: pd.DataFrame, metric: str) -> Figure:
-    """The share of all runs whose final normalised score is above a level, over the level, with its 95 % band."""
-    final, references = stats.final(frame, metric, "last"), load.references(frame)
-    found = stats.normalised(final, references)
-    every = np.concatenate([x for tasks in found.values() for x in tasks]) if found else np.zeros(1)
-    levels = np.linspace(max(min(every.min(), 0), LOWEST), max(every.max(), 100), LEVELS)
+def performance_profiles(frame: pd.DataFrame, metric: str) -> Figure:
+    """The share of all runs whose final normalized score is above a level, over the level, with its 95% band."""
+    scores, references = stats.final_scores(frame, metric, "last"), load.references(frame)
+    normalized = [x for tasks in stats.normalized_scores(scores, references).values() for x in tasks]
+    values = np.concatenate(normalized) if normalized else np.zeros(1)
+    levels = np.linspace(max(min(values.min(), 0), LOWEST_LEVEL), max(values.max(), 100), LEVELS)
     figure = Figure(figsize=(style.NARROW, 2.3), layout="constrained")
     panel = figure.subplots()
-    drawn = stats.profiles(final, references, levels)
-    algos = style.order(drawn)
+    profiles = stats.performance_profiles(scores, references, levels)
+    algos = style.order(profiles)
     for k, algo in enumerate(algos):
-        _, colour, marker = style.algorithm(algo)
-        value, low, high = 100 * drawn[algo]
-        panel.plot(levels, value, color=colour, marker=marker, markevery=(3 * k, LEVELS // 4), zorder=3)
-        panel.fill_between(levels, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)
+        curve_with_band(panel, algo, levels, *100 * profiles[algo], first_marker=3 * k)
     panel.set_ylim(-2, 102)
-    panel.set_xlabel("normalised {}, {}".format(*style.METRICS[metric]))
-    panel.set_ylabel("runs above it, %")
-    legend(figure, list(map(handle, algos)))
+    panel.set_xlabel("normalized {}, {}".format(*style.METRICS[metric]))
+    panel.set_ylabel("runs above, %")
+    legend(figure, list(map(curve_handle, algos)))
     return figure
 
 
 def quality(frame: pd.DataFrame, metric: str) -> Figure | None:
-    """Mean over the scenarios of the normalised score (of win rates: the win rate), for each quality of the data, with its 95 % interval;
-    beside it the dataset's own. None where no task tells a quality."""
-    names, algos = {}, style.order(frame.algo.unique())
-    for task in style.order(frame.task.unique()):
-        if (name := task.rpartition("-")[2]) in QUALITIES:
-            names.setdefault(name, []).append(task)
-    if not names:
+    """Mean normalized score over scenarios (for win rates: the win rate) for each quality of the data, with its 95% interval, and the mean
+    of the datasets. None if no task has a quality in its name."""
+    algos, references, data_mean = style.order(frame.algo.unique()), load.references(frame), load.per_task(frame, "data_mean")
+    tasks_of = {name: [task for task in style.order(references) if task.rpartition("-")[2] == name] for name in QUALITIES}
+    tasks_of = {name: tasks for name, tasks in tasks_of.items() if tasks}
+    if not tasks_of:
         return None
-    kinds = [name for name in QUALITIES if name in names]
-    references, data = load.references(frame), load.per_task(frame, "data_mean")
-    final = stats.final(frame, metric, "last")
-    width = style.WIDE if len(kinds) > 3 else style.NARROW
-    figure = Figure(figsize=(width, 2.2), layout="constrained")
+    scores = stats.final_scores(frame, metric, "last")
+    figure = Figure(figsize=(style.WIDE if len(tasks_of) > 3 else style.NARROW, 2.2), layout="constrained")
     panel = figure.subplots()
-    for place, name in enumerate(kinds):
-        tasks = {task: references[task] for task in names[name]}
-        own = np.mean([stats.normalise(data[task], reference) for task, reference in tasks.items()])
-        panel.plot([place - 0.45, place + 0.45], [own, own], color="0.45", linestyle=(0, (1, 1.5)), linewidth=1.0, zorder=1)
-        for algo, runs in stats.normalised(final, tasks).items():
-            _, colour, marker = style.algorithm(algo)
+    for place, tasks in enumerate(tasks_of.values()):
+        data = np.mean([stats.normalize(data_mean[task], references[task]) for task in tasks])
+        panel.plot([place - 0.45, place + 0.45], [data, data], **DATA_LINE)
+        for algo, runs in stats.normalized_scores(scores, {task: references[task] for task in tasks}).items():
+            look = style.algorithm(algo)
             x = place - 0.4 + 0.8 * (algos.index(algo) + 0.5) / len(algos)
             low, high = stats.interval(runs, np.mean, stats.rng())
-            panel.bar(x, high - low, bottom=low, width=0.7 / len(algos), color=colour, alpha=0.3, linewidth=0)
-            panel.plot(x, np.mean([y.mean() for y in runs]), color=colour, marker=marker, markersize=3.5)
-    counts = [len(names[name]) for name in kinds]
-    panel.set_xticks(range(len(kinds)), [f"{name}\n{n} task{'s' * (n > 1)}" for name, n in zip(kinds, counts)])
-    panel.set_xlim(-0.55, len(kinds) - 0.45)
+            panel.bar(x, high - low, bottom=low, width=0.7 / len(algos), color=look.color, alpha=0.3, linewidth=0)
+            mean = np.mean([y.mean() for y in runs])
+            panel.plot(x, mean, color=look.color, marker=look.marker, markersize=3.5)
+    labels = [f"{name}\n{len(tasks)} task{'s' * (len(tasks) > 1)}" for name, tasks in tasks_of.items()]
+    panel.set_xticks(range(len(tasks_of)), labels)
+    panel.set_xlim(-0.55, len(tasks_of) - 0.45)
     panel.set_ylim(min(0, panel.dataLim.y0) - 4, max(100, panel.dataLim.y1) + 4)
     panel.tick_params(axis="x", length=0)
     panel.grid(axis="y", linewidth=0.4, color="0.85")
     panel.set_axisbelow(True)
-    what, whom = style.METRICS[metric]
-    panel.set_ylabel(f"{what}, %\n({whom})" if metric == "win_rate" else f"normalised {what}\n({whom})")
-    own = Line2D([], [], label="dataset", color="0.45", linestyle=(0, (1, 1.5)), linewidth=1.0)
-    legend(figure, [*(_dot(algo) for algo in algos), own])
+    what, policies = style.METRICS[metric]
+    panel.set_ylabel(f"{what}, %\n({policies})" if metric == "win_rate" else f"normalized {what}\n({policies})")
+    legend(figure, [*map(_marker_handle, algos), Line2D([], [], label="dataset mean", **DATA_LINE)])
     return figure
 
 
-def _dot(algo: str) -> Line2D:
-    name, colour, marker = style.algorithm(algo)
-    return Line2D([], [], color=colour, marker=marker, linestyle="", label=name)
+def _marker_handle(algo: str) -> Line2D:
+    look = style.algorithm(algo)
+    return Line2D([], [], color=look.color, marker=look.marker, linestyle="", label=look.label)
 
 
 def ablation(frame: pd.DataFrame, metric: str, algo: str) -> Figure:
-    """Normalised final scores of a method and of its variants, with 95 % intervals, a panel per task."""
-    mine = ablated(frame)
-    mine = mine[mine.algo == algo]
-    tasks, variants = style.order(mine.task.unique()), ["", *sorted(set(mine.overrides.unique()) - {""})][::-1]
-    references = load.references(mine)
-    table = stats.cells(stats.final(mine.assign(algo=mine.overrides), metric, "last")).set_index(["task", "algo"])
+    """Final normalized scores of a method and its variants with 95% intervals, a panel per task."""
+    rows = ablation_rows(frame)
+    rows = rows[rows.algo == algo]
+    references = load.references(rows)
+    tasks, variants = style.order(references), ["", *sorted(set(rows.overrides.unique()) - {""})]
+    scores = stats.final_scores(rows.assign(algo=rows.overrides.astype(str)), metric, "last").reset_index(name="score")
     columns = min(len(tasks), 3)
     lines = -(-len(tasks) // columns)
-    width = style.WIDE if columns > 1 else style.NARROW
-    names = [textwrap.fill(variant, LABEL) or style.algorithm(algo)[0] for variant in variants]
+    names = [textwrap.fill(variant, NAME_WIDTH) or style.algorithm(algo).label for variant in variants]
     height = 0.19 * len(variants) * (1 + max(name.count("\n") for name in names) / 2)
+    width = style.WIDE if columns > 1 else style.NARROW
     figure = Figure(figsize=(width, (height + 0.35) * lines + 0.25), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
-    _, colour, _ = style.algorithm(algo)
+    colors = dict.fromkeys(variants, "0.7") | {"": style.algorithm(algo).color}
     for panel, task in zip(panels, tasks):
-        for place, variant in enumerate(variants):
-            if (task, variant) not in table.index:
-                panel.text(0, place, " not run", va="center", fontsize=5.5, color="0.5")
-                continue
-            row = table.loc[task, variant]
-            value, low, high = (float(stats.normalise(row[name], references[task])) for name in ("value", "low", "high"))
-            panel.barh(place, value, height=0.6, color=colour if variant == "" else "0.7", linewidth=0)
-            panel.plot([low, high], [place, place], color="0.15", linewidth=0.9, solid_capstyle="butt")
+        runs = scores[scores.task == task]
+        sns.barplot(
+            runs.assign(score=stats.normalize(runs.score, references[task])),
+            x="score",
+            y="algo",
+            hue="algo",
+            order=variants,
+            hue_order=variants,
+            palette=colors,
+            saturation=1,
+            width=0.6,
+            errorbar=stats.mean_interval,
+            err_kws=dict(color="0.15", linewidth=0.9),
+            legend=False,
+            ax=panel,
+        )
+        for y, variant in enumerate(variants):
+            if variant not in set(runs.algo):
+                panel.text(0, y, " not run", va="center", fontsize=5.5, color="0.5")
         panel.axvline(0, color="0.3", linewidth=0.6)
-        panel.set_title(style.title(task), pad=3)
+        panel.set_title(style.panel_title(task), pad=3)
+        panel.set(xlabel="", ylabel="")
         panel.set_yticks(range(len(variants)), names)
-        panel.set_ylim(-0.6, len(variants) - 0.4)
         panel.set_xlim(min(0, panel.dataLim.x0) - 2, max(100, panel.dataLim.x1) + 2)
         panel.tick_params(axis="y", length=0, labelsize=6)
     for panel in panels[len(tasks) :]:
         panel.set_axis_off()
-    figure.supxlabel("normalised {}, {}".format(*style.METRICS[metric]), fontsize=7.5)
+    figure.supxlabel("normalized {}, {}".format(*style.METRICS[metric]), fontsize=7.5)
     return figure

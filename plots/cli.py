@@ -1,4 +1,4 @@
-"""What the command lines share: the options, and how a mistake ends."""
+"""Options of the commands in this folder, and how they report a user's mistake."""
 
 import argparse
 from collections.abc import Callable
@@ -8,19 +8,19 @@ from inspo_benchmark.plots.style import METRICS
 
 
 def parser(module: str, description: str, draft: bool = True) -> argparse.ArgumentParser:
-    """Options of everything that is made from rows."""
+    """The options that tables, figures and the report have in common."""
     options = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
-    options.add_argument("--out", default="results", help="folder that holds runs/ (default: %(default)s)")
+    options.add_argument("--out", default="results", help="results folder, which holds runs/ (default: %(default)s)")
     if draft:
-        options.add_argument("--draft", action="store_true", help="show what is there although runs are missing")
-    options.add_argument("--metric", nargs="+", choices=METRICS, default=list(METRICS), help="default: all that the runs have")
+        options.add_argument("--draft", action="store_true", help="accept missing runs; tables print -- in their place")
+    options.add_argument("--metric", nargs="+", choices=METRICS, default=list(METRICS), help="default: every metric of the runs")
     return options
 
 
 def run(work: Callable[[], None]) -> int:
-    """Exit code: 0, or 2 with one line on stderr for a mistake in the input or a folder that cannot be written."""
+    """Exit code: 0, or 2 after one line on stderr about a mistake in the input or a folder that cannot be written."""
 
-    def told() -> None:
+    def checked() -> None:
         try:
             work()
         except BrokenPipeError:
@@ -28,4 +28,4 @@ def run(work: Callable[[], None]) -> int:
         except OSError as e:
             raise UserError(str(e)) from None
 
-    return outcome(told)
+    return outcome(checked)

@@ -1,11 +1,11 @@
-"""Rows -> the figures of the paper, as PDF and PNG, for every suite that was run.
+"""Makes the figures of the paper as PNG, and with --pdf as PDF too, from the rows in a results folder.
 
-    python -m plots.figures [--out results] [--draft] [--metric return return_sampled win_rate] [--of inspo]
+    python -m plots.figures [--out results] [--draft] [--metric return return_sampled win_rate] [--of inspo] [--pdf]
 
-Writes to `<out>/figures`: `curves` (learning curves), `scores` (of single runs), `efficiency` (score against updates), `aggregate` (IQM and
-interval), `profiles` (performance profiles), `improvement` (probability of improvement of the method `--of` over the others), `quality` (by
-quality of the data), and `ablation` where there are runs with `--set`, each as `<kind>-<suite>-<metric>`; `figures.tex` holds them all with
-their captions.
+For every suite in the results, `<out>/figures` gets `curves` (learning curves), `scores` (of single runs), `efficiency` (score over
+updates), `aggregate` (IQM with its interval), `profiles` (performance profiles), `improvement` (probability of improvement of the method
+`--of` over the others), `quality` (by quality of the data), and `ablation` if there are runs with `--set`. A file is called
+`<kind>-<suite>-<metric>`. `figures.tex` holds all figures with their captions.
 """
 
 import re
@@ -26,106 +26,113 @@ from inspo_benchmark.plots.table_writers import escaped
 
 KINDS = ("curves", "scores", "efficiency", "aggregate", "profiles", "improvement", "quality", "ablation")
 CAPTIONS = {
-    "curves": "Learning curves: mean over seeds with a 95 % bootstrap band (n = {n}). Dotted: mean of the dataset; dashed: best known.",
-    "scores": "Final score of every run, a dot each (n = {n} per method and task); bars: means. Lines as in the learning curves.",
-    "efficiency": "Sample efficiency: IQM of the normalised scores of all tasks over the updates done, with its 95 % bootstrap band.",
-    "aggregate": "IQM of the final normalised scores of all tasks with its 95 % stratified bootstrap interval (n = {n} seeds per task).",
-    "profiles": "Performance profiles: share of runs (n = {n} per task) whose final normalised score is above a level, with a 95 % band.",
-    "improvement": "Probability that a run of {of} is better than one of each other method, mean over tasks, with its 95 % interval.",
-    "quality": "Scores by the quality of the data: mean over tasks with its 95 % interval (n = {n} seeds). Dotted: the dataset's own.",
-    "ablation": "What each part of {of} is worth: normalised final scores with 95 % intervals (n = {n} seeds).",
+    "curves": "Learning curves: mean over seeds with a 95% bootstrap interval (n = {n}). {lines}",
+    "scores": "Final scores of single runs as dots (n = {n} per method and task), their means as bars. {lines}",
+    "efficiency": "Sample efficiency: IQM of the normalized scores of all tasks over the share of the updates, with its 95% interval.",
+    "aggregate": "IQM of the final normalized scores of all tasks with its 95% stratified bootstrap interval (n = {n} seeds per task).",
+    "profiles": "Performance profiles: share of runs (n = {n} per task) with a final normalized score above a level, and its 95% interval.",
+    "improvement": "Probability of improvement of {method} over each other method, mean over tasks, with its 95% interval.",
+    "quality": "Scores by the quality of the data: mean over tasks with its 95% interval (n = {n} seeds). Dotted: mean of the datasets.",
+    "ablation": "Ablation of {method}: final normalized scores with 95% intervals (n = {n} seeds).",
 }
+LINES = "Dotted: mean of the dataset; dashed: {reference}."
 
 
-class Picture(NamedTuple):
+class CaptionedFigure(NamedTuple):
     name: str
     caption: str
     figure: Figure
 
 
-def pictures(frame: pd.DataFrame, metrics: list[str], of: str, draft: bool = False) -> Iterator[Picture]:
-    """All figures of a frame that may hold runs with overrides. UserError: holes, unless `draft`."""
-    for suite, mine in load.suites(frame):
+def all_figures(frame: pd.DataFrame, metrics: list[str], method: str, draft: bool = False) -> Iterator[CaptionedFigure]:
+    """All figures of a frame that may hold runs with overrides. UserError: missing runs, unless `draft`."""
+    for suite, rows in load.suites(frame):
         for metric in metrics:
-            seen = load.measured(mine, metric)
-            plain = seen[seen.overrides == ""]
-            drawn: list[tuple[str, str, Figure | None]] = []
+            measured = load.for_metric(rows, metric)
+            plain = measured[measured.overrides == ""]
+            found: list[tuple[str, str, Figure | None]] = []  # kind, method of the caption, figure
             if (plain.metric == metric).any():
                 if not draft:
-                    load.require(plain, metric)
-                drawn += [("curves", "", figure) for figure in curves.curves(plain, metric)]
-                drawn += [("scores", "", figure) for figure in curves.scores(plain, metric)]
-                drawn.append(("quality", "", aggregates.quality(plain, metric)))
-                algos = stats.complete(stats.final(plain, metric, "last"), plain.task.unique().tolist())
-                if algos:  # others cannot be compared
-                    drawn.append(("efficiency", "", curves.efficiency(plain, metric)))
-                    drawn.append(("aggregate", "", aggregates.aggregate(plain, metric)))
-                    drawn.append(("profiles", "", aggregates.profiles(plain, metric)))
-                if of in algos and len(algos) > 1:
-                    drawn.append(("improvement", of, aggregates.improvement(plain, metric, of)))
-            changed = seen[(seen.overrides != "") & (seen.metric == metric)]
-            drawn += [("ablation", algo, aggregates.ablation(seen, metric, algo)) for algo in style.order(changed.algo.unique())]
-            yield from _named(suite, metric, mine, [picture for picture in drawn if picture[2]])
+                    load.require_complete(plain, metric)
+                found += [("curves", "", figure) for figure in curves.learning_curves(plain, metric)]
+                found += [("scores", "", figure) for figure in curves.run_scores(plain, metric)]
+                found.append(("quality", "", aggregates.quality(plain, metric)))
+                complete = stats.complete_scores(stats.final_scores(plain, metric, "last"), plain.task.unique().tolist())
+                if complete:  # only methods with scores on all tasks can be compared
+                    found.append(("efficiency", "", curves.sample_efficiency(plain, metric)))
+                    found.append(("aggregate", "", aggregates.iqm_intervals(plain, metric)))
+                    found.append(("profiles", "", aggregates.performance_profiles(plain, metric)))
+                if method in complete and len(complete) > 1:
+                    found.append(("improvement", method, aggregates.improvement(plain, metric, method)))
+            changed = measured[(measured.overrides != "") & (measured.metric == metric)]
+            found += [("ablation", algo, aggregates.ablation(measured, metric, algo)) for algo in style.order(changed.algo.unique())]
+            yield from _captioned(suite, metric, rows, [entry for entry in found if entry[2]])
 
 
-def _named(suite: str, metric: str, frame: pd.DataFrame, drawn: list[tuple[str, str, Figure]]) -> Iterator[Picture]:
-    runs = frame.groupby(load.RUN, observed=True).seed.nunique()
+def _captioned(suite: str, metric: str, frame: pd.DataFrame, found: list[tuple[str, str, Figure]]) -> Iterator[CaptionedFigure]:
+    runs = frame.groupby(load.GROUP, observed=True).seed.nunique()
     n = " to ".join(map(str, sorted({int(runs.min()), int(runs.max())})))
-    preset = frame.preset.iloc[0]
-    for k, (kind, of, figure) in enumerate(drawn):
-        pages = [j for j, other in enumerate(drawn) if other[:2] == (kind, of)]
-        part = f"-{pages.index(k) + 1}" if len(pages) > 1 else ""
-        method = f"-{of}" if kind == "ablation" else ""
-        what = f"{style.TITLES.get(suite, suite)}, {style.METRICS[metric][0]} of {style.METRICS[metric][1]}"
+    preset, about = frame.preset.iloc[0], style.suite(suite)
+    for k, (kind, method, figure) in enumerate(found):
+        pages = [j for j, entry in enumerate(found) if entry[:2] == (kind, method)]
+        page = f"-{pages.index(k) + 1}" if len(pages) > 1 else ""
+        infix = f"-{method}" if kind == "ablation" else ""
         if preset:  # a figure may be passed on without its caption
-            figure.supxlabel("\n".join(filter(None, [figure.get_supxlabel(), style.short(preset)])), fontsize=7.5)
-        caption = CAPTIONS[kind].format(n=n, of=style.algorithm(of)[0])
-        yield Picture(f"{kind}-{suite}{method}-{metric}{part}", f"{what}. {caption}{style.preset(preset)}", figure)
+            figure.supxlabel("\n".join(filter(None, [figure.get_supxlabel(), style.preset_label(preset)])), fontsize=7.5)
+        caption = CAPTIONS[kind].format(n=n, method=style.algorithm(method).label, lines=LINES.format(reference=about.reference))
+        what = "{}, {} of {}".format(about.title, *style.METRICS[metric])
+        yield CaptionedFigure(f"{kind}-{suite}{infix}-{metric}{page}", f"{what}. {caption}{style.preset_note(preset)}", figure)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """`path`.pdf and .png, without a date or a version in them: the same rows give the same bytes."""
-    with atomic_write(path.with_name(path.name + ".pdf")) as part:
-        figure.savefig(part, metadata={"CreationDate": None, "Producer": None, "Creator": None})
-    figure.set_layout_engine("none")  # keeps the layout, saves the second computation of it
+def save(figure: Figure, path: Path, pdf: bool = False) -> None:
+    """`path`.png and, if wanted, `path`.pdf. They hold no date and no version: the same rows give the same bytes."""
     with atomic_write(path.with_name(path.name + ".png")) as part:
         figure.savefig(part, metadata={"Software": None})
+    if pdf:
+        figure.set_layout_engine("none")  # the layout is done
+        with atomic_write(path.with_name(path.name + ".pdf")) as part:
+            figure.savefig(part, metadata={"CreationDate": None, "Producer": None, "Creator": None})
 
 
-def latex(shown: list[tuple[str, str]]) -> str:
-    """Floats of (name, caption) for \\input; needs graphicx, and the folder in \\graphicspath."""
+def latex(captions: list[tuple[str, str]]) -> str:
+    """Floats of (name, caption) for \\input. They need graphicx, with the folder in \\graphicspath."""
     return "\n".join(
         rf"\begin{{figure}}[htb]\centering\includegraphics{{{name}}}\caption{{{escaped(caption)}}}\label{{fig:{name}}}\end{{figure}}"
-        for name, caption in shown
+        for name, caption in captions
     )
 
 
-def run(argv: list[str] | None = None) -> int:
-    options = cli.parser("plots.figures", "Make the figures from the rows under <out>/runs.")
-    options.add_argument("--of", default="inspo", metavar="METHOD", help="whose probability of improvement (default: %(default)s)")
+def main(argv: list[str] | None = None) -> int:
+    options = cli.parser("plots.figures", "Make the figures from the rows in <out>/runs.")
+    options.add_argument(
+        "--of", default="inspo", metavar="METHOD", help="method whose probability of improvement is drawn (default: %(default)s)"
+    )
+    options.add_argument("--pdf", action="store_true", help="write every figure as PDF too")
     args = options.parse_args(argv)
 
     def work():
-        frame, folder, shown = load.read(args.out, overrides=True), Path(args.out, "figures"), []
+        frame, folder, captions = load.read(args.out, overrides=True), Path(args.out, "figures"), []
         algos = frame.algo.unique().tolist()
         if args.of not in algos and args.of != options.get_default("of"):
             raise UserError(f"--of {args.of}: no such method among the runs; {suggest(args.of, algos)}")
         with write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        with matplotlib.rc_context(style.WORDS):
-            for name, caption, figure in pictures(frame, args.metric, args.of, args.draft):
-                save(figure, folder / name)
-                shown.append((name, caption))
+        with matplotlib.rc_context(style.RC_PLAIN_TEXT):
+            for name, caption, figure in all_figures(frame, args.metric, args.of, args.draft):
+                save(figure, folder / name, args.pdf)
+                captions.append((name, caption))
         with atomic_write(folder / "figures.tex") as part:
-            part.write_text(latex(shown) + "\n")
-        names, ours = {name for name, _ in shown}, re.compile(rf"({'|'.join(KINDS)})-.*-({'|'.join(args.metric)})(-\d+)?")
-        for path in folder.iterdir():  # of runs that are gone
-            if path.suffix in (".pdf", ".png") and ours.fullmatch(path.stem) and path.stem not in names:
+            part.write_text(latex(captions) + "\n")
+        current = {name + suffix for name, _ in captions for suffix in (".png", ".pdf")[: 1 + args.pdf]}
+        ours = re.compile(rf"({'|'.join(KINDS)})-.*-({'|'.join(args.metric)})(-\d+)?\.(png|pdf)")
+        for path in folder.iterdir():  # remove figures of runs that no longer exist
+            if ours.fullmatch(path.name) and path.name not in current:
                 path.unlink()
-        print(f"{folder}: {len(shown)} figures (.pdf, .png), {', '.join(dict.fromkeys(name.partition('-')[0] for name, _ in shown))}")
+        kinds = dict.fromkeys(name.partition("-")[0] for name, _ in captions)
+        print(f"{folder}: {len(captions)} figures ({'.png, .pdf' if args.pdf else '.png'}): {', '.join(kinds)}")
 
     return cli.run(work)
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(main())

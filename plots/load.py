@@ -1,4 +1,4 @@
-"""results/runs -> one long table of rows. What cannot be trusted is refused, with one line that says which file and what to do."""
+"""Reads the files in results/runs into one long table. A damaged or inconsistent file is an error that names it and the remedy."""
 
 import json
 from pathlib import Path
@@ -10,186 +10,193 @@ import pandas as pd
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.plots import style
 
-TYPES = {"algo": str, "task": str, "seed": np.int64, "step": np.int64, "metric": str, "value": float}
-RUN = ["algo", "overrides", "task"]  # one method on one task; its seeds may be spread over several files
+COLUMN_TYPES = {"algo": str, "task": str, "seed": np.int64, "step": np.int64, "metric": str, "value": float}
+GROUP = ["algo", "overrides", "task"]  # one method on one task; several files may hold its seeds
 
 
-class Run(NamedTuple):
-    """A CSV and what the JSON beside it says."""
+class ResultFile(NamedTuple):
+    """The CSV file of some runs, and its JSON file."""
 
-    file: Path
+    path: Path  # of the CSV
     algo: str
     task: str
     seeds: list[int]
     config: dict
     shared: dict  # what all runs of a task must have in common
-    columns: dict  # what each of its rows carries
-    about: dict  # all of it
+    columns: dict  # added to each of its rows
+    document: dict  # the whole JSON
 
 
-def runs(out: str | Path) -> list[Run]:
-    """What the JSON files under `<out>/runs` say. UserError: none there, or a malformed one."""
-    files = sorted(Path(out, "runs").glob("*/[!.]*.csv"))
-    if not files:
+def result_files(out: str | Path) -> list[ResultFile]:
+    """The files in `<out>/runs`. UserError: there are none, or a JSON file is malformed."""
+    paths = sorted(Path(out, "runs").glob("*/[!.]*.csv"))
+    if not paths:
         raise UserError(f"no runs in {Path(out, 'runs')}; make some with: python run_benchmark.py --out {out}")
-    return [_about(file) for file in files]
+    return [_result_file(path) for path in paths]
 
 
 def read(out: str | Path, overrides: bool = False) -> pd.DataFrame:
-    """All rows under `<out>/runs`: the columns of the CSV files, and from the JSON beside each of them `overrides` ("" or
-    "alpha=0.1, beta=0"), `data` (sha256), `data_mean`, `data_won` (win rate; -1: nothing to win), `random` and `best` (reference
-    returns), `per_step`, `episodes` (of a final evaluation), `suite`, `preset` ("" if none), `file`; what is text is categorical. Runs
-    with overrides (`--set`) are left out unless asked for; what is left may be empty.
+    """All rows in `<out>/runs`: the columns of the CSV files and, from the JSON files, `overrides` ("" or "alpha=0.1, beta=0"), `data`
+    (sha256), `data_mean` (mean return), `data_win_rate` (-1: nothing to win), `reference_low` and `reference_high` (returns with the
+    normalized scores 0 and 100), `per_step`, `episodes` (of the final evaluation), `suite`, `preset` ("" if none) and `file`. Text columns
+    are categorical. Runs with overrides (`--set`) are left out unless asked for; the table may then be empty.
 
-    UserError: no runs at all, a malformed or incomplete file, runs that cannot be compared, an observation that exists twice.
+    UserError: no runs, a malformed or incomplete file, runs that cannot be compared, an observation that exists twice.
     """
-    found = runs(out)
-    _refuse_mixtures([run for run in found if overrides or not run.columns["overrides"]])
-    tables = [_rows(run) for run in found]
+    files = result_files(out)
+    _refuse_mixtures([file for file in files if overrides or not file.columns["overrides"]])
+    tables = [_rows(file) for file in files]
     frame = pd.concat(tables, ignore_index=True).astype({"metric": "category"})
     lengths = [len(table) for table in tables]
-    for column, values in _columns(found).items():
+    for column, values in _columns(files).items():
         frame[column] = values.repeat(lengths)
     if not overrides:
         frame = frame[frame.overrides == ""]
     for column in frame.columns[frame.dtypes == "category"]:
         frame[column] = frame[column].cat.remove_unused_categories()
     _refuse_repetitions(frame)
-    return frame.sort_values([*RUN, "metric", "seed", "step"], ignore_index=True)
+    return frame.sort_values([*GROUP, "metric", "seed", "step"], ignore_index=True)
 
 
-def _columns(found: list[Run]) -> dict[str, pd.Categorical | np.ndarray]:
-    """What the rows of a run carry, a value per run. A million rows need not hold a million strings."""
-    values = {"algo": [run.algo for run in found], "task": [run.task for run in found]}
-    values |= {column: [run.columns[column] for run in found] for column in found[0].columns}
+def _columns(files: list[ResultFile]) -> dict[str, pd.Categorical | np.ndarray]:
+    """The columns that a file adds to its rows, with one value per file. Categories save memory: a million rows need not hold a million
+    strings."""
+    values = {"algo": [file.algo for file in files], "task": [file.task for file in files]}
+    values |= {column: [file.columns[column] for file in files] for column in files[0].columns}
     return {column: pd.Categorical(x) if isinstance(x[0], str) else np.array(x) for column, x in values.items()}
 
 
-def holes(frame: pd.DataFrame, metric: str = "return") -> list[tuple[str, str, list[int]]]:
-    """What lacks to the full product of the frame's algorithms, tasks and seeds: (algo, task, the seeds without `metric`)."""
-    have = set(frame.loc[frame.metric == metric, ["algo", "task", "seed"]].itertuples(index=False, name=None))
+def missing_seeds(frame: pd.DataFrame, metric: str = "return") -> list[tuple[str, str, list[int]]]:
+    """(algo, task, seeds without `metric`) wherever the full product of the frame's algorithms, tasks and seeds is incomplete."""
+    present = set(frame.loc[frame.metric == metric, ["algo", "task", "seed"]].itertuples(index=False, name=None))
     algos, tasks, seeds = (sorted(frame[column].unique().tolist()) for column in ("algo", "task", "seed"))
-    cells = [(algo, task, [seed for seed in seeds if (algo, task, seed) not in have]) for algo in algos for task in tasks]
-    return [cell for cell in cells if cell[2]]
+    missing = [(algo, task, [seed for seed in seeds if (algo, task, seed) not in present]) for algo in algos for task in tasks]
+    return [group for group in missing if group[2]]
 
 
-def require(frame: pd.DataFrame, metric: str, shown: int = 6) -> None:
-    """UserError that names the holes, if there are any."""
-    missing, every = holes(frame, metric), frame.seed.nunique()
+def require_complete(frame: pd.DataFrame, metric: str, shown: int = 6) -> None:
+    """UserError that names missing runs, if there are any."""
+    missing, count = missing_seeds(frame, metric), frame.seed.nunique()
     if missing:
-        cells = [f"{algo} on {task} ({'all' if len(seeds) == every else ', '.join(map(str, seeds))})" for algo, task, seeds in missing]
-        rest = f" and {len(cells) - shown} more" if len(cells) > shown else ""
+        names = [f"{algo} on {task} ({'all' if len(seeds) == count else ', '.join(map(str, seeds))})" for algo, task, seeds in missing]
+        rest = f" and {len(names) - shown} more" if len(names) > shown else ""
         raise UserError(
-            f'{metric} is missing for {"; ".join(cells[:shown])}{rest} (seeds in brackets); run them, or print "--" with --draft'
+            f'{metric} is missing for {"; ".join(names[:shown])}{rest} (seeds in brackets); run them, or print "--" with --draft'
         )
 
 
 def per_task(frame: pd.DataFrame, column: str) -> dict:
-    """Task -> the value that all its rows have in `column`."""
+    """Task -> the value in `column`, which all rows of a task share."""
     first = frame.drop_duplicates("task")
     return dict(zip(first.task, first[column]))
 
 
 def suites(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The frame's suites with their rows, in the order of the style."""
+    """The suites with their rows, in the order of plots.style."""
     return [(suite, frame[frame.suite == suite]) for suite in style.order_suites(frame.suite.unique())]
 
 
-def measured(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The frame as a table of `metric` sees it. For `win_rate`: the tasks where there is something to win, on the scale of win rates."""
+def for_metric(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows for tables of `metric`. For `win_rate`: tasks with something to win, with win rates as data mean and reference scores."""
     if metric != "win_rate":
         return frame
-    frame = frame[frame.data_won >= 0]
-    return frame.assign(data_mean=frame.data_won, random=0.0, best=1.0)
+    frame = frame[frame.data_win_rate >= 0]
+    return frame.assign(data_mean=frame.data_win_rate, reference_low=0.0, reference_high=1.0)
 
 
 def references(frame: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """Task -> return of the uniformly random and of the best known policy."""
-    low, high = per_task(frame, "random"), per_task(frame, "best")
+    """Task -> the returns whose normalized scores are 0 and 100."""
+    low, high = per_task(frame, "reference_low"), per_task(frame, "reference_high")
     return {task: (low[task], high[task]) for task in low}
 
 
-def _about(file: Path) -> Run:
-    path = file.with_suffix(".json")
+def _result_file(path: Path) -> ResultFile:
+    json_path = path.with_suffix(".json")
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        config, data, protocol, (low, high) = about["config"], about["data"], about["evaluation"], about["reference"]
+        document = json.loads(json_path.read_text(encoding="utf-8"))
+        config, data, evaluation, (low, high) = (document[key] for key in ("config", "data", "evaluation", "reference"))
         if not -np.inf < low < high < np.inf:
-            raise ValueError(f"reference {about['reference']} is not two increasing numbers")
+            raise ValueError(f"reference {document['reference']} is not two increasing numbers")
         columns = dict(
-            overrides=", ".join(f"{name}={value}" for name, value in sorted(about["overrides"].items())),
+            overrides=", ".join(f"{name}={value}" for name, value in sorted(document["overrides"].items())),
             data=data["sha256"],
             data_mean=float(data["return_mean"]),
-            data_won=float(data.get("win_rate", -1)),
-            random=float(low),
-            best=float(high),
-            per_step=bool(about["per_step"]),
-            episodes=int(protocol["final_episodes"]),
-            suite=style.suite(about["backend"]),
-            preset=str(about.get("preset", "")),
-            file=str(file),
+            data_win_rate=float(data.get("win_rate", -1)),
+            reference_low=float(low),
+            reference_high=float(high),
+            per_step=bool(document["per_step"]),
+            episodes=int(evaluation["final_episodes"]),
+            suite=style.suite_of(document["backend"]),
+            preset=str(document.get("preset", "")),
+            file=str(path),
         )
-        shared = {"data": data["sha256"], **protocol, "backend": about["backend"], "reference": [low, high], "per_step": about["per_step"]}
-        shared["preset"] = columns["preset"]
+        shared = {
+            "data": data["sha256"],
+            **evaluation,
+            "backend": document["backend"],
+            "reference": [low, high],
+            "per_step": document["per_step"],
+            "preset": columns["preset"],
+        }
         int(config["num_updates"])
-        return Run(file, about["algo"], about["task"], list(about["seeds"]), config, shared, columns, about)
+        return ResultFile(path, document["algo"], document["task"], list(document["seeds"]), config, shared, columns, document)
     except FileNotFoundError:
-        raise UserError(f"{file} has no {path.name} beside it that says how it was made; delete it and run it again") from None
+        raise UserError(f"{path} has no {json_path.name} beside it, which holds its settings; delete it and run it again") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else error
-        raise UserError(f"{path} is malformed ({what}); delete it and its CSV and run it again") from None
+        raise UserError(f"{json_path} is malformed ({what}); delete it and its CSV and run it again") from None
 
 
-def _rows(run: Run) -> pd.DataFrame:
-    """A CSV, checked against its JSON. A cut is seen although it falls between two lines: every seed must reach the last step."""
+def _rows(file: ResultFile) -> pd.DataFrame:
+    """The CSV, checked against its JSON. Every seed must reach the last step, which reveals a file that was cut short between two lines."""
 
     def refuse(what: str):
-        raise UserError(f"{run.file} {what}; delete it and run it again")
+        raise UserError(f"{file.path} {what}; delete it and run it again")
 
     try:
-        table = pd.read_csv(run.file, dtype=TYPES, keep_default_na=False, na_values={"value": ["nan"]})[list(TYPES)]
+        table = pd.read_csv(file.path, dtype=COLUMN_TYPES, keep_default_na=False, na_values={"value": ["nan"]})[list(COLUMN_TYPES)]
     except KeyError as error:
         refuse(f"lacks a column ({error.args[0]})")
     except ValueError as error:
         refuse(f"is malformed ({' '.join(str(error).split())})")
-    if not run.file.read_bytes().endswith(b"\n"):
+    if not file.path.read_bytes().endswith(b"\n"):
         refuse("was cut short within a line")
     returns = table[table.metric.str.startswith("return")]
-    if table.algo.ne(run.algo).any() or table.task.ne(run.task).any() or set(returns.seed) != set(run.seeds):
-        refuse(f"does not hold the algorithm, task and seeds that {run.file.with_suffix('.json').name} announces")
+    if table.algo.ne(file.algo).any() or table.task.ne(file.task).any() or set(returns.seed) != set(file.seeds):
+        refuse(f"does not hold the algorithm, task and seeds of {file.path.with_suffix('.json').name}")
     for row in returns[~np.isfinite(returns.value)].itertuples():
         refuse(f"has {row.metric} {row.value} at seed {row.seed}, step {row.step}")
     for (metric, seed), step in returns.groupby(["metric", "seed"]).step.max().items():
-        if step != run.config["num_updates"]:
-            refuse(f"was cut short: {metric} of seed {seed} ends at step {step} of {run.config['num_updates']}")
+        if step != file.config["num_updates"]:
+            refuse(f"was cut short: {metric} of seed {seed} ends at step {step} of {file.config['num_updates']}")
     return table[["seed", "step", "metric", "value"]]
 
 
-def _refuse_mixtures(runs: list[Run]) -> None:
-    """Runs of a task share data and protocol; runs of a method on a task share the config as well."""
-    first: dict[tuple, tuple[Run, dict]] = {}
-    for run in runs:
-        method = (run.algo, run.task, run.columns["overrides"])
-        for key, mine, whose in ((run.task, run.shared, run.task), (method, run.config, f"{run.algo} on {run.task}")):
-            other, theirs = first.setdefault(key, (run, mine))
+def _refuse_mixtures(files: list[ResultFile]) -> None:
+    """Runs of a task share data and evaluation schedule; runs of a method on a task share the config as well."""
+    first: dict[tuple, tuple[ResultFile, dict]] = {}
+    for file in files:
+        method = (file.algo, file.task, file.columns["overrides"])
+        for key, mine, whose in ((file.task, file.shared, file.task), (method, file.config, f"{file.algo} on {file.task}")):
+            other, theirs = first.setdefault(key, (file, mine))
             for field in sorted(mine.keys() | theirs.keys()):
                 a, b = theirs.get(field), mine.get(field)
                 if a != b:
                     raise UserError(
-                        f"runs of {whose} differ in {field}: {a} in {other.file}, {b} in {run.file}; move one kind out of runs/"
+                        f"runs of {whose} differ in {field}: {a} in {other.path}, {b} in {file.path}; move one kind out of runs/"
                     )
 
 
 def _refuse_repetitions(frame: pd.DataFrame) -> None:
     """One observation per seed, step and metric; the seeds of a method on a task are evaluated at the same steps."""
-    key = [*RUN, "seed", "step", "metric"]
+    key = [*GROUP, "seed", "step", "metric"]
     again = frame[frame.duplicated(key, keep=False)]
     if len(again):
         one = again.iloc[0]
         files = again.loc[(again[key] == one[key]).all(axis=1), "file"].unique()
         where = " and ".join(files) if len(files) > 1 else f"{files[0]} twice"
         raise UserError(f"{one.metric} of {one.algo} on {one.task}, seed {one.seed}, step {one.step} is in {where}; delete one of them")
-    for (algo, _, task, metric), rows in frame[frame.metric.str.startswith("return")].groupby([*RUN, "metric"]):
+    for (algo, _, task, metric), rows in frame[frame.metric.str.startswith("return")].groupby([*GROUP, "metric"]):
         if len(rows) != rows.seed.nunique() * rows.step.nunique():
             files = ", ".join(rows.file.unique())
             raise UserError(f"{metric}: seeds of {algo} on {task} are evaluated at different steps ({files}); delete and run them again")

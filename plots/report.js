@@ -1,5 +1,5 @@
 "use strict";
-// "−1.34 ± 0.05 †" and "1,200" sort as numbers, what is not a number after all numbers, in alphabetical order
+// Numbers, "−1.34 ± 0.05 †" and "1,200" among them, are sorted by value; other texts follow in alphabetical order
 const value = (text) => {
   const found = text.replace(/\u2212/g, "-").replace(/,/g, "").match(/^\s*\[?(-?\d+(\.\d+)?(e-?\d+)?)/i);
   return found ? parseFloat(found[1]) : null;
@@ -25,7 +25,7 @@ const sort = (heading) => {
     return (words ? x.localeCompare(y, undefined, { numeric: true }) : compare(x, y)) * (up ? 1 : -1);
   });
   for (const row of body.querySelectorAll(".detail")) row.remove();
-  for (const button of body.querySelectorAll(".open")) closed(button);
+  for (const button of body.querySelectorAll(".open")) collapse(button);
   body.append(...order);
 };
 
@@ -40,13 +40,13 @@ const filter = (input) => {
   }
 };
 
-const closed = (button) => {
+const collapse = (button) => {
   button.textContent = "show";
   button.setAttribute("aria-expanded", "false");
 };
 
 const SVG = "http://www.w3.org/2000/svg";
-const drawn = (name, attributes, text) => {
+const svgElement = (name, attributes, text) => {
   const element = document.createElementNS(SVG, name);
   for (const [key, x] of Object.entries(attributes)) element.setAttribute(key, x);
   if (text !== undefined) element.textContent = text;
@@ -55,7 +55,7 @@ const drawn = (name, attributes, text) => {
 
 const short = (x) => String(parseFloat(x.toPrecision(3)));
 
-const chart = (name, { steps, seeds }, colour) => {
+const chart = (name, { steps, seeds }, color) => {
   const box = document.createElement("div"), title = document.createElement("p");
   const [left, right, top, bottom] = [44, 244, 8, 110];
   const all = Object.values(seeds).flat().filter((x) => x !== null);
@@ -66,16 +66,16 @@ const chart = (name, { steps, seeds }, colour) => {
   const low = all.reduce((a, b) => Math.min(a, b)), high = all.reduce((a, b) => Math.max(a, b));
   const last = steps[steps.length - 1] || 1, range = high - low || 1;
   const x = (step) => left + ((right - left) * step) / last, y = (v) => bottom - ((bottom - top) * (v - low)) / range;
-  const svg = drawn("svg", { viewBox: "0 0 250 128", role: "img", "aria-label": name });
-  svg.append(drawn("path", { d: `M${left} ${top}V${bottom}H${right}`, fill: "none", stroke: "#888" }));
-  const mark = (text, at) => svg.append(drawn("text", { "font-size": 9, fill: "#444", ...at }, text));
+  const svg = svgElement("svg", { viewBox: "0 0 250 128", role: "img", "aria-label": name });
+  svg.append(svgElement("path", { d: `M${left} ${top}V${bottom}H${right}`, fill: "none", stroke: "#888" }));
+  const mark = (text, at) => svg.append(svgElement("text", { "font-size": 9, fill: "#444", ...at }, text));
   mark(short(high), { x: left - 4, y: top + 6, "text-anchor": "end" });
   if (high !== low) mark(short(low), { x: left - 4, y: bottom, "text-anchor": "end" });
   mark(`${last} updates`, { x: right, y: bottom + 12, "text-anchor": "end" });
   for (const [seed, values] of Object.entries(seeds)) {
     const points = values.map((v, k) => (v === null ? null : `${x(steps[k]).toFixed(1)},${y(v).toFixed(1)}`)).filter(Boolean);
-    const line = drawn("polyline", { points: points.join(" "), fill: "none", stroke: colour, "stroke-width": 1.1, opacity: 0.65 });
-    line.append(drawn("title", {}, `seed ${seed}`));
+    const line = svgElement("polyline", { points: points.join(" "), fill: "none", stroke: color, "stroke-width": 1.1, opacity: 0.65 });
+    line.append(svgElement("title", {}, `seed ${seed}`));
     svg.append(line);
   }
   box.append(svg);
@@ -88,17 +88,17 @@ const toggle = (button) => {
   const row = button.closest("tr");
   if (button.getAttribute("aria-expanded") === "true") {
     row.nextElementSibling.remove();
-    closed(button);
+    collapse(button);
     return;
   }
-  const run = data.runs[Number(button.dataset.run)];
+  const result = data.results[Number(button.dataset.result)];
   const detail = document.createElement("tr"), cell = document.createElement("td");
   const charts = document.createElement("div"), about = document.createElement("pre");
   detail.className = "detail";
   cell.colSpan = row.cells.length;
   charts.className = "charts";
-  charts.append(...Object.entries(run.metrics).map(([name, metric]) => chart(name, metric, data.colours[run.algo])));
-  about.textContent = run.about;
+  charts.append(...Object.entries(result.metrics).map(([name, metric]) => chart(name, metric, data.colors[result.algo])));
+  about.textContent = result.about;
   cell.append(charts, about);
   detail.append(cell);
   row.after(detail);

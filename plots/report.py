@@ -1,9 +1,9 @@
-"""Everything about the runs of a folder on one page that needs nothing else: `<out>/report.html`.
+"""Writes `<out>/report.html`: one page about all runs in a results folder, which needs no other file.
 
     python -m plots.report [--out results] [--metric return return_sampled win_rate] [--of inspo]
 
-Tables that sort and filter, figures, the curves of every run, settings, provenance, and what failed or is missing. The page loads nothing
-from anywhere, and its policy forbids it to: no network, no script but its own.
+The page holds tables that sort and filter, figures, the curves of every run, settings, provenance, and failed and missing runs. It loads
+nothing from the network, and its content security policy forbids any script but its own.
 """
 
 import base64
@@ -23,39 +23,45 @@ from matplotlib.figure import Figure
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.plots import cli, figures, load, style, tables
-from inspo_benchmark.plots.load import Run
+from inspo_benchmark.plots.load import ResultFile
 from inspo_benchmark.plots.table_writers import number
 from inspo_benchmark.plots.tables_appendix import machine
 
 HERE = Path(__file__).parent
 DPI, DIGITS = 160, 4
-TAIL = 2000  # characters of a failed run's log
+LOG_TAIL = 2000  # characters shown of the log of a failed run
 
 
-def page(out: Path, metrics: list[str], of: str) -> str:
-    """The page of all runs under `out`, complete or not. What comes from files is escaped by the template."""
-    frame, runs = load.read(out, overrides=True), load.runs(out)
+def page(out: Path, metrics: list[str], method: str) -> str:
+    """The HTML page of all runs in `out`, complete or not. The template escapes all text that comes from files."""
+    frame, results = load.read(out, overrides=True), load.result_files(out)
     script = (HERE / "report.js").read_text(encoding="utf-8")
-    with matplotlib.rc_context(style.WORDS):
-        pictures = [(name, caption, _png(figure)) for name, caption, figure in figures.pictures(frame, metrics, of, draft=True)]
+    with matplotlib.rc_context(style.RC_PLAIN_TEXT):
+        images = [(name, caption, _png(figure)) for name, caption, figure in figures.all_figures(frame, metrics, method, draft=True)]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["unbroken"] = _unbroken
     return environment.get_template("report.html").render(
-        title=f"Results in {out}",
-        presets=[style.preset(name).strip() for name in sorted(frame.preset.unique()) if name],
+        title=f"Results: {', '.join(style.suite(name).title for name, _ in load.suites(frame))}",
+        presets=[style.preset_note(name).strip() for name in sorted(frame.preset.unique()) if name],
         style=(HERE / "report.css").read_text(encoding="utf-8"),
         script=script,
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        counts={"runs": sum(len(run.seeds) for run in runs), "cells": len(runs), "rows": len(frame)},
-        files=tables.everything(out, metrics, draft=True),
-        pictures=pictures,
-        runs=_lines(frame, runs),
-        data={"runs": _curves(frame, runs), "colours": {algo: style.algorithm(algo)[1] for algo in frame.algo.unique()}},
-        provenance=_provenance(runs),
+        counts={"runs": sum(len(result.seeds) for result in results), "files": len(results), "rows": len(frame)},
+        files=tables.all_tables(out, metrics, draft=True),
+        images=images,
+        results=_lines(frame, results),
+        data={"results": _curves(frame, results), "colors": {algo: style.algorithm(algo).color for algo in frame.algo.unique()}},
+        provenance=_provenance(results),
         missing=_missing(frame, metrics),
         unfinished=_unfinished(out),
     )
+
+
+def _unbroken(text: str) -> str:
+    """A table cell that breaks before ± and nowhere else, if its column is narrow."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}").replace("\N{NO-BREAK SPACE}±", " ±") if "±" in text else text
 
 
 def _png(figure: Figure) -> str:
@@ -64,103 +70,109 @@ def _png(figure: Figure) -> str:
     return base64.b64encode(image.getvalue()).decode()
 
 
-def _lines(frame: pd.DataFrame, runs: list[Run]) -> list[dict[str, Any]]:
-    """A line of the table of runs for each file: what it is, and the means over its seeds at the end."""
+def _lines(frame: pd.DataFrame, results: list[ResultFile]) -> list[dict[str, Any]]:
+    """A line of the table of runs for each file, with the means of the final scores over its seeds."""
     last = frame[frame.metric.isin(style.METRICS)]
     last = last[last.step == last.groupby("file", observed=True).step.transform("max")]
     means = last.groupby(["file", "metric"], observed=True).value.mean()
     return [
         {
-            "algo": style.algorithm(run.algo)[0],
-            "task": run.task,
-            "overrides": run.columns["overrides"],
-            "seeds": len(run.seeds),
+            "algo": style.algorithm(result.algo).label,
+            "task": result.task,
+            "overrides": result.columns["overrides"],
+            "seeds": len(result.seeds),
             "scores": [number(means[file, metric], 3) if (file, metric) in means.index else "" for metric in style.METRICS],
-            "hours": number(run.about["wall_seconds"] / 3600, 3) if "wall_seconds" in run.about else "",
+            "hours": number(result.document["wall_seconds"] / 3600, 3) if "wall_seconds" in result.document else "",
         }
-        for run in runs
-        for file in [run.columns["file"]]
+        for result in results
+        for file in [result.columns["file"]]
     ]
 
 
-def _curves(frame: pd.DataFrame, runs: list[Run]) -> list[dict[str, Any]]:
-    """For each file, what the page draws and shows when its line is opened: metric -> [steps], seed -> values; and its JSON."""
+def _curves(frame: pd.DataFrame, results: list[ResultFile]) -> list[dict[str, Any]]:
+    """For each file, what the page shows when its line is opened: the curves (metric -> steps, seed -> values) and the JSON."""
     files = dict(iter(frame.groupby("file", observed=True)))
-    found = []
-    for run in runs:
+    lines = []
+    for result in results:
         metrics = {}
-        for metric, mine in files[run.columns["file"]].groupby("metric", observed=True):
-            values = mine.pivot(index="seed", columns="step", values="value")
+        for metric, rows in files[result.columns["file"]].groupby("metric", observed=True):
+            values = rows.pivot(index="seed", columns="step", values="value")
             metrics[metric] = {
                 "steps": [int(step) for step in values.columns],
-                "seeds": {str(seed): [_short(x) for x in line] for seed, line in zip(values.index, values.to_numpy())},
+                "seeds": {str(seed): [_rounded(x) for x in line] for seed, line in zip(values.index, values.to_numpy())},
             }
-        found.append({"name": f"{run.algo} on {run.task}", "algo": run.algo, "metrics": metrics, "about": json.dumps(run.about, indent=1)})
-    return found
+        lines.append({"algo": result.algo, "metrics": metrics, "about": json.dumps(result.document, indent=1)})
+    return lines
 
 
-def _short(x: float) -> float | None:
+def _rounded(x: float) -> float | None:
     return float(f"{x:.{DIGITS}g}") if math.isfinite(x) else None
 
 
-def _provenance(runs: list[Run]) -> dict[str, list[tuple[str, int]]]:
-    """What the runs were made with: kind -> the different values, and of how many cells each is."""
+def _provenance(results: list[ResultFile]) -> dict[str, list[tuple[str, int]]]:
+    """What the runs were made with: kind -> the different values, and the number of files with each."""
 
     def counted(values: list[str]) -> list[tuple[str, int]]:
         return sorted(((value, values.count(value)) for value in set(values)), key=lambda pair: (-pair[1], pair[0]))
 
-    def code(run: Run) -> str:
-        told = run.about.get("code", {})
-        return (told.get("revision") or "unknown") + " with uncommitted changes" * bool(told.get("dirty"))
+    def assignments(values: dict) -> str:
+        return ", ".join(f"{key} {value}" for key, value in values.items()) or "unknown"
 
+    def code(document: dict) -> str:
+        about = document.get("code", {})
+        return (about.get("revision") or "unknown") + " with uncommitted changes" * bool(about.get("dirty"))
+
+    documents = [result.document for result in results]
     return {
-        "code (git revision)": counted([code(run) for run in runs]),
-        "versions": counted([", ".join(f"{k} {v}" for k, v in run.about.get("versions", {}).items()) or "unknown" for run in runs]),
-        "machine": counted([machine(run) for run in runs]),
-        "data (sha256)": counted([f"{run.task}: {run.about['data']['sha256']}" for run in runs]),
-        "seeds": counted([", ".join(map(str, run.seeds)) for run in runs]),
-        "protocol": counted([", ".join(f"{k} {v}" for k, v in run.about["evaluation"].items()) for run in runs]),
+        "code (git revision)": counted([code(document) for document in documents]),
+        "versions": counted([assignments(document.get("versions", {})) for document in documents]),
+        "machine": counted([machine(result) for result in results]),
+        "data (sha256)": counted([f"{document['task']}: {document['data']['sha256']}" for document in documents]),
+        "seeds": counted([", ".join(map(str, document["seeds"])) for document in documents]),
+        "evaluation schedule": counted([assignments(document["evaluation"]) for document in documents]),
     }
 
 
 def _missing(frame: pd.DataFrame, metrics: list[str]) -> list[tuple[str, str, str, str]]:
-    """Suite, metric, method and task, seeds of what the tables lack."""
-    found = []
-    for suite, mine in load.suites(frame[frame.overrides == ""]):
+    """Suite, metric, method and task, and seeds of the runs that the tables lack."""
+    missing = []
+    for suite, rows in load.suites(frame[frame.overrides == ""]):
         for metric in metrics:
-            seen = load.measured(mine, metric)
-            if (seen.metric == metric).any():
-                lacking = load.holes(seen, metric)
-                found += [(suite, metric, f"{algo} on {task}", ", ".join(map(str, seeds))) for algo, task, seeds in lacking]
-    return found
+            measured = load.for_metric(rows, metric)
+            if (measured.metric == metric).any():
+                groups = load.missing_seeds(measured, metric)
+                missing += [(suite, metric, f"{algo} on {task}", ", ".join(map(str, seeds))) for algo, task, seeds in groups]
+    return missing
 
 
 def _unfinished(out: Path) -> list[dict[str, str]]:
-    """Notes of cells that began and did not finish, with the end of their logs. A note that cannot be read is shown as that."""
-    found = []
+    """The records of unfinished experiments, with the ends of their logs. An unreadable record is listed as such."""
+    experiments = []
     for path in sorted(out.glob("unfinished/*/*.json")):
         log = Path(out, "logs", *path.relative_to(out / "unfinished").parts).with_suffix(".log")
         try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-            what = f"{about['algo']} on {about['task']}, seeds {', '.join(map(str, about['seeds']))}"
-            reason = str(about["reason"]).strip() or "begun, not finished"
+            record = json.loads(path.read_text(encoding="utf-8"))
+            name = f"{record['algo']} on {record['task']}, seeds {', '.join(map(str, record['seeds']))}"
+            reason = str(record["reason"]).strip() or "started, not finished"
         except (OSError, ValueError, KeyError, TypeError) as error:
-            what, reason = path.stem, f"unreadable note ({type(error).__name__})"
-        text = log.read_text(encoding="utf-8", errors="replace")[-TAIL:] if log.exists() else ""
-        found.append({"what": what, "short": reason.splitlines()[-1], "reason": reason, "log": text})
-    return found
+            name, reason = path.stem, f"unreadable record ({type(error).__name__})"
+        text = log.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:] if log.exists() else ""
+        experiments.append({"name": name, "short": reason.splitlines()[-1], "reason": reason, "log": text})
+    return experiments
 
 
-def run(argv: list[str] | None = None) -> int:
-    options = cli.parser("plots.report", "Make the report from the rows under <out>/runs.", draft=False)
-    options.add_argument("--of", default="inspo", metavar="METHOD", help="whose probability of improvement (default: %(default)s)")
+def main(argv: list[str] | None = None) -> int:
+    options = cli.parser("plots.report", "Make the report from the rows in <out>/runs.", draft=False)
+    options.add_argument(
+        "--of", default="inspo", metavar="METHOD", help="method whose probability of improvement is drawn (default: %(default)s)"
+    )
     args = options.parse_args(argv)
 
     def work():
         path = Path(args.out, "report.html")
         text = page(Path(args.out), args.metric, args.of)
         if path.is_dir():
-            raise UserError(f"{path} is a folder where the report should be; move it away")
+            raise UserError(f"{path} is a folder, but the report needs a file of that name; move the folder away")
         with atomic_write(path) as part:
             part.write_text(text, encoding="utf-8")
         print(f"{path}: {len(text) / 1e6:.1f} MB, open it in a browser")
@@ -169,4 +181,4 @@ def run(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(main())

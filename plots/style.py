@@ -1,41 +1,59 @@
-"""How things are called, ordered and coloured, in tables and figures alike. An algorithm needs no entry here; an entry fixes its looks."""
+"""Names, order and looks of methods, metrics, tasks and suites, shared by tables and figures. An algorithm needs no entry here."""
 
 import hashlib
 import itertools
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from inspo_benchmark.running.presets import PRESETS
 
-# name in print, colour, marker; the order of the table's columns. Okabe and Ito's palette, distinct for colour-blind readers.
+
+class Look(NamedTuple):
+    label: str  # name in print
+    color: str
+    marker: str
+
+
+class Suite(NamedTuple):
+    """Tasks that share a table."""
+
+    title: str
+    backends: tuple[str, ...]  # beginnings of the names of the backends that run its tasks
+    reference: str  # header of the column of returns whose normalized score is 100
+    low: str  # the return whose normalized score is 0, in words
+    high: str  # the return whose normalized score is 100
+
+
+# In the order of the columns of tables. The palette of Okabe and Ito, which color-blind readers can tell apart.
 ALGORITHMS = {
-    "bc": ("BC", "#5A5A5A", "o"),
-    "icq": ("ICQ", "#56B4E9", "v"),
-    "omar": ("OMAR", "#CC79A7", "^"),
-    "cfcql": ("CFCQL", "#009E73", "s"),
-    "omiga": ("OMIGA", "#0072B2", "D"),
-    "iql": ("MA-IQL", "#332288", "<"),
-    "alberdice": ("AlberDICE", "#E69F00", "X"),
-    "inspo": ("InSPO", "#D55E00", "P"),
+    "bc": Look("BC", "#5A5A5A", "o"),
+    "icq": Look("ICQ", "#56B4E9", "v"),
+    "omar": Look("OMAR", "#CC79A7", "^"),
+    "cfcql": Look("CFCQL", "#009E73", "s"),
+    "omiga": Look("OMIGA", "#0072B2", "D"),
+    "iql": Look("MA-IQL", "#332288", "<"),
+    "alberdice": Look("AlberDICE", "#E69F00", "X"),
+    "inspo": Look("InSPO", "#D55E00", "P"),
 }
-SPARE = [("#882255", ">"), ("#999933", "p"), ("#661100", "h"), ("#44AA99", "d")]  # after Tol
-METRICS = {  # what is measured, and of whom
+OTHER_LOOKS = [("#882255", ">"), ("#999933", "p"), ("#661100", "h"), ("#44AA99", "d")]  # colors of Paul Tol
+METRICS = {  # what is measured, and for which policies
     "return": ("return", "greedy policies"),
     "return_sampled": ("return", "sampled actions"),
     "win_rate": ("win rate", "greedy policies"),
 }
-SUITES = {  # what is shown in one table -> the beginnings of the backends that play its tasks
-    "games": ("matrix", "bridge"),
-    "smac": ("smac",),
-    "starcraft": ("sc2",),
-    "mujoco": ("mujoco",),
+RANDOM = "the mean return of uniformly random actions"
+SUITES = {
+    "games": Suite("Games", ("matrix", "bridge"), "optimum", RANDOM, "the optimal return"),
+    "smac": Suite("SMAC (simulator)", ("smac",), "maximum", RANDOM, "20, the return of a won battle"),
+    "starcraft": Suite("SMAC (StarCraft II)", ("sc2",), "maximum", "a return of 0", "20, the return of a won battle"),
+    "mujoco": Suite("MaMuJoCo", ("mujoco",), "expert", RANDOM, "the mean return of the expert policy"),
 }
-TITLES = {"games": "Games", "smac": "SMAC (simulator)", "starcraft": "SMAC (StarCraft II)", "mujoco": "MuJoCo"}
-TITLE = 18  # characters that fit over a panel
+TITLE_WIDTH = 18  # characters that fit above a panel
 NARROW, WIDE = 3.3, 6.9  # inches: one and two columns of a paper
 RC = {
     "pdf.fonttype": 42,
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+    "font.family": "DejaVu Sans",  # part of matplotlib: figures are the same on every machine
     "font.size": 7,
     "axes.titlesize": 7.5,
     "axes.labelsize": 7.5,
@@ -48,57 +66,61 @@ RC = {
     "xtick.major.size": 2.5,
     "ytick.major.size": 2.5,
     "lines.linewidth": 1.2,
-    "lines.markersize": 3,
+    "lines.markersize": 4,
+    "lines.markeredgewidth": 0,
     "savefig.dpi": 220,
 }
+RC_PLAIN_TEXT = RC | {"text.parse_math": False}  # for names from files, which may contain dollar signs
 
-WORDS = RC | {"text.parse_math": False}  # where names come from files: they are not formulas
 
-
-def algorithm(name: str) -> tuple[str, str, str]:
-    """Name in print, colour, marker. Unknown ones get theirs from their name alone, whoever else is in the figure."""
+def algorithm(name: str) -> Look:
+    """Label, color and marker. Those of an algorithm without an entry depend on its name alone."""
     digest = hashlib.sha256(name.encode()).digest()
-    return ALGORITHMS.get(name) or (name.upper(), *SPARE[digest[0] % len(SPARE)])
+    return ALGORITHMS.get(name) or Look(name.upper(), *OTHER_LOOKS[digest[0] % len(OTHER_LOOKS)])
 
 
-def suite(backend: str) -> str:
-    """The suite of the tasks that a backend plays, told by its name (`matrix-1` -> `games`); unknown ones are suites of their own."""
-    known = [name for name, beginnings in SUITES.items() if backend.lower().startswith(beginnings)]
+def suite_of(backend: str) -> str:
+    """The suite of a backend's tasks (`matrix-1` -> `games`). An unknown backend is a suite of its own."""
+    known = [name for name, suite in SUITES.items() if backend.lower().startswith(suite.backends)]
     return known[0] if known else re.match(r"\w*", backend)[0].lower() or "other"
 
 
+def suite(name: str) -> Suite:
+    """What is known of a suite."""
+    return SUITES.get(name) or Suite(name, (), "reference", "the lower reference return", "the upper one")
+
+
 def order_suites(names: Iterable[str]) -> list[str]:
-    """Each once, known ones first."""
+    """Every name once, known suites first."""
     return sorted(set(names), key=lambda name: (list(SUITES).index(name) if name in SUITES else len(SUITES), name))
 
 
 def order(names: Iterable[str]) -> list[str]:
-    """Each once: known algorithms first, in the order above, then the rest with numbers by size (3m before 10m)."""
+    """Every name once: known algorithms first, in the order above, then the others with numbers by size (3m before 10m)."""
     known = list(ALGORITHMS)
     numbers = {name: [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)] for name in names}
     return sorted(numbers, key=lambda name: (known.index(name) if name in known else len(known), numbers[name]))
 
 
-def grouped(tasks: Iterable[str]) -> list[list[str]]:
-    """Tasks in order, those of a scenario together."""
-    return [list(group) for _, group in itertools.groupby(tasks, scenario)]
-
-
-def title(task: str) -> str:
-    """A task over a panel: in two lines where one would run into the next panel's."""
-    return task if len(task) <= TITLE else "-\n".join(task.rsplit("-", 1))
-
-
-def short(preset: str) -> str:
-    """A preset in a few words."""
-    return f"preset {preset}: {PRESETS[preset].about}" if preset in PRESETS else f"preset {preset}"
-
-
-def preset(name: str) -> str:
-    """What a caption says of runs that were made with less than the benchmark's budget; empty for the others."""
-    return f" {short(name).capitalize()}; not the benchmark's full budget." if name else ""
-
-
 def scenario(task: str) -> str:
     """`5m_vs_6m-expert` -> `5m_vs_6m`."""
     return task.rpartition("-")[0] or task
+
+
+def by_scenario(tasks: Iterable[str]) -> list[list[str]]:
+    """Tasks in the given order, split where the scenario changes."""
+    return [list(group) for _, group in itertools.groupby(tasks, scenario)]
+
+
+def panel_title(task: str) -> str:
+    """The name of a task above a panel, in two lines if one line would run into the next panel."""
+    return task if len(task) <= TITLE_WIDTH else "-\n".join(task.rsplit("-", 1))
+
+
+def preset_label(preset: str) -> str:
+    return f"preset {preset}: {PRESETS[preset].about}" if preset in PRESETS else f"preset {preset}"
+
+
+def preset_note(preset: str) -> str:
+    """A sentence for captions of runs with less than the full budget; empty for runs without a preset."""
+    return f" {preset_label(preset).capitalize()}; not the benchmark's full budget." if preset else ""

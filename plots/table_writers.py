@@ -9,44 +9,49 @@ import pandas as pd
 from inspo_benchmark.core.atomic_io import atomic_write, write_errors
 
 MISSING, CLOSE, MINUS = "--", " †", "\N{MINUS SIGN}"
-LINES = 38  # of a LaTeX table, so that it fits on a page; longer ones go on in another
+MAX_ROWS = 38  # rows of a LaTeX table that fit on a page; longer tables continue on the next page
 
 
-class Experiment(NamedTuple):
+class Cell(NamedTuple):
     text: str
     bold: bool = False
 
 
 class Table(NamedTuple):
-    """What the writers print: groups of rows, which LaTeX sets a little apart, and below a line what sums them up."""
+    """A table to print. Groups of rows are set slightly apart in LaTeX; `foot` stands below a rule."""
 
     label: str
     caption: str
     header: list[str]
-    groups: list[list[list[Experiment]]]
-    foot: list[list[Experiment]] = []
+    groups: list[list[list[Cell]]]
+    foot: list[list[Cell]] = []
     notes: list[str] = []
-    left: int = 1  # columns of words; the others hold numbers
-    spans: list[tuple[str, int]] = []  # titles above columns, LaTeX only
+    left: int = 1  # number of text columns; the others hold numbers
+    spans: list[tuple[str, int]] = []  # (title, number of columns) above the header, LaTeX only
 
     @property
-    def rows(self) -> list[list[Experiment]]:
+    def rows(self) -> list[list[Cell]]:
         return [row for group in [*self.groups, self.foot] for row in group]
 
 
+def decimals(x: float, digits: int = 2) -> int:
+    """Number of decimals to print: `digits`, at most 1 from 100 on, none from 1000 on."""
+    return min(digits, max(0, 4 - len(str(int(abs(x))))))
+
+
 def number(x: float, digits: int = 2, like: float | None = None) -> str:
-    """As many decimals, fewer where `like` (default x) is beyond 100 and none beyond 1000; never a negative zero."""
-    digits = min(digits, max(0, 4 - len(str(int(abs(x if like is None else like))))))
-    return f"{round(x, digits) + 0.0:.{digits}f}".replace("-", MINUS)
+    """x with as many decimals as `like` (default x) is printed with; never a negative zero."""
+    digits = decimals(x if like is None else like, digits)
+    return f"{round(float(x), digits) + 0.0:.{digits}f}".replace("-", MINUS)
 
 
-def spread(mean: float, std: float) -> str:
-    """mean ± std, with as many decimals; the mean alone where nothing spreads that could."""
+def mean_std(mean: float, std: float) -> str:
+    """mean ± std with the same number of decimals, or the mean alone if std is NaN."""
     return number(mean) if pd.isna(std) else f"{number(mean)} ± {number(std, like=mean)}"
 
 
 def setting(x) -> str:
-    """A hyper-parameter's value."""
+    """The value of a hyperparameter."""
     return str(x).lower() if isinstance(x, bool) else f"{x:g}" if isinstance(x, float) else str(x)
 
 
@@ -55,15 +60,15 @@ def assignments(values: dict) -> str:
 
 
 def markdown(table: Table) -> str:
-    """Pipe table, caption above, notes below."""
+    """A pipe table with its caption above and its notes below."""
 
-    def line(cells: list[Experiment]) -> str:
+    def line(cells: list[Cell]) -> str:
         texts = [cell.text.replace("|", "\\|") for cell in cells]
         texts = [f"**{text}**" if cell.bold else text for text, cell in zip(texts, cells)]
         return f"| {' | '.join(texts)} |"
 
     rule = "|" + "---|" * table.left + "---:|" * (len(table.header) - table.left)
-    lines = [line([Experiment(name) for name in table.header]), rule, *map(line, table.rows)]
+    lines = [line([Cell(name) for name in table.header]), rule, *map(line, table.rows)]
     return "\n".join([table.caption, "", *lines, "", *(note + "  " for note in table.notes)]) + "\n"
 
 
@@ -75,33 +80,33 @@ ESCAPES = str.maketrans(
 
 
 def escaped(text: str) -> str:
-    """What pdflatex prints as this text; letters that its fonts lack become question marks."""
+    """Text -> LaTeX source. Letters that the fonts of pdflatex lack become question marks."""
     return "".join(c if c.isascii() or c in "±†" + MINUS else "?" for c in text).translate(ESCAPES).replace("--", "-{}-")
 
 
 def latex(table: Table) -> str:
-    """Floats for \\input; needs booktabs and graphicx (a table wider than the text is scaled down to it)."""
+    """Floats for \\input. They need booktabs and graphicx; a table wider than the text is scaled down to its width."""
     parts, taken = [[]], 0
     for group in table.groups:
         for k, row in enumerate(group):
-            if taken >= LINES:
+            if taken >= MAX_ROWS:
                 parts, taken = [*parts, []], 0
             if k == 0 or not parts[-1]:
                 parts[-1].append([])
-                taken += 0.5  # the space between groups
+                taken += 0.5  # space between groups
             parts[-1][-1].append(row)
             taken += 1
     return "\n".join(_float(table, groups, k, k == len(parts) - 1) for k, groups in enumerate(parts))
 
 
-def _float(table: Table, groups: list[list[list[Experiment]]], part: int, last: bool) -> str:
-    def line(cells: list[Experiment]) -> str:
-        # marks hang into the gap between columns, so that the numbers stay aligned
+def _float(table: Table, groups: list[list[list[Cell]]], part: int, last: bool) -> str:
+    def line(cells: list[Cell]) -> str:
+        # daggers have no width, so that the numbers stay aligned
         texts = [escaped(cell.text.removesuffix(CLOSE)) + r"\rlap{$^\dagger$}" * cell.text.endswith(CLOSE) for cell in cells]
         texts = [rf"\textbf{{{text}}}" if cell.bold else text for text, cell in zip(texts, cells)]
         return " & ".join(texts) + r" \\"
 
-    def lines(rows: Iterable[list[Experiment]]) -> str:
+    def lines(rows: Iterable[list[Cell]]) -> str:
         return "\n".join(map(line, rows))
 
     spans, first = [], 1
@@ -124,7 +129,7 @@ def _float(table: Table, groups: list[list[list[Experiment]]], part: int, last: 
             rf"\begin{{tabular}}{{{'l' * table.left}{'r' * (len(table.header) - table.left)}}}",
             r"\toprule",
             *([above + r" \\", "".join(spans)] if spans else []),
-            line([Experiment(name) for name in table.header]),
+            line([Cell(name) for name in table.header]),
             r"\midrule",
             "\n\\addlinespace\n".join(map(lines, groups)),
             *([r"\midrule", lines(table.foot)] if table.foot and last else []),
@@ -138,8 +143,11 @@ def _float(table: Table, groups: list[list[list[Experiment]]], part: int, last: 
 
 
 def write(folder: Path, files: dict[str, list[tuple[Table, pd.DataFrame]]], kinds: Iterable[str]) -> None:
-    """name -> its tables and their numbers in full: `name`.md, .tex and .csv. Older files of the same `kinds` (what is before the first
-    dash of a name) are removed: tables of runs that are gone."""
+    """Write every table as `name`.md, .tex and .csv (the numbers in full).
+
+    `kinds` are the parts of names before the first dash. Files of these kinds that are not written now are removed: they show runs that no
+    longer exist.
+    """
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for name, tables in files.items():

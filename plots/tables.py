@@ -1,10 +1,10 @@
-"""Rows -> the tables of the paper, as Markdown, LaTeX (booktabs, graphicx) and CSV.
+"""Makes the tables of the paper as Markdown, LaTeX (booktabs, graphicx) and CSV from the rows in a results folder.
 
     python -m plots.tables [--out results] [--draft] [--metric return return_sampled win_rate]
 
-Writes to `<out>/tables`, for every suite that was run: `main-<suite>` from the runs with their published settings, `best-<suite>` the same
-of each run's best checkpoint, `ablation-<suite>` if there are runs with `--set`, `hyperparameters-<suite>`, `costs-<suite>`,
-`published-<suite>` where papers have numbers for a task of that name, and `datasets`.
+For every suite in the results, `<out>/tables` gets: `main-<suite>`, the runs without `--set` at their last checkpoint; `best-<suite>`, the
+same at their best checkpoint; `ablation-<suite>`, if there are runs with `--set`; `hyperparameters-<suite>`; `costs-<suite>`;
+`published-<suite>`, if papers report numbers for a task of that name; and once `datasets`.
 """
 
 import sys
@@ -14,142 +14,137 @@ import pandas as pd
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.plots import cli, load, stats, style, table_writers, tables_appendix
-from inspo_benchmark.plots.table_writers import CLOSE, MISSING, Experiment, Table, number, spread
+from inspo_benchmark.plots.table_writers import CLOSE, MISSING, Cell, Table, mean_std, number
 
-PROTOCOLS = {"last": "last checkpoint", "best": "best checkpoint of each run, chosen by playing"}
-MEAN, AGGREGATE, INTERVAL, RANK = "mean, normalised", "IQM, normalised", "95 % interval", "mean rank"
+CHECKPOINTS = {"last": "last checkpoint", "best": "best checkpoint, selected by online evaluation (optimistic)"}
+MEAN, IQM, INTERVAL, RANK = "mean, normalized", "IQM, normalized", "95% interval", "mean rank"
 KINDS = ("main", "best", "ablation", "hyperparameters", "costs", "published", "datasets")
 
 
-def _score(row, usual: int) -> Experiment:
-    """A row of stats.cells. One run has no spread; a number of runs other than the `usual` one is shown."""
-    runs = "" if row.n == usual else f" (n = {row.n})"
-    return Experiment(spread(row.value, row.std) + runs + CLOSE * row.close, row.best)
+def _score(row, usual_n: int) -> Cell:
+    """A row of stats.task_scores. The number of runs is printed if it is not the usual one."""
+    runs = "" if row.n == usual_n else f" (n = {row.n})"
+    return Cell(mean_std(row.value, row.std) + runs + CLOSE * row.close, row.best)
 
 
-def main(frame: pd.DataFrame, metric: str, protocol: str, draft: bool = False) -> tuple[Table, pd.DataFrame]:
-    """Tasks x algorithms of a suite with rows of aggregates -> (table, its numbers in full, one row per cell). UserError: holes, unless
+def main_table(frame: pd.DataFrame, metric: str, checkpoint: str, draft: bool = False) -> tuple[Table, pd.DataFrame]:
+    """Tasks x algorithms of a suite, with aggregates at the foot -> (table, its numbers in full). UserError: missing runs, unless
     `draft`."""
     if not draft:
-        load.require(frame, metric)
-    references, mean = load.references(frame), load.per_task(frame, "data_mean")
+        load.require_complete(frame, metric)
+    references, data_mean = load.references(frame), load.per_task(frame, "data_mean")
     algos, tasks = style.order(frame.algo.unique()), style.order(references)
-    scores = stats.final(frame, metric, protocol)
-    cells, total = stats.cells(scores), stats.aggregate(scores, references)
-    means, ranks = stats.means(scores, references), stats.ranks(scores)
-    usual = int(cells.n.max()) if len(cells) else 0
-    shown = {(row.task, row.algo): _score(row, usual) for row in cells.itertuples()}
-    for name, table, digits in ((MEAN, means, 1), (AGGREGATE, total, 1), (RANK, ranks, 2)):
+    scores = stats.final_scores(frame, metric, checkpoint)
+    task_scores, iqms = stats.task_scores(scores), stats.normalized_iqms(scores, references)
+    means, ranks = stats.normalized_means(scores, references), stats.mean_ranks(scores)
+    usual_n = int(task_scores.n.max()) if len(task_scores) else 0
+    cells = {(row.task, row.algo): _score(row, usual_n) for row in task_scores.itertuples()}
+    for name, table, digits in ((MEAN, means, 1), (IQM, iqms, 1), (RANK, ranks, 2)):
         for row in table.itertuples():
-            shown[name, row.algo] = Experiment(number(row.value, digits) + CLOSE * getattr(row, "close", False), row.best)
-    for row in total.itertuples():
-        shown[INTERVAL, row.algo] = Experiment(MISSING if pd.isna(row.low) else f"[{number(row.low, 1)}, {number(row.high, 1)}]")
+            cells[name, row.algo] = Cell(number(row.value, digits) + CLOSE * getattr(row, "close", False), row.best)
+    for row in iqms.itertuples():
+        cells[INTERVAL, row.algo] = Cell(MISSING if pd.isna(row.low) else f"[{number(row.low, 1)}, {number(row.high, 1)}]")
 
-    def line(name: str, *extra: Experiment) -> list[Experiment]:
-        return [Experiment(name), *extra, *(shown.get((name, algo), Experiment(MISSING)) for algo in algos)]
+    def line(name: str, *extra: str) -> list[Cell]:
+        return [Cell(name), *map(Cell, extra), *(cells.get((name, algo), Cell(MISSING)) for algo in algos)]
 
-    groups = [
-        [line(task, Experiment(number(mean[task])), Experiment(number(references[task][1]))) for task in group]
-        for group in style.grouped(tasks)
-    ]
-    blank = Experiment("")
-    foot = [
-        line(MEAN, blank, Experiment("100")),
-        line(AGGREGATE, blank, Experiment("100")),
-        line(INTERVAL, blank, blank),
-        line(RANK, blank, blank),
-    ]
+    groups = [[line(task, number(data_mean[task]), number(references[task][1])) for task in group] for group in style.by_scenario(tasks)]
+    foot = [line(MEAN, "", "100"), line(IQM, "", "100"), line(INTERVAL, "", ""), line(RANK, "", "")]
+    suite_name = frame.suite.iloc[0]
+    suite = style.suite(suite_name)
+    scale = "the win rate in percent" if metric == "win_rate" else f"0 is {suite.low}, 100 is {suite.high}"
     notes = [
-        f"Normalised: the {style.METRICS[metric][0]} scaled to 0 (uniformly random) .. 100 (best known). IQM: interquartile mean over runs "
+        f"Dataset: mean {style.METRICS[metric][0]} of the episodes in the dataset. Normalized: {scale}. IQM: interquartile mean over runs "
         f"and tasks, with its stratified bootstrap interval. Rank: by the mean score on each task, 1 is best.",
         *_notes(frame),
     ]
-    references_too = sum(algo == "bc" for algo in algos)  # the method that all others have to beat
-    spans = [("", 1), ("reference", 2 + references_too), ("methods", len(algos) - references_too)]
-    header = ["task", "dataset", "best known", *(style.algorithm(algo)[0] for algo in algos)]
-    suite, kind = frame.suite.iloc[0], "main" if protocol == "last" else protocol
-    table = Table(f"{kind}-{suite}-{metric}", _caption(frame, metric, protocol, usual), header, groups, foot, notes, spans=spans)
-    sums = [x.assign(task=name) for name, x in ((MEAN, means), (AGGREGATE, total), (RANK, ranks)) if len(x)]
-    return table, pd.concat([cells, *sums]).assign(suite=suite, metric=metric, protocol=protocol)
+    baselines = sum(algo == "bc" for algo in algos)  # BC imitates the data and stands with the references
+    spans = [("", 1), ("reference", 2 + baselines), ("methods", len(algos) - baselines)]
+    header = ["task", "dataset", suite.reference, *(style.algorithm(algo).label for algo in algos)]
+    kind = "main" if checkpoint == "last" else checkpoint
+    table = Table(f"{kind}-{suite_name}-{metric}", _caption(frame, metric, checkpoint, usual_n), header, groups, foot, notes, spans=spans)
+    aggregates = [x.assign(task=name) for name, x in ((MEAN, means), (IQM, iqms), (RANK, ranks)) if len(x)]
+    return table, pd.concat([task_scores, *aggregates]).assign(suite=suite_name, metric=metric, checkpoint=checkpoint)
 
 
-def ablation(frame: pd.DataFrame, metric: str, protocol: str) -> tuple[Table, pd.DataFrame]:
-    """Of each algorithm that was run with overrides: the unmodified method and each set of overrides x the tasks of these runs.
-    Ablations need not be complete: a cell nobody ran is "--"."""
-    frame = ablated(frame)
+def ablation_table(frame: pd.DataFrame, metric: str, checkpoint: str) -> tuple[Table, pd.DataFrame]:
+    """For each algorithm with runs with overrides: the unmodified method and each set of overrides x the tasks of these runs. Missing runs
+    are printed as "--"."""
+    frame = ablation_rows(frame)
     tasks, groups, numbers = style.order(frame.task.unique()), [], []
-    usual = int(frame.groupby(load.RUN, observed=True).seed.nunique().max())
+    usual_n = int(frame.groupby(load.GROUP, observed=True).seed.nunique().max())
     for algo in style.order(frame.algo.unique()):
-        mine = frame[frame.algo == algo]
-        cells = stats.cells(stats.final(mine.assign(algo=mine.overrides), metric, protocol)).rename(columns={"algo": "overrides"})
-        shown = {(row.overrides, row.task): _score(row, usual) for row in cells.itertuples()}
-        variants = ["", *sorted(set(mine.overrides.unique()) - {""})]
-        names = [Experiment(style.algorithm(algo)[0]), *[Experiment("")] * (len(variants) - 1)]
+        rows = frame[frame.algo == algo]
+        scores = stats.final_scores(rows.assign(algo=rows.overrides), metric, checkpoint)
+        table = stats.task_scores(scores).rename(columns={"algo": "overrides"})
+        cells = {(row.overrides, row.task): _score(row, usual_n) for row in table.itertuples()}
+        variants = ["", *sorted(set(rows.overrides.unique()) - {""})]
+        names = [style.algorithm(algo).label, *[""] * (len(variants) - 1)]
         groups.append(
             [
-                [name, Experiment(variant or "unmodified"), *(shown.get((variant, task), Experiment(MISSING)) for task in tasks)]
+                [Cell(name), Cell(variant or "unmodified"), *(cells.get((variant, task), Cell(MISSING)) for task in tasks)]
                 for name, variant in zip(names, variants)
             ]
         )
-        numbers.append(cells.assign(algo=algo))
-    caption, suite = "What each part is worth. " + _caption(frame, metric, protocol, usual), frame.suite.iloc[0]
+        numbers.append(table.assign(algo=algo))
+    suite = frame.suite.iloc[0]
+    caption = "Ablation. " + _caption(frame, metric, checkpoint, usual_n, "variant of each method on each task")
     table = Table(f"ablation-{suite}-{metric}", caption, ["method", "change", *tasks], groups, notes=_notes(frame), left=2)
-    return table, pd.concat(numbers).assign(suite=suite, metric=metric, protocol=protocol)
+    return table, pd.concat(numbers).assign(suite=suite, metric=metric, checkpoint=checkpoint)
 
 
-def ablated(frame: pd.DataFrame) -> pd.DataFrame:
+def ablation_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of runs with overrides, and those of the unmodified methods on the same tasks."""
     changed = frame[frame.overrides != ""]
     return frame[frame.algo.isin(changed.algo.unique()) & frame.task.isin(changed.task.unique())]
 
 
-def _caption(frame: pd.DataFrame, metric: str, protocol: str, n: int) -> str:
-    episodes, (what, whom) = " or ".join(map(str, sorted(frame.episodes.unique()))), style.METRICS[metric]
-    title = style.TITLES.get(suite := frame.suite.iloc[0], suite)
+def _caption(frame: pd.DataFrame, metric: str, checkpoint: str, n: int, comparison: str = "of each row") -> str:
+    episodes, (what, policies) = " or ".join(map(str, sorted(frame.episodes.unique()))), style.METRICS[metric]
     return (
-        f"{title}: {what} of {whom} ({metric}), {PROTOCOLS[protocol]}, {episodes} episodes in the final evaluation: "
-        f"mean ± standard deviation over n = {n} seeds. Bold: highest mean of its comparison; "
-        "†: its 95 % bootstrap interval overlaps with the best one's." + style.preset(frame.preset.iloc[0])
+        f"{style.suite(frame.suite.iloc[0]).title}: {what} of {policies} ({metric}), {CHECKPOINTS[checkpoint]}; mean ± standard deviation "
+        f"over n = {n} seeds. The final evaluation of a run has {episodes} episodes. Bold: best {comparison} (ties as printed); "
+        "†: the 95% bootstrap interval overlaps with that of the best." + style.preset_note(frame.preset.iloc[0])
     )
 
 
 def _notes(frame: pd.DataFrame) -> list[str]:
     per_step = load.per_task(frame, "per_step")
-    means = [task for task in style.order(per_step) if per_step[task]]
+    tasks = [task for task in style.order(per_step) if per_step[task]]
     return [
-        *([f"Mean reward per step instead of the sum over an episode: {', '.join(means)}."] if means else []),
-        "Made by: python -m plots.tables (the data are in its table `datasets`)",
+        *([f"Returns of {', '.join(tasks)} are mean rewards per step; all others are sums over an episode."] if tasks else []),
+        "Generated by python -m plots.tables; the table `datasets` describes the data.",
     ]
 
 
-def everything(out: str | Path, metrics: list[str], draft: bool = False) -> dict[str, list[tuple[Table, pd.DataFrame]]]:
-    """File -> its tables, of all runs under `out`."""
-    found, frame = load.runs(out), load.read(out, overrides=True)
+def all_tables(out: str | Path, metrics: list[str], draft: bool = False) -> dict[str, list[tuple[Table, pd.DataFrame]]]:
+    """File name -> its tables, for all runs in `out`."""
+    results, frame = load.result_files(out), load.read(out, overrides=True)
     files: dict[str, list[tuple[Table, pd.DataFrame]]] = {}
-    for suite, mine in load.suites(frame):
+    for suite, rows in load.suites(frame):
         for metric in metrics:
-            seen = load.measured(mine, metric)
-            plain = seen[seen.overrides == ""]
+            measured = load.for_metric(rows, metric)
+            plain = measured[measured.overrides == ""]
             if len(plain):
-                files.setdefault(f"main-{suite}", []).append(main(plain, metric, "last", draft))
-                files.setdefault(f"best-{suite}", []).append(main(plain, metric, "best", draft))
-            if (seen.overrides != "").any():
-                files.setdefault(f"ablation-{suite}", []).append(ablation(seen, metric, "last"))
-        runs = [run for run in found if run.columns["suite"] == suite]
-        plain = mine[mine.overrides == ""]
-        files |= {f"hyperparameters-{suite}": tables_appendix.hyperparameters(runs), f"costs-{suite}": [tables_appendix.costs(runs)]}
+                files.setdefault(f"main-{suite}", []).append(main_table(plain, metric, "last", draft))
+                files.setdefault(f"best-{suite}", []).append(main_table(plain, metric, "best", draft))
+            if (measured.overrides != "").any():
+                files.setdefault(f"ablation-{suite}", []).append(ablation_table(measured, metric, "last"))
+        mine = [result for result in results if result.columns["suite"] == suite]
+        plain = rows[rows.overrides == ""]
+        files |= {f"hyperparameters-{suite}": tables_appendix.hyperparameters(mine), f"costs-{suite}": [tables_appendix.costs(mine)]}
         files[f"published-{suite}"] = tables_appendix.published(plain) if len(plain) else []
-    files["datasets"] = [tables_appendix.datasets(found)]
+    files["datasets"] = [tables_appendix.datasets(results)]
     return {name: tables for name, tables in files.items() if tables}
 
 
-def run(argv: list[str] | None = None) -> int:
-    args = cli.parser("plots.tables", "Make the tables from the rows under <out>/runs.").parse_args(argv)
+def main(argv: list[str] | None = None) -> int:
+    args = cli.parser("plots.tables", "Make the tables from the rows in <out>/runs.").parse_args(argv)
 
     def work():
-        files, folder = everything(args.out, args.metric, args.draft), Path(args.out, "tables")
+        files, folder = all_tables(args.out, args.metric, args.draft), Path(args.out, "tables")
         if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder} is a file where the folder of the tables should be; move it away")
+            raise UserError(f"{folder} is a file, but the tables need a folder of that name; move the file away")
         table_writers.write(folder, files, KINDS)
         shown = [name for name in files if name.startswith(("main-", "ablation-"))]
         print("\n".join(table_writers.markdown(table) for name in shown for table, _ in files[name]))
@@ -159,4 +154,4 @@ def run(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(main())

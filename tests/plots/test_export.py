@@ -1,4 +1,4 @@
-"""plots.export: what the tools of others read is what the rows say, to the last one."""
+"""plots.export: other tools read every row, and nothing else."""
 
 import json
 import socket
@@ -30,7 +30,7 @@ def expected(out: Path) -> dict[tuple, float]:
 def test_tensorboard_reads_every_row(out, tmp_path, capsys):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    assert export.run(["tensorboard", str(tmp_path / "tb"), "--out", str(out)]) == 0
+    assert export.main(["tensorboard", str(tmp_path / "tb"), "--out", str(out)]) == 0
     assert "3 runs" in capsys.readouterr().out
     found = {}
     for folder in (tmp_path / "tb").glob("xor-ab/*/seed-*"):
@@ -59,7 +59,7 @@ def test_wandb_holds_every_row_and_sends_nothing(out, tmp_path, monkeypatch):
 
     unwatched = socket.socket.connect
     monkeypatch.setattr(socket.socket, "connect", connect)
-    assert export.run(["wandb", str(tmp_path / "wb"), "--out", str(out)]) == 0
+    assert export.main(["wandb", str(tmp_path / "wb"), "--out", str(out)]) == 0
     found = {}
     files = list((tmp_path / "wb").glob("wandb/offline-run-*/*.wandb"))
     assert len(files) == 3
@@ -81,7 +81,7 @@ def test_wandb_holds_every_row_and_sends_nothing(out, tmp_path, monkeypatch):
 
 
 def test_marl_eval_has_the_evaluations(out, tmp_path, capsys):
-    assert export.run(["marl-eval", str(tmp_path / "x.json"), "--out", str(out)]) == 0
+    assert export.main(["marl-eval", str(tmp_path / "x.json"), "--out", str(out)]) == 0
     assert "no place for: loss_policy" in capsys.readouterr().out
     runs = json.loads((tmp_path / "x.json").read_text())["xor"]["xor-ab"]
     assert set(runs) == {"bc", "inspo (beta=0.0)"}
@@ -96,12 +96,12 @@ def test_marl_eval_has_the_evaluations(out, tmp_path, capsys):
 
 
 def test_a_folder_that_is_used_and_a_tool_that_is_absent(out, tmp_path, capsys, monkeypatch):
-    assert export.run(["tensorboard", str(out), "--out", str(out)]) == 2
+    assert export.main(["tensorboard", str(out), "--out", str(out)]) == 2
     assert "is not empty" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "wandb", None)
-    assert export.run(["wandb", str(tmp_path / "new"), "--out", str(out)]) == 2
+    assert export.main(["wandb", str(tmp_path / "new"), "--out", str(out)]) == 2
     assert "python -m pip install" in capsys.readouterr().err
-    assert export.run(["marl-eval", str(tmp_path / "x.json"), "--out", str(tmp_path / "none")]) == 2
+    assert export.main(["marl-eval", str(tmp_path / "x.json"), "--out", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.startswith("error: no runs in ")
     with pytest.raises(SystemExit):
-        export.run(["mlflow", "x"])
+        export.main(["mlflow", "x"])

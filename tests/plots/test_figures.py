@@ -1,4 +1,4 @@
-"""plots.figures: what is drawn, quietly, and the same bytes for the same rows."""
+"""plots.figures: what is drawn, without warnings, and the same bytes for the same rows."""
 
 import shutil
 import subprocess
@@ -19,7 +19,7 @@ def test_same_rows_give_the_same_bytes_and_overrides_change_nothing(tmp_path):
     write(tmp_path, "inspo", "xor-ab")
     pictures = []
     for _ in range(2):
-        assert figures.run(["--out", str(tmp_path), "--metric", "return"]) == 0
+        assert figures.main(["--out", str(tmp_path), "--metric", "return", "--pdf"]) == 0
         pictures.append({path.name: path.read_bytes() for path in Path(tmp_path, "figures").iterdir() if "ablation" not in path.name})
         write(tmp_path, "inspo", "xor-ab", overrides={"beta": 0.0}, key="o")
     assert pictures[1].pop("figures.tex") != pictures[0]["figures.tex"]
@@ -41,7 +41,7 @@ def test_a_panel_shows_means_bands_and_both_reference_lines(tmp_path):
         for task in TASKS:
             write(tmp_path, algo, task)
     frame = load.read(tmp_path)
-    [figure] = curves.curves(frame, "return")
+    [figure] = curves.learning_curves(frame, "return")
     panels = {panel.get_title(): panel for panel in figure.axes}
     assert set(panels) >= set(TASKS)
     bc, inspo, data, best = panels["mne-imbalanced"].lines
@@ -50,13 +50,13 @@ def test_a_panel_shows_means_bands_and_both_reference_lines(tmp_path):
     assert bc.get_color() == style.algorithm("bc")[1]
     assert (data.get_ydata()[0], best.get_ydata()[0]) == (3.6, 10)
     band = panels["mne-imbalanced"].collections[1].get_paths()[0].get_extents()
-    low, high = stats.interval([runs[runs.step == 1000].value.to_numpy()], np.mean, stats.rng(), stats.DRAWN)
+    low, high = stats.interval([runs[runs.step == 1000].value.to_numpy()], np.mean, stats.rng(), stats.CURVE_RESAMPLES)
     assert band.y1 >= high > low >= band.y0
     assert panels["xor-ab"].get_ylim() == panels["xor-all"].get_ylim() != panels["mne-balanced"].get_ylim()
 
 
 @pytest.mark.parametrize("shape", ["one seed", "constant", "a metric missing", "tasks missing"])
-def test_thin_data_is_drawn_quietly(tmp_path, shape):
+def test_thin_data_is_drawn_without_warnings(tmp_path, shape):
     seeds = [0] if shape == "one seed" else range(3)
     tasks = list(TASKS)[:5] if shape == "tasks missing" else ["xor-ab"]
     for task in tasks:
@@ -67,39 +67,50 @@ def test_thin_data_is_drawn_quietly(tmp_path, shape):
         frame["value"] = 1.0
     if shape == "a metric missing":
         frame = frame[frame.metric == "return_sampled"]
-    draw = [*curves.curves(frame, "return"), *curves.scores(frame, "return")]
+    draw = [*curves.learning_curves(frame, "return"), *curves.run_scores(frame, "return")]
     assert [sum(panel.axison for panel in figure.axes) for figure in draw] == [len(tasks)] * 2
-    draw += [curves.efficiency(frame, "return"), aggregates.aggregate(frame, "return"), aggregates.profiles(frame, "return")]
+    draw += [
+        curves.sample_efficiency(frame, "return"),
+        aggregates.iqm_intervals(frame, "return"),
+        aggregates.performance_profiles(frame, "return"),
+    ]
     for k, figure in enumerate([*draw, aggregates.improvement(frame, "return", "inspo")]):
         figures.save(figure, tmp_path / str(k))
 
 
-def test_holes_are_refused(tmp_path, capsys):
+def test_missing_runs_are_refused(tmp_path, capsys):
     write(tmp_path, "inspo", "xor-ab")
     write(tmp_path, "bc", "xor-all")
-    assert figures.run(["--out", str(tmp_path)]) == 2
+    assert figures.main(["--out", str(tmp_path)]) == 2
     assert "inspo on xor-all (all)" in capsys.readouterr().err
-    assert figures.run(["--out", str(tmp_path), "--draft", "--metric", "return"]) == 0
+    assert figures.main(["--out", str(tmp_path), "--draft", "--metric", "return"]) == 0
 
 
 def test_runs_with_overrides_alone_make_ablations_alone(tmp_path):
     write(tmp_path, "inspo", overrides={"beta": 0.0})
-    assert figures.run(["--out", str(tmp_path), "--metric", "return"]) == 0
+    assert figures.main(["--out", str(tmp_path), "--metric", "return"]) == 0
     assert {path.stem for path in Path(tmp_path, "figures").glob("*.p*")} == {"ablation-games-inspo-return"}
 
 
-def test_figures_of_runs_that_are_gone_go(tmp_path):
+def test_figures_of_deleted_runs_are_deleted(tmp_path):
     path = write(tmp_path, "inspo", overrides={"beta": 0.0}, key="o")
     write(tmp_path, "inspo")
-    assert figures.run(["--out", str(tmp_path), "--metric", "return"]) == 0
+    assert figures.main(["--out", str(tmp_path), "--metric", "return"]) == 0
     Path(tmp_path, "figures", "mine.png").write_text("not ours")
     path.unlink()
-    assert figures.run(["--out", str(tmp_path), "--metric", "return"]) == 0
+    assert figures.main(["--out", str(tmp_path), "--metric", "return"]) == 0
     names = {path.stem for path in Path(tmp_path, "figures").iterdir()}
     assert "mine" in names
     assert not any(name.startswith("ablation") for name in names)
-    assert figures.run(["--out", str(tmp_path), "--metric", "return_sampled"]) == 0
-    assert names < {path.stem for path in Path(tmp_path, "figures").iterdir()}  # of another metric: they stay
+    assert figures.main(["--out", str(tmp_path), "--metric", "return_sampled"]) == 0
+    assert names < {path.stem for path in Path(tmp_path, "figures").iterdir()}  # figures of another metric stay
+
+
+def test_pdf_is_written_on_demand_and_does_not_go_stale(tmp_path):
+    write(tmp_path, "inspo")
+    for options, suffixes in (([], {".png"}), (["--pdf"], {".png", ".pdf"}), ([], {".png"})):
+        assert figures.main(["--out", str(tmp_path), "--metric", "return", *options]) == 0
+        assert {path.suffix for path in Path(tmp_path, "figures").iterdir()} == {*suffixes, ".tex"}
 
 
 def test_many_tasks_make_several_pages_that_fit_on_paper(tmp_path):
@@ -107,7 +118,7 @@ def test_many_tasks_make_several_pages_that_fit_on_paper(tmp_path):
     for task in many:
         write(tmp_path, "bc", task, seeds=[0, 1], points=1, backend="smac-sim-1")
     frame = load.read(tmp_path)
-    for draw in (curves.curves, curves.scores):
+    for draw in (curves.learning_curves, curves.run_scores):
         pages = list(draw(frame, "return"))
         titles = [panel.get_title() for page in pages for panel in page.axes if panel.get_title()]
         assert titles == style.order(many)
@@ -119,7 +130,7 @@ def test_scores_show_every_run(tmp_path):
     for algo in ("bc", "inspo"):
         write(tmp_path, algo, "xor-ab")
     frame = load.read(tmp_path)
-    [figure] = curves.scores(frame, "return")
+    [figure] = curves.run_scores(frame, "return")
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     last = frame[(frame.metric == "return") & (frame.step == 1000)]
     assert [sorted(line.get_xdata()) for line in dots] == [sorted(last[last.algo == algo].value) for algo in ("inspo", "bc")]
@@ -129,10 +140,10 @@ def test_improvement_and_aggregate_draw_what_stats_says(tmp_path):
     for algo, skill in (("bc", 0.4), ("inspo", 0.9), ("omiga", 0.6)):
         write(tmp_path, algo, "mne-balanced", skill=skill, spread=0.3)
     frame = load.read(tmp_path)
-    scores = stats.final(frame, "return", "last")
+    scores = stats.final_scores(frame, "return", "last")
     for figure, table in (
-        (aggregates.improvement(frame, "return", "inspo"), stats.improvement(scores, "inspo")),
-        (aggregates.aggregate(frame, "return"), stats.aggregate(scores, load.references(frame))),
+        (aggregates.improvement(frame, "return", "inspo"), stats.improvements(scores, "inspo")),
+        (aggregates.iqm_intervals(frame, "return"), stats.normalized_iqms(scores, load.references(frame))),
     ):
         [panel] = figure.axes
         table = table.set_index("algo").loc[style.order(table.algo)[::-1]]
@@ -150,31 +161,31 @@ def test_quality_orders_qualities_and_is_left_out_where_there_are_none(tmp_path)
     [panel] = aggregates.quality(frame, "return").axes
     assert [label.get_text() for label in panel.get_xticklabels()] == ["random\n1 task", "medium\n1 task", "expert\n2 tasks"]
     dots = [float(line.get_ydata()[0]) for line in panel.lines if line.get_marker() == "o"]
-    scores = stats.final(frame, "return", "last")
-    means = [np.mean([stats.normalise(scores["bc", f"{maps}m-expert"].mean(), (1.0, 20.0)) for maps in (3, 8)])]
+    scores = stats.final_scores(frame, "return", "last")
+    means = [np.mean([stats.normalize(scores["bc", f"{maps}m-expert"].mean(), (1.0, 20.0)) for maps in (3, 8)])]
     assert dots[-1:] == pytest.approx(means)
 
 
 def test_a_preset_is_named_in_every_figure_and_caption(tmp_path):
     write(tmp_path, "bc", preset="quick")
     write(tmp_path, "inspo", preset="quick")
-    for _, caption, figure in figures.pictures(load.read(tmp_path), ["return"], "inspo"):
+    for _, caption, figure in figures.all_figures(load.read(tmp_path), ["return"], "inspo"):
         assert caption.endswith("Preset quick: 3 seeds, a fifth of the updates; not the benchmark's full budget.")
         assert figure.get_supxlabel().endswith("preset quick: 3 seeds, a fifth of the updates")
 
 
-def test_the_chosen_method_must_be_there(tmp_path, capsys):
+def test_the_chosen_method_must_be_among_the_runs(tmp_path, capsys):
     write(tmp_path, "bc")
-    assert figures.run(["--out", str(tmp_path), "--of", "bcc"]) == 2
+    assert figures.main(["--out", str(tmp_path), "--of", "bcc"]) == 2
     assert "did you mean bc?" in capsys.readouterr().err
-    assert figures.run(["--out", str(tmp_path), "--metric", "return"]) == 0  # one method alone has nobody to be better than
+    assert figures.main(["--out", str(tmp_path), "--metric", "return"]) == 0  # one method alone is compared with no other
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
 def test_figures_and_captions_compile(tmp_path):
     write(tmp_path, "bc", "xor-ab_ba")
     write(tmp_path, "inspo", "xor-ab_ba")
-    assert figures.run(["--out", str(tmp_path), "--metric", "return_sampled"]) == 0
+    assert figures.main(["--out", str(tmp_path), "--metric", "return_sampled"]) == 0
     text = r"\documentclass{article}\usepackage{graphicx}\graphicspath{{figures/}}\begin{document}\input{figures/figures}\end{document}"
     Path(tmp_path, "paper.tex").write_text(text)
     done = subprocess.run(["pdflatex", "-halt-on-error", "paper.tex"], cwd=tmp_path, capture_output=True, text=True, errors="replace")
@@ -182,7 +193,7 @@ def test_figures_and_captions_compile(tmp_path):
     assert "Overfull" not in done.stdout
 
 
-def test_an_algorithm_without_an_entry_gets_lasting_looks():
+def test_an_algorithm_without_an_entry_always_looks_the_same():
     looks = [style.algorithm(f"new{k}") for k in range(20)]
     assert looks == [style.algorithm(f"new{k}") for k in range(20)]
     assert len(set(looks)) > 5

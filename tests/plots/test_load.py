@@ -1,4 +1,4 @@
-"""plots.load: what is read, and that whatever cannot be trusted is refused with one line that names the file and the way out."""
+"""plots.load: what is read, and that damaged or inconsistent files are refused with one line that names the file and the remedy."""
 
 from pathlib import Path
 
@@ -30,7 +30,9 @@ def test_reads_every_row_with_its_provenance(tmp_path):
     frame = load.read(tmp_path)
     assert len(frame) == 3 * 5 * len(METRICS)
     assert set(frame.seed) == {0, 1, 2}
-    assert frame[["data_mean", "random", "best", "episodes", "per_step"]].drop_duplicates().values.tolist() == [[1.0, 0.5, 1.0, 320, True]]
+    assert frame[["data_mean", "reference_low", "reference_high", "episodes", "per_step"]].drop_duplicates().values.tolist() == [
+        [1.0, 0.5, 1.0, 320, True]
+    ]
     assert load.references(frame) == {"xor-ab": (0.5, 1.0)}
 
 
@@ -48,16 +50,16 @@ def test_overrides_are_left_out_unless_asked_for(tmp_path):
     assert set(load.read(tmp_path, overrides=True).overrides) == {"", "beta=0.0, sequential=False"}
 
 
-def test_holes_are_counted_against_the_full_product(tmp_path):
+def test_missing_seeds_are_counted_against_the_full_product(tmp_path):
     write(tmp_path, "bc", "xor-ab")
     write(tmp_path, "bc", "xor-all")
     write(tmp_path, "inspo", "xor-ab", seeds=[0, 1, 2, 4])
     frame = load.read(tmp_path)
-    assert load.holes(frame) == [("inspo", "xor-ab", [3]), ("inspo", "xor-all", [0, 1, 2, 3, 4])]
+    assert load.missing_seeds(frame) == [("inspo", "xor-ab", [3]), ("inspo", "xor-all", [0, 1, 2, 3, 4])]
     with pytest.raises(UserError, match=r"inspo on xor-ab \(3\); inspo on xor-all \(all\).*--draft"):
-        load.require(frame, "return")
-    load.require(frame[frame.algo == "bc"], "return")
-    assert len(load.holes(frame, "win_rate")) == 4
+        load.require_complete(frame, "return")
+    load.require_complete(frame[frame.algo == "bc"], "return")
+    assert len(load.missing_seeds(frame, "win_rate")) == 4
 
 
 def test_no_runs_says_how_to_make_some(tmp_path):
@@ -134,7 +136,7 @@ def test_a_truncated_json_is_refused(tmp_path):
         ({"reference": [0.0, 1.0]}, "reference"),
     ],
 )
-def test_runs_of_a_task_share_data_and_protocol(tmp_path, about, field):
+def test_runs_of_a_task_share_data_and_evaluation_schedule(tmp_path, about, field):
     write(tmp_path, "bc")
     write(tmp_path, "inspo", **about)
     assert f"differ in {field}" in refusal(tmp_path)

@@ -1,4 +1,4 @@
-"""plots.report: one page that needs nothing else, opened in a real browser; whatever names and notes hold, they are text."""
+"""plots.report: one page that needs no other file, opened in a real browser. Whatever names and records hold is shown as text."""
 
 import json
 import re
@@ -15,7 +15,7 @@ CHROME, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shut
 
 
 def fill(out: Path) -> Path:
-    """Runs of every kind, some with a name that would do harm if it were not text; a note of a failure and its log; a hole."""
+    """Runs of every kind, some with names that would do harm as HTML; the record of a failure and its log; a missing run."""
     for algo, skill in (("bc", 0.4), ("inspo", 0.9), ("<script>$x^{<", 0.6)):
         for task in ("xor-ab", "bridge-mix"):
             code = {"revision": EVIL, "dirty": True}
@@ -29,7 +29,7 @@ def fill(out: Path) -> Path:
     log = Path(out, "logs", "bc", "mne-balanced-0.log")
     log.parent.mkdir(parents=True)
     log.write_text("many lines\n" * 5000 + f"the last line {EVIL}")
-    assert report.run(["--out", str(out)]) == 0
+    assert report.main(["--out", str(out)]) == 0
     return out / "report.html"
 
 
@@ -56,13 +56,13 @@ def browser(page):
 
 
 def column(browser, table: str, k: int) -> list[str]:
-    """What a reader sees in a column."""
+    """The visible texts of a column."""
     cells = f"return [...document.querySelectorAll('{table} tbody tr')].filter(r => !r.hidden).map(r => r.cells[{k}].textContent)"
     return browser.execute_script(cells)
 
 
-def test_the_page_loads_without_a_complaint_and_without_a_network(browser):
-    assert browser.title.startswith("Results in ")
+def test_the_page_loads_without_errors_and_without_the_network(browser):
+    assert browser.title.startswith("Results: Games")
     assert browser.get_log("browser") == []
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = {m["params"]["request"]["url"].partition(":")[0] for m in messages if m["method"] == "Network.requestWillBeSent"}
@@ -73,31 +73,31 @@ def test_the_page_loads_without_a_complaint_and_without_a_network(browser):
     assert min(browser.execute_script(widths)) > 100
 
 
-def test_what_files_say_is_text(browser):
+def test_text_from_files_is_escaped(browser):
     assert browser.execute_script("return window.sprung") is None
     assert browser.execute_script("return document.scripts.length") == 2
     note = browser.find_element("id", "unfinished").find_element("xpath", "following-sibling::details")
     assert "window.sprung" in note.get_attribute("textContent")
-    for button in browser.find_elements("css selector", "#cells .open"):
+    for button in browser.find_elements("css selector", "#results .open"):
         browser.execute_script("arguments[0].click()", button)
     assert browser.execute_script("return window.sprung") is None
-    for button in browser.find_elements("css selector", "#cells .open"):
+    for button in browser.find_elements("css selector", "#results .open"):
         browser.execute_script("arguments[0].click()", button)
     assert browser.get_log("browser") == []
 
 
 def test_tables_sort_both_ways_by_number(browser):
-    heading = browser.find_element("css selector", "#cells th:nth-child(5) button")
+    heading = browser.find_element("css selector", "#results th:nth-child(5) button")
     heading.click()
-    up = column(browser, "#cells", 4)
+    up = column(browser, "#results", 4)
     numbers = [float(text.replace("\N{MINUS SIGN}", "-")) for text in up]
     assert numbers == sorted(numbers)
     assert len(set(numbers)) > 2
     heading.click()
-    assert [float(text.replace("\N{MINUS SIGN}", "-")) for text in column(browser, "#cells", 4)] == sorted(numbers, reverse=True)
+    assert [float(text.replace("\N{MINUS SIGN}", "-")) for text in column(browser, "#results", 4)] == sorted(numbers, reverse=True)
     assert heading.find_element("xpath", "..").get_attribute("aria-sort") == "descending"
-    browser.find_element("css selector", "#cells th:nth-child(2) button").click()
-    tasks = column(browser, "#cells", 1)
+    browser.find_element("css selector", "#results th:nth-child(2) button").click()
+    tasks = column(browser, "#results", 1)
     assert tasks == sorted(tasks)
     foot = "return [...document.querySelector('tfoot').rows].map(r => r.cells[0].textContent)"
     before = browser.execute_script(foot)
@@ -105,20 +105,30 @@ def test_tables_sort_both_ways_by_number(browser):
     assert browser.execute_script(foot) == before  # sums stay below
 
 
+def test_no_column_is_cut_and_the_first_one_stays(browser):
+    fits = "return [...document.querySelectorAll('.scroll')].every(box => box.scrollWidth <= box.clientWidth)"
+    assert browser.execute_script(fits)
+    browser.set_window_size(500, 1000)
+    shift = "const box = document.querySelector('.scroll'); box.scrollLeft = 100; "
+    stays = "return [box.scrollLeft, box.querySelector('td').getBoundingClientRect().left - box.getBoundingClientRect().left]"
+    assert browser.execute_script(shift + stays) == [100, 0]
+    browser.set_window_size(1280, 1000)
+
+
 def test_tables_filter(browser):
-    box = browser.find_element("xpath", "//table[@id='cells']/ancestor::div[@class='grid']/input")
-    everything = column(browser, "#cells", 1)
+    box = browser.find_element("xpath", "//table[@id='results']/ancestor::div[@class='grid']/input")
+    everything = column(browser, "#results", 1)
     box.send_keys("BC xor")
-    assert sorted(column(browser, "#cells", 1)) == ["xor-ab", "xor-all"]
+    assert sorted(column(browser, "#results", 1)) == ["xor-ab", "xor-all"]
     box.clear()
     box.send_keys("x", "\b")
-    assert column(browser, "#cells", 1) == everything
+    assert column(browser, "#results", 1) == everything
 
 
 def test_a_line_opens_to_curves_and_settings(browser):
-    button = browser.find_element("css selector", "#cells .open")
+    button = browser.find_element("css selector", "#results .open")
     browser.execute_script("arguments[0].click()", button)
-    detail = browser.find_element("css selector", "#cells .detail")
+    detail = browser.find_element("css selector", "#results .detail")
     charts = detail.find_elements("css selector", ".chart")
     assert [chart.find_element("tag name", "p").text for chart in charts] == ["length", "loss_policy", "return", "return_sampled"]
     lines = charts[2].find_elements("tag name", "polyline")
@@ -126,15 +136,15 @@ def test_a_line_opens_to_curves_and_settings(browser):
     assert all(len(line.get_attribute("points").split()) == 5 for line in lines)
     assert '"final_episodes": 320' in detail.text
     browser.execute_script("arguments[0].click()", button)
-    assert browser.find_elements("css selector", "#cells .detail") == []
+    assert browser.find_elements("css selector", "#results .detail") == []
 
 
-def test_failures_and_holes_are_told(page):
+def test_failures_and_missing_runs_are_listed(page):
     text = page.read_text()
     assert "bc on mne-balanced, seeds 0, 1: step 3: not a number" in text
     assert "the last line &lt;script&gt;" in text
     assert text.count("many lines") < 500
-    assert "xor-ab-1: unreadable note" in text
+    assert "xor-ab-1: unreadable record" in text
     assert "<td>inspo on xor-all</td><td>0, 1, 2, 3, 4</td>" in text
     assert "git revision" in text
 
@@ -150,22 +160,22 @@ def test_nothing_is_loaded_and_no_tag_comes_from_a_file(page):
 
 def test_the_same_rows_give_the_same_page(page):
     before = page.read_bytes()
-    assert report.run(["--out", str(page.parent)]) == 0
+    assert report.main(["--out", str(page.parent)]) == 0
     assert page.read_bytes() == before
 
 
 def test_a_million_steps_of_nan_are_no_trouble(tmp_path):
     path = write(tmp_path, "bc", "xor-ab")
     path.write_text(path.read_text().replace("loss_policy,", "loss_policy,nan\nbc,xor-ab,0,0,loss_x,", 1))
-    assert report.run(["--out", str(tmp_path)]) == 0
+    assert report.main(["--out", str(tmp_path)]) == 0
     data = re.search(r'id="data">(.*?)</script>', (tmp_path / "report.html").read_text(), re.S)[1]
-    assert json.loads(data)["runs"][0]["metrics"]["loss_policy"]["seeds"]["0"][0] is None
+    assert json.loads(data)["results"][0]["metrics"]["loss_policy"]["seeds"]["0"][0] is None
 
 
 def test_no_runs_and_a_folder_in_the_way(tmp_path, capsys):
-    assert report.run(["--out", str(tmp_path)]) == 2
+    assert report.main(["--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: no runs in ")
     write(tmp_path, "bc")
     Path(tmp_path, "report.html").mkdir()
-    assert report.run(["--out", str(tmp_path)]) == 2
+    assert report.main(["--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""plots.tables: what the tables say, that they refuse holes, that LaTeX takes them, that they come out the same again."""
+"""plots.tables: what the tables say, that missing runs are an error, that LaTeX compiles, that the same rows give the same bytes."""
 
 import os
 import shutil
@@ -39,16 +39,16 @@ def test_number():
 
 def test_main_table_holds_what_the_rows_say(tmp_path):
     fill(tmp_path)
-    table, numbers = tables.main(load.read(tmp_path), "return", "last")
+    table, numbers = tables.main_table(load.read(tmp_path), "return", "last")
     frame = load.read(tmp_path)
     last = frame[(frame.step == 1000) & (frame.metric == "return") & (frame.task == "mne-balanced") & (frame.algo == "inspo")].value
     body, foot = [row for group in table.groups for row in group], table.foot
     line = next(row for row in body if row[0].text == "mne-balanced")
-    assert table.header == ["task", "dataset", "best known", "BC", "InSPO"]
+    assert table.header == ["task", "dataset", "optimum", "BC", "InSPO"]
     assert [cell.text for cell in line[:3]] == ["mne-balanced", "\N{MINUS SIGN}0.40", "10.00"]
     assert line[4] == (f"{last.mean():.2f} ± {last.std():.2f}", True)
     assert [row[0].text for row in body] == sorted(TASKS)
-    assert [row[0].text for row in foot] == ["mean, normalised", "IQM, normalised", "95 % interval", "mean rank"]
+    assert [row[0].text for row in foot] == ["mean, normalized", "IQM, normalized", "95% interval", "mean rank"]
     assert all(foot[k][4].bold for k in (0, 1, 3))
     assert foot[2][4].text.startswith("[")
     assert foot[3][4].text == "1.00"
@@ -57,24 +57,24 @@ def test_main_table_holds_what_the_rows_say(tmp_path):
     assert len(numbers) == 2 * (len(TASKS) + 3)
 
 
-def test_protocols_differ_and_are_named(tmp_path):
+def test_checkpoints_differ_and_are_named(tmp_path):
     write(tmp_path)
     frame = load.read(tmp_path)
     frame.loc[frame.step == 500, "value"] = 0.99
-    (last, _), (best, _) = (tables.main(frame, "return", protocol) for protocol in ("last", "best"))
+    (last, _), (best, _) = (tables.main_table(frame, "return", checkpoint) for checkpoint in ("last", "best"))
     assert best.groups[0][0][3].text == "0.99 ± 0.00"
     assert last.groups[0][0][3].text != best.groups[0][0][3].text
     assert "last checkpoint" in last.caption
-    assert "chosen by playing" in best.caption
+    assert "selected by online evaluation (optimistic)" in best.caption
 
 
 def test_overrides_never_enter_the_main_table(tmp_path, capsys):
     fill(tmp_path)
-    assert tables.run(["--out", str(tmp_path)]) == 0
+    assert tables.main(["--out", str(tmp_path)]) == 0
     before = files(tmp_path)
     assert "ablation-games.md" not in before
     write(tmp_path, "inspo", "xor-ab", overrides={"sequential": False}, key="o", skill=0.1)
-    assert tables.run(["--out", str(tmp_path)]) == 0
+    assert tables.main(["--out", str(tmp_path)]) == 0
     after = files(tmp_path)
     assert {name: after[name] for name in before} == before
     assert "sequential=False" in capsys.readouterr().out
@@ -84,7 +84,7 @@ def test_ablation_compares_with_the_unmodified_method_where_it_was_run(tmp_path)
     fill(tmp_path, tasks=["xor-ab", "xor-all", "bridge-mix"])
     write(tmp_path, "inspo", "xor-ab", overrides={"beta": 0.0}, key="o", skill=0.2, seeds=range(3))
     write(tmp_path, "inspo", "xor-all", overrides={"sequential": False}, key="o", skill=0.1)
-    table, numbers = tables.ablation(load.read(tmp_path, overrides=True), "return", "last")
+    table, numbers = tables.ablation_table(load.read(tmp_path, overrides=True), "return", "last")
     [block] = table.groups
     assert table.header == ["method", "change", "xor-ab", "xor-all"]
     assert [[cell.text for cell in row[:2]] for row in block] == [["InSPO", "unmodified"], ["", "beta=0.0"], ["", "sequential=False"]]
@@ -94,15 +94,15 @@ def test_ablation_compares_with_the_unmodified_method_where_it_was_run(tmp_path)
     assert len(numbers) == 4
 
 
-def test_a_hole_is_an_error_and_a_dash_in_a_draft(tmp_path, capsys):
+def test_a_missing_run_is_an_error_and_a_dash_in_a_draft(tmp_path, capsys):
     fill(tmp_path, tasks=["xor-ab", "xor-all"])
     Path(tmp_path, "runs", "bc", "xor-all-k.csv").unlink()
-    assert tables.run(["--out", str(tmp_path)]) == 2
+    assert tables.main(["--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: return is missing for bc on xor-all (all)")
     assert error.count("\n") == 1
     assert not Path(tmp_path, "tables").exists()
-    assert tables.run(["--out", str(tmp_path), "--draft", "--metric", "return"]) == 0
+    assert tables.main(["--out", str(tmp_path), "--draft", "--metric", "return"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert next(line for line in lines if line.startswith("| xor-all")).split("|")[4].strip() == "--"
     assert next(line for line in lines if line.startswith("| IQM")).split("|")[4].strip() == "--"
@@ -110,25 +110,25 @@ def test_a_hole_is_an_error_and_a_dash_in_a_draft(tmp_path, capsys):
 
 def test_one_seed_has_no_spread(tmp_path):
     fill(tmp_path, tasks=["xor-ab"], seeds=[0])
-    table, _ = tables.main(load.read(tmp_path), "return", "last")
+    table, _ = tables.main_table(load.read(tmp_path), "return", "last")
     assert "±" not in "".join(cell.text for row in table.rows for cell in row)
     assert table.foot[2][3].text == "--"
 
 
 def test_only_runs_with_overrides_give_no_main_table(tmp_path):
     write(tmp_path, "inspo", overrides={"num_updates": 1000})
-    assert tables.run(["--out", str(tmp_path)]) == 0
+    assert tables.main(["--out", str(tmp_path)]) == 0
     assert kinds(tmp_path) == {"ablation-games", "costs-games", "datasets"}
 
 
-def test_tables_of_runs_that_are_gone_go(tmp_path):
+def test_tables_of_deleted_runs_are_deleted(tmp_path):
     write(tmp_path, "inspo")
     path = write(tmp_path, "inspo", overrides={"beta": 0.0}, key="o")
-    tables.run(["--out", str(tmp_path)])
+    tables.main(["--out", str(tmp_path)])
     assert "ablation-games" in kinds(tmp_path)
     Path(tmp_path, "tables", "mine.md").write_text("not ours")
     path.unlink()
-    tables.run(["--out", str(tmp_path)])
+    tables.main(["--out", str(tmp_path)])
     assert Path(tmp_path, "tables", "mine.md").read_text() == "not ours"
     Path(tmp_path, "tables", "mine.md").unlink()
     assert kinds(tmp_path) == {"main-games", "best-games", "hyperparameters-games", "costs-games", "datasets"}
@@ -139,23 +139,23 @@ def test_regeneration_is_byte_identical_whatever_the_order_of_files(tmp_path):
     write(tmp_path / "b", "bc", seeds=[3, 4], key="a")
     write(tmp_path / "b", "bc", seeds=[0, 1, 2], key="b")
     for out in ("a", "b"):
-        tables.run(["--out", str(tmp_path / out)])
+        tables.main(["--out", str(tmp_path / out)])
     first = files(tmp_path / "a")
     assert files(tmp_path / "b") == first
-    tables.run(["--out", str(tmp_path / "a")])
+    tables.main(["--out", str(tmp_path / "a")])
     assert files(tmp_path / "a") == first
 
 
 def test_csv_holds_the_numbers_in_full(tmp_path):
     fill(tmp_path, tasks=["xor-ab"])
-    tables.run(["--out", str(tmp_path)])
+    tables.main(["--out", str(tmp_path)])
     table = pd.read_csv(tmp_path / "tables" / "main-games.csv")
     assert set(table.metric) == {"return", "return_sampled"}  # there is nothing to win
-    assert {"task", "algo", "n", "value", "std", "low", "high", "best", "close", "protocol"} <= set(table.columns)
+    assert {"task", "algo", "n", "value", "std", "low", "high", "best", "close", "checkpoint"} <= set(table.columns)
 
 
 def test_mistakes_on_the_command_line_end_with_one_line(tmp_path):
-    """As a program: from the repository root, an empty folder, a folder that is a file."""
+    """As a program, from the repository root: an empty folder, and a file in place of a folder."""
     root = Path(__file__).parents[2]
     write(tmp_path / "full")
     Path(tmp_path, "full", "tables").write_text("in the way")
@@ -169,7 +169,7 @@ def test_mistakes_on_the_command_line_end_with_one_line(tmp_path):
 
 
 def compiled(out: Path) -> str:
-    """What pdflatex says of a paper with all tables."""
+    """The output of pdflatex for a paper with all tables."""
     inputs = "".join(rf"\input{{tables/{path.stem}}}\clearpage" for path in sorted(Path(out, "tables").glob("*.tex")))
     document = rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\begin{{document}}{inputs}\end{{document}}"
     Path(out, "paper.tex").write_text(document)
@@ -184,7 +184,7 @@ def test_latex_compiles_whatever_the_names(tmp_path):
     fill(tmp_path, algos=("bc", "inspo", "my_new & improved #1"))
     write(tmp_path, "inspo", "xor-ab_ba", overrides={"nets": "{a}^2~50%\\$<\u00e9>--`x`"}, key="o")
     write(tmp_path, "bc", "bridge-mix", key="d", seeds=[7], machine={"processor": "x_86 & co", "cores": 2, "device": "é", "system": "#"})
-    assert tables.run(["--out", str(tmp_path), "--draft"]) == 0
+    assert tables.main(["--out", str(tmp_path), "--draft"]) == 0
     assert "Overfull" not in compiled(tmp_path)
 
 
@@ -194,19 +194,19 @@ def test_latex_of_many_tasks_goes_on_on_another_page(tmp_path):
     for algo in ("bc", "inspo"):
         for task in many:
             write(tmp_path, algo, task, seeds=[0, 1], points=1, backend="smac-sim-1")
-    assert tables.run(["--out", str(tmp_path), "--metric", "return"]) == 0
+    assert tables.main(["--out", str(tmp_path), "--metric", "return"]) == 0
     text = Path(tmp_path, "tables", "main-smac.tex").read_text()
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
     assert all(text.count(f"\n{task} &") == 1 for task in many)
     assert "too large" not in compiled(tmp_path)
 
 
-def test_suites_have_tables_of_their_own_and_holes_are_counted_in_each(tmp_path, capsys):
+def test_suites_have_tables_of_their_own_and_missing_runs_are_counted_in_each(tmp_path, capsys):
     fill(tmp_path, tasks=["xor-ab", "xor-all"])
     write(tmp_path, "bc", "3m-medium", backend="smac-sim-1")
     write(tmp_path, "bc", "halfcheetah_6x1-medium", backend="mujoco-4.0.0")
     write(tmp_path, "bc", "new-game", backend="checkers 2")
-    assert tables.run(["--out", str(tmp_path)]) == 0
+    assert tables.main(["--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert {f"main-{suite}" for suite in ("games", "smac", "mujoco", "checkers")} < kinds(tmp_path)
     text = Path(tmp_path, "tables", "main-mujoco.md").read_text()
@@ -219,11 +219,11 @@ def test_a_preset_is_named_in_every_caption_and_not_mixed_with_full_runs(tmp_pat
     write(tmp_path, "bc", preset="quick")
     write(tmp_path, "inspo", preset="quick")
     write(tmp_path, "inspo", overrides={"beta": 0.0}, key="o", preset="quick")
-    assert tables.run(["--out", str(tmp_path)]) == 0
+    assert tables.main(["--out", str(tmp_path)]) == 0
     for name in ("main-games", "best-games", "ablation-games", "costs-games", "hyperparameters-games"):
         assert "Preset quick: 3 seeds, a fifth of the updates; not" in Path(tmp_path, "tables", f"{name}.md").read_text(), name
     write(tmp_path, "omiga")
-    assert tables.run(["--out", str(tmp_path)]) == 2
+    assert tables.main(["--out", str(tmp_path)]) == 2
     assert "differ in preset" in capsys.readouterr().err
 
 
@@ -234,7 +234,7 @@ def test_settings_are_what_the_runs_were_made_with(tmp_path):
     write(tmp_path, "inspo", "xor-all", config={"lr": 0.001, "num_updates": 1000, "beta": 0.5, "share_params": False})
     write(tmp_path, "inspo", "bridge-mix", config={"lr": 0.001, "num_updates": 1000, "beta": 0.0, "share_params": False})
     write(tmp_path, "inspo", "bridge-mix", overrides={"lr": 1.0}, key="o")
-    (common, numbers), (varying, _) = tables_appendix.hyperparameters(load.runs(tmp_path))
+    (common, numbers), (varying, _) = tables_appendix.hyperparameters(load.result_files(tmp_path))
     assert [[cell.text for cell in row] for row in common.rows] == [
         ["lr", "0.001", "0.001"],
         ["num_updates", "1000", "1000"],
@@ -250,11 +250,11 @@ def test_costs_by_hand(tmp_path):
     write(tmp_path, "bc", "xor-ab", seeds=range(4), wall_seconds=40.0, peak_memory=3 << 29)
     write(tmp_path, "bc", "xor-all", seeds=range(4), wall_seconds=160.0)
     write(tmp_path, "inspo", "xor-all", seeds=range(4))
-    table, numbers = tables_appendix.costs(load.runs(tmp_path))
+    table, numbers = tables_appendix.costs(load.result_files(tmp_path))
     assert [cell.text for cell in table.rows[0]] == ["BC", "2", "8", "8,000", "62", "25 .. 100", "0.06", "1.50"]
     assert [cell.text for cell in table.rows[1]][4:] == ["--", "--", "0.00", "--"]
     assert numbers.rate[0] == 62.5
-    assert "runs that do not tell are left out" in table.notes[0]
+    assert "experiments that did not record it are left out" in table.notes[0]
 
 
 def test_datasets_describe_themselves(tmp_path):
@@ -269,7 +269,7 @@ def test_datasets_describe_themselves(tmp_path):
     }
     write(tmp_path, "bc", "xor-ab", data=data)
     write(tmp_path, "inspo", "xor-ab", data=data)
-    [row] = tables_appendix.datasets(load.runs(tmp_path))[0].rows
+    [row] = tables_appendix.datasets(load.result_files(tmp_path))[0].rows
     texts = ["xor-ab", "matrix-1", "built", "5,000", "132,732", "1.00 ± 0.50", "25.0%", "0.50", "1.00", "abababababab"]
     assert [cell.text for cell in row] == texts
 
@@ -291,7 +291,7 @@ def test_published_numbers_are_apart_and_say_that_they_cannot_be_compared(tmp_pa
 
 def test_every_published_number_has_a_source():
     paper = pd.read_csv(tables_appendix.PAPER)
-    assert list(paper.columns) == ["algo", "task", "metric", "mean", "std", "seeds", "protocol", "source"]
+    assert list(paper.columns) == ["algo", "task", "metric", "mean", "std", "seeds", "setup", "source"]
     assert paper.drop(columns=["std", "seeds"]).notna().all(axis=None)
     assert not paper.duplicated(["algo", "task", "metric", "source"]).any()
 
@@ -301,7 +301,7 @@ def test_win_rates_have_a_table_where_there_is_something_to_win(tmp_path):
     path = write(tmp_path, "bc", "bridge-mix", data={"sha256": "1" * 64, "return_mean": -4.0, "win_rate": 0.5})
     path.write_text(path.read_text() + "".join(f"bc,bridge-mix,{seed},1000,win_rate,0.75\n" for seed in range(5)))
     frame = load.read(tmp_path)
-    table, numbers = tables.main(load.measured(frame, "win_rate"), "win_rate", "last")
+    table, numbers = tables.main_table(load.for_metric(frame, "win_rate"), "win_rate", "last")
     assert [[cell.text for cell in row] for row in table.groups[0]] == [["bridge-mix", "0.50", "1.00", "0.75 ± 0.00"]]
     assert table.caption.startswith("Games: win rate of greedy policies")
     assert numbers.value.tolist() == [0.75, 75.0, 75.0, 1.0]

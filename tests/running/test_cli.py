@@ -133,7 +133,7 @@ def test_tables_and_curves(project, swept, tmp_path):
     assert {path.stem for path in (out / "tables").iterdir()} == {"ablation-games", "costs-games", "datasets"}
     figures = project.run("--out", out, program="plots.figures")
     assert figures.code == 0, figures
-    assert {path.stem.partition("-")[0] for path in (out / "figures").glob("*.pdf")} == {"ablation"}
+    assert {path.stem.partition("-")[0] for path in (out / "figures").glob("*.png")} == {"ablation"}
 
     done = project.run("--algo", "mine", "--env", "bridge-optimal", "--seeds", "2", "--out", out, "--draft")
     assert done.code == 0, done
@@ -142,7 +142,7 @@ def test_tables_and_curves(project, swept, tmp_path):
     assert "num_updates=20" not in (out / "tables" / "main-games.md").read_text()
     figures = project.run("--out", out, program="plots.figures")
     assert figures.code == 0, figures
-    assert {"curves-games-return.pdf", "curves-games-return.png"} < {path.name for path in (out / "figures").iterdir()}
+    assert {"curves-games-return.png", "figures.tex"} < {path.name for path in (out / "figures").iterdir()}
 
 
 def test_list(project):
