@@ -151,7 +151,7 @@ def parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="list the experiments to run and estimate the time; with --clean: list the files"
     )
     other.add_argument("--status", action="store_true", help="list finished, running, interrupted, failed and stale experiments")
-    other.add_argument("--clean", action="store_true", help="move stale results to FOLDER/stale and delete files that no longer serve")
+    other.add_argument("--clean", action="store_true", help="move stale results to FOLDER/stale and delete files that are no longer needed")
     cli.add_argument("--draft", action="store_true", help="print the results table at the end, even if it is incomplete")
     return cli
 

@@ -48,7 +48,7 @@ def arm(project):
 
 
 @pytest.fixture(scope="module")
-def untroubled(project) -> bytes:
+def undisturbed(project) -> bytes:
     """The result of all these methods, except for their names."""
     out = project.fresh()
     ended = project.run("--algo", "bc", *SMALL, "--out", out)
@@ -67,7 +67,7 @@ def rows_of(out: Path) -> dict[str, bytes]:
     return {name.split("/")[1]: rows.replace(name.split("/")[1].encode(), b"bc") for name, rows in results(out).items()}
 
 
-def test_experiments_that_crash_once_are_retried(project, start, arm, untroubled):
+def test_experiments_that_crash_once_are_retried(project, start, arm, undisturbed):
     """One hangs, one uses too much memory, one raises, one exits, one dies, one sends garbage to the main process, one prints garbage; on
     two devices, with a clock that jumps by days."""
     out = project.fresh()
@@ -79,7 +79,7 @@ def test_experiments_that_crash_once_are_retried(project, start, arm, untroubled
     words = ["no progress for 9 s", "GiB of memory", "ValueError: bad luck (faulty.py, line ", "exit code 3", "SIGSEGV", "invalid message"]
     assert retries.keys() == set(CRASHES)
     assert all(word in retries[name] for name, word in zip(CRASHES, words)), retries
-    assert rows_of(out) == dict.fromkeys([*CRASHES, "prints"], untroubled)
+    assert rows_of(out) == dict.fromkeys([*CRASHES, "prints"], undisturbed)
     assert not leftovers(out)
     assert not list(out.glob("unfinished/*/*"))
     logs = {path.parent.name: path.read_bytes() for path in out.glob("logs/*/*.log")}
@@ -91,7 +91,7 @@ def test_experiments_that_crash_once_are_retried(project, start, arm, untroubled
         assert 0 < json.loads(path.read_text())["wall_seconds"] < 100
 
 
-def test_experiments_that_always_crash_fail_and_are_skipped_until_retry_failed(project, arm, untroubled):
+def test_experiments_that_always_crash_fail_and_are_skipped_until_retry_failed(project, arm, undisturbed):
     out, failing = project.fresh(), ["raises", "exits", "babbles"]
     command = ["--algo", "bc", *failing, *SMALL, *LIMITS, "--retries", "1", "--out", out]
     arm(failing, "always")
@@ -101,7 +101,7 @@ def test_experiments_that_always_crash_fail_and_are_skipped_until_retry_failed(p
     (line,) = [line for line in ended.err.splitlines() if line.startswith("FAILED raises") and "luck" in line]
     assert "2 attempts" in line
     assert f"logs{os.sep}raises" in line
-    assert rows_of(out) == {"bc": untroubled}
+    assert rows_of(out) == {"bc": undisturbed}
 
     arm([])
     shutil.rmtree(project.root / "armed")
@@ -113,11 +113,11 @@ def test_experiments_that_always_crash_fail_and_are_skipped_until_retry_failed(p
     assert (shown.code, shown.err) == (0, "")
     assert "1 finished (2 seeds), 0 running, 0 interrupted, 3 failed, 0 stale" in shown.out
     assert project.run(*command, "--retry-failed").code == 0
-    assert rows_of(out) == dict.fromkeys(["bc", *failing], untroubled)
+    assert rows_of(out) == dict.fromkeys(["bc", *failing], undisturbed)
     assert "4 finished (8 seeds), 0 running, 0 interrupted, 0 failed" in project.run("--status", "--out", out).out
 
 
-def test_the_server_that_workers_are_forked_from_is_killed(project, start, arm, untroubled):
+def test_the_server_that_workers_are_forked_from_is_killed(project, start, arm, undisturbed):
     """Running experiments continue, later ones are forked from a new server."""
     out = project.fresh()
     arm(["slows"], "always")
@@ -128,10 +128,10 @@ def test_the_server_that_workers_are_forked_from_is_killed(project, start, arm, 
     ended = running.ended()
     assert ended.code == 0, ended
     assert "Traceback" not in ended.err
-    assert rows_of(out) == dict.fromkeys(["slows", "bc"], untroubled)
+    assert rows_of(out) == dict.fromkeys(["slows", "bc"], undisturbed)
 
 
-def test_a_stuck_worker_and_its_child_die_with_the_main_process(project, start, arm, untroubled):
+def test_a_stuck_worker_and_its_child_die_with_the_main_process(project, start, arm, undisturbed):
     """And release the lock: the next sweep does not wait for them."""
     out = project.fresh()
     arm(["hangs"])
@@ -148,7 +148,7 @@ def test_a_stuck_worker_and_its_child_die_with_the_main_process(project, start, 
     shown = project.run("--status", "--out", out).out
     assert "interrupted (the same command resumes them):\n  hangs on xor-ab, seeds 0-1" in shown
     assert project.run(*command).code == 0
-    assert rows_of(out) == {"hangs": untroubled}
+    assert rows_of(out) == {"hangs": undisturbed}
 
 
 def test_a_worker_that_ignores_ctrl_c_is_killed(project, start, arm):
@@ -165,7 +165,7 @@ def test_a_worker_that_ignores_ctrl_c_is_killed(project, start, arm):
 
 
 @pytest.mark.parametrize("end", ["time", "SIGTERM", "failure"])
-def test_a_sweep_that_ends_early_is_resumed(project, start, arm, untroubled, end):
+def test_a_sweep_that_ends_early_is_resumed(project, start, arm, undisturbed, end):
     out = project.fresh()
     arm(["slows", "raises"], "always")
     command = ["--algo", "slows", *SMALL, "--out", out]
@@ -188,11 +188,11 @@ def test_a_sweep_that_ends_early_is_resumed(project, start, arm, untroubled, end
         assert log.read_text().splitlines()[-1].endswith("stopped; checkpoint saved")
     shutil.rmtree(project.root / "armed")
     assert project.run(*command, "--retry-failed").code == 0
-    assert rows_of(out)["slows"] == untroubled
+    assert rows_of(out)["slows"] == undisturbed
     assert not leftovers(out)
 
 
-def test_one_of_two_sweeps_is_killed(project, start, arm, untroubled):
+def test_one_of_two_sweeps_is_killed(project, start, arm, undisturbed):
     out = project.fresh()
     arm(["slows"], "always")
     command = ["--algo", "slows", "bc", *SMALL, "--out", out]
@@ -202,12 +202,12 @@ def test_one_of_two_sweeps_is_killed(project, start, arm, untroubled):
     second.until(lambda: len(results(out)) == 1)  # all but the one that the first sweep runs
     os.kill(first.pid, signal.SIGKILL)
     assert second.ended().code == 0
-    assert rows_of(out) == dict.fromkeys(["slows", "bc"], untroubled)
+    assert rows_of(out) == dict.fromkeys(["slows", "bc"], undisturbed)
     assert not leftovers(out)
 
 
 @pytest.mark.skipif(not ROOTED, reason="needs root")
-def test_a_disk_that_fills_up_during_training(project, start, arm, untroubled):
+def test_a_disk_that_fills_up_during_training(project, start, arm, undisturbed):
     out = project.fresh()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", out], capture_output=True).returncode:
         pytest.skip("cannot mount here")
@@ -226,7 +226,7 @@ def test_a_disk_that_fills_up_during_training(project, start, arm, untroubled):
         (out / "filler").unlink()
         shutil.rmtree(project.root / "armed")
         assert project.run(*command).code == 0
-        assert rows_of(out) == {"slows": untroubled}
+        assert rows_of(out) == {"slows": undisturbed}
         assert not leftovers(out)
     finally:
         subprocess.run(["umount", "-l", out], check=True)
@@ -280,8 +280,8 @@ def test_two_hundred_faults(project, start):
     every moment, every file with the name of a result is the complete result."""
     reference = project.fresh()
     assert project.run(*CHAOS, "--workers", "2", "--out", reference).code == 0
-    whole, rng, faults = results(reference), random.Random(0), []
-    assert len(whole) == 10
+    expected, rng, faults = results(reference), random.Random(0), []
+    assert len(expected) == 10
 
     def victims(kind: str) -> list[int]:
         known = processes()
@@ -330,12 +330,12 @@ def test_two_hundred_faults(project, start):
             while not sweeps or (len(sweeps) == 1 and rng.random() < 0.05):
                 sweeps.append(start(*command))
             found = results(out)
-            assert found.items() <= whole.items()
+            assert found.items() <= expected.items()
         for running in sweeps:
             running.ended()
         ended = project.run(*command)
         assert ended.code == 0, ended
-        assert results(out) == whole
+        assert results(out) == expected
         assert project.run("--clean", "--out", out).code == 0
         assert not leftovers(out)
         assert not list(out.glob("unfinished/*/*"))

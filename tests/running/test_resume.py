@@ -39,7 +39,7 @@ def checkpoints(out: Path) -> set[tuple[str, int]]:
 
 
 @pytest.fixture(scope="module")
-def untroubled(project) -> dict[str, bytes]:
+def undisturbed(project) -> dict[str, bytes]:
     """The results of undisturbed runs."""
     out = project.fresh()
     for command in (BC, INSPO):
@@ -53,10 +53,10 @@ def of(results: dict[str, bytes], algo: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("command", [BC, INSPO], ids=["bc", "inspo"])
-def test_a_run_that_is_killed_three_times_ends_like_an_undisturbed_one(project, start, untroubled, command):
+def test_a_run_that_is_killed_three_times_ends_like_an_undisturbed_one(project, start, undisturbed, command):
     """Before the first checkpoint, soon after one, and later with a worker that outlives its parent. Checkpoints are written between two
     evaluations, while losses are being summed."""
-    out, whole = project.fresh(), of(untroubled, command[1])
+    out, expected = project.fresh(), of(undisturbed, command[1])
     running = start(*command, "--out", out)
     running.until(lambda: list(out.glob("runs/*/.*.lock")))
     running.signal(signal.SIGKILL)
@@ -75,7 +75,7 @@ def test_a_run_that_is_killed_three_times_ends_like_an_undisturbed_one(project, 
 
     # Partial files, which a kill leaves only at moments too short to be hit here, are ignored and deleted.
     assert not results(out)
-    (name,) = whole
+    (name,) = expected
     folder, stem = (out / name).parent, Path(name).stem
     for path in (folder / f".{stem}.abc.part.csv", folder / f".{stem}.abc.part.json", folder / f"..{stem}.abc.part.checkpoint"):
         path.write_text("half of")
@@ -83,7 +83,7 @@ def test_a_run_that_is_killed_three_times_ends_like_an_undisturbed_one(project, 
 
     last = start(*command, "--out", out).ended()
     assert (last.code, last.err.count("\n")) == (0, 1), last
-    assert results(out) == whole
+    assert results(out) == expected
     assert not leftovers(out)
     until(lambda: not running.group())  # the worker whose parent was killed
     assert running.files[1].read_text() == ""
@@ -187,10 +187,10 @@ class Bomb:
         return Path.touch, (self.path,)
 
 
-def sealed(thing: object) -> bytes:
+def sealed(content: object) -> bytes:
     """A checkpoint with a valid checksum that holds something else."""
     image = io.BytesIO()
-    torch.save(thing, image)
+    torch.save(content, image)
     return hashlib.sha256(image.getvalue()).digest() + image.getvalue()
 
 
@@ -251,15 +251,15 @@ def test_a_damaged_checkpoint_is_not_used(saved, tmp_path, capsys, what):
     assert not trace.exists()
 
 
-def test_a_run_with_a_damaged_checkpoint_starts_from_the_beginning(start, project, untroubled):
-    out, whole = project.fresh(), of(untroubled, "inspo")
-    csv = out / next(iter(whole))
+def test_a_run_with_a_damaged_checkpoint_starts_from_the_beginning(start, project, undisturbed):
+    out, expected = project.fresh(), of(undisturbed, "inspo")
+    csv = out / next(iter(expected))
     csv.parent.mkdir(parents=True)
     csv.with_name(f".{csv.stem}.checkpoint").write_bytes(sealed(Bomb(out / "exploded")))
     ended = start(*INSPO, "--out", out).ended()
     assert ended.code == 0, ended
     (log,) = out.glob("logs/inspo/*.log")
     assert len([line for line in log.read_text().splitlines() if line.startswith("warning: ") and "starts from the beginning" in line]) == 1
-    assert results(out) == whole
+    assert results(out) == expected
     assert not (out / "exploded").exists()
     assert not leftovers(out)

@@ -102,7 +102,7 @@ def test_useful_files_are_not_cleaned(tmp_path):
     record["config"]["batch_size"] = 3
     other.record_path.write_text(json.dumps(record))
     orphan = mine.csv_path.with_name(".xor-ab-0123456789ab.checkpoint")
-    orphan.write_text("of nobody")
+    orphan.write_text("of no experiment")
     with running.lock:
         found = scan(tmp_path)
         assert [len(x) for x in found] == [0, 1, 1, 0, 1]
