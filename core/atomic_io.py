@@ -8,16 +8,15 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, TypeVar
 
 import torch
 
+from inspo_benchmark.core import limits, tensor_file
 from inspo_benchmark.core.errors import UserError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DIGEST = 32  # bytes of the checksum in front of what is kept
-DAMAGE = (ValueError, TypeError, AttributeError, LookupError, RuntimeError, EOFError, UnpicklingError)  # what torch raises over it
 
 T = TypeVar("T")
 
@@ -63,11 +62,11 @@ def save_checked(x: Any, path: Path) -> None:
 
 
 def load_checked(path: Path, use: Callable[[Any], T] = lambda x: x) -> T:
-    """What `use` makes of what `keep` was given. Damaged, also where `use` stumbles over it; OSError."""
-    content = path.read_bytes()
+    """What `use` makes of what `save_checked` was given. DamagedFile, also where `use` stumbles over it; OSError; UserError: too large."""
+    content = memoryview(limits.content(path))
     try:
         if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
             raise ValueError("wrong checksum")
-        return use(torch.load(io.BytesIO(content[DIGEST:]), weights_only=True, map_location="cpu"))
-    except DAMAGE as e:
+        return use(tensor_file.read(bytes(content[DIGEST:])))
+    except tensor_file.DAMAGE as e:
         raise DamagedFile((str(e).strip() or type(e).__name__).splitlines()[0][:80]) from None

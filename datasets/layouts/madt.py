@@ -2,7 +2,8 @@
 
 A file is a list over the agents of lists over time of [share_obs, obs, action [1], reward [>= 1], done, avail].
 
-**Pickles.** They are loaded with `weights_only`: tensors, arrays, lists and numbers, nothing that runs. Any other content is refused.
+**Pickles.** `core.tensor_file` reads them: tensors, arrays, lists and numbers, nothing that runs. Any other content is refused, and so is
+a file that becomes more numbers than it has bytes.
 
 **Rewards** are those of the files. OMIGA's loader overwrites them with returns-to-go and trains on these; files saved after that are
 recognised, because their rewards never rise, and refused.
@@ -14,9 +15,7 @@ State: every agent's share_obs end to end.
 the last step is not recorded (OMIGA repeats the last one, and so does this).
 """
 
-import codecs
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from inspo_benchmark.core import limits, tensor_file
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.spaces import Discrete
 from inspo_benchmark.core.types import Spec, Task
@@ -36,18 +36,6 @@ from inspo_benchmark.envs.smac.maps import MAPS
 
 FIELDS = ("share_obs", "obs", "action", "reward", "done", "avail")
 SUSPECTS = 10  # steps from which on rewards that never rise say something
-
-
-def _numpy() -> list[Any]:
-    """What a pickled array or number of numpy's is made of: plain data, whatever is in it. torch loads nothing of it by itself."""
-    makers = {"_reconstruct": np._core.multiarray._reconstruct, "scalar": np._core.multiarray.scalar}
-    return [
-        *((f, f"numpy.{core}.multiarray.{name}") for core in ("core", "_core") for name, f in makers.items()),
-        np.ndarray,
-        np.dtype,
-        *{type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"},
-        (codecs.encode, "_codecs.encode"),
-    ]
 
 
 @contextmanager
@@ -100,14 +88,14 @@ def _read(files: list[Path], r: Recording, task: Task, a: int, b: int) -> Datase
 def episode(file: Path, spec: Spec | None = None) -> dict[str, np.ndarray]:
     """share_obs [T, N, S], obs [T, N, O], action [T, N], reward [T], done [T, N], avail [T, N, A]"""
     try:
-        with torch.serialization.safe_globals(_numpy()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old files
-            agents = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as e:  # whatever bytes make torch raise
+        content = limits.content(file)
+        agents = tensor_file.read(content)
+    except (OSError, *tensor_file.DAMAGE) as e:
         said = f"{type(e).__name__}: {' '.join(str(e).split())[:100]}"
         raise UserError(f"{file}: not an episode that is nothing but numbers; other pickles are never loaded ({said})") from e
     try:
-        columns = [[np.stack([np.asarray(step[k]) for step in steps]) for k in range(len(FIELDS))] for steps in agents]
+        left = Numbers(len(content))
+        columns = [[np.stack([left.array(step[k]) for step in steps]) for k in range(len(FIELDS))] for steps in agents]
         x = {key: np.stack([agent[k] for agent in columns], 1) for k, key in enumerate(FIELDS)}
         t, n = x["obs"].shape[:2]
         x["action"] = x["action"].reshape(t, n)
@@ -116,7 +104,7 @@ def episode(file: Path, spec: Spec | None = None) -> dict[str, np.ndarray]:
         x["reward"] = rewards[:, 0]
         numbers = all(v.dtype.kind in "biuf" for v in x.values())
         flat = all(x[key].ndim == 3 for key in ("share_obs", "obs", "avail")) and (x["action"] == x["action"].astype(int)).all()
-    except (ValueError, TypeError, IndexError, KeyError, AttributeError, RuntimeError, OverflowError, MemoryError) as e:
+    except tensor_file.DAMAGE as e:
         raise UserError(f"{file}: not lists over agents and time of {', '.join(FIELDS)} ({' '.join(str(e).split())[:100]})") from e
     if not numbers or not flat:
         raise UserError(f"{file}: {', '.join(f'{k} {v.dtype}{v.shape}' for k, v in x.items())}; not what an episode of MADT holds")
@@ -127,6 +115,30 @@ def episode(file: Path, spec: Spec | None = None) -> dict[str, np.ndarray]:
         raise UserError(f"{file}: agents, observations, states and actions {sizes}; the first file has {expected}")
     x["action"] = x["action"].astype(np.int64)
     return x
+
+
+class Numbers:
+    """Arrays of at most as many numbers as a file has bytes: what is there once may be meant many times."""
+
+    def __init__(self, left: int):
+        self.left = left
+
+    def array(self, x: Any, depth: int = 3) -> np.ndarray:
+        """A tensor, an array, or lists of numbers. ValueError: too many."""
+        if isinstance(x, list | tuple):
+            if not depth:
+                raise ValueError("lists within lists")
+            self._spend(1)
+            return np.asarray([self.array(y, depth - 1) for y in x])
+        if not isinstance(x, torch.Tensor | np.ndarray | np.generic | int | float):
+            raise ValueError(f"{type(x).__name__} among the numbers")
+        self._spend(x.numel() if isinstance(x, torch.Tensor) else np.size(x))
+        return np.asarray(x)
+
+    def _spend(self, count: int) -> None:
+        self.left -= max(1, count)
+        if self.left < 0:
+            raise ValueError("more numbers than the file has bytes")
 
 
 LAYOUTS.register("madt")(Layout("MADT", "MADT, OMIGA's SMAC: a folder of torch-saved episodes", open))
