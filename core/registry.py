@@ -4,9 +4,12 @@ import difflib
 import fnmatch
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterable
 
 from inspo_benchmark.core.errors import UserError
+
+NAME = re.compile(r"\w[\w.:+-]{0,99}", re.ASCII)  # of everything that has one; such a name is also a file's, and leads out of no folder
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -24,7 +27,10 @@ class Registry(dict):
         self.kind, self.package = kind, package
 
     def register(self, name: str):
-        """Decorator (or call) that adds a thing under `name`; a second thing of that name raises ValueError."""
+        """Decorator (or call) that adds a thing under `name`; a second thing of that name, or a name unlike NAME, raises ValueError."""
+
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name for {self.kind}s: letters, digits and _ . : + - are allowed")
 
         def add(thing):
             if name in self:

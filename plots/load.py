@@ -1,6 +1,7 @@
 """Reads the files in results/runs into one long table. A damaged or inconsistent file is an error that names it and the remedy."""
 
-import json
+import hashlib
+import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,9 +9,17 @@ import numpy as np
 import pandas as pd
 
 from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.limits import claim
+from inspo_benchmark.core.registry import NAME
 from inspo_benchmark.plots import style
+from inspo_benchmark.running import schema
 
 COLUMN_TYPES = {"algo": str, "task": str, "seed": np.int64, "step": np.int64, "metric": str, "value": float}
+REQUIRED = {
+    *("algo", "task", "seeds", "config", "config.num_updates", "overrides", "evaluation", "evaluation.final_episodes"),
+    *("data", "data.sha256", "data.return_mean", "backend", "reference", "per_step"),
+}
+MAX_RETURN = 1e30  # of the magnitude of returns: their squares have to be finite
 GROUP = ["algo", "overrides", "task"]  # one method on one task; several files may hold its seeds
 
 
@@ -113,38 +122,34 @@ def references(frame: pd.DataFrame) -> dict[str, tuple[float, float]]:
 def _result_file(path: Path) -> ResultFile:
     json_path = path.with_suffix(".json")
     try:
-        document = json.loads(json_path.read_text(encoding="utf-8"))
-        config, data, evaluation, (low, high) = (document[key] for key in ("config", "data", "evaluation", "reference"))
-        if not -np.inf < low < high < np.inf:
-            raise ValueError(f"reference {document['reference']} is not two increasing numbers")
-        columns = dict(
-            overrides=", ".join(f"{name}={value}" for name, value in sorted(document["overrides"].items())),
-            data=data["sha256"],
-            data_mean=float(data["return_mean"]),
-            data_win_rate=float(data.get("win_rate", -1)),
-            reference_low=float(low),
-            reference_high=float(high),
-            per_step=bool(document["per_step"]),
-            episodes=int(evaluation["final_episodes"]),
-            suite=style.suite_of(document["backend"]),
-            preset=str(document.get("preset", "")),
-            file=str(path),
-        )
-        shared = {
-            "data": data["sha256"],
-            **evaluation,
-            "backend": document["backend"],
-            "reference": [low, high],
-            "per_step": document["per_step"],
-            "preset": columns["preset"],
-        }
-        int(config["num_updates"])
-        return ResultFile(path, document["algo"], document["task"], list(document["seeds"]), config, shared, columns, document)
+        document = schema.parse(json_path, REQUIRED)
     except FileNotFoundError:
         raise UserError(f"{path} has no {json_path.name} beside it, which holds its settings; delete it and run it again") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else error
-        raise UserError(f"{json_path} is malformed ({what}); delete it and its CSV and run it again") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{json_path} is malformed ({error}); delete it and its CSV and run it again") from None
+    config, data, evaluation, (low, high) = (document[key] for key in ("config", "data", "evaluation", "reference"))
+    columns = dict(
+        overrides=", ".join(f"{name}={value}" for name, value in sorted(document["overrides"].items())),
+        data=data["sha256"],
+        data_mean=float(data["return_mean"]),
+        data_win_rate=float(data.get("win_rate", -1)),
+        reference_low=float(low),
+        reference_high=float(high),
+        per_step=document["per_step"],
+        episodes=evaluation["final_episodes"],
+        suite=style.suite_of(document["backend"]),
+        preset=document.get("preset", ""),
+        file=str(path),
+    )
+    shared = {
+        "data": data["sha256"],
+        **evaluation,
+        "backend": document["backend"],
+        "reference": [low, high],
+        "per_step": document["per_step"],
+        "preset": columns["preset"],
+    }
+    return ResultFile(path, document["algo"], document["task"], document["seeds"], config, shared, columns, document)
 
 
 def _rows(file: ResultFile) -> pd.DataFrame:
@@ -154,17 +159,25 @@ def _rows(file: ResultFile) -> pd.DataFrame:
         raise UserError(f"{file.path} {what}; delete it and run it again")
 
     try:
-        table = pd.read_csv(file.path, dtype=COLUMN_TYPES, keep_default_na=False, na_values={"value": ["nan"]})[list(COLUMN_TYPES)]
+        size = file.path.lstat().st_size
+        claim(file.path, 10 * size, size)
+        content = schema.read_own(file.path)
+        table = pd.read_csv(io.BytesIO(content), dtype=COLUMN_TYPES, keep_default_na=False, na_values={"value": ["nan"]})
+        table = table[list(COLUMN_TYPES)]
     except KeyError as error:
         refuse(f"lacks a column ({error.args[0]})")
-    except ValueError as error:
-        refuse(f"is malformed ({' '.join(str(error).split())})")
-    if not file.path.read_bytes().endswith(b"\n"):
+    except (OSError, ValueError, OverflowError) as error:
+        refuse(f"is malformed ({' '.join(str(error).split())[:200]})")
+    if not content.endswith(b"\n"):
         refuse("was cut short within a line")
+    if file.document.get("csv_sha256", digest := hashlib.sha256(content).hexdigest()) != digest:  # older JSON files have none
+        refuse("is not the file that was written: its JSON holds another sha256")
+    if odd := [name for name in table.metric.unique() if not NAME.fullmatch(name)]:
+        refuse(f"has a metric of the name {odd[0][:40]!a}")
     returns = table[table.metric.str.startswith("return")]
     if table.algo.ne(file.algo).any() or table.task.ne(file.task).any() or set(returns.seed) != set(file.seeds):
         refuse(f"does not hold the algorithm, task and seeds of {file.path.with_suffix('.json').name}")
-    for row in returns[~np.isfinite(returns.value)].itertuples():
+    for row in returns[~(returns.value.abs() <= MAX_RETURN)].itertuples():
         refuse(f"has {row.metric} {row.value} at seed {row.seed}, step {row.step}")
     for (metric, seed), step in returns.groupby(["metric", "seed"]).step.max().items():
         if step != file.config["num_updates"]:

@@ -106,7 +106,7 @@ class Experiment:
 
 def describe(algo: str, task: str, seeds: Sequence[int], overrides: dict[str, Any]) -> str:
     """An experiment in words: "inspo on xor-ab, seeds 0-9, beta=0"."""
-    consecutive = len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    consecutive = 1 < len(seeds) == seeds[-1] - seeds[0] + 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
     numbers = f"{seeds[0]}-{seeds[-1]}" if consecutive else ",".join(map(str, seeds))
     return ", ".join([f"{algo} on {task}", f"seeds {numbers}", *(f"{k}={v}" for k, v in overrides.items())])
 

@@ -3,6 +3,7 @@
 import functools
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -12,21 +13,33 @@ from typing import Any
 
 import torch
 
+ROOT = Path(__file__).parents[1]
 PACKAGES = ["torch", "numpy", "scipy", "numba", "h5py", "pandas", "matplotlib"]
 
 
 @functools.cache  # once per process, when its code was imported
 def revision() -> dict[str, Any]:
     """The code's git commit and whether files differ from it; empty outside a git checkout."""
-    root = Path(__file__).parents[1]
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout.strip()
-
     try:
-        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+        return {"revision": _git("rev-parse", "HEAD").strip(), "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
     except (OSError, subprocess.CalledProcessError):
         return {"revision": "", "dirty": False}
+
+
+def changed_since(revision: str, paths: list[str]) -> list[str]:
+    """The Python files under `paths` that are not as in that commit; none where git does not know it. `revision` may be anything: what is
+    no commit's hash is not passed on, because git would take `--output=FILE` as an option and write there."""
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        return []
+    try:
+        names = _git("diff", "--name-only", "--no-ext-diff", "--end-of-options", revision, "--", *paths).splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return [name for name in names if name.endswith(".py")]
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout
 
 
 def machine(device: str) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The files of finished and unfinished experiments in a results folder."""
 
 import csv
+import hashlib
+import io
 import json
 import statistics
 from collections import defaultdict
@@ -12,6 +14,7 @@ from typing import Any
 from inspo_benchmark.core.atomic_io import atomic_write, write_errors
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.learning.train import Row
+from inspo_benchmark.running import schema
 from inspo_benchmark.running.experiment import Experiment
 
 COLUMNS = ["algo", "task", "seed", "step", "metric", "value"]
@@ -20,31 +23,35 @@ COLUMNS = ["algo", "task", "seed", "step", "metric", "value"]
 
 
 def write_result(experiment: Experiment, metadata: dict[str, Any], rows: Sequence[Row]) -> None:
-    """Write the JSON, then the CSV: where there is a CSV, the result is complete."""
-    _write_json(metadata, experiment.json_path)
-    with atomic_write(experiment.csv_path) as part, part.open("w", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
-        table.writerows((experiment.algo, experiment.task, seed, step, metric, f"{value:.7g}") for seed, step, metric, value in rows)
+    """Write the JSON, which holds the CSV's sha256, then the CSV: where there is a CSV, the result is complete."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    table.writerows((experiment.algo, experiment.task, seed, step, metric, f"{value:.7g}") for seed, step, metric, value in rows)
+    content = text.getvalue().encode()
+    _write_json(metadata | {"csv_sha256": hashlib.sha256(content).hexdigest()}, experiment.json_path)
+    with atomic_write(experiment.csv_path) as part:
+        part.write_bytes(content)
 
 
-def read_results(out: Path, algo: str = "*", task: str = "*") -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The JSON files of finished experiments in a results folder, and their content."""
+def read_results(
+    out: Path, algo: str = "*", task: str = "*", required: set[str] = schema.FINISHED
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The JSON files of finished experiments in a results folder, and their content, see `read_result`."""
     for path in out.glob(f"runs/{algo}/[!.]*.json" if task == "*" else f"runs/{algo}/{task}-*.json"):  # temporary files begin with a dot
-        metadata = read_result(path)
+        metadata = read_result(path, required)
         if path.with_suffix(".csv").exists():
             yield path, metadata
 
 
-def read_result(path: Path) -> dict[str, Any]:
-    """The JSON of a finished experiment. UserError: it is damaged."""
+def read_result(path: Path, required: set[str] = schema.FINISHED) -> dict[str, Any]:
+    """The JSON of a finished experiment. FileNotFoundError. UserError: it is malformed, or a `required` field is missing."""
     try:
-        metadata = json.loads(path.read_bytes())
-        if not {"algo", "task", "seeds", "group", "config", "wall_seconds"} <= metadata.keys():
-            raise ValueError
-        return metadata
-    except (ValueError, AttributeError):
-        raise UserError(f"{path} is damaged; delete it and the CSV beside it, and run the experiment again") from None
+        return schema.parse(path, required)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as e:
+        raise UserError(f"{path} is malformed ({e}); delete it and its CSV, and run the experiment again") from None
 
 
 def finished_seeds(out: Path, algo: str = "*", task: str = "*") -> dict[str, set[int]]:
@@ -94,10 +101,10 @@ def write_record(experiment: Experiment, reason: str = "", again: bool = True, p
 def read_record(path: Path) -> dict[str, Any] | None:
     """The record of an unfinished experiment. None: it is absent or damaged, and the experiment counts as not started."""
     try:
-        record = json.loads(path.read_bytes())
-        return record if {"algo", "task", "seeds", "group", "config", "data", "reason", "again"} <= record.keys() else None
-    except (OSError, ValueError, AttributeError):
+        record = schema.parse(path, schema.UNFINISHED)
+    except (OSError, ValueError):
         return None
+    return record | {"reason": schema.CONTROL.sub(" ", record["reason"])}  # it is printed
 
 
 def last_evaluation(record: dict[str, Any]) -> tuple[int, float] | None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -17,10 +16,11 @@ from inspo_benchmark.datasets.catalog import expected
 from inspo_benchmark.learning.saved_policy import SUFFIX
 from inspo_benchmark.running.experiment import describe
 from inspo_benchmark.running.progress import plural
+from inspo_benchmark.running.provenance import changed_since
 from inspo_benchmark.running.results import last_evaluation, read_record, read_results
+from inspo_benchmark.running.schema import COMPARED, FINISHED
 from inspo_benchmark.running.settings import settings
 
-ROOT = Path(__file__).parents[1]
 MAX_FILES = 4  # changed files that are listed
 
 
@@ -63,7 +63,7 @@ def scan(out: Path) -> Status:
     """UserError: a file is damaged."""
     status = Status([], [], [], [], [])
     finished = defaultdict(set)
-    for path, metadata in read_results(out):
+    for path, metadata in read_results(out, required=FINISHED | COMPARED | {"code", "code.revision"}):
         reason = stale_reason(metadata)
         (status.stale if reason else status.finished).append(Entry(path, metadata, reason))
         finished[metadata["group"]] |= set(metadata["seeds"])
@@ -76,7 +76,7 @@ def scan(out: Path) -> Status:
         elif reason := stale_reason(record):
             status.stale.append(Entry(path, record, reason))
         elif record["reason"]:
-            status.failed.append(Entry(path, record, f"{record['reason']}; log: {log_path(out, path)}"))
+            status.failed.append(Entry(path, record, f"{' '.join(record['reason'].split())}; log: {log_path(out, path)}"))
         else:
             status.interrupted.append(Entry(path, record, progress(record)))
     return status
@@ -110,7 +110,7 @@ def current_config(algo: str, task: str, overrides: str, preset: str) -> dict[st
     """The method's configuration for the task today, as read from JSON. None: it does not accept these overrides."""
     try:
         return json.loads(json.dumps(dataclasses.asdict(settings(algo, task, json.loads(overrides), preset=preset))))
-    except (TypeError, UserError):
+    except (TypeError, ValueError, LookupError, ArithmeticError, UserError):  # what a stranger's file says of settings
         return None
 
 
@@ -129,9 +129,7 @@ def code_changes(entries: list[Entry]) -> list[str]:
     lines = []
     for revision, names in algos.items():
         paths = ["core", "envs", "datasets", "learning", *(f"algorithms/{name}.py" for name in names)]
-        command = ["git", "-C", str(ROOT), "diff", "--name-only", revision, "--", *paths]
-        files = subprocess.run(command, capture_output=True, text=True).stdout.split() if revision else []
-        if files := [file for file in files if file.endswith(".py")]:
+        if files := changed_since(revision, paths):
             more = f" and {len(files) - MAX_FILES} more" if len(files) > MAX_FILES else ""
             lines.append(
                 f"  {plural(results[revision], 'result')} from {revision[:10]}; changed since: {', '.join(files[:MAX_FILES])}{more}"
