@@ -16,6 +16,7 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.core.types import State
 from inspo_benchmark.learning.algorithm import Algorithm, Nets
+from inspo_benchmark.learning.nets import flatten
 from inspo_benchmark.learning.normalize import Normalizer
 
 SUFFIX = ".policies"
@@ -72,11 +73,14 @@ def load(path: Path) -> SavedPolicies:
 
     def restore(x: dict[str, Any]) -> SavedPolicies:
         cls, task = ALGORITHMS.discover()[x["algo"]], TASKS.discover()[x["task"]]
-        algorithm = cls(cls.Config(**x["config"]), task.spec)
-        shapes = {name: (len(x["seeds"]), *p.shape[1:]) for name, p in algorithm.init([0]).params.items()}
-        if {name: tuple(p.shape) for name, p in x["params"].items()} != shapes:
+        algorithm, seeds = cls(cls.Config(**x["config"]), task.spec), tuple(x["seeds"])
+        shapes = {name: (len(seeds), *flatten(net).shape) for name, net in algorithm.modules.items()}  # allocates nothing
+        scale = Normalizer(*(y.numpy() for y in x["scale"]))
+        if {name: tuple(p.shape) for name, p in x["params"].items() if p.is_floating_point()} != shapes:
             raise ValueError("made by other code")
-        return SavedPolicies(algorithm, x["task"], tuple(x["seeds"]), x["params"], Normalizer(*(y.numpy() for y in x["scale"])))
+        if not all(type(seed) is int for seed in seeds) or not all(y.shape in ((), (task.spec.obs_dim,)) for y in scale):
+            raise ValueError("seeds or a scale that no run has")
+        return SavedPolicies(algorithm, x["task"], seeds, x["params"], scale)
 
     try:
         return load_checked(path, restore)

@@ -55,17 +55,20 @@ class Checkpoint:
     calls: int = 0  # of `update` so far
     summed_calls: int = 0  # calls in loss_sums
     seconds: float = 0.0  # of training until it was saved
+    key: str = ""  # of the experiment: hash of its method, task, settings, data and seeds
 
     def save(self, path: Path) -> None:
         leaves, _ = tree_flatten(self.state)
-        save_checked([leaves, self.rows, self.loss_sums, self.calls, self.summed_calls, self.seconds], path)
+        save_checked([leaves, self.rows, self.loss_sums, self.calls, self.summed_calls, self.seconds, self.key], path)
 
     def load(self, path: Path, device: str) -> "Checkpoint":
-        """The saved checkpoint, with the structure of this one. This one, with a warning, if the file is damaged."""
+        """The saved checkpoint, with the structure of this one. This one, with a warning, if the file cannot be used."""
 
         def restore(content: list) -> "Checkpoint":
             leaves, *rest = content
             own, structure = tree_flatten(self.state)
+            if rest[-1] != self.key:
+                raise ValueError("of another experiment")
             if [x.shape for x in leaves] != [x.shape for x in own]:
                 raise ValueError("made by other code")
             return Checkpoint(tree_unflatten([x.to(device) for x in leaves], structure), *rest)  # loss sums stay on the CPU
@@ -80,15 +83,15 @@ class Checkpoint:
 class Training:
     """The training of all seeds of an experiment as one batch."""
 
-    def __init__(self, algorithm: Algorithm, task: Task, data: Dataset, seeds: tuple[int, ...], device: str, path: Path):
-        """`path`: the checkpoint, which is loaded if it exists."""
+    def __init__(self, algorithm: Algorithm, task: Task, data: Dataset, seeds: tuple[int, ...], device: str, path: Path, key: str = ""):
+        """`path`: the checkpoint, which is loaded if it exists. `key`: of the experiment, which the checkpoint has to be of."""
         self.started = time.monotonic()
         self.algorithm, self.task, self.seeds, self.path = algorithm, task, seeds, path
         cfg, turns = algorithm.cfg, algorithm.turns
         data, self.normalizer = normalize_dataset(data)
         self.sampler = Sampler(data, task.spec, cfg.batch_size, cfg.seq_len, turns, algorithm.noise(), seeds, device, cfg.burn_in)
         self.evaluator = Evaluator(algorithm, task, seeds, device, self.normalizer)
-        self.current = Checkpoint(tree_map(lambda x: x.to(device), algorithm.init(seeds)), [], {})
+        self.current = Checkpoint(tree_map(lambda x: x.to(device), algorithm.init(seeds)), [], {}, key=key)
         if path.exists():
             self.current = self.current.load(path, device)
         self.earlier_seconds = self.current.seconds
@@ -133,14 +136,21 @@ class Training:
 
 
 def train(
-    algorithm: Algorithm, task: Task, data: Dataset, seeds: tuple[int, ...], device: str, checkpoint: Path, progress: Progress
+    algorithm: Algorithm,
+    task: Task,
+    data: Dataset,
+    seeds: tuple[int, ...],
+    device: str,
+    checkpoint: Path,
+    progress: Progress,
+    key: str = "",
 ) -> TrainingResult:
-    """Train and evaluate all seeds. `checkpoint` is written regularly and resumed from if it exists.
+    """Train and evaluate all seeds. `checkpoint` is written regularly and resumed from if it exists and is of the experiment `key`.
 
     Diverged: a loss is not finite. Stopped: raised by `progress`.
     """
     torch.set_num_threads(1)  # one core per experiment, and the same sums on every machine
-    training = Training(algorithm, task, data, seeds, device, checkpoint)
+    training = Training(algorithm, task, data, seeds, device, checkpoint, key)
     num_updates = algorithm.cfg.num_updates
     try:
         for update in sorted({round(k * num_updates / task.num_evals) for k in range(task.num_evals + 1)}):
@@ -172,7 +182,7 @@ def run_updates(current: Checkpoint, update: Callable, sampler: Sampler, end: in
         values = ", ".join(f"{name} {[float(f'{v:.4g}') for v in x[k]]}" for name, x in losses.items())
         raise Diverged(f"training diverged at update {(current.calls + k) // turns}: {values}")
     sums = {name: current.loss_sums.get(name, 0) + x.sum(0) for name, x in losses.items()}
-    return Checkpoint(state, current.rows, sums, end, current.summed_calls + end - current.calls)
+    return Checkpoint(state, current.rows, sums, end, current.summed_calls + end - current.calls, key=current.key)
 
 
 def prepare_update(update: Callable, example: tuple[Any, ...], calls: int) -> Callable:

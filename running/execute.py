@@ -58,7 +58,7 @@ def _train(experiment: Experiment, device: str, progress: train.Progress) -> Non
         progress(update, score)
 
     setup_seconds = time.monotonic() - started
-    result = train.train(algorithm, task, data, experiment.seeds, device, experiment.checkpoint_path, report)
+    result = train.train(algorithm, task, data, experiment.seeds, device, experiment.checkpoint_path, report, experiment.key)
     saved_policy.save(
         experiment.algo, experiment.task, algorithm, experiment.seeds, result.state, result.normalizer, experiment.policies_path
     )

@@ -31,11 +31,11 @@ for name, value in {{"LOSS_CHECK_INTERVAL": {loss_check_interval}, "CHECKPOINT_I
 original = train.train
 
 
-def listed(algorithm, task, data, seeds, device, checkpoint, progress):
+def listed(algorithm, task, data, seeds, device, checkpoint, *rest):
     with (checkpoint.parents[2] / "trained").open("a") as file:
         print(checkpoint.parent.name, task.name, *seeds, file=file)
     task = replace(task, num_evals=4, eval_episodes=4, final_episodes=8)
-    return original(algorithm, task, data, seeds, device, checkpoint, progress)
+    return original(algorithm, task, data, seeds, device, checkpoint, *rest)
 
 
 train.train = listed
