@@ -15,7 +15,7 @@ import inspo_benchmark
 from inspo_benchmark.core.atomic_io import write_errors
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
-from inspo_benchmark.datasets.catalog import ready, state
+from inspo_benchmark.datasets.catalog import is_available, status
 from inspo_benchmark.running.eta import Eta, human_duration
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.planning import plan
@@ -166,7 +166,7 @@ def list_registered() -> None:
     for name, task in TASKS.items():
         space = task.spec.space
         sizes = f"{task.spec.num_agents} agents  {space.kind}, {space.action_dim:2} actions"
-        print(f"  {name:{width}}  {sizes}  {task.backend:10}  {state(task)}")
+        print(f"  {name:{width}}  {sizes}  {task.backend:10}  {status(task)}")
 
 
 def estimate(experiments: list[Experiment], workers: int, eta: Eta) -> str:
@@ -218,7 +218,7 @@ def select_tasks(names: list[str] | None, globs: Sequence[str]) -> list[str]:
     """The named tasks, or else those that match a glob and have data or whose data can be built."""
     if names:
         return TASKS.match(names)
-    return [name for name, task in TASKS.items() if any(fnmatchcase(name, glob) for glob in globs) and ready(task)]
+    return [name for name, task in TASKS.items() if any(fnmatchcase(name, glob) for glob in globs) and is_available(task)]
 
 
 def check_writable(out: Path) -> None:

@@ -1,5 +1,1 @@
-"""Recorded play: one file format, what builds, converts and checks it, and the windows that training draws from it."""
-
-from inspo_benchmark.datasets.catalog import fetch, state
-
-__all__ = ["fetch", "state"]
+"""Offline datasets: the file format, and what builds, collects, converts and checks them."""

@@ -13,86 +13,93 @@ from inspo_benchmark.datasets.layouts import LAYOUTS
 from inspo_benchmark.datasets.replay_check import audit
 
 EXAMPLES = """examples:
+  python -m datasets list
   python -m datasets build 'xor-*' bridge-mix
   python -m datasets validate datasets/data/bridge-mix.h5 --task bridge-mix
   python -m datasets convert pymarl recordings/bridge_mix.npz datasets/data/bridge-mix.h5 --task bridge-mix
   python -m datasets export minari datasets/data/bridge-mix.h5 bridge-mix
 
-Pictures of datasets: python -m plots.dataset_figures. Their cards: python -m plots.dataset_cards.
+python -m datasets COMMAND --help describes a command.
+Datasets are in datasets/data/<task>.h5; a training run builds its dataset if the file does not exist.
+python -m plots.dataset_figures draws datasets, python -m plots.dataset_cards writes datasets/CARDS.md.
 """
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
-        prog="python -m datasets", description="Datasets.", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m datasets",
+        description="Build, list, describe, validate, convert and export datasets.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, run, text: str, example: str) -> argparse.ArgumentParser:
-        p = commands.add_parser(name, help=text, description=text, epilog=f"example: python -m datasets {name} {example}")
+    def command(name: str, run, short: str, text: str, example: str) -> argparse.ArgumentParser:
+        epilog = f"example:\n  python -m datasets {name} {example}".rstrip()
+        p = commands.add_parser(name, help=short, description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
         p.set_defaults(run=run)
         return p
 
-    p = command("build", _build, "make the datasets that are not there yet", "'xor-*' bridge-mix")
-    p.add_argument("tasks", nargs="*", default=["*"], metavar="GLOB", help="tasks (default: all that can be built)")
-    p.add_argument("--episodes", type=int, help="so many episodes instead of the published number")
-    p.add_argument("--manifest", action="store_true", help="write what the generators make now to datasets/manifest.json instead")
+    text = "Build the datasets of tasks, except those whose files exist, and print their paths."
+    p = command("build", _build, "build the datasets of tasks", text, "'xor-*' bridge-mix")
+    p.add_argument("tasks", nargs="*", default=["*"], metavar="TASK", help="name or glob of tasks (default: all that can be built)")
+    p.add_argument("--episodes", type=int, metavar="N", help="number of episodes (default: the published number)")
+    p.add_argument("--manifest", action="store_true", help="write the datasets' hashes to datasets/manifest.json instead of the datasets")
 
-    command("list", _list, "every task and its dataset", "")
+    text = "List all tasks and whether their datasets are built, converted, damaged or absent."
+    command("list", _list, "list all tasks and their datasets", text, "")
 
-    p = command("info", _info, "what a file says about itself, after checking it", "datasets/data/xor-ab.h5")
-    p.add_argument("file", type=Path)
+    p = command("info", _info, "print a file's metadata", "Check a file and print its metadata.", "datasets/data/xor-ab.h5")
+    p.add_argument("file", type=Path, metavar="FILE", help="a dataset (.h5)")
 
-    p = command(
-        "validate",
-        _validate,
-        "every violation of the format, of the task and of the game at once, with places; exit code 1 if there is one",
-        "datasets/data/xor-*.h5",
+    text = (
+        "Check files against the format, their tasks and, on a sample of episodes, the environment. Print all violations\n"
+        "with their places; the exit code is 1 if there is one."
     )
-    p.add_argument("files", type=Path, nargs="+", metavar="FILE")
-    p.add_argument("--task", help="the task whose data it should be")
+    p = command("validate", _validate, "check files and print all violations", text, "datasets/data/xor-*.h5")
+    p.add_argument("files", type=Path, nargs="+", metavar="FILE", help="datasets (.h5)")
+    p.add_argument("--task", help="task whose dataset each file should be (default: the task named in the file, without comparing sizes)")
 
-    p = command(
-        "convert", _convert, "a published recording -> a dataset", "pymarl bridge_mix.npz datasets/data/bridge-mix.h5 --task bridge-mix"
-    )
+    example = "pymarl bridge_mix.npz datasets/data/bridge-mix.h5 --task bridge-mix"
+    p = command("convert", _convert, "convert a published recording to a dataset", "Convert a published recording to a dataset.", example)
     _layout(p, LAYOUTS)
-    p.add_argument("source", type=Path, metavar="SRC", help="the recording")
-    p.add_argument("target", type=Path, metavar="DST", help="the .h5 to write")
-    p.add_argument("--task", help="the task whose data it is (default: told by the names and sizes in the recording)")
-    p.add_argument("--limit", type=int, help="cut episodes to so many steps (default: the task's limit)")
+    p.add_argument("source", type=Path, metavar="SRC", help="the recording (file or folder)")
+    p.add_argument("target", type=Path, metavar="DST", help="the dataset to write (.h5)")
+    p.add_argument("--task", help="task whose dataset it is (default: inferred from names and sizes in the recording)")
+    p.add_argument("--limit", type=int, metavar="N", help="cut episodes after N steps (default: the task's limit)")
 
-    p = command("export", _export, "a dataset -> a layout that others read", "pymarl datasets/data/3m-expert.h5 3m_expert.h5")
+    text = "Write a dataset in the layout of another code base."
+    p = command("export", _export, "write a dataset in another layout", text, "pymarl datasets/data/3m-expert.h5 3m_expert.h5")
     _layout(p, {name: x for name, x in LAYOUTS.items() if x.write})
-    p.add_argument("source", type=Path, metavar="SRC", help="our .h5")
-    p.add_argument("target", type=Path, metavar="DST", help="the file to write, of minari a new folder")
+    p.add_argument("source", type=Path, metavar="SRC", help="a dataset (.h5)")
+    p.add_argument("target", type=Path, metavar="DST", help="the file to write (minari: a new folder)")
 
     return top
 
 
 def _layout(p: argparse.ArgumentParser, layouts: dict) -> None:
-    p.formatter_class = argparse.RawDescriptionHelpFormatter
-    p.add_argument("layout", metavar="LAYOUT", help=f"one of {', '.join(layouts)}, see below")
+    p.add_argument("layout", metavar="LAYOUT", help=f"{', '.join(layouts)}; see below")
     p.epilog = "\n".join(["layouts:", *(f"  {name:10} {x.files}" for name, x in layouts.items()), "", p.epilog])
 
 
 def _build(args: argparse.Namespace) -> int:
     tasks = [TASKS[name] for name in TASKS.match(args.tasks)]
     if args.tasks == ["*"]:
-        tasks = [task for task in tasks if task.family in catalog.BUILDERS and catalog.ready(task)]
+        tasks = [task for task in tasks if task.family in catalog.BUILDERS and catalog.is_available(task)]
     if args.episodes is not None and args.episodes < 2:
         raise UserError(f"--episodes {args.episodes}: should be at least 2")
     if args.manifest:
-        catalog.publish(tasks)
+        catalog.update_manifest(tasks)
     else:
         for task in tasks:
-            path = catalog.shrunk(task, args.episodes) if args.episodes else catalog.fetch(task)
-            print(f"{task.name:24} {path}  {catalog.state(task)}")
+            path = catalog.build_smaller(task, args.episodes) if args.episodes else catalog.fetch(task)
+            print(f"{task.name:24} {path}  {catalog.status(task)}")
     return 0
 
 
 def _list(args: argparse.Namespace) -> int:
     for task in TASKS.values():
-        print(f"{task.name:24} {catalog.state(task)}")
+        print(f"{task.name:24} {catalog.status(task)}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Where the datasets lie: datasets/data/<task>.h5, built on first use and compared with the published content."""
+"""The datasets in datasets/data/<task>.h5, which are built on first use and compared with the published content."""
 
 import json
 import math
@@ -16,50 +16,51 @@ from inspo_benchmark.datasets.dataset import Dataset, content_sha256, statistics
 from inspo_benchmark.datasets.format import peek, save
 from inspo_benchmark.datasets.generate import BUILDERS
 
-DATA = Path(__file__).parent / "data"
+DATA_FOLDER = Path(__file__).parent / "data"
 MANIFEST = Path(__file__).parent / "manifest.json"
-BUILT = "built"  # source of a dataset as it is published
-ERRORS, STEPS = 5.0, 0.1
-POLICIES = ("smac", "mamujoco")  # families whose data are played by shipped policies
+BUILT = "built"  # `source` of a dataset that is built here
+MAX_STANDARD_ERRORS = 5.0  # of the difference of two mean returns, for the same statistics
+MAX_STEPS_DEVIATION = 0.1  # relative difference of the numbers of steps, likewise
+PLAYED_BY_POLICIES = ("smac", "mamujoco")  # families whose datasets shipped policies play
 
 
-def fetch(task: Task, folder: Path = DATA) -> Path:
-    """The task's file, built if absent: by one process, even if several ask at once, and completely or not at all.
+def fetch(task: Task, folder: Path = DATA_FOLDER) -> Path:
+    """Path of the task's file, which is built if it does not exist: by one process, even if several ask at once, and whole or not at all.
 
-    A file that the user converted is taken as it is. UserError: nothing builds this family's data, what is built is not what
-    the manifest says, or the disk refuses.
+    A file that the user converted is accepted as it is. UserError: no builder for this family, a dataset other than the published one, or
+    a disk error.
     """
     path = folder / f"{task.name}.h5"
     if not path.exists():
         _builder(task)
         with write_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / f".{task.name}.lock"):  # released by the system when its holder dies
+            with FileLock(folder / f".{task.name}.lock"):  # the system releases it when its holder dies
                 if not path.exists():
                     save(build(task), path)
     meta = peek(path)
-    if meta.get("source") == BUILT and not agrees(task, meta):
+    if meta.get("source") == BUILT and not match(task, meta):
         raise UserError(f"{path} was built by another version of {task.name}'s generator; delete it, and it is built again")
     return path
 
 
 def build(task: Task) -> Dataset:
-    """The task's dataset in memory. UserError if it is not the published one."""
+    """Build the task's dataset in memory. UserError: it is not the published one."""
     d = _builder(task)(task)
     have = statistics(d) | {"content_sha256": content_sha256(d)}
-    if not agrees(task, have):
+    if not match(task, have):
         published = manifest()[task.name]
-        earned = have["return_mean"], published.get("return_mean", math.nan)
         raise UserError(
             f"{task.name} built here is not the published one (content {have['content_sha256'][:12]}, "
-            f"published {published['sha256'][:12]}; mean return {earned[0]:.6g}, published {earned[1]:.6g}): "
-            f"envs/ or datasets/ differ from the release; restore them, or accept with `python -m datasets build --manifest {task.name}`"
+            f"published {published['sha256'][:12]}; mean return {have['return_mean']:.6g}, "
+            f"published {published.get('return_mean', math.nan):.6g}): envs/ or datasets/ differ from the release; "
+            f"restore them, or accept the change with `python -m datasets build --manifest {task.name}`"
         )
     return d
 
 
-def shrunk(task: Task, episodes: int, folder: Path = DATA) -> Path:
-    """A dataset of so many episodes, which the manifest does not know, in the place of the task's. UserError: one is there already."""
+def build_smaller(task: Task, episodes: int, folder: Path = DATA_FOLDER) -> Path:
+    """Build a dataset with this number of episodes, which is not in the manifest, as the task's file. UserError: the file exists."""
     path = folder / f"{task.name}.h5"
     if path.exists():
         raise UserError(f"{path} exists; delete it to build another one")
@@ -71,10 +72,11 @@ def shrunk(task: Task, episodes: int, folder: Path = DATA) -> Path:
     return path
 
 
-def agrees(task: Task, have: dict[str, Any]) -> str:
-    """In what a dataset built here is the published one: "content", "statistics", or "", nothing. Where nothing is published: "content".
+def match(task: Task, have: dict[str, Any]) -> str:
+    """How a dataset built here matches the published one: in its "content", in its "statistics", or not at all, "".
 
-    Physics differs between machines: of a robot's data the mean return may differ by ERRORS standard errors, the steps by STEPS.
+    `have`: content_sha256, episodes, steps, return_mean. Without a published dataset: "content". MuJoCo's results differ between machines,
+    so its datasets may match in their statistics, within MAX_STANDARD_ERRORS and MAX_STEPS_DEVIATION.
     """
     published = manifest().get(task.name)
     if not published or have.get("content_sha256") == published["sha256"]:
@@ -82,51 +84,49 @@ def agrees(task: Task, have: dict[str, Any]) -> str:
     if task.family != "mamujoco" or have.get("episodes") != published["episodes"]:
         return ""
     error = published["return_std"] * math.sqrt(2 / published["episodes"])
-    near = abs(have["return_mean"] - published["return_mean"]) <= ERRORS * error
-    return "statistics" if near and abs(have["steps"] / published["steps"] - 1) <= STEPS else ""
+    near = abs(have["return_mean"] - published["return_mean"]) <= MAX_STANDARD_ERRORS * error
+    return "statistics" if near and abs(have["steps"] / published["steps"] - 1) <= MAX_STEPS_DEVIATION else ""
 
 
-def publish(tasks: list[Task]) -> None:
-    """Put what is built here now for these tasks into the manifest."""
+def update_manifest(tasks: list[Task]) -> None:
+    """Build the tasks' datasets and write their content and statistics to the manifest."""
     entries = manifest() | {task.name: _entry(_builder(task)(task)) for task in tasks}
     with atomic_write(MANIFEST) as part:
         part.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
 
 
 def manifest() -> dict[str, dict[str, Any]]:
-    """task -> sha256 of the content, episodes, steps, return_mean in the task's unit."""
+    """Task -> sha256 of the content, episodes, steps, return_mean in the task's unit; for MuJoCo also return_std and backend."""
     return json.loads(MANIFEST.read_text()) if MANIFEST.exists() else {}
 
 
-def expected(task: Task, folder: Path = DATA) -> str:
-    """Hash of the content of its data as the file's head tells, or as they are to be when they are built; "" if neither is known."""
+def expected_sha256(task: Task, folder: Path = DATA_FOLDER) -> str:
+    """Content hash of the task's dataset: the one stated in its file, otherwise the published one; "" if neither is known."""
     path = folder / f"{task.name}.h5"
     return peek(path).get("content_sha256", "") if path.exists() else manifest().get(task.name, {}).get("sha256", "")
 
 
-def ready(task: Task, folder: Path = DATA) -> bool:
-    """Whether its data are there or can be built. Of StarCraft and robots those with shipped policies count, random data included."""
+def is_available(task: Task, folder: Path = DATA_FOLDER) -> bool:
+    """Whether the task's file exists or can be built. For SMAC and MuJoCo, even random data count only if policies are shipped."""
     if (folder / f"{task.name}.h5").exists():
         return True
-    return task.family in BUILDERS and (task.family not in POLICIES or shipped(task.name.rpartition("-")[0]))
+    return task.family in BUILDERS and (task.family not in PLAYED_BY_POLICIES or shipped(task.name.rpartition("-")[0]))
 
 
-def state(task: Task, folder: Path = DATA) -> str:
-    """For listings, from the file's head alone: "built", "converted from ...", "damaged", or "absent: ..."."""
+def status(task: Task, folder: Path = DATA_FOLDER) -> str:
+    """For listings: "built", "converted from ...", "damaged: ..." or "absent: ...". Reads the file's attributes only."""
     path = folder / f"{task.name}.h5"
     if not path.exists():
         if task.family not in BUILDERS:
             return "absent: to be converted"
-        return (
-            "absent: built on first use"
-            if ready(task, folder) or task.quality == "random"
-            else "absent: there are no policies that could play it"
-        )
+        if is_available(task, folder) or task.quality == "random":
+            return "absent: built on first use"
+        return "absent: no behavior policies are shipped for it"
     meta = peek(path)
     if meta.get("task") != task.name or not meta.get("source"):
         return f"damaged: python -m datasets validate {path}"
     if meta["source"] == BUILT:
-        as_published = agrees(task, meta)
+        as_published = match(task, meta)
         return BUILT if as_published == "content" else f"{BUILT}, {as_published or 'not even statistics'} as published"
     return meta["source"] if meta["source"].startswith(BUILT) else f"converted from {meta['source']}"
 
@@ -135,7 +135,7 @@ def _builder(task: Task) -> Callable[[Task], Dataset]:
     if task.family not in BUILDERS:
         raise UserError(
             f"nothing builds a dataset for {task.name}; convert a recording: "
-            f"python -m datasets convert LAYOUT RECORDING {DATA / task.name}.h5 --task {task.name}"
+            f"python -m datasets convert LAYOUT RECORDING {DATA_FOLDER / task.name}.h5 --task {task.name}"
         )
     return BUILDERS[task.family]
 

@@ -1,4 +1,4 @@
-"""A dataset in memory: episodes end to end, what their card says, their statistics, and the hash of their content."""
+"""A dataset in memory: episodes end to end, their metadata, their statistics, and the hash of their content."""
 
 import hashlib
 import math
@@ -13,9 +13,9 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.types import Task
 
 FORMAT, VERSION = "offline-marl", 1
-PART = 16 << 20  # bytes that are read, written or hashed at a time where a file may be larger than memory
+PART = 16 << 20  # bytes that are read, written or hashed at a time, so that a file may be larger than memory
 
-PATHS = {
+PATHS = {  # field of `Dataset` -> array in the file; the names in files are those of format version 1
     "obs": "obs/obs",
     "state": "obs/state",
     "avail": "obs/legal",
@@ -29,7 +29,7 @@ PATHS = {
     "seed": "episodes/seed",
 }
 RETURN = "episodes/return"
-CARD = {  # what the task says about the data
+CARD = {  # metadata that follow from the task
     "format": str,
     "format_version": int,
     "task": str,
@@ -46,25 +46,26 @@ CARD = {  # what the task says about the data
     "reference_random": float,
     "reference_best": float,
 }
-PROVENANCE = {"source": str, "source_sha256": str, "behaviour": str, "notes": str}  # "" where there is nothing to say
+# Metadata of the recording; "" if unknown. The behavior policy's key, in `meta` as in files, has the spelling of format version 1.
+PROVENANCE = {"source": str, "source_sha256": str, "behaviour": str, "notes": str}
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """E episodes, T steps, N agents, end to end. Observation rows of episode e: offset[e] + e up to and with offset[e + 1] + e."""
+    """E episodes, T steps, N agents, end to end. Episode e has the observations offset[e] + e to offset[e + 1] + e, inclusive."""
 
     obs: np.ndarray  # [T+E, N, O] float32
     state: np.ndarray  # [T+E, S] float32
     avail: np.ndarray  # [T+E, N, A] bool; Box: [T+E, N, 1], all true, not stored
-    actions: np.ndarray  # [T, N] int8 (int16 from 128 actions on), or [T, N, D] float32 in [-1, 1]
-    rewards: np.ndarray  # [T] float32, of the team
-    terminated: np.ndarray  # [T] bool, the game was over after this step
-    truncated: np.ndarray  # [T] bool, the recording stopped although the game went on (time limit)
-    behavior_logp: np.ndarray  # [T, N] float32, log-probability of each action under the policy that played; unknown: [T, 0]
+    actions: np.ndarray  # [T, N] int8 (int16 for 128 actions or more), or [T, N, D] float32 in [-1, 1]
+    rewards: np.ndarray  # [T] float32, team reward
+    terminated: np.ndarray  # [T] bool, the environment terminated after this step
+    truncated: np.ndarray  # [T] bool, the episode was cut after this step (time limit)
+    behavior_logp: np.ndarray  # [T, N] float32, log-probability of each action under the behavior policy; unknown: [T, 0]
     offset: np.ndarray  # [E+1] int64, first step of each episode, then T
     won: np.ndarray  # [E] int8, 1 or 0; -1 where winning has no meaning
-    seed: np.ndarray  # [E] int64, what the environment was reset with; -1 where unknown
-    meta: dict[str, Any]  # CARD and PROVENANCE; of a file also the statistics and `content_sha256`
+    seed: np.ndarray  # [E] int64, seed of the environment's reset; -1: unknown
+    meta: dict[str, Any]  # CARD and PROVENANCE; for a file also the statistics and `content_sha256`
 
     @property
     def episodes(self) -> int:
@@ -76,18 +77,18 @@ class Dataset:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Steps of each episode [E] int64."""
+        """Number of steps of each episode [E] int64."""
         return np.diff(self.offset)
 
     @cached_property
     def returns(self) -> np.ndarray:
-        """Sum of the rewards of each episode [E] float64, correctly rounded: the same on every machine."""
+        """Sum of the rewards of each episode [E] float64, correctly rounded, so the same on every machine."""
         rewards, bounds = self.rewards.tolist(), self.offset.tolist()
         return np.array([math.fsum(rewards[a:b]) for a, b in pairwise(bounds)])
 
     @property
     def scores(self) -> np.ndarray:
-        """Returns in the task's unit [E]: where it counts per step, the mean reward."""
+        """Returns in the task's unit [E]: the sum of the rewards, or their mean per step."""
         return self.returns / self.lengths if self.meta["per_step"] else self.returns
 
 
@@ -104,7 +105,7 @@ def pack(
     seed: np.ndarray,  # [E]
     **provenance: str,
 ) -> Dataset:
-    """Padded episodes -> Dataset. What lies behind an episode's end is dropped. Actions out of range raise UserError."""
+    """Padded episodes -> Dataset; steps after an episode's end are dropped. UserError: an action is out of range."""
     step, row = (np.arange(x.shape[1]) < lengths[:, None] + more for x, more in ((actions, 0), (obs, 1)))
     return join(
         task,
@@ -136,11 +137,11 @@ def join(
     behavior_logp: np.ndarray | None = None,  # [T, N]; None: unknown
     **provenance: str,
 ) -> Dataset:
-    """Episodes end to end -> Dataset, in the types of the format. Actions out of range raise UserError."""
+    """Episodes end to end -> Dataset, with the dtypes of the format. UserError: an action is out of range."""
     space, count, steps = task.spec.space, len(lengths), int(lengths.sum())
     if space.kind == "discrete" and actions.size and (actions.min() < 0 or actions.max() >= space.action_dim):
         raise UserError(f"actions {actions.min()} .. {actions.max()} in the data; {task.name} has actions 0 .. {space.action_dim - 1}")
-    with np.errstate(over="ignore"):  # what no float32 can hold becomes infinite, and `problems` says where
+    with np.errstate(over="ignore"):  # values too large for float32 become infinite, which `problems` reports
         obs, state, rewards = (np.ascontiguousarray(x, "<f4") for x in (obs, state, rewards))
     ends = np.zeros((2, steps), bool)
     ends[:, np.cumsum(lengths) - 1] = terminated, ~terminated
@@ -148,8 +149,8 @@ def join(
     return Dataset(
         obs=obs,
         state=state,
-        avail=everything if avail is None else avail.astype(bool),
-        actions=actions.astype(action_dtype(space.kind, space.action_dim)),
+        avail=everything if avail is None else avail.astype(bool, copy=False),
+        actions=actions.astype(action_dtype(space.kind, space.action_dim), copy=False),
         rewards=rewards,
         terminated=ends[0],
         truncated=ends[1],
@@ -162,7 +163,7 @@ def join(
 
 
 def joined(some: list[Dataset]) -> Dataset:
-    """The episodes of all of them, with the `meta` of the first. There is at least one."""
+    """The episodes of one or more datasets, with the `meta` of the first."""
     starts = np.cumsum([0, *(d.steps for d in some)])
     arrays = {name: np.concatenate([getattr(d, name) for d in some]) for name in PATHS if name != "offset"}
     offset = np.concatenate([[0], *(d.offset[1:] + start for d, start in zip(some, starts))]).astype("<i8")
@@ -192,7 +193,7 @@ def card(task: Task) -> dict[str, Any]:
 
 
 def statistics(d: Dataset) -> dict[str, Any]:
-    """The part of `meta` that follows from the arrays. `return_*` in the task's unit, `sum_*` of the plain sums of rewards."""
+    """The part of `meta` that follows from the arrays: `return_*` in the task's unit, `sum_*` of undiscounted sums of rewards."""
     return statistics_of(d.returns, d.lengths, d.won, d.meta["per_step"])
 
 
@@ -205,12 +206,12 @@ def statistics_of(returns: np.ndarray, lengths: np.ndarray, won: np.ndarray, per
 
 
 def content_sha256(d: Dataset) -> str:
-    """Of the task's name and every array's (path, dtype, shape, bytes), sorted. Chunks, compression and the rest of `meta` do not count."""
+    """Hash of the task's name and of every array's path, dtype, shape and bytes, sorted by path; independent of chunks and compression."""
     return digest_of(d.meta["task"], arrays_of(d))
 
 
 def digest_of(task: str, arrays: dict[str, Any]) -> str:
-    """`arrays`: path -> what has a dtype, a shape and slices of rows."""
+    """`content_sha256` of arrays by path, of numpy or of HDF5."""
     h = hashlib.sha256(f"{task}\n".encode())
     for path, x in sorted(arrays.items()):
         h.update(f"{path} {x.dtype.str} {tuple(x.shape)}\n".encode())
@@ -221,7 +222,7 @@ def digest_of(task: str, arrays: dict[str, Any]) -> str:
 
 
 def arrays_of(d: Dataset) -> dict[str, np.ndarray]:
-    """What is stored: path -> array."""
+    """Path -> array, of all arrays that a file stores."""
     neutral = {"avail": d.meta["action_kind"] == "continuous", "behavior_logp": d.behavior_logp.shape[1] == 0}
     return {PATHS[name]: getattr(d, name) for name in PATHS if not neutral.get(name)} | {RETURN: d.returns.astype("<f4")}
 

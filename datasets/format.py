@@ -1,14 +1,16 @@
-"""One HDF5 layout for every environment, its only writer, its reader and its validator.
+"""The HDF5 format of all datasets: its only writer, its reader and its validator.
 
     /steps     T rows, all episodes end to end    actions rewards terminated truncated [behaviour_logp]
     /obs       T + E rows                         obs state [legal]
     /episodes  E rows (offset: E + 1)             offset return won seed
 
-An episode of n steps has n + 1 rows in /obs: step t of episode e sees row t + e and leads to row t + e + 1. The root's attributes
-are `Dataset.meta`. In front of it all is HDF5's user block, with a checksum of everything behind it.
-A file is checked completely before any of it is used. It may come from anywhere: nothing is unpickled, nothing outside the file is read,
-and no size is believed before the bytes for it are known to be there. `load` reads a file whole; `writer` and `parts` need the memory of
-a part of it only.
+An episode of n steps has n + 1 rows in /obs: step t (of all T) in episode e has the observation t + e and leads to t + e + 1. The root's
+attributes are `Dataset.meta`. HDF5's user block, before the HDF5 data, holds a checksum of all bytes after it. `legal` (available
+actions) and `behaviour_logp` are names of format version 1; `dataset.PATHS` maps them to the fields of `Dataset`.
+
+A file is checked completely before any of it is used, and need not be trusted: nothing is unpickled, nothing outside the file is read, and
+a declared size is checked against the stored bytes before memory is allocated. `load` reads a whole file; `writer` and `parts` hold only a
+part in memory.
 """
 
 import hashlib
@@ -40,26 +42,26 @@ from inspo_benchmark.datasets.dataset import (
 )
 from inspo_benchmark.datasets.validate import line, meta_problems, problems, shape_problems
 
-CHUNK = 256 * 1024  # bytes: one read of a disk or of a network file system
-SEAL = 512  # bytes of the user block, the least that HDF5 allows
-DEFLATE_RATIO = 1032  # no deflate stream shrinks its data further than this
+CHUNK = 256 * 1024  # bytes of an HDF5 chunk: one read of a disk or of a network file system
+SEAL = 512  # bytes of the user block, the smallest that HDF5 allows
+DEFLATE_RATIO = 1032  # the largest compression ratio of a deflate stream
 NAMES = {path: name for name, path in PATHS.items()} | {RETURN: "return"}
 # What libhdf5, its filters and h5py raise over a damaged file.
 DAMAGE = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
 
 
 def save(d: Dataset, path: str | Path) -> None:
-    """Write the whole file or none of it. Data that `load` would refuse, an unwritable folder and a full disk raise UserError."""
+    """Write the file whole or not at all. UserError: data that `load` would refuse, an unwritable folder, or a full disk."""
     with writer(path, d.meta) as out:
         out.add(d)
 
 
 @contextmanager
 def writer(path: str | Path, meta: dict[str, Any]) -> Iterator["Writer"]:
-    """Adds episodes to a new file at `path`, which appears when the block ends well. `meta` may be completed inside the block."""
+    """Yields a `Writer` of a new file, which appears at `path` when the block ends without error. The block may still change `meta`."""
     path = Path(path)
     with atomic_write(path) as part, Blind(part) as file:
-        with file.hdf5(userblock_size=SEAL, libver=("v110", "v110")) as f:  # from 1.10 on with checksums of the structure
+        with file.hdf5(userblock_size=SEAL, libver=("v110", "v110")) as f:  # since 1.10 with checksums of the file's structure
             out = Writer(path, f, meta, file.check)
             yield out
             out.finish()
@@ -73,16 +75,16 @@ def writer(path: str | Path, meta: dict[str, Any]) -> Iterator["Writer"]:
 
 
 class Writer:
-    """The only writer of the format, see `writer`: what is added is checked and appended, in memory that does not grow with the file."""
+    """The only writer of the format, see `writer`. It checks and appends episodes, in constant memory."""
 
     def __init__(self, path: Path, f: h5py.File, meta: dict[str, Any], check: Callable[[], None]):
         self.path, self.f, self.meta, self.check = path, f, meta, check
         self.episodes, self.steps, self.last = 0, 0, False
-        self.short: dict[str, list[np.ndarray]] = {"returns": [], "lengths": [], "won": [], "seed": []}  # a number per episode
-        self.waiting: list[Dataset] = []  # small parts, to be written together
+        self.short: dict[str, list[np.ndarray]] = {"returns": [], "lengths": [], "won": [], "seed": []}  # one number per episode
+        self.waiting: list[Dataset] = []  # small parts, which are written together
 
     def add(self, d: Dataset) -> None:
-        """Append episodes. UserError if `load` would refuse them."""
+        """Append episodes. UserError: `load` would refuse them."""
         if found := problems(d, at=(self.episodes, self.steps)):
             raise UserError(f"{self.path} is not written: {_first(found)}")
         for name, x in (("returns", d.returns), ("lengths", d.lengths), ("won", d.won), ("seed", d.seed)):
@@ -93,10 +95,10 @@ class Writer:
             self._flush()
 
     def finish(self) -> None:
-        """What follows from all episodes together. UserError if there are none."""
+        """Write the arrays and attributes that depend on all episodes. UserError: there are none."""
         if not self.episodes:
             raise UserError(f"{self.path} is not written: there are no episodes")
-        self.last = True  # what is not there by now will not grow: no chunk needs to be larger
+        self.last = True  # arrays that do not exist yet will not grow, so their chunks need not be larger than they are
         self._flush()
         short = {name: np.concatenate(x) for name, x in self.short.items()}
         self._append(PATHS["offset"], np.concatenate([[0], np.cumsum(short["lengths"])]).astype("<i8"))
@@ -106,7 +108,7 @@ class Writer:
         self.f.flush()
         self.check()
         meta = self.meta | statistics_of(short["returns"], short["lengths"], short["won"], self.meta["per_step"])
-        self.f.attrs.update(sorted((meta | {"content_sha256": digest_of(meta["task"], _things(self.f))}).items()))
+        self.f.attrs.update(sorted((meta | {"content_sha256": digest_of(meta["task"], _members(self.f))}).items()))
 
     def _flush(self) -> None:
         waiting, self.waiting = self.waiting, []
@@ -122,14 +124,14 @@ class Writer:
             packed = {"chunks": (rows, *x.shape[1:]), "compression": "gzip", "compression_opts": 1, "maxshape": (None, *x.shape[1:])}
             self.f.create_dataset(path, data=x, track_times=False, **packed if math.prod(x.shape[1:]) else {})
         else:
-            thing = self.f[path]
-            thing.resize(len(thing) + len(x), 0)
-            thing[-len(x) :] = x
+            array = self.f[path]
+            array.resize(len(array) + len(x), 0)
+            array[-len(x) :] = x
         self.check()
 
 
 class Blind(io.FileIO):
-    """A file that libhdf5 may write to on a full disk: it goes wild over a failed write, so it does not learn of it. `check` raises it."""
+    """A file that hides failed writes from libhdf5, which may crash over them on a full disk. `check` raises the first error."""
 
     @contextmanager
     def hdf5(self, **how) -> Iterator[h5py.File]:
@@ -149,7 +151,7 @@ class Blind(io.FileIO):
         data = memoryview(data).cast("B")
         try:
             done = 0
-            while not self.error and done < len(data):  # a disk may take a part before it is full
+            while not self.error and done < len(data):  # a disk may accept a part of the data before it is full
                 done += super().write(data[done:])
         except OSError as e:
             self.error = e
@@ -168,7 +170,7 @@ class Blind(io.FileIO):
 
 
 def load(path: str | Path, task: Task | None = None) -> Dataset:
-    """Read and check everything. A file with any fault, or (if given) of another task, raises UserError."""
+    """Read and check a whole file. UserError: it has a fault, or is not a dataset of `task`."""
     d, found = inspect(path, task)
     if found:
         raise UserError(f"{path}: {_first(found)}; see `python -m datasets validate {path}`, then delete it and build or convert it again")
@@ -176,14 +178,14 @@ def load(path: str | Path, task: Task | None = None) -> Dataset:
 
 
 def inspect(path: str | Path, task: Task | None = None) -> tuple[Dataset | None, list[str]]:
-    """The dataset (None if it cannot even be read) and everything that is wrong with the file, with places. No such file: UserError."""
+    """The dataset (None if the file cannot be read) and all faults of the file, with their places. UserError: there is no such file."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; `python -m datasets list` shows what there is")
     changed = []
     try:
         if _changed(path):
-            changed = ["checksum: the bytes are not those that were written"]
+            changed = ["checksum: the file was changed after it was written"]
         with h5py.File(path, "r", locking=False) as f:
             meta = _attributes(f)
             if found := meta_problems(meta, task):
@@ -207,16 +209,16 @@ def inspect(path: str | Path, task: Task | None = None) -> tuple[Dataset | None,
 
 
 def violations(path: str | Path, task: Task | None = None) -> list[str]:
-    """Everything that is wrong with a file, with places; empty if it is sound. A file that does not exist raises UserError."""
+    """All faults of a file, with their places; empty if there are none. UserError: there is no such file."""
     return inspect(path, task)[1]
 
 
 def parts(path: str | Path) -> Iterator[Dataset]:
-    """The episodes of a file in order, some at a time, in memory that does not grow with the file. Any fault: UserError."""
+    """The episodes of a file in order, in parts of about PART bytes. UserError: the file has a fault."""
     path = Path(path)
     meta = sealed(path)
     if meta is None:
-        load(path)  # says what is wrong
+        load(path)  # raises UserError
     with h5py.File(path, "r", locking=False) as f:
         stored, found = _stored(f, meta)
         if found:
@@ -227,13 +229,13 @@ def parts(path: str | Path) -> Iterator[Dataset]:
             cut = dict(zip(PATHS, (rows, rows, rows, steps, steps, steps, steps, steps, slice(a, b + 1), slice(a, b), slice(a, b))))
             arrays = {name: np.array(stored[name][cut[name]]) for name in PATHS}
             d = Dataset(**arrays | {"offset": arrays["offset"] - offset[a]}, meta=meta)
-            if found := problems(d, at=(a, int(offset[a]))):  # a checksum shows that bytes are as they were written, not by whom
+            if found := problems(d, at=(a, int(offset[a]))):  # whoever wrote the file could write a valid checksum
                 raise UserError(f"{path}: {_first(found)}")
             yield d
 
 
 def grouped(lengths: np.ndarray, row_bytes: int) -> Iterator[tuple[int, int]]:
-    """Episodes of these lengths in consecutive groups [a, b) of about PART bytes, at least one each."""
+    """Consecutive groups [a, b) of episodes of these lengths, of about PART bytes each, with at least one episode."""
     end = np.cumsum(lengths + 1) * max(1, row_bytes)
     a = 0
     while a < len(lengths):
@@ -243,7 +245,7 @@ def grouped(lengths: np.ndarray, row_bytes: int) -> Iterator[tuple[int, int]]:
 
 
 def peek(path: str | Path) -> dict[str, Any]:
-    """`meta` of a file, unchecked, without reading its data; {} where it cannot be read."""
+    """`meta` of a file, unchecked, without reading its arrays; {} if it cannot be read."""
     try:
         with h5py.File(path, "r", locking=False) as f:
             return _attributes(f)
@@ -252,7 +254,7 @@ def peek(path: str | Path) -> dict[str, Any]:
 
 
 def sealed(path: str | Path, task: Task | None = None) -> dict[str, Any] | None:
-    """`meta` of a file of this task whose bytes are those that were written, without a look at its data; None if there is any doubt."""
+    """`meta` of a file, if its checksum holds and it is a dataset of `task`, otherwise None. The arrays are not checked."""
     try:
         if _changed(Path(path)):
             return None
@@ -263,31 +265,31 @@ def sealed(path: str | Path, task: Task | None = None) -> dict[str, Any] | None:
 
 
 def _read_arrays(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Name -> array, once the file is known to hold all that it declares."""
+    """Name -> array, and the faults found. Nothing is read if `_stored` finds a fault."""
     stored, found = _stored(f, meta)
     arrays = {}
-    for name, thing in stored.items():
+    for name, array in stored.items():
         try:
-            arrays[name] = np.array(thing)
-        except DAMAGE as e:  # the other arrays are still worth reading
-            found.append(f"{thing.name[1:]}: cannot be read ({line(e)})")
+            arrays[name] = np.array(array)
+        except DAMAGE as e:  # continue, to report all damaged arrays
+            found.append(f"{array.name[1:]}: cannot be read ({line(e)})")
     return arrays, found
 
 
 def _stored(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Name -> what can be read by slices, {} if anything is found to be missing or of a wrong shape."""
-    things, stored = _things(f), {}
+    """Name -> array that can be read by slices, and the faults found; {} if there are any (missing arrays, wrong shapes or sizes)."""
+    members, stored = _members(f), {}
     optional = {"behavior_logp"} | ({"avail"} if meta["action_kind"] == "continuous" else set())
-    found = [f"{path}: missing" for path, name in NAMES.items() if name not in optional and path not in things]
-    for path, thing in things.items():
+    found = [f"{path}: missing" for path, name in NAMES.items() if name not in optional and path not in members]
+    for path, member in members.items():
         if path not in NAMES:
             found.append(f"{line(path)}: unknown to format version {VERSION}")
-        elif thing is None or not isinstance(thing, h5py.Dataset) or thing.is_virtual or thing.external:
+        elif member is None or not isinstance(member, h5py.Dataset) or member.is_virtual or member.external:
             found.append(f"{path}: not an array stored in this file")
-        elif thing.id.get_storage_size() * (DEFLATE_RATIO if thing.compression else 1) < thing.nbytes:
-            found.append(f"{path}: declares {thing.nbytes} bytes, but only {thing.id.get_storage_size()} are stored")
+        elif member.id.get_storage_size() * (DEFLATE_RATIO if member.compression else 1) < member.nbytes:
+            found.append(f"{path}: declares {member.nbytes} bytes, but only {member.id.get_storage_size()} are stored")
         else:
-            stored[NAMES[path]] = thing
+            stored[NAMES[path]] = member
     if found:
         return {}, found
 
@@ -298,16 +300,16 @@ def _stored(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, Any], list[st
     return ({} if found else stored), found
 
 
-def _things(f: h5py.File) -> dict[str, Any]:
-    """Path -> group, array or other, of all that is in the root and in its groups; None for a link, which might lead out of the file."""
+def _members(f: h5py.File) -> dict[str, Any]:
+    """Path -> member of the root and of its groups; None for a soft or external link, which might lead out of the file."""
 
-    def follow_link(group: h5py.Group, name: str) -> Any:
+    def member(group: h5py.Group, name: str) -> Any:
         return group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
 
     out = {}
     for name in f:
-        thing = follow_link(f, name)
-        out |= {f"{name}/{key}": follow_link(thing, key) for key in thing} if isinstance(thing, h5py.Group) else {name: thing}
+        x = member(f, name)
+        out |= {f"{name}/{key}": member(x, key) for key in x} if isinstance(x, h5py.Group) else {name: x}
     return out
 
 
@@ -321,7 +323,7 @@ def _changed(path: Path) -> bool:
 
 
 def _seal(digest: Any) -> bytes:
-    """The user block: `digest` is a hashlib object over the rest of the file."""
+    """The user block, for the digest (of hashlib) of all bytes after it."""
     return f"{FORMAT} {VERSION} sha256 {digest.hexdigest()}\n".encode().ljust(SEAL, b"\0")
 
 

@@ -1,5 +1,5 @@
-"""What a sound file may still have wrong: ends that the environment would not make, episodes that are there twice, and steps that the
-game or the simulator does not repeat."""
+"""Faults that a well-formed file may still have: ends that the environment would not produce, copies of episodes, and steps that the
+environment does not reproduce."""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,19 +9,19 @@ import numpy as np
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.dataset import Dataset
 
-SAMPLE = 64  # episodes that are played again
-DETERMINISTIC, SEEDED = ("xor", "mne", "bridge"), ("smac", "mamujoco")
-CLOSE = 1e-5  # of rewards and observations that were float32 on the way
+SAMPLE = 64  # episodes that are replayed
+DETERMINISTIC, SEEDED = ("xor", "mne", "bridge"), ("smac", "mamujoco")  # families
+TOLERANCE = 1e-5  # of rewards and observations, which files store as float32
 
 
 def audit(d: Dataset, task: Task | None) -> list[str]:
-    """Violations with places. `task`: the one that the data name, if it is registered here."""
+    """The faults of a dataset, with their places. `task`: the registered task of that name, if there is one."""
     replay = _replay(d, task) if task and task.make else ()
     return [*_ends(d), *([] if task and task.family in DETERMINISTIC else _copies(d)), *replay]
 
 
 def _ends(d: Dataset) -> Iterator[str]:
-    """A truncated episode has run into its limit, unless somebody cut the recording."""
+    """Episodes of datasets built here are truncated only at the time limit; recordings may have been cut before it."""
     short = d.truncated[d.offset[1:] - 1] & (d.lengths < d.meta["limit"])
     if short.any() and d.meta["source"] == "built":
         e = int(short.argmax())
@@ -32,26 +32,26 @@ def _ends(d: Dataset) -> Iterator[str]:
 
 
 def _copies(d: Dataset) -> Iterator[str]:
-    """Where episodes start differently, no two are the same by chance. Where all start alike, two may be: the same actions suffice."""
+    """If episodes start differently, no two are equal by chance. If all start in one state, equal actions make equal episodes."""
     first = d.offset[:-1] + np.arange(d.episodes)
     if d.episodes < 2 or (d.obs[first] == d.obs[first[0]]).all():
         return
-    seen: dict[bytes, int] = {}
+    first_with: dict[bytes, int] = {}
     found = []
     for e in range(d.episodes):
         steps, rows = slice(d.offset[e], d.offset[e + 1]), slice(d.offset[e] + e, d.offset[e + 1] + e + 1)
         key = hashlib.sha256(
             b"".join(np.ascontiguousarray(x).tobytes() for x in (d.obs[rows], d.actions[steps], d.rewards[steps]))
         ).digest()
-        if key in seen:
-            found.append((e, seen[key]))
-        seen.setdefault(key, e)
+        if key in first_with:
+            found.append((e, first_with[key]))
+        first_with.setdefault(key, e)
     if found:
         yield f"episodes: episode {found[0][0]} is a copy of episode {found[0][1]}, {len(found)} of {d.episodes} are copies"
 
 
 def _replay(d: Dataset, task: Task) -> Iterator[str]:
-    """A sample of the episodes in the environment: all steps where it is deterministic, what is seen first where it is seeded."""
+    """Replay a sample of the episodes: all steps in a deterministic environment, the first observation in a seeded one."""
     sample = np.unique(np.linspace(0, d.episodes - 1, min(SAMPLE, d.episodes)).astype(int))
     if task.family in SEEDED:
         sample = sample[d.seed[sample] >= 0]
@@ -60,15 +60,15 @@ def _replay(d: Dataset, task: Task) -> Iterator[str]:
     if not len(sample):
         return
     env = task.make(len(sample))
-    seen = env.reset(np.maximum(d.seed[sample], 0))
-    yield from _differ(d, sample, 0, seen, "the environment's first")
+    observation = env.reset(np.maximum(d.seed[sample], 0))
+    yield from _differ(d, sample, 0, observation, "the environment's first")
     if task.family in DETERMINISTIC:
         yield from _steps(d, sample, env)
     env.close()
 
 
 def _steps(d: Dataset, sample: np.ndarray, env) -> Iterator[str]:
-    """The first step that the environment does not repeat, if there is one."""
+    """The first step that the environment does not reproduce, if there is one."""
     lengths = d.lengths[sample]
     for t in range(lengths.max()):
         live = t < lengths
@@ -76,13 +76,13 @@ def _steps(d: Dataset, sample: np.ndarray, env) -> Iterator[str]:
         step = env.step(d.actions[at].astype(np.int64))
         last = t == lengths - 1
         found = list(_differ(d, sample[live], t + 1, [x[live] for x in step.observation], "the game's"))
-        # a recording that was cut keeps the reward of the step; the limit itself may change it, as on Bridge
-        paid = live & ~(last & d.truncated[at] & (d.meta["source"] != "built"))
+        # The limit may change the last reward, as on Bridge, while a recording that was cut earlier keeps the original one.
+        comparable = live & ~(last & d.truncated[at] & (d.meta["source"] != "built"))
         for name, here, there, where in (
-            ("steps/rewards", d.rewards[at], step.rewards, paid),
+            ("steps/rewards", d.rewards[at], step.rewards, comparable),
             ("steps/terminated", d.terminated[at], step.terminated, live),
         ):
-            if (wrong := where & ~np.isclose(here, there, rtol=0, atol=CLOSE)).any():
+            if (wrong := where & ~np.isclose(here, there, rtol=0, atol=TOLERANCE)).any():
                 i = int(wrong.argmax())
                 found.append(f"{name}: {here[i]} at step {at[i]} of the file, in episode {sample[i]}; the game says {there[i]}")
         if found:
@@ -90,11 +90,11 @@ def _steps(d: Dataset, sample: np.ndarray, env) -> Iterator[str]:
             return
 
 
-def _differ(d: Dataset, sample: np.ndarray, t: int, seen, what: str) -> Iterator[str]:
+def _differ(d: Dataset, sample: np.ndarray, t: int, observation, what: str) -> Iterator[str]:
     rows = d.offset[sample] + sample + t
-    for name, there in zip(("obs", "state", "avail"), seen):
+    for name, there in zip(("obs", "state", "avail"), observation):
         here = getattr(d, name)[rows]
-        wrong = ~np.isclose(here.astype("f4"), np.asarray(there, "f4"), rtol=0, atol=CLOSE).reshape(len(sample), -1).all(1)
+        wrong = ~np.isclose(here.astype("f4"), np.asarray(there, "f4"), rtol=0, atol=TOLERANCE).reshape(len(sample), -1).all(1)
         if wrong.any():
             i = int(wrong.argmax())
             yield f"obs/{name}: row {rows[i]} of the file, in episode {sample[i]}, is not {what}, {wrong.sum()} of {len(sample)} episodes"

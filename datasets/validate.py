@@ -1,4 +1,4 @@
-"""What makes a dataset sound: the rules, and the places where one breaks them."""
+"""The rules that every dataset has to satisfy, and the places where one breaks them."""
 
 import math
 from collections.abc import Iterator
@@ -9,12 +9,14 @@ import numpy as np
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.dataset import CARD, FORMAT, PATHS, PROVENANCE, RETURN, VERSION, Dataset, action_dtype, card
 
-SIZES = ("task", "action_kind", "agents", "obs", "state", "actions", "limit", "per_step")  # must be those of the task
+SIZES = ("task", "action_kind", "agents", "obs", "state", "actions", "limit", "per_step")  # metadata that have to equal the task's
 
 
 def problems(d: Dataset, task: Task | None = None, at: tuple[int, int] = (0, 0)) -> list[str]:
-    """What is wrong with a dataset in memory, with places. A fault that makes further checks meaningless ends the list.
-    `at`: episodes and steps of the file before these."""
+    """The faults of a dataset in memory, with their places. A fault that makes further checks meaningless ends the list.
+
+    If the dataset is a part of a file, `at` gives the numbers of episodes and steps before it.
+    """
     return (
         meta_problems(d.meta, task)
         or shape_problems({name: getattr(d, name) for name in PATHS}, d.meta)
@@ -24,6 +26,7 @@ def problems(d: Dataset, task: Task | None = None, at: tuple[int, int] = (0, 0))
 
 
 def meta_problems(meta: dict[str, Any], task: Task | None) -> list[str]:
+    """The faults of the metadata: missing or malformed values, or (if given) sizes other than the task's."""
     if meta.get("format") != FORMAT:
         return [f"attribute format: {meta.get('format')!r}, not {FORMAT!r}: another program's file"]
     if meta.get("format_version") != VERSION:
@@ -45,7 +48,7 @@ def meta_problems(meta: dict[str, Any], task: Task | None) -> list[str]:
 
 
 def shape_problems(x: dict[str, Any], meta: dict[str, Any]) -> list[str]:
-    """`x`: name -> anything with a shape and a dtype."""
+    """The faults of the arrays' shapes and dtypes; `x`: name -> array, in memory or in a file."""
     t, e = math.prod(x["rewards"].shape), math.prod(x["offset"].shape) - 1
     n, width, box = meta["agents"], meta["actions"], meta["action_kind"] == "continuous"
     logp = x["behavior_logp"].shape[-1:] == (0,)
@@ -75,6 +78,7 @@ def shape_problems(x: dict[str, Any], meta: dict[str, Any]) -> list[str]:
 
 
 def _offset_problems(d: Dataset, first: int = 0) -> list[str]:
+    """`first`: number of episodes before these in the file."""
     place = PATHS["offset"]
     if d.offset[0] != 0 or d.offset[-1] != d.steps:
         return [f"{place}: runs from {d.offset[0]} to {d.offset[-1]}, should from 0 to {d.steps}, the number of steps"]
@@ -86,15 +90,15 @@ def _offset_problems(d: Dataset, first: int = 0) -> list[str]:
 
 
 def _value_problems(d: Dataset, first: int = 0, before: int = 0) -> Iterator[str]:
-    """`first`, `before`: episodes and steps of the file before these."""
+    """`first`, `before`: numbers of episodes and steps before these in the file."""
     box, last = d.meta["action_kind"] == "continuous", np.zeros(d.steps, bool)
     last[d.offset[1:] - 1] = True
     of_step = np.repeat(np.arange(d.episodes), d.lengths)
     of_row = np.repeat(np.arange(d.episodes), d.lengths + 1)
-    now = np.arange(d.steps) + of_step  # rows of observation
+    now = np.arange(d.steps) + of_step  # row of the observation before each step
 
     def bad(name: str, wrong: np.ndarray, what: str) -> Iterator[str]:
-        """`wrong` [steps, rows or episodes, ...]"""
+        """One line if any of `wrong` [steps, rows or episodes, ...] is true."""
         wrong = wrong.reshape(len(wrong), -1).any(1)
         if wrong.any():
             i = int(wrong.argmax())
@@ -109,7 +113,7 @@ def _value_problems(d: Dataset, first: int = 0, before: int = 0) -> Iterator[str
     for name in ("obs", "state", "rewards", "behavior_logp") + ("actions",) * box:
         if not _finite(x := getattr(d, name)):
             yield from bad(name, ~np.isfinite(x), "NaN or infinity")
-    yield from bad("avail", ~d.avail.any(-1), "an agent without any legal action")
+    yield from bad("avail", ~d.avail.any(-1), "an agent without an available action")
     if box:
         yield from bad("actions", np.abs(d.actions) > 1, "outside [-1, 1]")
     else:
@@ -117,7 +121,7 @@ def _value_problems(d: Dataset, first: int = 0, before: int = 0) -> Iterator[str
         yield from bad("actions", outside, f"not one of the actions 0 .. {d.meta['actions'] - 1}")
         inside = np.where(outside, 0, d.actions).astype(np.int64)
         yield from bad(
-            "actions", ~outside & ~np.take_along_axis(d.avail[now], inside[..., None], -1)[..., 0], "an action that is not legal"
+            "actions", ~outside & ~np.take_along_axis(d.avail[now], inside[..., None], -1)[..., 0], "an action that is not available"
         )
     yield from bad("terminated", (d.terminated | d.truncated) & ~last, "an end in the middle of an episode")
     yield from bad("terminated", (d.terminated == d.truncated) & last, "an episode's last step is not either terminated or truncated")
@@ -125,7 +129,7 @@ def _value_problems(d: Dataset, first: int = 0, before: int = 0) -> Iterator[str
 
 
 def _finite(x: np.ndarray) -> bool:
-    """Whether the sum is finite: then all numbers are. A sum that is not may have overflown; to look at every number takes longer."""
+    """Whether the sum is finite, which is fast to compute. If it is, so is every number; if it is not, the sum may have overflowed."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(x.sum()))
 
@@ -135,5 +139,5 @@ def _plain(x: Any) -> bool:
 
 
 def line(text: Any) -> str:
-    """One printable line of whatever a damaged file or a library says."""
+    """One printable line of any text, such as a name in a damaged file or a library's message."""
     return " ".join(str(text).encode("ascii", "backslashreplace").decode().split())[:160]

@@ -1,4 +1,7 @@
-"""Processes that play. Not those of multiprocessing: a sweep's may not have children, and they would run a user's script again."""
+"""Worker processes of environments.
+
+They are not multiprocessing's: a sweep's daemonic workers may not have children of that kind, and these would run a user's script again.
+"""
 
 import os
 import signal
@@ -10,43 +13,39 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-GRACE = 10.0  # seconds a worker has for ending what it plays before it is killed with it
+GRACE = 10.0  # seconds for a worker to shut down before it is killed with its children
 
 
-class Worker(NamedTuple):
-    process: subprocess.Popen  # in a process group of its own, together with its children
+class EnvWorker(NamedTuple):
+    process: subprocess.Popen  # leads a process group of its own, with its children
     pipe: Connection
 
 
-def start(module: str, *args: Any, fds: Sequence[int] = ()) -> Worker:
-    """A process that calls `serve(pipe, *args)` of a module; args are plain values, `fds` further open files that it keeps."""
-    mine, theirs = Pipe()
+def start_worker(module: str, *args: Any, fds: Sequence[int] = ()) -> EnvWorker:
+    """Start a process that calls `serve(pipe, *args)` of a module; args are literals, `fds` open files that the process inherits."""
+    parent_end, child_end = Pipe()
     command = f"from multiprocessing.connection import Connection; from {module} import serve; "
-    command += f"serve({', '.join([f'Connection({theirs.fileno()})', *map(repr, args)])})"
+    command += f"serve({', '.join([f'Connection({child_end.fileno()})', *map(repr, args)])})"
     process = subprocess.Popen(
         [sys.executable, "-c", command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        pass_fds=[theirs.fileno(), *fds],
+        pass_fds=[child_end.fileno(), *fds],
         start_new_session=True,
     )
-    theirs.close()
-    return Worker(process, mine)
+    child_end.close()
+    return EnvWorker(process, parent_end)
 
 
-def send(worker: Worker, message: Any) -> None:
-    with suppress(OSError):  # it is gone already
-        worker.pipe.send(message)
-
-
-def end(workers: Sequence[Worker]) -> None:
-    """Tell workers to end with None, wait, then kill what is left of their groups: a worker that hangs, a child that was forgotten."""
+def stop_workers(workers: Sequence[EnvWorker]) -> None:
+    """Ask workers to stop by sending None, wait, then kill their process groups: a worker that hangs, a child that was left behind."""
     for worker in workers:
-        send(worker, None)
+        with suppress(OSError):  # the process has ended already
+            worker.pipe.send(None)
     for worker in workers:
         with suppress(OSError):
-            worker.pipe.poll(GRACE)  # until its end of the pipe is closed
+            worker.pipe.poll(GRACE)  # returns when the worker closes its end
         with suppress(ProcessLookupError):
-            os.killpg(worker.process.pid, signal.SIGKILL)  # before `wait`: until then the number belongs to this group and nobody else
+            os.killpg(worker.process.pid, signal.SIGKILL)  # before `wait`, which frees the group's number for other processes
         worker.process.wait()
         worker.pipe.close()

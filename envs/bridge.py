@@ -1,10 +1,10 @@
-"""Bridge: two agents meet head-on on a bridge one cell wide; one has to back out and let the other pass.
+"""Bridge: two agents meet head-on on a bridge one cell wide; one has to step back and let the other pass.
 
 The dynamics are those of AlberDICE (github.com/dematsunaga/alberdice at 4d69f0e, map type 4), every quirk included: replaying
-the 32,885 transitions recorded by its authors gives the same positions, rewards and ends.
+the 32,885 transitions recorded by its authors gives the same positions, rewards and terminations.
 
-    row 0   B . # # . .      0, 1: where the agents start (`adjacent`; otherwise one cell further apart)
-    row 1   . . 0 1 . .      A = (2, 5), B = (0, 0): where agents 0 and 1 want to be
+    row 0   B . # # . .      0, 1: start cells of the agents (`adjacent`; otherwise one cell farther apart)
+    row 1   . . 0 1 . .      A = (2, 5), B = (0, 0): goals of agents 0 and 1
     row 2   . . # # . A      actions: stay, up, down, right, left
 """
 
@@ -24,13 +24,13 @@ GOALS = np.array([[2, 5], [0, 0]])
 MOVES = np.array([[0, 0], [-1, 0], [1, 0], [0, 1], [0, -1]])
 LIMIT = 20
 
-FREE = np.zeros((ROWS + 2, COLS + 2), bool)  # with a wall around: FREE[r + 1, c + 1]
+FREE = np.zeros((ROWS + 2, COLS + 2), bool)  # with a border of walls: cell (r, c) is FREE[r + 1, c + 1]
 FREE[1:-1, 1:-1] = True
 FREE[tuple(np.array(BLOCKED).T + 1)] = False
 
 
-def home(state: np.ndarray) -> np.ndarray:
-    """States [..., 8] -> [...] bool: both agents have arrived."""
+def both_arrived(state: np.ndarray) -> np.ndarray:
+    """States [..., 8] -> [...] bool: both agents are at their goals."""
     return (state[..., [0, 1, 4, 5]] == state[..., [2, 3, 6, 7]]).all(-1)
 
 
@@ -39,28 +39,28 @@ def _same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def move(pos: np.ndarray, act: np.ndarray) -> np.ndarray:
-    """Cells [E, 2 agents, (row, col)] and actions [E, 2] -> the cells after a step. An agent that is home stays and is in nobody's way."""
+    """Cells [E, 2 agents, (row, col)] and actions [E, 2] -> cells after the step. An agent at its goal stays there and blocks no one."""
     want = pos + MOVES[act]
     want = np.where(FREE[want[..., 0] + 1, want[..., 1] + 1, None] & ~_same(pos, GOALS)[..., None], want, pos)
     (p, q), (x, y) = pos.swapaxes(0, 1), want.swapaxes(0, 1)
-    met = ~_same(pos, GOALS).any(-1)  # both are still on their way
-    goes, comes = ~_same(x, p), ~_same(y, q)
+    active = ~_same(pos, GOALS).any(-1)  # neither agent is at its goal
+    moves_0, moves_1 = ~_same(x, p), ~_same(y, q)
 
-    into_goal = _same(x, GOALS[0])  # always allowed, first come or not
-    wall = met & goes & ~into_goal & ~comes & _same(x, q)
-    tie = met & goes & ~into_goal & comes & _same(x, y)  # agent 0 has the right of way, even on agent 1's goal
-    swap = met & goes & ~into_goal & comes & _same(x, q) & _same(y, p)
-    x = np.where((wall | swap)[:, None], p, x)
-    late = met & comes & ~_same(y, GOALS[1]) & _same(y, x)  # agent 1 looks at where agent 0 is by now
+    into_goal = _same(x, GOALS[0])  # always allowed
+    blocked = active & moves_0 & ~into_goal & ~moves_1 & _same(x, q)
+    tie = active & moves_0 & ~into_goal & moves_1 & _same(x, y)  # agent 0 has priority, even on agent 1's goal
+    swap = active & moves_0 & ~into_goal & moves_1 & _same(x, q) & _same(y, p)
+    x = np.where((blocked | swap)[:, None], p, x)
+    late = active & moves_1 & ~_same(y, GOALS[1]) & _same(y, x)  # agent 1 may not enter agent 0's new cell
     y = np.where((tie | swap | late)[:, None], q, y)
     return np.stack([x, y], 1)
 
 
 class Bridge:
-    """E lanes. obs of both agents and state: [r0, c0, 2, 5, r1, c1, 0, 0]. See `core.env.VecEnv`.
+    """E games, see `core.env.VecEnv`. The state, and the observation of both agents, is [r0, c0, 2, 5, r1, c1, 0, 0].
 
-    Reward: -0.1 times the mean over the agents of the distance to their goals, 0 for one who was home before; the step that
-    ends the episode, by arrival or by `limit`, earns nothing. Terminated when both are home, otherwise truncated at `limit`.
+    The reward is -0.1 times the agents' mean distance to their goals, where an agent that was at its goal before the step counts 0. It is
+    0 in the last step of an episode. An episode terminates when both agents are at their goals, and is truncated after `limit` steps.
     """
 
     def __init__(self, num_envs: int, limit: int = LIMIT, adjacent: bool = True):
@@ -69,9 +69,9 @@ class Bridge:
         self.reset(range(num_envs))
 
     def reset(self, seeds: Sequence[int]) -> Observation:
-        """Nothing in this game is random: the seeds are not used."""
+        """The game is deterministic: `seeds` is ignored."""
         self.pos, self.t = np.tile(self.start, (self.num_envs, 1, 1)), 0
-        return self._seen()
+        return self._observe()
 
     def step(self, act: np.ndarray) -> Step:
         away = ~_same(self.pos, GOALS)
@@ -79,14 +79,14 @@ class Bridge:
         self.pos = np.where(live[:, None, None], move(self.pos, act), self.pos)
         self.t = min(self.t + 1, self.limit)
         arrived = _same(self.pos, GOALS).all(-1)
-        cost = (-0.1 * np.sqrt(((GOALS - self.pos) ** 2).sum(-1)) * away).astype(np.float32)  # rounded like the original, to the bit
+        cost = (-0.1 * np.sqrt(((GOALS - self.pos) ** 2).sum(-1)) * away).astype(np.float32)  # rounded as in the original
         reward = np.where(live & ~arrived & (self.t < self.limit), cost.mean(-1), 0.0).astype(np.float64)
-        return Step(self._seen(), reward, arrived, ~arrived & (self.t == self.limit), {})
+        return Step(self._observe(), reward, arrived, ~arrived & (self.t == self.limit), {})
 
     def close(self) -> None:
         pass
 
-    def _seen(self) -> Observation:
+    def _observe(self) -> Observation:
         state = np.stack([self.pos, np.broadcast_to(GOALS, self.pos.shape)], 2).reshape(self.num_envs, 8).astype(np.float32)
         return Observation(np.repeat(state[:, None], 2, 1), state, np.ones((self.num_envs, 2, len(MOVES)), bool))
 
@@ -100,7 +100,7 @@ for quality in ("optimal", "mix"):
             family="bridge",
             quality=quality,
             backend="bridge-1",
-            # Expected return of uniformly random agents and the optimum, both by dynamic programming over `move` (tests/envs/test_envs.py).
+            # Expected returns of uniformly random agents and of optimal ones, by dynamic programming over `move` (tests/envs/test_envs.py).
             reference=(-7.09992, -1.2354526),
         )
     )

@@ -1,8 +1,8 @@
-"""Matrix games: one payoff for the joint action, again and again. What a policy is worth is known exactly.
+"""Repeated matrix games, in which the value of every policy is known exactly.
 
-XOR (AlberDICE, github.com/dematsunaga/alberdice at 4d69f0e, `mmdp_game_1` with `matrix_game=True`): two agents are paid for
-differing. M-NE (InSPO, arXiv:2412.07639): every diagonal entry is a Nash equilibrium, one of them is the best.
-The limit of 50 steps is where the recordings of XOR stop. It is a truncation: the games themselves never end.
+XOR (AlberDICE, github.com/dematsunaga/alberdice at 4d69f0e, `mmdp_game_1` with `matrix_game=True`) rewards two agents for choosing
+different actions. In M-NE (InSPO, arXiv:2412.07639) every diagonal entry is a Nash equilibrium, and one of them is the best.
+Episodes are truncated after 50 steps, the length of the recordings of XOR; the games never terminate.
 """
 
 from collections.abc import Sequence
@@ -16,55 +16,58 @@ from inspo_benchmark.core.spaces import Discrete
 from inspo_benchmark.core.types import Spec, Task
 
 LIMIT = 50
-XOR = np.array([[0.0, 1.0], [1.0, -2.0]])  # actions A, B; the options AB and BA are equally good, mixing them is not
-XOR_OBS = (0.0, 1.0, 0.0, 1.0)  # what the original shows: twice the one-hot code of its only state
+XOR = np.array([[0.0, 1.0], [1.0, -2.0]])  # actions A, B; AB and BA are optimal, independent mixtures of them are not
+XOR_OBS = (0.0, 1.0, 0.0, 1.0)  # as in the original: twice the one-hot code of the only state
 
 
-def mne(agents: int = 2, diagonal: Sequence[float] = (10, 4, 7), miss: float = -5) -> np.ndarray:
-    """Payoffs [n] * agents with n = len(diagonal): `diagonal[a]` when everybody plays a, `miss` otherwise."""
-    payoff = np.full((len(diagonal),) * agents, miss, np.float64)
+def mne(agents: int = 2, diagonal: Sequence[float] = (10, 4, 7), otherwise: float = -5) -> np.ndarray:
+    """Payoffs [n] * agents with n = len(diagonal): `diagonal[a]` if all agents choose a, and `otherwise` if they do not."""
+    payoff = np.full((len(diagonal),) * agents, otherwise, np.float64)
     payoff[(np.arange(len(diagonal)),) * agents] = diagonal
     return payoff
 
 
 class MatrixGame:
-    """E lanes of one repeated game; `payoff` has an axis per agent. Everybody sees the constant `look`. See `core.env.VecEnv`."""
+    """E copies of a repeated game, see `core.env.VecEnv`.
 
-    def __init__(self, payoff: np.ndarray, limit: int, num_envs: int, look: Sequence[float] = (1.0,)):
+    `payoff` has one axis per agent. The state, and the observation of every agent, is the constant `obs`.
+    """
+
+    def __init__(self, payoff: np.ndarray, limit: int, num_envs: int, obs: Sequence[float] = (1.0,)):
         self.payoff, self.limit, self.num_envs = payoff, limit, num_envs
-        self.look = np.array(look, np.float32)
+        self.obs = np.array(obs, np.float32)
         self.t = 0
 
     def reset(self, seeds: Sequence[int]) -> Observation:
-        """Nothing in these games is random: the seeds are not used."""
+        """The games are deterministic: `seeds` is ignored."""
         self.t = 0
-        return self._seen()
+        return self._observe()
 
     def step(self, act: np.ndarray) -> Step:
         reward = np.zeros(self.num_envs) if self.t == self.limit else self.payoff[tuple(act.T)]
         self.t = min(self.t + 1, self.limit)
-        return Step(self._seen(), reward, np.zeros(self.num_envs, bool), np.full(self.num_envs, self.t == self.limit), {})
+        return Step(self._observe(), reward, np.zeros(self.num_envs, bool), np.full(self.num_envs, self.t == self.limit), {})
 
     def close(self) -> None:
         pass
 
-    def _seen(self) -> Observation:
+    def _observe(self) -> Observation:
         agents, actions = self.payoff.ndim, len(self.payoff)
-        obs = np.tile(self.look, (self.num_envs, agents, 1))
+        obs = np.tile(self.obs, (self.num_envs, agents, 1))
         return Observation(obs, obs[:, 0].copy(), np.ones((self.num_envs, agents, actions), bool))
 
 
-def register(scenario: str, quality: str, family: str, payoff: np.ndarray, look: Sequence[float]) -> None:
+def register(scenario: str, quality: str, family: str, payoff: np.ndarray, obs: Sequence[float]) -> None:
     name = f"{scenario}-{quality}"
     TASKS.register(name)(
         Task(
             name=name,
-            spec=Spec(payoff.ndim, len(look), len(look), Discrete(len(payoff)), LIMIT),
-            make=partial(MatrixGame, payoff, LIMIT, look=look),
+            spec=Spec(payoff.ndim, len(obs), len(obs), Discrete(len(payoff)), LIMIT),
+            make=partial(MatrixGame, payoff, LIMIT, obs=obs),
             family=family,
             quality=quality,
             backend="matrix-1",
-            reference=(float(payoff.mean()), float(payoff.max())),  # per step: uniformly random agents, the best joint action
+            reference=(float(payoff.mean()), float(payoff.max())),  # per step, of uniformly random agents and of the best joint action
             per_step=True,
         )
     )

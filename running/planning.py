@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
-from inspo_benchmark.datasets.catalog import expected, fetch
+from inspo_benchmark.datasets.catalog import expected_sha256, fetch
 from inspo_benchmark.datasets.format import load, sealed
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.results import finished_seeds
@@ -29,7 +29,7 @@ def plan(
     def experiments(data: dict[str, str]) -> list[Experiment]:
         return [Experiment(algo, task, config, seeds, data[task], out, preset) for (algo, task), config in configs.items()]
 
-    data = {task: expected(TASKS[task]) for task in tasks}
+    data = {task: expected_sha256(TASKS[task]) for task in tasks}
     if not dry_run:
         finished = finished_seeds(out)
         needed = {experiment.task for experiment in experiments(data) if experiment.remaining(finished)}

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
-from inspo_benchmark.datasets.catalog import expected
+from inspo_benchmark.datasets.catalog import expected_sha256
 from inspo_benchmark.learning.saved_policy import SUFFIX
 from inspo_benchmark.running.experiment import describe
 from inspo_benchmark.running.progress import plural
@@ -116,7 +116,7 @@ def current_config(algo: str, task: str, overrides: str, preset: str) -> dict[st
 
 @cache
 def current_dataset_hash(task: str) -> str:
-    return expected(TASKS[task])
+    return expected_sha256(TASKS[task])
 
 
 def code_changes(entries: list[Entry]) -> list[str]:

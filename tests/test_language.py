@@ -41,7 +41,7 @@ BRITISH = (
     r"|\w*(behaviour|colour|favour|neighbour|armour|honour)\w*|centred?|licen[c]es?|judgement|grey"
 )
 PENDING = {  # not yet reworded
-    "docs/sweeps.md", "run_benchmark.py", "datasets/__main__.py", "tools/render_mujoco.py", "tools/behavior/__main__.py",
+    "docs/sweeps.md", "run_benchmark.py",
 }  # fmt: skip
 ALLOWED = {"docs/smac.md": {"cells?", "lanes"}}  # distances are in cells of the map's grid
 

@@ -1,10 +1,13 @@
-"""Behaviour policies of StarCraft's datasets: what they are (policy), how they play (play), how they were trained (mappo)."""
+"""Behavior policies of the SMAC and MuJoCo datasets: networks and files (policy, smac_policy, mujoco_policy), episodes (rollout).
+
+tools/behavior trains them. The shipped ones are in checkpoints/<map or scenario>/<name>.npz.
+"""
 
 from pathlib import Path
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 
 
-def shipped(map: str) -> bool:
-    """Whether there are policies of the map."""
-    return (SHIPPED / map / "expert.npz").exists()
+def shipped(scenario: str) -> bool:
+    """Whether policies of this SMAC map or MuJoCo scenario are shipped."""
+    return (SHIPPED / scenario / "expert.npz").exists()

@@ -53,7 +53,7 @@ def _never(state: np.ndarray) -> np.ndarray:
 LIMIT_IS_FLAGGED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "xor": _never,
     "mne": _never,
-    "bridge": bridge.home,
+    "bridge": bridge.both_arrived,
 }  # final states: over?
 
 

@@ -1,14 +1,14 @@
-"""Multi-agent MuJoCo (Peng et al. 2021, arXiv:2003.06709): a robot whose joints are divided among agents, gymnasium-robotics' mamujoco_v1.
+"""Multi-agent MuJoCo (Peng et al. 2021, arXiv:2003.06709), on gymnasium-robotics' mamujoco_v1: agents control different joints of one body.
 
-Robots, rewards and ends are those of gymnasium's v5 tasks, so that returns are not comparable with the v2 tasks of the papers. The state is
-the robot's whole observation. What an agent sees of it is a variant of the scenario:
+Dynamics, rewards and terminations are those of gymnasium's v5 tasks, so returns are not comparable with those of the papers' v2 tasks. The
+state is the single-agent observation. The agents' observations are a variant of the scenario:
 
-    full           the state and the agent's one-hot code, standardised within the vector, as in OMIGA's data:
+    full           the state and the agent's one-hot id, standardized within the vector, as in OMIGA's data:
                    o_i = (x - mean x) / std x,  x = (s, e_i)
-    obsk0, obsk1   the joints it moves, in obsk1 the positions of those next to them as well, and the torso; padded with zeros
+    obsk0, obsk1   the torso and the agent's own joints, in obsk1 also the positions of the neighboring joints; zero-padded
 
-A scenario's plain name is the variant that the papers' data have, others are named: `halfcheetah_6x1`, `halfcheetah_6x1_obsk1`.
-Packages are imported when an environment is made. To add a scenario: a line of SCENARIOS.
+A scenario's plain name is the variant of the papers' data; the others have a suffix: `halfcheetah_6x1`, `halfcheetah_6x1_obsk1`.
+MuJoCo is imported when an environment is made. To add a scenario, add a line to SCENARIOS.
 """
 
 import itertools
@@ -33,20 +33,20 @@ from inspo_benchmark.envs import _workers
 
 LIMIT = 1000
 QUALITIES = ("random", "medium", "medium_replay", "medium_expert", "expert")
-FEW = 8  # lanes for which a process of their own pays
+ENVS_PER_WORKER = 8  # fewest environments for which a process of its own is worthwhile
 
 
 class Scenario(NamedTuple):
-    """Sizes are stated, because a listing must not wait for MuJoCo; tests compare them with the package's."""
+    """Sizes are stated, so that listings need not import MuJoCo; tests compare them with the package's."""
 
-    robot: str  # gymnasium-robotics' names
-    parts: str
-    agents: int
-    actions: int  # of the agent that has most
-    joints: int  # of all
-    state: int
-    local: tuple[int, int]  # numbers that an agent sees in obsk0 and in obsk1, at most
-    papers: str  # the variant in the papers' data
+    env_name: str  # `scenario` in gymnasium-robotics
+    agent_conf: str  # gymnasium-robotics' name of the partition of the joints
+    num_agents: int
+    action_dim: int  # of the agent with the most joints
+    num_joints: int  # of all agents
+    state_dim: int
+    local_obs_dims: tuple[int, int]  # largest observation in obsk0 and in obsk1
+    paper_variant: str  # variant of the papers' data
     reference: tuple[float, float]  # mean return of uniformly random actions and of the shipped expert
 
 
@@ -58,10 +58,10 @@ SCENARIOS = {
 }
 
 
-def split(name: str) -> tuple[Scenario, str]:
-    """A scenario's name with or without a variant -> the scenario, the variant. UserError: no such name."""
+def parse_name(name: str) -> tuple[Scenario, str]:
+    """A scenario's name, with or without a variant -> the scenario and the variant. UserError: no such scenario."""
     if name in SCENARIOS:
-        return SCENARIOS[name], SCENARIOS[name].papers
+        return SCENARIOS[name], SCENARIOS[name].paper_variant
     base, _, variant = name.rpartition("_")
     if base in SCENARIOS and variant in ("full", "obsk0", "obsk1"):
         return SCENARIOS[base], variant
@@ -69,24 +69,24 @@ def split(name: str) -> tuple[Scenario, str]:
 
 
 def backend() -> str:
-    """What plays, with its version; results of another version are another thing."""
+    """MuJoCo's version; results of different versions are not comparable."""
     try:
         return f"mujoco-{version('mujoco')}"
     except PackageNotFoundError:
         return "mujoco not installed"
 
 
-# --- one process
+# --- environments in this process
 
 
-def robots(scenario: Scenario, obsk: int, count: int, **drawing) -> list:
-    """That many of gymnasium-robotics' environments. UserError: a package is missing, or the robot cannot be divided so."""
+def make_envs(scenario: Scenario, obsk: int, count: int, **render_options) -> list:
+    """`count` environments of gymnasium-robotics. UserError: a package is missing, or it has no such partition."""
     try:
         import farama_notifications
         import mujoco
 
-        farama_notifications.notifications.pop("gymnasium_robotics", None)  # or every process would print a line about other robots
-        mujoco.set_mju_user_warning(lambda message: None)  # or it would write MUJOCO_LOG.TXT wherever the user is
+        farama_notifications.notifications.pop("gymnasium_robotics", None)  # otherwise every process prints a notice
+        mujoco.set_mju_user_warning(lambda message: None)  # otherwise MuJoCo writes MUJOCO_LOG.TXT to the current folder
         from gymnasium_robotics import mamujoco_v1
     except ModuleNotFoundError as e:
         package = e.name.split(".")[0].replace("_", "-")
@@ -95,101 +95,104 @@ def robots(scenario: Scenario, obsk: int, count: int, **drawing) -> list:
             "or pip install -c constraints.txt mujoco gymnasium-robotics"
         ) from None
     try:
-        return [mamujoco_v1.parallel_env(scenario.robot, scenario.parts, agent_obsk=obsk, **drawing) for _ in range(count)]
+        return [mamujoco_v1.parallel_env(scenario.env_name, scenario.agent_conf, agent_obsk=obsk, **render_options) for _ in range(count)]
     except Exception as e:
         raise UserError(
-            f"gymnasium-robotics does not divide {scenario.robot} into {scenario.parts}: {' '.join(str(e).split())[:200]}"
+            f"gymnasium-robotics does not divide {scenario.env_name} into {scenario.agent_conf}: {' '.join(str(e).split())[:200]}"
         ) from None
 
 
-class Lanes:
-    """E robots one after the other. `arrays`: what was done and what came of it, written in place."""
+class StepArrays(NamedTuple):
+    """What E environments exchange with their caller, float64, written in place."""
 
-    def __init__(self, scenario: Scenario, arrays: "Arrays", **drawing):
-        self.robots, self.arrays = [x.single_agent_env.unwrapped for x in robots(scenario, 0, len(arrays.over), **drawing)], arrays
+    controls: np.ndarray  # [E, actuators]
+    state: np.ndarray  # [E, S]
+    rewards: np.ndarray  # [E]
+    terminated: np.ndarray  # [E] 1 where the episode terminated
+
+    def rows(self, envs: slice) -> "StepArrays":
+        return StepArrays(*(x[envs] for x in self))
+
+
+class SerialEnvs:
+    """E single-agent environments, stepped one after the other; they read and write `arrays`."""
+
+    def __init__(self, scenario: Scenario, arrays: StepArrays, **render_options):
+        self.arrays = arrays
+        self.envs = [env.single_agent_env.unwrapped for env in make_envs(scenario, 0, len(arrays.terminated), **render_options)]
 
     def reset(self, seeds: Sequence[int]) -> None:
-        """One seed per lane."""
-        for robot, seed, state in zip(self.robots, seeds, self.arrays.state, strict=True):
-            state[:] = robot.reset(seed=int(seed))[0]
-        self.arrays.over[:] = False
+        """Start all episodes, one seed per environment."""
+        for env, seed, state in zip(self.envs, seeds, self.arrays.state, strict=True):
+            state[:] = env.reset(seed=int(seed))[0]
+        self.arrays.terminated[:] = False
 
     def step(self) -> None:
-        """One step of the lanes that are not over."""
+        """Step the environments that have not terminated."""
         x = self.arrays
-        for e, robot in enumerate(self.robots):
-            x.reward[e] = 0.0
-            if not x.over[e]:
-                x.state[e], x.reward[e], x.over[e], *_ = robot.step(x.act[e])
+        for e, env in enumerate(self.envs):
+            x.rewards[e] = 0.0
+            if not x.terminated[e]:
+                x.state[e], x.rewards[e], x.terminated[e], *_ = env.step(x.controls[e])
 
     def close(self) -> None:
-        for robot in self.robots:
-            robot.close()
+        for env in self.envs:
+            env.close()
 
 
-class Arrays(NamedTuple):
-    """What E lanes share with who steps them, float64."""
-
-    act: np.ndarray  # [E, all actuators]
-    state: np.ndarray  # [E, S]
-    reward: np.ndarray  # [E]
-    over: np.ndarray  # [E] 1 where the episode terminated
-
-    def part(self, num_envs: slice) -> "Arrays":
-        return Arrays(*(x[num_envs] for x in self))
+def array_shapes(scenario: Scenario, num_envs: int) -> list[tuple[int, ...]]:
+    """Shapes of the fields of `StepArrays`."""
+    return [(num_envs, scenario.num_joints), (num_envs, scenario.state_dim), (num_envs,), (num_envs,)]
 
 
-def shapes(scenario: Scenario, num_envs: int) -> list[tuple[int, ...]]:
-    """Of the arrays."""
-    return [(num_envs, scenario.joints), (num_envs, scenario.state), (num_envs,), (num_envs,)]
+def available_cores() -> int:
+    """Number of cores that this process may use: its affinity, at most OMP_NUM_THREADS."""
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(len(os.sched_getaffinity(0)), int(limit) if limit.isdigit() else 1 << 10)
 
 
-def cores() -> int:
-    """That this process may use."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(len(os.sched_getaffinity(0)), int(asked) if asked.isdigit() else 1 << 10)
-
-
-# --- several
+# --- environments in worker processes
 
 
 def serve(pipe: Connection, name: str, fd: int, num_envs: int, first: int, last: int) -> None:
-    """In a worker: reset its share of the lanes to the seeds that it is sent, or step; until nobody is at the pipe's other end."""
+    """A worker's main loop: reset its environments to the seeds it receives, or step on an empty list, until None or the pipe's end."""
+    scenario, _ = parse_name(name)
     try:
-        part = Lanes(split(name)[0], shared(fd, shapes(split(name)[0], num_envs)).part(slice(first, last)))
-        while (message := pipe.recv()) is not None:
-            part.reset(message) if len(message) else part.step()
+        envs = SerialEnvs(scenario, map_arrays(fd, array_shapes(scenario, num_envs)).rows(slice(first, last)))
+        while (seeds := pipe.recv()) is not None:
+            envs.reset(seeds) if len(seeds) else envs.step()
             pipe.send(None)
     except (EOFError, OSError):
         pass
 
 
-def shared(fd: int, shapes: list[tuple[int, ...]]) -> Arrays:
-    """Arrays in a file's memory."""
+def map_arrays(fd: int, shapes: list[tuple[int, ...]]) -> StepArrays:
+    """Arrays in the memory of an open file, which processes share."""
     sizes = [math.prod(shape) for shape in shapes]
     memory = np.frombuffer(mmap.mmap(fd, 8 * sum(sizes)))
-    return Arrays(*(part.reshape(shape) for part, shape in zip(np.split(memory, np.cumsum(sizes)[:-1]), shapes, strict=True)))
+    return StepArrays(*(part.reshape(shape) for part, shape in zip(np.split(memory, np.cumsum(sizes)[:-1]), shapes, strict=True)))
 
 
-class Workers:
-    """The same as `Lanes`, in several processes that share the arrays' memory."""
+class ParallelEnvs:
+    """The interface of `SerialEnvs`, with the environments in several processes that share the arrays' memory."""
 
-    def __init__(self, name: str, num_envs: int, count: int):
-        bounds = np.linspace(0, num_envs, count + 1).astype(int).tolist()
+    def __init__(self, name: str, num_envs: int, num_workers: int):
+        bounds = np.linspace(0, num_envs, num_workers + 1).astype(int).tolist()
         self.parts = list(itertools.pairwise(bounds))
+        shapes = array_shapes(parse_name(name)[0], num_envs)
         with tempfile.TemporaryFile() as file:
-            file.truncate(8 * sum(map(math.prod, shapes(split(name)[0], num_envs))))
-            self.arrays = shared(file.fileno(), shapes(split(name)[0], num_envs))
+            file.truncate(8 * sum(map(math.prod, shapes)))
+            self.arrays = map_arrays(file.fileno(), shapes)
             args = [(__name__, name, file.fileno(), num_envs, *part) for part in self.parts]
-            self.workers = [_workers.start(*x, fds=[file.fileno()]) for x in args]
+            self.workers = [_workers.start_worker(*x, fds=[file.fileno()]) for x in args]
 
     def reset(self, seeds: np.ndarray) -> None:
-        self._ask([seeds[a:b].tolist() for a, b in self.parts])
+        self._call([seeds[a:b].tolist() for a, b in self.parts])
 
     def step(self) -> None:
-        self._ask([[] for _ in self.parts])
+        self._call([[] for _ in self.parts])
 
-    def _ask(self, messages: list[list[int]]) -> None:
+    def _call(self, messages: list[list[int]]) -> None:
         try:
             for worker, message in zip(self.workers, messages, strict=True):
                 worker.pipe.send(message)
@@ -197,10 +200,10 @@ class Workers:
                 worker.pipe.recv()
         except (EOFError, OSError) as e:
             self.close()
-            raise UserError("a process that steps MuJoCo is gone; run the same again") from e
+            raise UserError("a worker process of MuJoCo died; run the same command again") from e
 
     def close(self) -> None:
-        _workers.end(self.workers)
+        _workers.stop_workers(self.workers)
         self.workers = []
 
 
@@ -208,85 +211,89 @@ class Workers:
 
 
 class MaMujoco:
-    """E lanes of a scenario, see `core.env.VecEnv`. Actions of the agents go to the joints that gymnasium-robotics gives them, scaled from
-    [-1, 1] to what the joints take and clipped to it; truncated after `limit` steps.
+    """E environments of a scenario, see `core.env.VecEnv`; episodes are truncated after `limit` steps.
 
-    Many lanes are shared among as many processes as this one may have cores (OMP_NUM_THREADS; in a sweep that is one). `drawing`: what
-    the robots' `render` needs to know, for lanes in this process.
+    With many environments and several cores (OMP_NUM_THREADS; one core in a sweep), worker processes step them. `render_options` go to
+    gymnasium; they are for environments in this process.
     """
 
-    def __init__(self, name: str, num_envs: int, limit: int = LIMIT, **drawing):
-        self.scenario, self.variant = split(name)
+    def __init__(self, name: str, num_envs: int, limit: int = LIMIT, **render_options):
+        self.scenario, self.variant = parse_name(name)
         self.num_envs, self.limit, self.t = num_envs, limit, 0
-        self.view = View(self.scenario, self.variant)
-        count = min(cores(), num_envs // FEW)
-        here = Arrays(*map(np.zeros, shapes(self.scenario, num_envs)))
-        self.play = Workers(name, num_envs, count) if count > 1 else Lanes(self.scenario, here, **drawing)
+        self.partition = AgentPartition(self.scenario, self.variant)
+        num_workers = min(available_cores(), num_envs // ENVS_PER_WORKER)
+        if num_workers > 1:
+            self.envs = ParallelEnvs(name, num_envs, num_workers)
+        else:
+            arrays = StepArrays(*map(np.zeros, array_shapes(self.scenario, num_envs)))
+            self.envs = SerialEnvs(self.scenario, arrays, **render_options)
 
     def reset(self, seeds: Sequence[int]) -> Observation:
         self.t = 0
-        self.play.reset(np.asarray(seeds))
-        return self._seen()
+        self.envs.reset(np.asarray(seeds))
+        return self._observe()
 
     def step(self, act: np.ndarray) -> Step:
-        x, live = self.play.arrays, self.t < self.limit
+        x, live = self.envs.arrays, self.t < self.limit
         if live:
-            self.view.command(act, x.act)
-            self.play.step()
+            self.partition.write_controls(act, x.controls)
+            self.envs.step()
         self.t = min(self.t + 1, self.limit)
-        terminated = x.over > 0
-        return Step(self._seen(), x.reward * live, terminated, ~terminated & (self.t == self.limit), {})
+        terminated = x.terminated > 0
+        return Step(self._observe(), x.rewards * live, terminated, ~terminated & (self.t == self.limit), {})
 
     def close(self) -> None:
-        self.play.close()
+        self.envs.close()
 
-    def _seen(self) -> Observation:
-        state = self.play.arrays.state.astype(np.float32)
-        obs = self.view(state)
+    def _observe(self) -> Observation:
+        state = self.envs.arrays.state.astype(np.float32)
+        obs = self.partition.observe(state)
         return Observation(obs, state, np.ones((*obs.shape[:2], 1), bool))
 
 
-class View:
-    """What the agents see of states [..., S], and what the joints make of their actions."""
+class AgentPartition:
+    """How the state and the joints are divided among the agents."""
 
     def __init__(self, scenario: Scenario, variant: str):
         self.scenario, self.variant = scenario, variant
-        (robot,) = robots(scenario, 1 if variant == "obsk1" else 0, 1)
-        space, parts = robot.single_agent_env.action_space, robot.agent_action_partitions
+        (env,) = make_envs(scenario, 1 if variant == "obsk1" else 0, 1)
+        space, parts = env.single_agent_env.action_space, env.agent_action_partitions
         self.low, self.high = space.low, space.high
+        # Row by row: agent, index of the action in the agent's own, index of the actuator.
         self.owner = np.array([(i, j, node.act_ids) for i, part in enumerate(parts) for j, node in enumerate(part)]).T
-        self.seen = list(robot.observation_factorization.values()) if variant != "full" else []
-        robot.close()
+        self.local = list(env.observation_factorization.values()) if variant != "full" else []  # indices into the state
+        env.close()
 
-    def __call__(self, state: np.ndarray) -> np.ndarray:
+    def observe(self, state: np.ndarray) -> np.ndarray:
         """state [..., S] float32 -> obs [..., N, O] float32."""
-        n, lead = self.scenario.agents, state.shape[:-1]
+        n, lead = self.scenario.num_agents, state.shape[:-1]
         if self.variant == "full":
             ids = np.broadcast_to(np.eye(n), (*lead, n, n))
             x = np.concatenate([np.broadcast_to(state[..., None, :], (*lead, n, state.shape[-1])), ids], -1, dtype=np.float64)
             return ((x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)).astype(np.float32)
-        obs = np.zeros((*lead, n, max(map(len, self.seen))), np.float32)
-        for i, seen in enumerate(self.seen):
-            obs[..., i, : len(seen)] = state[..., seen]
+        obs = np.zeros((*lead, n, max(map(len, self.local))), np.float32)
+        for i, indices in enumerate(self.local):
+            obs[..., i, : len(indices)] = state[..., indices]
         return obs
 
-    def command(self, act: np.ndarray, out: np.ndarray) -> None:
-        """act [E, N, D] in [-1, 1] -> what every actuator is told [E, joints]."""
+    def write_controls(self, act: np.ndarray, controls: np.ndarray) -> None:
+        """act [E, N, D], clipped to [-1, 1] -> controls [E, actuators], scaled to each actuator's range."""
         agent, own, joint = self.owner
         middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
-        out[:, joint] = middle[joint] + half[joint] * act[:, agent, own].clip(-1, 1)
+        controls[:, joint] = middle[joint] + half[joint] * act[:, agent, own].clip(-1, 1)
 
 
 for name, scenario in SCENARIOS.items():
-    for variant, width in (("full", scenario.state + scenario.agents), ("obsk0", scenario.local[0]), ("obsk1", scenario.local[1])):
-        own = name if variant == scenario.papers else f"{name}_{variant}"
+    obs_dims = dict(full=scenario.state_dim + scenario.num_agents, obsk0=scenario.local_obs_dims[0], obsk1=scenario.local_obs_dims[1])
+    for variant, obs_dim in obs_dims.items():
+        own = name if variant == scenario.paper_variant else f"{name}_{variant}"
         for quality in QUALITIES:
             TASKS.register(f"{own}-{quality}")(
                 Task(
                     name=f"{own}-{quality}",
-                    spec=Spec(scenario.agents, width, scenario.state, Box(scenario.actions), LIMIT),
+                    spec=Spec(scenario.num_agents, obs_dim, scenario.state_dim, Box(scenario.action_dim), LIMIT),
                     make=partial(MaMujoco, own),
-                    num_evals=10,  # episodes are long
+                    num_evals=10,  # few and small evaluations, because episodes are long
                     eval_episodes=5,
                     final_episodes=20,
                     family="mamujoco",

@@ -1,6 +1,6 @@
-"""The 23 maps of SMAC: who fights whom, where, for how long, on what ground, and the sizes that follow.
+"""The 23 maps of SMAC: units, spawn points, orders, episode limits, terrain, and the sizes of observations, states and actions.
 
-Rosters, points and orders: the map archives of github.com/oxwhirl/smac at d6aab33.
+Source of rosters, points and orders: the map archives of github.com/oxwhirl/smac at d6aab33.
 """
 
 from functools import cache
@@ -13,18 +13,18 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import suggest
 from inspo_benchmark.envs.smac.units import PROFILES, Unit
 
-SIZE = 32  # cells a side
-PLAYABLE = (2, 30)  # cells from .. to, in x and y
-NO_ATTACK = 6  # actions that are no attack: no-op, stop, north, south, east, west
-WIN, DEATH, SCALE = 200, 10, 20  # reward of a win, of a kill, of a perfect episode after scaling
+MAP_SIZE = 32  # cells per side
+PLAYABLE = (2, 30)  # bounds of the playable area in x and y, cells
+NO_ATTACK = 6  # number of actions before the attacks: no-op, stop, north, south, east, west
+WIN_REWARD, DEATH_REWARD, REWARD_SCALE = 200, 10, 20  # reward of a win, of a kill, and of a won episode after scaling
 
-HUNT, IDLE = "hunt", "idle"  # orders that are not a point: chase the allies wherever they are; none
+HUNT, IDLE = "hunt", "idle"  # orders other than a point: chase the allies wherever they are; no order
 MIDDLE = "middle"  # attack-move to a random point between the allies' two groups
 PROTOSS = {"stalker", "zealot", "colossus"}
 
 
 class Group(NamedTuple):
-    """Units that the map's script creates together on one point."""
+    """Units that the map's script creates at one point."""
 
     type: str
     count: int
@@ -34,35 +34,37 @@ class Group(NamedTuple):
 
 class Map(NamedTuple):
     name: str
-    limit: int  # steps of an episode
+    limit: int  # most steps of an episode
     allies: tuple[Group, ...]  # in order of creation
     enemies: tuple[Group, ...]
-    goal: tuple[float, float] | str  # what the enemies are ordered to at the start: attack-move to a point, HUNT, IDLE or MIDDLE
-    types: tuple[str, ...] = ()  # ally types in the order of their one-hot bits; empty where all allies are alike
+    goal: tuple[float, float] | str  # the enemies' order at the start: attack-move to this point, HUNT, IDLE or MIDDLE
+    types: tuple[str, ...] = ()  # ally types in the order of their one-hot bits; empty if all allies have the same type
     enemy_types: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
+        """Number of agents."""
         return sum(group.count for group in self.allies)
 
     @property
     def m(self) -> int:
+        """Number of enemies."""
         return sum(group.count for group in self.enemies)
 
     @property
     def ally_roster(self) -> tuple[str, ...]:
-        """Types of the agents, in order of agent id: allies are sorted by type first."""
+        """Types of the agents in order of agent id, which follows the type first."""
         created = _roster(self.allies)
         return tuple(sorted(created, key=self.types.index)) if self.types else created
 
     @property
     def enemy_roster(self) -> tuple[str, ...]:
-        """Types of the enemies, in order of enemy id: the order of creation."""
+        """Types of the enemies in order of enemy id, which is the order of creation."""
         return _roster(self.enemies)
 
     @property
     def ally_shield(self) -> int:
-        """1 if the allies are Protoss, whose shields are shown."""
+        """1 if the allies are Protoss, which have shields."""
         return int(self.allies[0].type in PROTOSS)
 
     @property
@@ -71,34 +73,35 @@ class Map(NamedTuple):
 
     @property
     def actions(self) -> int:
+        """Number of actions of an agent."""
         return NO_ATTACK + self.m
 
     @property
     def obs(self) -> int:
-        """move + enemies + allies + own features."""
+        """Size of an observation: move, enemy, ally and own features."""
         bits, own = len(self.types), self.ally_shield
         return 4 + self.m * (5 + self.enemy_shield + bits) + (self.n - 1) * (5 + own + bits) + 1 + own + bits
 
     @property
     def state(self) -> int:
-        """allies + enemies + last actions."""
+        """Size of the state: allies, enemies and last actions."""
         bits = len(self.types)
         return self.n * (4 + self.ally_shield + bits) + self.m * (3 + self.enemy_shield + bits) + self.n * self.actions
 
     @property
     def rescue(self) -> bool:
-        """MMM's rule: a team of which only the Medivac is left has lost."""
+        """Whether MMM's rule holds: a team whose only living unit is a Medivac has lost."""
         return "medivac" in self.types
 
     def units(self, profile: str = "liberty") -> tuple[Unit, ...]:
-        """Agents, then enemies."""
+        """Unit data of the agents, then of the enemies. UserError: no such profile."""
         if profile not in PROFILES:
             raise UserError(f"no unit data {profile!r}; {suggest(profile, PROFILES)}")
         return tuple(PROFILES[profile][name] for name in self.ally_roster + self.enemy_roster)
 
     def max_reward(self, profile: str = "liberty") -> float:
-        """Unscaled return of a won episode in which no enemy regenerates."""
-        return WIN + sum(DEATH + unit.health + unit.shield for unit in self.units(profile)[self.n :])
+        """Unscaled return of a won episode without regeneration of enemies."""
+        return WIN_REWARD + sum(DEATH_REWARD + unit.health + unit.shield for unit in self.units(profile)[self.n :])
 
 
 def _roster(groups: tuple[Group, ...]) -> tuple[str, ...]:
@@ -110,36 +113,37 @@ def _at(x: float, y: float, **counts: int) -> tuple[Group, ...]:
 
 
 WEST, EAST = (9, 16), (23, 16)
-SZ = dict(types=("stalker", "zealot"), enemy_types=("zealot", "stalker"))  # the enemies' bits are reversed
+SZ = dict(types=("stalker", "zealot"), enemy_types=("zealot", "stalker"))  # SMAC reverses the enemies' bits
 CSZ = dict(types=("colossus", "stalker", "zealot"), enemy_types=("colossus", "stalker", "zealot"))
 MMM = dict(types=("marauder", "marine", "medivac"), enemy_types=("marauder", "marine", "medivac"))
 BANE = dict(types=("baneling", "zergling"), enemy_types=("baneling", "zergling"))
 FAR_CORNER = (4.47, 4.33)
 
 
-def _lane(name: str, limit: int, allies: dict[str, int], enemies: dict[str, int], **types) -> Map:
+def _facing(name: str, limit: int, allies: dict[str, int], enemies: dict[str, int], **types) -> Map:
+    """A map on which the enemies start in the east and attack-move to the allies' start in the west."""
     return Map(name, limit, _at(*WEST, **allies), _at(*EAST, **enemies), WEST, **types)
 
 
 MAPS = {
     m.name: m
     for m in (
-        _lane("3m", 60, dict(marine=3), dict(marine=3)),
-        _lane("8m", 120, dict(marine=8), dict(marine=8)),
-        _lane("25m", 150, dict(marine=25), dict(marine=25)),
-        _lane("5m_vs_6m", 70, dict(marine=5), dict(marine=6)),
-        _lane("8m_vs_9m", 120, dict(marine=8), dict(marine=9)),
-        _lane("10m_vs_11m", 150, dict(marine=10), dict(marine=11)),
-        _lane("27m_vs_30m", 180, dict(marine=27), dict(marine=30)),
-        _lane("MMM", 150, dict(marine=7, marauder=2, medivac=1), dict(marine=7, marauder=2, medivac=1), **MMM),
-        _lane("MMM2", 180, dict(marine=7, marauder=2, medivac=1), dict(marine=8, marauder=3, medivac=1), **MMM),
-        _lane("2s3z", 120, dict(stalker=2, zealot=3), dict(stalker=2, zealot=3), **SZ),
-        _lane("3s5z", 150, dict(stalker=3, zealot=5), dict(stalker=3, zealot=5), **SZ),
-        _lane("3s5z_vs_3s6z", 170, dict(stalker=3, zealot=5), dict(stalker=3, zealot=6), **SZ),
-        _lane("3s_vs_3z", 150, dict(stalker=3), dict(zealot=3)),
-        _lane("3s_vs_4z", 200, dict(stalker=3), dict(zealot=4)),
-        _lane("3s_vs_5z", 250, dict(stalker=3), dict(zealot=5)),
-        _lane("1c3s5z", 180, dict(colossus=1, stalker=3, zealot=5), dict(colossus=1, stalker=3, zealot=5), **CSZ),
+        _facing("3m", 60, dict(marine=3), dict(marine=3)),
+        _facing("8m", 120, dict(marine=8), dict(marine=8)),
+        _facing("25m", 150, dict(marine=25), dict(marine=25)),
+        _facing("5m_vs_6m", 70, dict(marine=5), dict(marine=6)),
+        _facing("8m_vs_9m", 120, dict(marine=8), dict(marine=9)),
+        _facing("10m_vs_11m", 150, dict(marine=10), dict(marine=11)),
+        _facing("27m_vs_30m", 180, dict(marine=27), dict(marine=30)),
+        _facing("MMM", 150, dict(marine=7, marauder=2, medivac=1), dict(marine=7, marauder=2, medivac=1), **MMM),
+        _facing("MMM2", 180, dict(marine=7, marauder=2, medivac=1), dict(marine=8, marauder=3, medivac=1), **MMM),
+        _facing("2s3z", 120, dict(stalker=2, zealot=3), dict(stalker=2, zealot=3), **SZ),
+        _facing("3s5z", 150, dict(stalker=3, zealot=5), dict(stalker=3, zealot=5), **SZ),
+        _facing("3s5z_vs_3s6z", 170, dict(stalker=3, zealot=5), dict(stalker=3, zealot=6), **SZ),
+        _facing("3s_vs_3z", 150, dict(stalker=3), dict(zealot=3)),
+        _facing("3s_vs_4z", 200, dict(stalker=3), dict(zealot=4)),
+        _facing("3s_vs_5z", 250, dict(stalker=3), dict(zealot=5)),
+        _facing("1c3s5z", 180, dict(colossus=1, stalker=3, zealot=5), dict(colossus=1, stalker=3, zealot=5), **CSZ),
         Map("2m_vs_1z", 150, _at(13, 12, marine=1) + _at(19, 12, marine=1), _at(16, 19, zealot=1), MIDDLE),
         Map("corridor", 400, _at(19.04, 19.12, zealot=6), _at(27.91, 28.24, zergling=24), FAR_CORNER),
         Map("6h_vs_8z", 150, _at(14.60, 9.49, hydralisk=6), _at(14.41, 16.76, zealot=8), (14.60, 9.49)),
@@ -154,8 +158,8 @@ MAPS = {
 }  # fmt: skip
 
 
-def find(name: str) -> Map:
-    """The map of that name; UserError with the nearest names if there is none."""
+def find_map(name: str) -> Map:
+    """The map of that name. UserError, with the nearest names: there is none."""
     if name not in MAPS:
         raise UserError(f"no SMAC map {name!r}; {suggest(name, MAPS)}")
     return MAPS[name]
@@ -163,9 +167,9 @@ def find(name: str) -> Map:
 
 @cache
 def ground(name: str) -> np.ndarray:
-    """Which cells of a map can be walked on: [x, y] bool."""
+    """Walkable cells of a map: [x, y] bool."""
     for block in (Path(__file__).parent / "terrain.txt").read_text().split("\n\n"):
         head, *rows = block.strip().split("\n")
         if head.startswith("maps: ") and name in head.split()[1:]:
             return np.array([list(row) for row in reversed(rows)]).T == "#"
-    raise AssertionError(f"no ground for {name}")
+    raise AssertionError(f"terrain.txt has no map {name}")

@@ -1,10 +1,10 @@
-"""SMAC's own class on the simulator, for code written for it: the signature, methods, attributes, types and quirks of StarCraft2Env
+"""SMAC's class on the simulator, for code written for SMAC: the signature, methods, attributes, types and quirks of StarCraft2Env
 (github.com/oxwhirl/smac at d6aab33, smac/env/starcraft2/starcraft2.py).
 
-What differs. No game is launched, so that `game_version`, `difficulty` (SMAC's enemies follow one order at any difficulty), `replay_dir`,
-`replay_prefix`, `window_size_x`, `window_size_y` and `debug` are accepted and change nothing. A step has 8 game loops and a move goes 2
-cells, as SMAC's defaults have it. The heights of the ground are not known: with `obs_terrain_height` it is level. `seed` decides all
-episodes; without one it is drawn, and `seed()` tells it. With `heuristic_ai`, a Medivac that has nobody to heal stops.
+Differences: No game is launched, so `game_version`, `difficulty` (SMAC's enemies follow one order at any difficulty), `replay_dir`,
+`replay_prefix`, `window_size_x`, `window_size_y` and `debug` are accepted without effect. A step has 8 game loops and a move covers 2
+cells, SMAC's defaults. Terrain heights are unknown: with `obs_terrain_height` the terrain is flat. `seed` decides all episodes; if it is
+None, a random seed is drawn, which `seed()` returns. With `heuristic_ai`, a Medivac without a patient stops.
 """
 
 import math
@@ -15,18 +15,18 @@ import numpy as np
 
 from inspo_benchmark.core.env import Observation
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.envs.smac.maps import DEATH, NO_ATTACK, SCALE, SIZE, WIN, Map, find
-from inspo_benchmark.envs.smac.simulator import ENERGY_MAX, HEALTH, MOVE, X, Y
-from inspo_benchmark.envs.smac.units import STEP_LOOPS, Unit
+from inspo_benchmark.envs.smac.maps import DEATH_REWARD, MAP_SIZE, NO_ATTACK, REWARD_SCALE, WIN_REWARD, Map, find_map
+from inspo_benchmark.envs.smac.simulator import ENERGY_MAX, HEALTH, MOVE_AMOUNT, X, Y
+from inspo_benchmark.envs.smac.units import LOOPS_PER_STEP, Unit
 from inspo_benchmark.envs.smac.vector import Smac
-from inspo_benchmark.envs.smac.views import ACROSS, LOST, WON, Terms, visibility
+from inspo_benchmark.envs.smac.views import LOST, MAP_EXTENT, WON, RewardConfig, fill_visibility
 
-TYPES = {  # the game's numbers (pysc2.lib.units)
+UNIT_TYPE_IDS = {  # the game's ids (pysc2.lib.units)
     "marine": 48, "marauder": 51, "medivac": 54, "stalker": 74, "zealot": 73, "colossus": 4, "zergling": 105, "baneling": 9,
     "hydralisk": 107, "spinecrawler": 98,
 }  # fmt: skip
-OWN_TYPES = 2000  # agents are copies, numbered from here in the order of their type bits; the real numbers are beyond the game's own
-KINDS = {  # ally types -> SMAC's map_type
+FIRST_AGENT_TYPE_ID = 2000  # agents' types are copies with ids of their own, here in the order of the type bits
+MAP_TYPES = {  # ally types -> SMAC's map_type
     ("marine",): "marines",
     ("stalker",): "stalkers",
     ("zealot",): "zealots",
@@ -38,12 +38,13 @@ KINDS = {  # ally types -> SMAC's map_type
     ("baneling", "zergling"): "bane",
 }
 MOVES = 4
-AROUND = np.array([(0, 2), (0, -2), (2, 0), (-2, 0), (1, 1), (-1, -1), (1, -1), (-1, 1)]) * int(MOVE)  # cells that obs_pathing_grid shows
-LEVEL = 0.5  # height of the ground, of 1
+# Cells around an agent that obs_pathing_grid shows.
+GRID_OFFSETS = np.array([(0, 2), (0, -2), (2, 0), (-2, 0), (1, 1), (-1, -1), (1, -1), (-1, 1)]) * int(MOVE_AMOUNT)
+TERRAIN_HEIGHT = 0.5  # of 1
 
 
-class Point:
-    """Where a unit is, at any time."""
+class Position:
+    """The current position of a unit."""
 
     def __init__(self, row: np.ndarray):
         self._row = row
@@ -57,11 +58,11 @@ class Point:
         return float(self._row[1])
 
 
-class Fighter:
-    """A unit under the names of the game's protocol. It shows the present; a deepcopy of it stays as it is."""
+class UnitProxy:
+    """A unit with the attributes of the game's protocol. It follows the running battle; a deepcopy does not."""
 
     def __init__(self, row: np.ndarray, unit: Unit, tag: int, unit_type: int, owner: int):
-        self._row, self.pos = row, Point(row)
+        self._row, self.pos = row, Position(row)
         self.tag, self.unit_type, self.owner = tag, unit_type, owner
         self.health_max, self.shield_max, self.radius = float(unit.health), float(unit.shield), unit.radius
         self.energy_max = ENERGY_MAX if unit.heal else 0.0
@@ -84,10 +85,11 @@ class Fighter:
 
 
 class Heuristic:
-    """SMAC's own player, who sees everything: everybody attacks the nearest enemy until it is dead, a Medivac heals the nearest wounded.
+    """SMAC's heuristic policy, with full information: each agent attacks the nearest enemy until it is dead; a Medivac heals the nearest
+    wounded agent.
 
-    `rest`: a target out of reach is approached by moves instead of an order to attack. Actions need not be legal: an attack from afar,
-    a move into a wall, an attack of somebody dead. 0: there is nobody to attack or heal.
+    With `rest`, an agent approaches a target out of reach by moves instead of an attack order. Actions need not be available: they may
+    attack from afar, move into a wall, or attack a dead unit. Action 0: there is no unit to attack or heal.
     """
 
     def __init__(self, map: Map, rest: bool = False):
@@ -95,7 +97,7 @@ class Heuristic:
         self.targets: list[int | None] = [None] * map.n  # unit index
 
     def __call__(self, frame: np.ndarray, avail: np.ndarray) -> list[int]:
-        """frame [U, 6], legal [n, A] -> an action for each agent, one step after the other of an episode."""
+        """frame [U, 6], avail [n, A] -> one action per agent. To be called at every step of an episode."""
         return [self._act(i, frame.tolist(), avail[i]) for i in range(self.map.n)]
 
     def _act(self, i: int, frame: list, avail: np.ndarray) -> int:
@@ -116,8 +118,8 @@ class Heuristic:
         return health > 0 and (j >= self.map.n or health != self.units[j].health)
 
     def _nearest(self, i: int, others: list[int], frame: list) -> int | None:
-        """The first of the nearest; SMAC looks no further than the map's diagonal."""
-        best, least = None, math.hypot(ACROSS, ACROSS)
+        """The nearest unit, the first of several; SMAC ignores units beyond the map's diagonal."""
+        best, least = None, math.hypot(MAP_EXTENT, MAP_EXTENT)
         for j in others:
             distance = math.hypot(frame[j][X] - frame[i][X], frame[j][Y] - frame[i][Y])
             if distance < least:
@@ -126,10 +128,10 @@ class Heuristic:
 
 
 class StarCraft2Env:
-    """A battle on the SMAC map `map_name`; `profile` chooses the unit data ("liberty", what SMAC's maps declare, or "lotv").
+    """A battle on the SMAC map `map_name`; `profile` selects the unit data ("liberty", which SMAC's maps declare, or "lotv").
 
-    UserError: no such map or profile, a step or a move of another length, a seed below 0, a step outside an episode.
-    AssertionError: an action that is not available ("Agent 0 cannot perform action 6").
+    UserError: no such map or profile, another step_mul or move_amount, a negative seed, a step outside an episode.
+    AssertionError: an action is not available ("Agent 0 cannot perform action 6").
     """
 
     def __init__(
@@ -152,12 +154,12 @@ class StarCraft2Env:
         state_timestep_number=False,
         reward_sparse=False,
         reward_only_positive=True,
-        reward_death_value=DEATH,
-        reward_win=WIN,
+        reward_death_value=DEATH_REWARD,
+        reward_win=WIN_REWARD,
         reward_defeat=0,
         reward_negative_scale=0.5,
         reward_scale=True,
-        reward_scale_rate=SCALE,
+        reward_scale_rate=REWARD_SCALE,
         replay_dir="",
         replay_prefix="",
         window_size_x=1920,
@@ -167,16 +169,16 @@ class StarCraft2Env:
         debug=False,
         profile="liberty",
     ):
-        map = find(map_name)
-        for name, value, only in (("step_mul", step_mul, STEP_LOOPS), ("move_amount", move_amount, MOVE)):
+        map = find_map(map_name)
+        for name, value, only in (("step_mul", step_mul, LOOPS_PER_STEP), ("move_amount", move_amount, MOVE_AMOUNT)):
             if value != only:
                 raise UserError(f"{name}={value}: the simulator knows {name}={only:g} only, SMAC's default")
         self.map_name, self.n_agents, self.n_enemies, self.episode_limit = map_name, map.n, map.m, map.limit
-        self.map_type = KINDS[map.types or (map.allies[0].type,)]
+        self.map_type = MAP_TYPES[map.types or (map.allies[0].type,)]
         self.n_actions_no_attack, self.n_actions_move, self.n_actions = NO_ATTACK, MOVES, map.actions
         self.shield_bits_ally, self.shield_bits_enemy, self.unit_type_bits = map.ally_shield, map.enemy_shield, len(map.types)
-        self.map_x = self.map_y = SIZE
-        self.max_distance_x = self.max_distance_y = ACROSS
+        self.map_x = self.map_y = MAP_SIZE
+        self.max_distance_x = self.max_distance_y = MAP_EXTENT
 
         self.continuing_episode = continuing_episode
         self.obs_all_health, self.obs_own_health, self.obs_last_action = obs_all_health, obs_own_health, obs_last_action
@@ -187,7 +189,7 @@ class StarCraft2Env:
 
         foes = map.units(profile)[map.n :]
         self.max_reward = self.n_enemies * reward_death_value + reward_win + sum(unit.health + unit.shield for unit in foes)
-        terms = Terms(
+        terms = RewardConfig(
             scale=self.max_reward / reward_scale_rate if reward_scale else 1.0,
             only_positive=bool(reward_only_positive),
             sparse=bool(reward_sparse),
@@ -197,18 +199,18 @@ class StarCraft2Env:
             negative=float(reward_negative_scale),
         )
         self.game = Smac(map_name, 1, profile, terms)
-        self.pathing_grid, self.terrain_height = self.game.scene.free, np.full((SIZE, SIZE), LEVEL)
+        self.pathing_grid, self.terrain_height = self.game.scene.free, np.full((MAP_SIZE, MAP_SIZE), TERRAIN_HEIGHT)
         fighters = [
-            Fighter(row, unit, tag=k + 1, unit_type=self._unit_type(map, k, unit), owner=1 if k < map.n else 2)
+            UnitProxy(row, unit, tag=k + 1, unit_type=self._unit_type(map, k, unit), owner=1 if k < map.n else 2)
             for k, (row, unit) in enumerate(zip(self.game.battles.frame[0], self.game.battles.units, strict=True))
         ]
         self.agents, self.enemies = dict(enumerate(fighters[: map.n])), dict(enumerate(fighters[map.n :]))
 
         if seed is not None and seed < 0:
-            raise UserError(f"seed={seed}: seeds are 0 and above, or None for one that is drawn")
+            raise UserError(f"seed={seed}: seeds are 0 and above, or None for a random one")
         self._seed = secrets.randbits(32) if seed is None else seed
         self._episodes = np.random.Philox(key=self._seed)
-        self._seen: Observation | None = None  # None: before the first episode
+        self._observation: Observation | None = None  # None: before the first episode
         self._over = True
         self._one_hot = np.eye(self.n_actions)
         self.last_action = np.zeros((self.n_agents, self.n_actions))
@@ -217,16 +219,16 @@ class StarCraft2Env:
     # --- episodes
 
     def reset(self):
-        """-> a list of the agents' observations, the state."""
-        self._seen, self._over = self.game.reset([self._episodes.random_raw()]), False
+        """Returns a list of the agents' observations, and the state."""
+        self._observation, self._over = self.game.reset([self._episodes.random_raw()]), False
         self.last_action = np.zeros((self.n_agents, self.n_actions))
         self._heuristic = Heuristic(self.game.map, self.heuristic_rest)
         return self.get_obs(), self.get_state()
 
     def step(self, actions):
-        """An action for each agent -> reward, terminated, info. The battle's end and the time limit both terminate.
+        """One action per agent -> reward, terminated, info. Both the end of the battle and the time limit terminate.
 
-        With `heuristic_ai` the heuristic acts; `actions` is overwritten with what it did, while `last_action` keeps what was given.
+        With `heuristic_ai` the heuristic acts: it overwrites `actions`, while `last_action` keeps the given ones.
         """
         if self._over:
             raise UserError("no episode is running: call reset() before step()")
@@ -235,14 +237,14 @@ class StarCraft2Env:
             raise UserError(f"{len(given)} actions for {self.n_agents} agents")
         shown = np.array([given])
         if self.heuristic_ai:
-            chosen = self._heuristic(self.game.battles.frame[0], self._seen.avail[0])
-            for i, action in enumerate(chosen):  # one by one: also into a tensor
+            chosen = self._heuristic(self.game.battles.frame[0], self._observation.avail[0])
+            for i, action in enumerate(chosen):  # one by one, so that `actions` may be a tensor
                 actions[i] = action
-            step = self.game.play(np.array([chosen]), shown, self.game.live)
+            step = self.game.step_unchecked(np.array([chosen]), shown, self.game.live)
         else:
             step = self.game.step(shown)
         self.last_action = self._one_hot[given]
-        self._seen, won, timeout = step.observation, bool(step.info["won"][0]), bool(step.truncated[0])
+        self._observation, won, timeout = step.observation, bool(step.info["won"][0]), bool(step.truncated[0])
         self._over = timeout or bool(step.terminated[0])
         self.battles_game += self._over
         self.battles_won += won
@@ -261,15 +263,15 @@ class StarCraft2Env:
         pass
 
     def render(self, mode="human"):
-        warnings.warn(f"the simulator opens no window; pictures of episodes: python -m tools.render_smac {self.map_name}", stacklevel=2)
+        warnings.warn(f"the simulator opens no window; to draw an episode: python -m tools.render_smac {self.map_name}", stacklevel=2)
 
     def save_replay(self):
-        warnings.warn(f"only the real game writes replays; pictures of episodes: python -m tools.render_smac {self.map_name}", stacklevel=2)
+        warnings.warn(f"only the real game writes replays; to draw an episode: python -m tools.render_smac {self.map_name}", stacklevel=2)
 
-    # --- what is seen
+    # --- observations
 
     def get_obs(self):
-        """A list of float32 arrays; float64 and one number longer than `get_obs_size` says with obs_timestep_number, as in SMAC."""
+        """A list of float32 arrays; with obs_timestep_number, float64 and one number longer than `get_obs_size`, as in SMAC."""
         obs = self._now().obs[0]
         if self._obs_flags:
             obs = self._flagged(obs)
@@ -279,7 +281,7 @@ class StarCraft2Env:
         return self.get_obs()[agent_id]
 
     def get_state(self):
-        """float32, for training only."""
+        """The state, float32 [S], for centralized training only."""
         if self.obs_instead_of_state:
             return np.concatenate(self.get_obs()).astype(np.float32)
         state = self._now().state[0].copy()
@@ -299,16 +301,16 @@ class StarCraft2Env:
         return parts
 
     def get_avail_actions(self):
-        """A list of 0 and 1 for each agent."""
+        """A list of zeros and ones per agent."""
         return self._now().avail[0].view(np.int8).tolist()
 
     def get_avail_agent_actions(self, agent_id):
         return self._now().avail[0, agent_id].view(np.int8).tolist()
 
     def get_visibility_matrix(self):
-        """[n, n + m] bool: agents, then enemies, that each agent sees."""
+        """[n, n + m] bool: the agents, then the enemies, that each agent sees."""
         visible = np.empty((1, self.n_agents, self.n_agents + self.n_enemies), bool)
-        visibility(self.game.battles.frame, self.game.scene, visible)
+        fill_visibility(self.game.battles.frame, self.game.scene, visible)
         return visible[0]
 
     def get_unit_by_id(self, a_id):
@@ -316,20 +318,20 @@ class StarCraft2Env:
 
     @property
     def death_tracker_ally(self):
-        """[n] 1.0 for the dead that were paid for."""
-        return self.game.counted[0, : self.n_agents].astype(float)
+        """[n] float: 1 for agents whose death was counted in the reward."""
+        return self.game.deaths_counted[0, : self.n_agents].astype(float)
 
     @property
     def death_tracker_enemy(self):
-        return self.game.counted[0, self.n_agents :].astype(float)
+        return self.game.deaths_counted[0, self.n_agents :].astype(float)
 
     @property
     def win_counted(self):
-        return bool(self.game.code[0] == WON)
+        return bool(self.game.outcome[0] == WON)
 
     @property
     def defeat_counted(self):
-        return bool(self.game.code[0] == LOST)
+        return bool(self.game.outcome[0] == LOST)
 
     # --- sizes
 
@@ -345,7 +347,7 @@ class StarCraft2Env:
         )
 
     def get_obs_move_feats_size(self):
-        return MOVES + len(AROUND) * bool(self.obs_pathing_grid) + (len(AROUND) + 1) * bool(self.obs_terrain_height)
+        return MOVES + len(GRID_OFFSETS) * bool(self.obs_pathing_grid) + (len(GRID_OFFSETS) + 1) * bool(self.obs_terrain_height)
 
     def get_obs_enemy_feats_size(self):
         return self.n_enemies, 4 + (1 + self.shield_bits_enemy) * bool(self.obs_all_health) + self.unit_type_bits
@@ -383,7 +385,7 @@ class StarCraft2Env:
         }
 
     def get_stats(self):
-        """Counts over all episodes; SMAC calls the timeouts draws. The win rate is 0 before the first end of an episode."""
+        """Counts over all episodes; SMAC calls timeouts draws. The win rate is 0 before the end of the first episode."""
         return {
             "battles_won": self.battles_won,
             "battles_game": self.battles_game,
@@ -396,12 +398,12 @@ class StarCraft2Env:
     def get_unit_types(self):
         return sorted({unit.unit_type for unit in [*self.agents.values(), *self.enemies.values()]})
 
-    # --- inside
+    # --- internals
 
     def _now(self) -> Observation:
-        if self._seen is None:
-            raise UserError("nothing to be seen before the first episode: call reset()")
-        return self._seen
+        if self._observation is None:
+            raise UserError("there are no observations before the first episode: call reset()")
+        return self._observation
 
     @property
     def _clock(self) -> float:
@@ -409,28 +411,28 @@ class StarCraft2Env:
 
     @staticmethod
     def _unit_type(map: Map, k: int, unit: Unit) -> int:
-        return TYPES[unit.name] if k >= map.n else OWN_TYPES + (map.types.index(unit.name) if map.types else 0)
+        return UNIT_TYPE_IDS[unit.name] if k >= map.n else FIRST_AGENT_TYPE_ID + (map.types.index(unit.name) if map.types else 0)
 
     def _shield_and_types(self, shield: int) -> list[str]:
         return ["shield"] * shield + [f"type_{bit}" for bit in range(self.unit_type_bits)]
 
     @property
     def _obs_flags(self) -> bool:
-        """Some flag makes observations other than the default ones."""
+        """Whether a flag changes the default observations."""
         more = self.obs_last_action or self.obs_pathing_grid or self.obs_terrain_height or self.obs_timestep_number
         return more or not (self.obs_all_health and self.obs_own_health)
 
     def _flagged(self, obs: np.ndarray) -> np.ndarray:
-        """The default observations [n, O] with parts added or left out, in SMAC's order."""
+        """The default observations [n, O] with the parts that flags add or remove, in SMAC's order."""
         n, m, bits = self.n_agents, self.n_enemies, self.unit_type_bits
-        own, foe = 1 + self.shield_bits_ally, 1 + self.shield_bits_enemy  # numbers that tell of health and shield
+        own, foe = 1 + self.shield_bits_ally, 1 + self.shield_bits_enemy  # number of health and shield features
         move, enemies, allies, itself = np.split(obs, np.cumsum([MOVES, m * (4 + foe + bits), (n - 1) * (4 + own + bits)]), 1)
         enemies, allies = enemies.reshape(n, m, -1), allies.reshape(n, n - 1, -1)
         ground = []
         if self.obs_pathing_grid:
-            ground.append(self._around(AROUND, self.pathing_grid))
+            ground.append(self._around(GRID_OFFSETS, self.pathing_grid))
         if self.obs_terrain_height:
-            ground.append(self._around(np.vstack([AROUND, (0, 0)]), self.terrain_height))
+            ground.append(self._around(np.vstack([GRID_OFFSETS, (0, 0)]), self.terrain_height))
         if not self.obs_all_health:
             enemies, allies = np.delete(enemies, np.s_[4 : 4 + foe], 2), np.delete(allies, np.s_[4 : 4 + own], 2)
         if self.obs_last_action:
@@ -442,9 +444,9 @@ class StarCraft2Env:
         return np.concatenate([move, *ground, enemies.reshape(n, -1), allies.reshape(n, -1), itself, *time], 1)
 
     def _around(self, offsets: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """values [x, y] of cells beside each agent [n, k] float32; 1 beyond the map, 0 for the dead."""
+        """values [x, y] at k offsets from each agent -> [n, k] float32; 1 beyond the map, 0 for dead agents."""
         frame = self.game.battles.frame[0, : self.n_agents]
         cells = np.trunc(frame[:, None, [X, Y]]).astype(int) + offsets
-        inside = ((cells >= 0) & (cells < SIZE)).all(-1)
-        shown = np.where(inside, values[tuple(cells.clip(0, SIZE - 1).transpose(2, 0, 1))], 1)
+        inside = ((cells >= 0) & (cells < MAP_SIZE)).all(-1)
+        shown = np.where(inside, values[tuple(cells.clip(0, MAP_SIZE - 1).transpose(2, 0, 1))], 1)
         return (shown * (frame[:, HEALTH] > 0)[:, None]).astype(np.float32)

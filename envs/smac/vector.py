@@ -1,75 +1,85 @@
-"""SMAC as the evaluator sees it: many battles in lock-step."""
+"""SMAC on the simulator as a vectorized environment."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from inspo_benchmark.core.env import Observation, Step
-from inspo_benchmark.envs.smac.maps import find
-from inspo_benchmark.envs.smac.simulator import Battles, kernel
-from inspo_benchmark.envs.smac.views import NOT_YET, OPEN, WON, Terms, default_terms, judge, look, scene
+from inspo_benchmark.envs.compiled import kernel
+from inspo_benchmark.envs.smac.maps import find_map
+from inspo_benchmark.envs.smac.simulator import Battles
+from inspo_benchmark.envs.smac.views import (
+    NO_ACTION,
+    ONGOING,
+    WON,
+    RewardConfig,
+    default_reward_config,
+    fill_observations,
+    fill_rewards,
+    scene,
+)
 
 
 class Smac:
     """E battles on one map, see `core.env.VecEnv`; info: won [E] bool. UserError: no such map or profile.
 
-    Terminated when a side has won or everybody is dead, otherwise truncated at the map's limit. `terms`: what is paid for.
+    An episode terminates when a side has won or all units are dead, and is truncated at the map's limit.
     """
 
-    def __init__(self, name: str, num_envs: int, profile: str = "liberty", terms: Terms | None = None):
-        self.map, self.num_envs = find(name), num_envs
+    def __init__(self, name: str, num_envs: int, profile: str = "liberty", reward_config: RewardConfig | None = None):
+        self.map, self.num_envs = find_map(name), num_envs
         self.battles, self.scene = Battles(self.map, num_envs, profile), scene(self.map, profile)
-        self.terms = terms or default_terms(self.map, profile)
+        self.reward_config = reward_config or default_reward_config(self.map, profile)
         self.before = np.zeros_like(self.battles.frame)
-        self.counted = np.zeros(self.before.shape[:2], bool)  # deaths that were paid for
-        self.code = np.full(num_envs, OPEN)
-        self.last = np.full((num_envs, self.map.n), NOT_YET)
+        self.deaths_counted = np.zeros(self.before.shape[:2], bool)  # deaths that were rewarded
+        self.outcome = np.full(num_envs, ONGOING)
+        self.last_actions = np.full((num_envs, self.map.n), NO_ACTION)
         self.avail = np.zeros((num_envs, self.map.n, self.map.actions), bool)
         self.t, self.limit = 0, self.map.limit
         self.shapes = (num_envs, self.map.n, self.map.obs), (num_envs, self.map.state)
 
     def reset(self, seeds: Sequence[int]) -> Observation:
         self.battles.spawn(seeds)
-        self.counted[:], self.code[:], self.last[:], self.t = False, OPEN, NOT_YET, 0
-        return self._seen()
+        self.deaths_counted[:], self.outcome[:], self.last_actions[:], self.t = False, ONGOING, NO_ACTION, 0
+        return self._observe()
 
     def step(self, act: np.ndarray) -> Step:
-        """AssertionError with SMAC's message for an action that is not legal."""
+        """act [E, n] int. AssertionError, with SMAC's message: an action is not available."""
         act, live = np.ascontiguousarray(act, np.int64), self.live
-        lane, agent = _refused(act, self.avail, live)
-        if lane >= 0:
-            raise AssertionError(f"Agent {agent} cannot perform action {act[lane, agent]}")
-        return self.play(act, act, live)
+        e, agent = _unavailable(act, self.avail, live)
+        if e >= 0:
+            raise AssertionError(f"Agent {agent} cannot perform action {act[e, agent]}")
+        return self.step_unchecked(act, act, live)
 
     @property
     def live(self) -> np.ndarray:
         """[E] bool: the episode is not over."""
-        return (self.code == OPEN) & (self.t < self.limit)
+        return (self.outcome == ONGOING) & (self.t < self.limit)
 
-    def play(self, act: np.ndarray, shown: np.ndarray, live: np.ndarray) -> Step:
-        """A step of the battles that are live [E], without a look at what is legal; the state shows `shown` as the last actions [E, n]."""
+    def step_unchecked(self, act: np.ndarray, shown: np.ndarray, live: np.ndarray) -> Step:
+        """Step the battles that are live [E] without checking the actions [E, n]; the state shows `shown` [E, n] as the last actions."""
         reward = np.empty(self.num_envs)
         np.copyto(self.before, self.battles.frame)
         self.battles.advance(act, live)
-        np.copyto(self.last, shown, where=live[:, None])
-        judge(self.before, self.battles.frame, self.counted, live, self.scene, self.terms, reward, self.code)
+        np.copyto(self.last_actions, shown, where=live[:, None])
+        fill_rewards(self.before, self.battles.frame, self.deaths_counted, live, self.scene, self.reward_config, reward, self.outcome)
         self.t += 1
-        terminated = self.code != OPEN
+        terminated = self.outcome != ONGOING
         truncated = ~terminated if self.t >= self.limit else np.zeros(self.num_envs, bool)
-        return Step(self._seen(), reward, terminated, truncated, {"won": self.code == WON})
+        return Step(self._observe(), reward, terminated, truncated, {"won": self.outcome == WON})
 
     def close(self) -> None:
         pass
 
-    def _seen(self) -> Observation:
+    def _observe(self) -> Observation:
         obs, state = (np.empty(shape, np.float32) for shape in self.shapes)
-        look(self.battles.frame, self.last, self.scene, obs, state, self.avail)
+        fill_observations(self.battles.frame, self.last_actions, self.scene, obs, state, self.avail)
         return Observation(obs, state, self.avail.copy())
 
 
 @kernel
-def _refused(act, avail, live):
-    """The first lane and agent whose action is not legal, or -1, -1."""
+def _unavailable(act, avail, live):
+    """The first live environment and agent whose action is not available, or -1, -1."""
     for e in range(len(act)):
         if live[e]:
             for i in range(act.shape[1]):

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.datasets.behavior.play import play
-from inspo_benchmark.datasets.behavior.smac_policy import Net, Policy, act, exp, load, log, rounded, save, shapes, uniform, uniforms
-from inspo_benchmark.envs.smac.maps import find
+from inspo_benchmark.datasets.behavior.policy import Net, Policy, rounded, save
+from inspo_benchmark.datasets.behavior.rollout import rollout, uniforms
+from inspo_benchmark.datasets.behavior.smac_policy import act, exp, load, log, shapes, uniform
+from inspo_benchmark.envs.smac.maps import find_map
 from inspo_benchmark.envs.smac.vector import Smac
-from inspo_benchmark.envs.smac.views import default_terms
+from inspo_benchmark.envs.smac.views import default_reward_config
 from inspo_benchmark.tools.behavior import __main__, mappo, training
 
-MAP = find("3m")
+MAP = find_map("3m")
 
 
 def policy(seed: int = 0, scale: float = 0.3, map=MAP, **about) -> Policy:
@@ -25,7 +26,7 @@ def policy(seed: int = 0, scale: float = 0.3, map=MAP, **about) -> Policy:
 
 
 def scenes(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Observations with many zeros and masks with at least one legal action."""
+    """Observations with many zeros and masks with at least one available action."""
     rng = np.random.default_rng(seed)
     obs = rng.normal(0, 1, (count, MAP.n, MAP.obs)) * (rng.random((count, MAP.n, MAP.obs)) < 0.6)
     avail = rng.random((count, MAP.n, MAP.actions)) < 0.4
@@ -50,7 +51,7 @@ def test_exponential_and_logarithm():
     assert log(1.0) == 0
 
 
-def test_exponential_never_falls():
+def test_the_exponential_is_monotone():
     edges = -math.log(2) * (np.arange(60) + 0.5)  # where the power of two changes
     x = np.concatenate([np.linspace(-50, 0, 30001), *(edge + np.arange(-50, 50) * 4 * np.spacing(edge) for edge in edges)])
     x = np.sort(x[x <= 0])
@@ -107,13 +108,13 @@ def test_uniforms_depend_on_their_place_alone():
     assert ((counts - 500) ** 2 / 500).sum() < 50  # chi-squared, 19 degrees of freedom: p = 1e-4
 
 
-def test_episodes_are_the_same_in_any_company():
+def test_an_episode_does_not_depend_on_the_batch():
     p = policy()
     seeds = np.array([5, 0, 77, 5])
-    whole = play(Smac("3m", 4), p, seeds, key=9)
+    whole = rollout(Smac("3m", 4), p, seeds, key=9)
     assert (whole.lengths[0], whole.returns[0]) == (whole.lengths[3], whole.returns[3])
     for e, seed in enumerate(seeds):
-        alone = play(Smac("3m", 1), p, [seed], key=9)
+        alone = rollout(Smac("3m", 1), p, [seed], key=9)
         a, b = whole.offset[e], whole.offset[e + 1]
         for name in ("actions", "logp", "rewards"):
             assert (getattr(whole, name)[a:b] == getattr(alone, name)).all()
@@ -124,7 +125,7 @@ def test_episodes_are_the_same_in_any_company():
 # --- files
 
 
-def test_what_is_saved_is_what_plays(tmp_path):
+def test_a_saved_policy_is_loaded_unchanged(tmp_path):
     p = policy()
     save(p, tmp_path / "p.npz")
     q = load(tmp_path / "p.npz", MAP)
@@ -193,7 +194,7 @@ def test_gradient_of_the_surrogate_is_that_of_torch():
     ratio = (chosen - old).exp()
     assert ((ratio - 1).abs() > 0.2).float().mean() > 0.2
     entropy = -(log.exp() * log).sum(-1)
-    (-torch.minimum(ratio * gain, ratio.clamp(0.8, 1.2) * gain) - mappo.ENTROPY * entropy).mean().backward()
+    (-torch.minimum(ratio * gain, ratio.clamp(0.8, 1.2) * gain) - mappo.ENTROPY_COEF * entropy).mean().backward()
     slope = torch.empty_like(z)
     mappo.surrogate(*(x.detach().numpy() for x in (z, avail, action[:, 0], old, gain)), 0.2, slope.numpy())
     torch.testing.assert_close(slope, z.grad, atol=1e-7, rtol=1e-4)
@@ -211,14 +212,14 @@ def test_advantages():
         v[-1] *= not terminated[e]
         error = rewards[a:b] + mappo.GAMMA * v[1:] - v[:-1]
         for t in range(b - a):
-            expected = sum((mappo.GAMMA * mappo.LAMBDA) ** k * x for k, x in enumerate(error[t:]))
+            expected = sum((mappo.GAMMA * mappo.GAE_LAMBDA) ** k * x for k, x in enumerate(error[t:]))
             assert out[a + t] == pytest.approx(expected, abs=1e-12)
 
 
 def test_exported_policy_is_the_network_that_is_trained():
     run = mappo.Mappo(MAP, 10**6, 0)
-    run.learn(play(Smac("3m", 20), run.policy(), np.arange(20)))
-    played = play(Smac("3m", 20), run.policy(), np.arange(20, 40))
+    run.learn(rollout(Smac("3m", 20), run.policy(), np.arange(20)))
+    played = rollout(Smac("3m", 20), run.policy(), np.arange(20, 40))
     x = run.obs(torch.from_numpy(played.obs[played.now]))
     who = torch.eye(MAP.n).expand(len(x), -1, -1)
     with torch.no_grad():
@@ -230,9 +231,9 @@ def test_exported_policy_is_the_network_that_is_trained():
 @pytest.fixture
 def short(monkeypatch):
     """A training of seconds."""
-    monkeypatch.setattr(mappo, "EPISODES", 32)
-    monkeypatch.setattr(training, "FIRST", 3000)
-    monkeypatch.setattr(mappo, "LATE", 2)
+    monkeypatch.setattr(mappo, "EVAL_EPISODES", 32)
+    monkeypatch.setattr(training, "FIRST_SAVE", 3000)
+    monkeypatch.setattr(mappo, "SAVES", 2)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -246,9 +247,9 @@ def test_training_learns(short, tmp_path):
     assert trained[-1].mean_return > 2 * trained[0].mean_return > 0
 
 
-def test_an_interrupted_training_goes_on_as_if_it_was_not(short, tmp_path, monkeypatch):
+def test_an_interrupted_training_resumes_exactly(short, tmp_path, monkeypatch):
     mappo.train(MAP, 10_000, 1, tmp_path / "once")
-    monkeypatch.setattr(mappo, "SAVE", 0.0)
+    monkeypatch.setattr(mappo, "CHECKPOINT_INTERVAL", 0.0)
     learn = mappo.Mappo.learn
 
     def interrupted(self, played):
@@ -267,8 +268,8 @@ def test_an_interrupted_training_goes_on_as_if_it_was_not(short, tmp_path, monke
     assert len(list((tmp_path / "twice").glob("*.npz"))) == len(names)
 
 
-def test_enemies_of_a_lesson_walk_slowly(monkeypatch):
-    map = find("6h_vs_8z")
+def test_slowed_enemies_walk_slowly(monkeypatch):
+    map = find_map("6h_vs_8z")
 
     def walked(env) -> np.ndarray:
         env.reset([0])
@@ -276,13 +277,13 @@ def test_enemies_of_a_lesson_walk_slowly(monkeypatch):
         env.step(np.ones((1, map.n), int))
         return np.hypot(*(env.battles.frame[0, map.n :, :2] - start).T)
 
-    slow, fast = walked(mappo.Lesson(map.name, 1, default_terms(map), 0.5)), walked(Smac(map.name, 1))
+    slow, fast = walked(mappo.SlowedSmac(map.name, 1, default_reward_config(map), 0.5)), walked(Smac(map.name, 1))
     np.testing.assert_allclose([np.median(slow), np.median(fast)], [2.25 / 4, 2.25 / 2], atol=0.01)  # 2.25 cells a second; some push
 
-    monkeypatch.setitem(mappo.SLOW, MAP.name, 0.6)
+    monkeypatch.setitem(mappo.INITIAL_ENEMY_SPEED, MAP.name, 0.6)
     run = mappo.Mappo(MAP, 1000, 0)
     assert run.speed == 0.6
-    played = play(Smac(MAP.name, 8), run.policy(), range(8))
+    played = rollout(Smac(MAP.name, 8), run.policy(), range(8))
     for won, speed in ((True, 0.61), (True, 0.62), (False, 0.61), (False, 0.6), (False, 0.6)):  # never below where it began
         run.learn(played._replace(won=np.full(8, won)))
         assert run.speed == pytest.approx(speed)
@@ -291,7 +292,7 @@ def test_enemies_of_a_lesson_walk_slowly(monkeypatch):
     assert run.speed == 1.0
 
 
-def test_mistakes_at_the_trainer(short, tmp_path, capsys):
+def test_mistakes_of_the_trainers_user(short, tmp_path, capsys):
     def error(*argv: str) -> str:
         assert mappo.main([*argv, "--out", str(tmp_path)]) == 2
         text = capsys.readouterr().err
@@ -326,7 +327,7 @@ def test_ship_chooses(tmp_path, monkeypatch, capsys):
     assert sum(path.stat().st_size for path in (tmp_path / "shipped" / "3m").glob("*.npz")) < 400_000
 
 
-def test_mistakes_at_shipping(tmp_path, capsys):
+def test_mistakes_when_shipping(tmp_path, capsys):
     assert __main__.main(["ship", "3m", str(tmp_path)]) == 2
     assert "no policies" in capsys.readouterr().err
     for k in range(3):

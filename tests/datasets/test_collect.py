@@ -13,10 +13,11 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.spaces import Discrete
 from inspo_benchmark.core.types import Spec, Task
 from inspo_benchmark.datasets import collect
-from inspo_benchmark.datasets.behavior.smac_policy import Net, Policy, act, load, save, shapes
+from inspo_benchmark.datasets.behavior.policy import Net, Policy, save
+from inspo_benchmark.datasets.behavior.smac_policy import act, load, shapes
 from inspo_benchmark.datasets.dataset import Dataset, content_sha256
 from inspo_benchmark.datasets.validate import problems
-from inspo_benchmark.envs.smac.maps import find
+from inspo_benchmark.envs.smac.maps import find_map
 from inspo_benchmark.envs.smac.vector import Smac
 from inspo_benchmark.plots import dataset_cards
 
@@ -25,7 +26,7 @@ REPLAY = 3
 
 
 def task(quality: str, name: str = "3m") -> Task:
-    m = find(name)
+    m = find_map(name)
     return Task(
         name=f"{name}-{quality}",
         spec=Spec(m.n, m.obs, m.state, Discrete(m.actions), m.limit),
@@ -40,7 +41,7 @@ def task(quality: str, name: str = "3m") -> Task:
 def ship(folder: Path) -> Path:
     """Policies of random weights."""
     for k, name in enumerate(["medium", "expert", *(f"replay-{i}" for i in range(REPLAY))]):
-        m, rng = find("3m"), np.random.default_rng(k)
+        m, rng = find_map("3m"), np.random.default_rng(k)
         net = Net(*(rng.normal(0, 0.3, shape).astype(np.float32) for shape in shapes(m, 64)))
         (folder / "3m").mkdir(exist_ok=True)
         save(Policy("3m", net, 100 * k, 0.5, 10.0), folder / "3m" / f"{name}.npz")
@@ -61,14 +62,14 @@ def episode(d: Dataset, e: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("quality", ["random", "medium", "medium_replay", "expert", "mixed"])
-def test_sound_and_the_same_in_any_chunks(quality, monkeypatch):
+def test_datasets_are_valid_and_the_same_in_any_batches(quality, monkeypatch):
     d = collect.smac(task(quality))
     assert problems(d, task(quality)) == []
     assert d.episodes == 20
     assert (
         d.meta["behaviour"]
         == {
-            "random": "uniform over the legal actions",
+            "random": "uniform over the available actions",
             "medium": "MAPPO after 0 steps of training, sampled actions",
             "medium_replay": "MAPPO after 200, 300, 400 steps of training, equal shares, sampled actions",
             "expert": "MAPPO after 100 steps of training, sampled actions",
@@ -76,7 +77,7 @@ def test_sound_and_the_same_in_any_chunks(quality, monkeypatch):
         }[quality]
     )
     for num_envs, threads in ((1, 3), (7, 1), (7, 2), (1000, 1)):
-        monkeypatch.setattr(collect, "LANES", num_envs)
+        monkeypatch.setattr(collect, "NUM_ENVS", num_envs)
         monkeypatch.setattr(collect, "THREADS", threads)
         assert content_sha256(collect.smac(task(quality))) == content_sha256(d)
 
@@ -93,7 +94,7 @@ def test_the_same_on_a_lesser_processor(tmp_path):
     assert done.stdout.strip() == content_sha256(collect.smac(task("medium_replay"))), done.stderr
 
 
-def test_seeds_and_actions_give_the_episode_again():
+def test_seeds_and_actions_reproduce_the_episodes():
     d = collect.smac(task("medium"))
     env = Smac("3m", d.episodes)
     seen = env.reset(d.seed)
@@ -116,24 +117,24 @@ def test_seeds_and_actions_give_the_episode_again():
 def test_probabilities_are_those_of_the_policy(tmp_path):
     """An action's probability is the length of the interval of u in which it is chosen."""
     d, steps, fine = collect.smac(task("expert")), 100, 1000
-    policy, before = load(tmp_path / "3m" / "expert.npz", find("3m")), np.arange(d.steps) + np.repeat(np.arange(d.episodes), d.lengths)
+    policy, before = load(tmp_path / "3m" / "expert.npz", find_map("3m")), np.arange(d.steps) + np.repeat(np.arange(d.episodes), d.lengths)
     obs, avail, actions = d.obs[before[:steps]], d.avail[before[:steps]], d.actions[:steps]
     chosen = np.stack([act(policy, obs, avail, np.full(actions.shape, (k + 0.5) / fine))[0] == actions for k in range(fine)])
     np.testing.assert_allclose(chosen.mean(0), np.exp(d.behavior_logp[:steps]), atol=1 / fine)
 
 
-def test_who_plays_which_episodes():
+def test_which_policy_plays_which_episodes():
     medium, expert, mixed, replay = (collect.smac(task(q)) for q in ("medium", "expert", "mixed", "medium_replay"))
     for e in range(20):
         of = episode(medium, e) if e < 10 else episode(expert, e - 10)
         assert all(np.array_equal(x, y) for x, y in zip(episode(mixed, e), of, strict=True))
     assert len(np.unique(medium.seed)) == 20
     assert not set(medium.seed) & set(expert.seed)
-    assert [len(part[-1]) for part in collect.roster("3m", "medium_replay", 20, partial(load, map=find("3m")))] == [7, 7, 6]
+    assert [len(part[-1]) for part in collect.assign_policies("3m", "medium_replay", 20, partial(load, map=find_map("3m")))] == [7, 7, 6]
     assert replay.episodes == 20
 
 
-def test_missing_policies_say_how_to_train_them():
+def test_the_message_about_missing_policies_says_how_to_train_them():
     with pytest.raises(
         UserError, match=r"8m/expert.npz: no such policy; there are: none. To train one: python -m tools.behavior.mappo 8m "
     ):

@@ -14,7 +14,7 @@ from inspo_benchmark.datasets.__main__ import main
 from inspo_benchmark.datasets.convert import read
 from inspo_benchmark.datasets.dataset import content_sha256
 from inspo_benchmark.datasets.format import load, save, violations
-from inspo_benchmark.datasets.generate import play
+from inspo_benchmark.datasets.generate import record
 from inspo_benchmark.datasets.layouts.pymarl import KEYS
 from support.recordings import recording, write
 
@@ -36,7 +36,7 @@ MIX = TASKS["bridge-mix"]
 def test_every_layout_gives_the_same(tmp_path, layout):
     x = recording()
     d = read("pymarl", write(tmp_path, x | {"probs": np.zeros(3), "actions_onehot": np.zeros(3)}, layout), MIX)
-    again = play(MIX, np.zeros((20, 1, 2), int), "")
+    again = record(MIX, np.zeros((20, 1, 2), int), "")
     assert d.meta.keys() == again.meta.keys()
     assert content_sha256(d) == content_sha256(read("pymarl", write(tmp_path, x, ".npz"), MIX))
     lengths = x["filled"][..., 0].sum(1) - 1
@@ -123,7 +123,7 @@ FAULTS = {
     "early end": (put("terminated", (2, 3), 1), "the game goes on after 'terminated' in episode 2"),
     "action": (put("actions", (1, 1, 0), 300), r"actions 0 \.\. 300 in the data"),
     "negative action": (put("actions", (1, 1, 0), -1), r"actions -1 \.\. 4 in the data"),
-    "illegal action": (put("avail_actions", (slice(None), 0, 0), [1, 0, 0, 0, 0]), "an action that is not legal"),
+    "illegal action": (put("avail_actions", (slice(None), 0, 0), [1, 0, 0, 0, 0]), "an action that is not available"),
     "NaN": (put("obs", (0, 2, 1, 3), np.nan), "obs/obs: NaN or infinity, 1 times"),
     "NaN reward": (put("reward", (0, 2), np.nan), "steps/rewards: NaN"),
     "beyond float32": (lambda x: x.update(state=x["state"].astype("f8") + 1e300), "obs/state: NaN or infinity"),

@@ -20,7 +20,7 @@ from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets import catalog
 from inspo_benchmark.datasets.__main__ import main
-from inspo_benchmark.datasets.catalog import POLICIES, build, fetch, manifest, state
+from inspo_benchmark.datasets.catalog import PLAYED_BY_POLICIES, build, fetch, manifest, status
 from inspo_benchmark.datasets.dataset import PATHS, RETURN, content_sha256, pack, statistics
 from inspo_benchmark.datasets.format import load, save, violations
 from inspo_benchmark.datasets.generate import BUILDERS
@@ -29,7 +29,9 @@ from support.episodes import episodes, same, toy
 
 TASKS.discover()
 ROOT = Path(__file__).parents[2]
-BUILT = [name for name, task in TASKS.items() if task.family in BUILDERS and task.family not in POLICIES]  # others: test_manifest.py
+BUILT = [
+    name for name, task in TASKS.items() if task.family in BUILDERS and task.family not in PLAYED_BY_POLICIES
+]  # others: test_manifest.py
 
 
 @pytest.fixture
@@ -193,11 +195,11 @@ EDITS = {  # what is done to a sound file -> what its violations must say
     "offset wraps": (lambda f: f["episodes/offset"].__setitem__(1, -(2**63)), "episodes/offset: episode 0 has"),
     "action out of range": (lambda f: f["steps/actions"].__setitem__((4, 0), 3), "steps/actions: not one of the actions 0 .. 2"),
     "negative action": (lambda f: f["steps/actions"].__setitem__((4, 0), -1), "steps/actions: not one of the actions"),
-    "illegal action": (
+    "unavailable action": (
         lambda f: f["obs/legal"].__setitem__((0, 0), np.arange(3) != f["steps/actions"][0, 0]),
-        "an action that is not legal",
+        "an action that is not available",
     ),
-    "nothing legal": (lambda f: f["obs/legal"].__setitem__((5, 1), False), "obs/legal: an agent without any legal action"),
+    "nothing available": (lambda f: f["obs/legal"].__setitem__((5, 1), False), "obs/legal: an agent without an available action"),
     "end in the middle": (lambda f: f["steps/terminated"].__setitem__(0, True), "an end in the middle of an episode"),
     "two ends": (lambda f: (f["steps/terminated"].__setitem__(-1, True), f["steps/truncated"].__setitem__(-1, True)), "not either"),
     "no end": (lambda f: (f["steps/terminated"].__setitem__(-1, False), f["steps/truncated"].__setitem__(-1, False)), "not either"),
@@ -366,9 +368,9 @@ def test_builds_are_the_published_ones(name):
 
 def test_fetch_builds_once(tmp_path):
     task = TASKS["xor-ab"]
-    assert state(task, tmp_path) == "absent: built on first use"
+    assert status(task, tmp_path) == "absent: built on first use"
     path = fetch(task, tmp_path)
-    assert state(task, tmp_path) == "built"
+    assert status(task, tmp_path) == "built"
     stamp = path.stat().st_mtime_ns
     assert fetch(task, tmp_path) == path
     assert path.stat().st_mtime_ns == stamp
@@ -419,15 +421,15 @@ def test_a_users_own_file_is_taken(tmp_path):
     task = TASKS["xor-ab"]
     d = build(task)
     save(replace(d, rewards=d.rewards * 2, meta=d.meta | {"source": "my recording"}), tmp_path / "xor-ab.h5")
-    assert state(task, tmp_path) == "converted from my recording"
+    assert status(task, tmp_path) == "converted from my recording"
     assert load(fetch(task, tmp_path), task).rewards.max() == 2
 
 
-def test_state_of_damaged_and_foreign_files(tmp_path):
+def test_status_of_damaged_and_foreign_files(tmp_path):
     task = TASKS["xor-ab"]
     (tmp_path / "xor-ab.h5").write_bytes(b"no data")
-    assert state(task, tmp_path).startswith("damaged")
-    assert state(toy(), tmp_path) == "absent: to be converted"
+    assert status(task, tmp_path).startswith("damaged")
+    assert status(toy(), tmp_path) == "absent: to be converted"
     with pytest.raises(UserError, match="convert a recording"):
         fetch(toy(), tmp_path)
 

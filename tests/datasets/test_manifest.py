@@ -16,20 +16,20 @@ from inspo_benchmark.envs.smac.maps import MAPS
 
 TASKS.discover()
 SCENARIOS = [name for name in MAPS if shipped(name)]
-ROBOTS = [name for name in mamujoco.SCENARIOS if shipped(name)]
+MUJOCO_SCENARIOS = [name for name in mamujoco.SCENARIOS if shipped(name)]
 
 
 def test_every_dataset_that_can_be_built_is_published():
-    built = {task.name for task in TASKS.values() if task.family in catalog.BUILDERS and catalog.ready(task, Path("nowhere"))}
+    built = {task.name for task in TASKS.values() if task.family in catalog.BUILDERS and catalog.is_available(task, Path("nowhere"))}
     assert built == set(catalog.manifest())
-    assert {path.name for path in SHIPPED.iterdir() if path.is_dir()} == {*SCENARIOS, *ROBOTS}
+    assert {path.name for path in SHIPPED.iterdir() if path.is_dir()} == {*SCENARIOS, *MUJOCO_SCENARIOS}
 
 
 @pytest.mark.parametrize(("threads", "num_envs"), [(1, 125), (2, 311)])
 @pytest.mark.parametrize("name", ["3m-random", "3m-mixed"])
 def test_threads_and_batches_change_nothing(name, threads, num_envs, monkeypatch):
     monkeypatch.setattr(collect, "THREADS", threads)
-    monkeypatch.setattr(collect, "LANES", num_envs)
+    monkeypatch.setattr(collect, "NUM_ENVS", num_envs)
     catalog.build(TASKS[name])  # refuses what is not published
 
 
@@ -50,11 +50,11 @@ def test_a_processor_without_vector_instructions_changes_nothing():
 @pytest.mark.parametrize(
     "name", [f"{scenario}-{q}" for scenario in SCENARIOS for q in ("random", "medium", "medium_replay", "expert", "mixed")]
 )
-def test_all_of_starcraft_is_what_is_published(name):
+def test_smac_datasets_are_the_published_ones(name):
     assert content_sha256(catalog.build(TASKS[name])) == catalog.manifest()[name]["sha256"]
 
 
 @pytest.mark.slow  # minutes as well
-@pytest.mark.parametrize("name", [f"{scenario}-{q}" for scenario in ROBOTS for q in mamujoco.QUALITIES])
-def test_robots_earn_what_is_published(name):
+@pytest.mark.parametrize("name", [f"{scenario}-{q}" for scenario in MUJOCO_SCENARIOS for q in mamujoco.QUALITIES])
+def test_mujoco_datasets_match_the_published_statistics(name):
     catalog.build(TASKS[name])  # refuses other content, unless the statistics are the published ones

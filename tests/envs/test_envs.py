@@ -8,7 +8,7 @@ import pytest
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.datasets import generate
 from inspo_benchmark.datasets.convert import read
-from inspo_benchmark.envs.bridge import Bridge, home
+from inspo_benchmark.envs.bridge import Bridge, both_arrived
 from inspo_benchmark.envs.matrix import XOR, MatrixGame, mne
 
 TASKS.discover()
@@ -37,7 +37,7 @@ def test_shapes_are_those_of_the_task(name):
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_lanes_are_single_games(name):
+def test_environments_are_independent_games(name):
     task, num_envs = TASKS[name], 40
     acts = np.random.default_rng(0).integers(task.spec.space.action_dim, size=(task.spec.episode_limit + 3, num_envs, task.spec.num_agents))
     together, alone = task.make(num_envs), [task.make(1) for _ in range(num_envs)]
@@ -55,7 +55,7 @@ def test_lanes_are_single_games(name):
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_a_lane_that_is_over_is_frozen(name):
+def test_an_episode_that_is_over_does_not_change(name):
     task = TASKS[name]
     d = generate.BUILDERS[task.family](task)
     env = task.make(1)
@@ -105,14 +105,14 @@ def test_independent_cloning_of_xor(quality, cloned, mean):
 def test_recorded_xor_is_the_game(file, quality, mean):
     task = TASKS[f"xor-{quality}"]
     d = read("pymarl", RECORDINGS / f"xor_{file}.npz", task)
-    again = generate.play(task, d.actions.reshape(100, 50, 2).swapaxes(0, 1), "")
+    again = generate.record(task, d.actions.reshape(100, 50, 2).swapaxes(0, 1), "")
     for name in ("obs", "state", "avail", "actions", "rewards", "terminated", "truncated", "offset"):
         np.testing.assert_array_equal(getattr(d, name), getattr(again, name))
     assert d.rewards.mean() == pytest.approx(mean, abs=1e-4)
 
 
 @pytest.mark.parametrize("agents", [2, 3, 4])
-def test_mne_pays_for_agreeing(agents):
+def test_mne_rewards_agreement(agents):
     payoff = mne(agents)
     assert payoff.shape == (3,) * agents
     assert (payoff != -5).sum() == 3
@@ -179,7 +179,7 @@ def evaluate(policy: np.ndarray | None, limit: int, adjacent: bool = True) -> fl
 
 
 def clone(d, episodes: np.ndarray | None = None) -> tuple[float, float]:
-    """What independent and joint behaviour cloning are worth: frequencies in the data, uniform where a state was not seen."""
+    """What independent and joint behavior cloning are worth: frequencies in the data, uniform where a state was not seen."""
     of_step = np.repeat(np.arange(d.episodes), d.lengths)
     weight = np.ones(d.episodes) if episodes is None else np.bincount(episodes, minlength=d.episodes)
     counts = np.zeros((CELLS, 5, 5))
@@ -259,7 +259,7 @@ def test_our_optimal_bridge():
     np.testing.assert_allclose(np.unique(d.returns.round(5)), [-1.2904, -1.25907, -1.23545], atol=1e-5)
     paths = {d.state[e * 9 : e * 9 + 9].tobytes() for e in range(500)}
     assert len(paths) == 16  # as in the recordings
-    assert home(d.state[8::9]).all()
+    assert both_arrived(d.state[8::9]).all()
 
 
 @recorded

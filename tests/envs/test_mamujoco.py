@@ -1,4 +1,4 @@
-"""Robots divided among agents: gymnasium-robotics' environments, seen and told as the tasks say."""
+"""Multi-agent MuJoCo: the environments of gymnasium-robotics with this project's observations and actions."""
 
 import os
 import signal
@@ -15,14 +15,14 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.datasets import catalog, collect
 from inspo_benchmark.datasets.behavior import mujoco_policy
-from inspo_benchmark.datasets.behavior.play import play
-from inspo_benchmark.datasets.behavior.smac_policy import Net, Policy, save
+from inspo_benchmark.datasets.behavior.policy import Net, Policy, save
+from inspo_benchmark.datasets.behavior.rollout import rollout
 from inspo_benchmark.datasets.dataset import content_sha256, statistics
 from inspo_benchmark.datasets.format import load as read
 from inspo_benchmark.datasets.replay_check import audit
 from inspo_benchmark.datasets.validate import problems
 from inspo_benchmark.envs import mamujoco
-from inspo_benchmark.envs.mamujoco import FEW, SCENARIOS, MaMujoco, Workers, split
+from inspo_benchmark.envs.mamujoco import ENVS_PER_WORKER, SCENARIOS, MaMujoco, ParallelEnvs, parse_name
 from inspo_benchmark.tools.behavior import __main__, masac, training
 
 mamujoco_v1 = pytest.importorskip("gymnasium_robotics").mamujoco_v1
@@ -37,18 +37,18 @@ def named(variant: str) -> str:
     return variant.rpartition("_")[0] if variant in PLAIN else variant
 
 
-def theirs(name: str, obsk: int = 0):
-    scenario = split(name)[0]
-    return mamujoco_v1.parallel_env(scenario.robot, scenario.parts, agent_obsk=obsk)
+def package_env(name: str, obsk: int = 0):
+    scenario = parse_name(name)[0]
+    return mamujoco_v1.parallel_env(scenario.env_name, scenario.agent_conf, agent_obsk=obsk)
 
 
 def acts(name: str, steps: int, num_envs: int, seed: int = 0) -> np.ndarray:
-    scenario = split(name)[0]
-    return np.random.default_rng(seed).uniform(-1, 1, (steps, num_envs, scenario.agents, scenario.actions)).astype(np.float32)
+    scenario = parse_name(name)[0]
+    return np.random.default_rng(seed).uniform(-1, 1, (steps, num_envs, scenario.num_agents, scenario.action_dim)).astype(np.float32)
 
 
-def told(env, act: np.ndarray) -> dict:
-    """An action [N, D] as the package wants it: agents by name, each as many numbers as it has joints."""
+def named_actions(env, act: np.ndarray) -> dict:
+    """An action [N, D] as the package wants it: agents by name, each with one number per joint."""
     return {agent: act[i, : env.action_spaces[agent].shape[0]] for i, agent in enumerate(env.possible_agents)}
 
 
@@ -70,60 +70,60 @@ def test_every_scenario_has_its_plain_name_and_two_variants():
 def test_sizes_are_those_of_the_package(variant):
     name = named(variant)
     spec, env = TASKS[f"{name}-expert"].spec, MaMujoco(name, 2)
-    seen, step = env.reset([0, 1]), env.step(acts(name, 1, 2)[0])
-    for x in (seen, step.observation):
+    observation, step = env.reset([0, 1]), env.step(acts(name, 1, 2)[0])
+    for x in (observation, step.observation):
         assert (x.obs.shape, x.obs.dtype) == ((2, spec.num_agents, spec.obs_dim), np.float32)
         assert (x.state.shape, x.state.dtype) == ((2, spec.state_dim), np.float32)
         assert x.avail.shape == (2, spec.num_agents, 1)
         assert x.avail.all()
     assert step.rewards.shape == step.terminated.shape == step.truncated.shape == (2,)
-    robot = theirs(name, 1 if variant.endswith("1") else 0)
-    assert spec.num_agents == len(robot.possible_agents)
-    assert spec.space.d == max(space.shape[0] for space in robot.action_spaces.values())
-    assert spec.state_dim == len(robot.state())
-    assert split(name)[0].joints == robot.single_agent_env.action_space.shape[0]
+    reference = package_env(name, 1 if variant.endswith("1") else 0)
+    assert spec.num_agents == len(reference.possible_agents)
+    assert spec.space.d == max(space.shape[0] for space in reference.action_spaces.values())
+    assert spec.state_dim == len(reference.state())
+    assert parse_name(name)[0].num_joints == reference.single_agent_env.action_space.shape[0]
     if not variant.endswith("full"):
-        assert spec.obs_dim == max(space.shape[0] for space in robot.observation_spaces.values())
+        assert spec.obs_dim == max(space.shape[0] for space in reference.observation_spaces.values())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_lane_is_the_packages_environment(variant):
+def test_an_environment_is_the_packages(variant):
     name, steps, num_envs = named(variant), 30, 3
-    env, alone = MaMujoco(name, num_envs), [theirs(name, 1 if variant.endswith("1") else 0) for _ in range(num_envs)]
-    seen = env.reset([5, 6, 7])
-    own = [robot.reset(seed=5 + e)[0] for e, robot in enumerate(alone)]
+    env, alone = MaMujoco(name, num_envs), [package_env(name, 1 if variant.endswith("1") else 0) for _ in range(num_envs)]
+    observation = env.reset([5, 6, 7])
+    own = [reference.reset(seed=5 + e)[0] for e, reference in enumerate(alone)]
     over = np.zeros(num_envs, bool)
     for act in acts(name, steps, num_envs):
-        for e, robot in enumerate(alone):
+        for e, reference in enumerate(alone):
             if over[e]:
                 continue
-            state = robot.state()
-            np.testing.assert_array_equal(seen.state[e], state.astype(np.float32))
-            for i, agent in enumerate(robot.possible_agents):
+            state = reference.state()
+            np.testing.assert_array_equal(observation.state[e], state.astype(np.float32))
+            for i, agent in enumerate(reference.possible_agents):
                 if variant.endswith("full"):
-                    x = np.append(seen.state[e].astype(float), np.eye(env.scenario.agents)[i])
+                    x = np.append(observation.state[e].astype(float), np.eye(env.scenario.num_agents)[i])
                     want = (x - x.mean()) / x.std()
                 else:
                     want = own[e][agent]
                     if np.abs(want).max() > TOO_FAR:
                         continue
-                np.testing.assert_allclose(seen.obs[e, i, : len(want)], want, rtol=0, atol=1e-6)
-                assert not seen.obs[e, i, len(want) :].any()
+                np.testing.assert_allclose(observation.obs[e, i, : len(want)], want, rtol=0, atol=1e-6)
+                assert not observation.obs[e, i, len(want) :].any()
         step = env.step(act)
-        for e, robot in enumerate(alone):
+        for e, reference in enumerate(alone):
             if over[e]:
                 assert step.rewards[e] == 0
                 continue
-            own[e], reward, terminated, *_ = robot.step(told(robot, act[e]))
+            own[e], reward, terminated, *_ = reference.step(named_actions(reference, act[e]))
             assert step.rewards[e] == pytest.approx(reward["agent_0"], abs=1e-12)
             over[e] = terminated["agent_0"]
             assert step.terminated[e] == over[e]
-        seen = step.observation
+        observation = step.observation
     assert variant.startswith("half") or over.any() or variant.startswith("ant")
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_the_same_seed_is_the_same_episode_alone_and_in_company(name):
+def test_an_episode_depends_on_its_seed_alone(name):
     many, one, act = MaMujoco(name, 4), MaMujoco(name, 1), acts(name, 25, 4)
     a, b = many.reset([3, 1, 4, 2]), one.reset([4])
     for x in act:
@@ -139,20 +139,20 @@ def test_the_same_seed_is_the_same_episode_alone_and_in_company(name):
 def test_actions_go_to_the_agents_own_joints_scaled_and_clipped():
     env = MaMujoco("ant_2x4", 1)
     env.reset([0])
-    robot = theirs("ant_2x4")
+    reference = package_env("ant_2x4")
     act, out = acts("ant_2x4", 1, 1)[0], np.zeros((1, 8))
-    env.view.command(act, out)
-    np.testing.assert_allclose(out[0], robot.map_local_actions_to_global_action(told(robot, act[0])), atol=1e-7)
-    env.view.command(10 * np.sign(act), out)
+    env.partition.write_controls(act, out)
+    np.testing.assert_allclose(out[0], reference.map_local_actions_to_global_action(named_actions(reference, act[0])), atol=1e-7)
+    env.partition.write_controls(10 * np.sign(act), out)
     assert set(np.abs(out).ravel()) == {1.0}
-    env.view.high, env.view.low = 0.4 * env.view.high, 0.2 * env.view.low
-    env.view.command(np.ones((1, 2, 4)), out)
+    env.partition.high, env.partition.low = 0.4 * env.partition.high, 0.2 * env.partition.low
+    env.partition.write_controls(np.ones((1, 2, 4)), out)
     np.testing.assert_allclose(out, 0.4)
-    env.view.command(-np.ones((1, 2, 4)), out)
+    env.partition.write_controls(-np.ones((1, 2, 4)), out)
     np.testing.assert_allclose(out, -0.2)
 
 
-def test_a_time_limit_is_not_a_termination_and_what_is_over_stays():
+def test_a_time_limit_is_not_a_termination():
     env = MaMujoco("halfcheetah_2x3", 2, limit=5)
     env.reset([0, 1])
     for t, act in enumerate(acts("halfcheetah_2x3", 8, 2)):
@@ -169,30 +169,30 @@ def test_a_time_limit_is_not_a_termination_and_what_is_over_stays():
     assert steps[end + 1].rewards[0] == 0
 
 
-def test_processes_play_what_one_process_plays(monkeypatch):
-    num_envs = 2 * FEW
+def test_several_processes_give_the_same_episodes_as_one(monkeypatch):
+    num_envs = 2 * ENVS_PER_WORKER
     alone = MaMujoco("hopper_3x1", num_envs)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     shared = MaMujoco("hopper_3x1", num_envs)
-    assert isinstance(shared.play, Workers)
-    assert not isinstance(alone.play, Workers)
+    assert isinstance(shared.envs, ParallelEnvs)
+    assert not isinstance(alone.envs, ParallelEnvs)
     for env in (alone, shared):
         env.reset(range(num_envs))
     for act in acts("hopper_3x1", 40, num_envs):
         a, b = alone.step(act), shared.step(act)
         for x, y in zip((*a.observation, *a[1:4]), (*b.observation, *b[1:4]), strict=True):
             np.testing.assert_array_equal(x, y)
-    os.kill(shared.play.workers[0].process.pid, signal.SIGKILL)
-    with pytest.raises(UserError, match="a process that steps MuJoCo is gone"):
+    os.kill(shared.envs.workers[0].process.pid, signal.SIGKILL)
+    with pytest.raises(UserError, match="a worker process of MuJoCo died"):
         shared.step(act)
     shared.close()
 
 
-def test_nothing_is_written_where_the_user_is(tmp_path):
+def test_nothing_is_written_to_the_current_folder(tmp_path):
     code = (
         "import numpy as np, mujoco; from inspo_benchmark.envs.mamujoco import MaMujoco; e = MaMujoco('hopper_3x1', 1); e.reset([0]); "
-        "x = e.play.robots[0]; x.data.qvel[:] = 1e30; mujoco.mj_step(x.model, x.data)"  # a state that MuJoCo warns of
+        "x = e.envs.envs[0]; x.data.qvel[:] = 1e30; mujoco.mj_step(x.model, x.data)"  # a state that MuJoCo warns of
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -202,16 +202,16 @@ def test_nothing_is_written_where_the_user_is(tmp_path):
 # --- mistakes
 
 
-def test_names_that_do_not_exist_are_one_line(monkeypatch):
+def test_unknown_names_give_one_line(monkeypatch):
     with pytest.raises(UserError, match="no multi-agent MuJoCo scenario 'hopper_2x2'; there are halfcheetah_6x1, "):
         MaMujoco("hopper_2x2", 1)
-    monkeypatch.setitem(SCENARIOS, "ant_5x5", SCENARIOS["ant_2x4"]._replace(parts="5x5"))
+    monkeypatch.setitem(SCENARIOS, "ant_5x5", SCENARIOS["ant_2x4"]._replace(agent_conf="5x5"))
     with pytest.raises(UserError, match="gymnasium-robotics does not divide Ant into 5x5"):
         MaMujoco("ant_5x5", 1)
 
 
 @pytest.mark.parametrize("package", ["mujoco", "gymnasium_robotics"])
-def test_a_missing_package_is_one_line(package, monkeypatch):
+def test_a_missing_package_gives_one_line(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(
         UserError, match=f"needs the package {package.replace('_', '-')}, which is not installed: make setup, or pip install"
@@ -219,8 +219,8 @@ def test_a_missing_package_is_one_line(package, monkeypatch):
         MaMujoco("hopper_3x1", 1)
 
 
-def test_making_a_robot_prints_nothing_and_leaves_no_file(tmp_path):
-    code = "from inspo_benchmark.envs.mamujoco import SCENARIOS, robots; robots(SCENARIOS['ant_2x4'], 0, 1)"
+def test_making_an_environment_prints_nothing_and_leaves_no_file(tmp_path):
+    code = "from inspo_benchmark.envs.mamujoco import SCENARIOS, make_envs; make_envs(SCENARIOS['ant_2x4'], 0, 1)"
     made = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
     assert not list(tmp_path.iterdir())
@@ -256,7 +256,7 @@ def shipped(monkeypatch, tmp_path):
     return tmp_path / "shipped" / "hopper_3x1"
 
 
-def test_the_best_the_half_as_good_and_the_way_there_are_shipped(shipped, capsys):
+def test_ship_selects_expert_medium_and_replay_policies(shipped, capsys):
     spec = TASKS["hopper_3x1-expert"].spec
     at = {path.stem: mujoco_policy.load(path, "hopper_3x1", spec).mean_return for path in shipped.glob("*.npz")}
     assert at == {"expert": 40.0, "medium": 20.0, "replay-0": 0.0, "replay-1": 10.0, "replay-2": 20.0}
@@ -266,7 +266,7 @@ def test_the_best_the_half_as_good_and_the_way_there_are_shipped(shipped, capsys
         mujoco_policy.load(shipped / "best.npz", "hopper_3x1", spec)
 
 
-def test_an_action_is_the_gaussians_and_its_density_too():
+def test_actions_and_densities_are_those_of_the_squashed_gaussian():
     from scipy import stats
 
     name = "halfcheetah_2x3"
@@ -287,7 +287,7 @@ def test_an_action_is_the_gaussians_and_its_density_too():
 
 
 @pytest.mark.parametrize("quality", mamujoco.QUALITIES)
-def test_data_are_sound_and_played_as_they_say(quality, shipped):
+def test_data_are_valid_and_replay(quality, shipped):
     task = TASKS[f"hopper_3x1-{quality}"]
     d = collect.mamujoco(task, 12)
     assert not problems(d)
@@ -313,30 +313,30 @@ def test_medium_expert_is_half_of_each(shipped):
 def test_the_manifest_takes_the_same_content_or_the_same_statistics(shipped, monkeypatch, tmp_path):
     monkeypatch.setattr(catalog, "MANIFEST", tmp_path / "manifest.json")
     task = TASKS["hopper_3x1-random"]
-    monkeypatch.setattr(collect, "ROBOT_EPISODES", 20)
+    monkeypatch.setattr(collect, "MUJOCO_EPISODES", 20)
     d = collect.mamujoco(task)
     have = statistics(d) | {"content_sha256": content_sha256(d)}
-    assert catalog.agrees(task, have) == "content"  # nothing is published
-    catalog.publish([task])
+    assert catalog.match(task, have) == "content"  # nothing is published
+    catalog.update_manifest([task])
     assert catalog.manifest()[task.name]["backend"].startswith("mujoco-")
-    assert catalog.agrees(task, have) == "content"
+    assert catalog.match(task, have) == "content"
     other = have | {"content_sha256": "0" * 64}
-    assert catalog.agrees(task, other) == "statistics"
-    assert catalog.agrees(replace(task, family="smac"), other) == ""
+    assert catalog.match(task, other) == "statistics"
+    assert catalog.match(replace(task, family="smac"), other) == ""
     for wrong in (
         {"return_mean": have["return_mean"] + 6 * have["return_std"] * (2 / 20) ** 0.5},
         {"steps": 2 * have["steps"]},
         {"episodes": 21},
     ):
-        assert catalog.agrees(task, other | wrong) == ""
+        assert catalog.match(task, other | wrong) == ""
     path = catalog.fetch(task, tmp_path)
-    assert catalog.state(task, tmp_path) == "built"
+    assert catalog.status(task, tmp_path) == "built"
     path.unlink()
-    assert read(catalog.shrunk(task, 3, tmp_path), task).episodes == 3
+    assert read(catalog.build_smaller(task, 3, tmp_path), task).episodes == 3
     assert catalog.fetch(task, tmp_path) == path
-    assert catalog.state(task, tmp_path) == "built with --episodes 3"
+    assert catalog.status(task, tmp_path) == "built with --episodes 3"
     with pytest.raises(UserError, match="exists; delete it"):
-        catalog.shrunk(task, 3, tmp_path)
+        catalog.build_smaller(task, 3, tmp_path)
 
 
 # --- the trainer
@@ -350,12 +350,12 @@ def test_a_loss_is_that_of_soft_actor_critic(double):
     spec = TASKS["halfcheetah_2x3-expert"].spec
     a = masac.MASAC(masac.MASAC.Config(batch_size=5, hidden_dim=8), spec)
     s, rng = a.init([0]), np.random.default_rng(1)
-    buffer = masac.Buffer(20, spec, mamujoco.View(*split("halfcheetah_2x3")))
-    rows = dict(state=rng.normal(size=(20, 17)), after=rng.normal(size=(20, 17)), act=rng.uniform(-1, 1, (20, 2, 3)))
-    buffer.add(**rows, rew=rng.normal(size=20), done=rng.integers(2, size=20))
+    buffer = masac.Buffer(20, spec, mamujoco.AgentPartition(*parse_name("halfcheetah_2x3")))
+    rows = dict(state=rng.normal(size=(20, 17)), next_state=rng.normal(size=(20, 17)), actions=rng.uniform(-1, 1, (20, 2, 3)))
+    buffer.add(**rows, rewards=rng.normal(size=20), terminated=rng.integers(2, size=20))
     b = tree_map(lambda x: x[0].double() if x.is_floating_point() else x[0], buffer.batch(5, rng))
     f, u = a.online(tree_map(lambda x: x[0], s)), torch.as_tensor(rng.uniform(0.1, 0.9, (5, 1, 2, 3)))
-    act, logp = a.drawn(f, b.now, u)
+    act, logp = a.sample(f, b.now, u)
     mean, log_std = (x.detach().numpy() for x in spec.space.gaussian(f.pi(b.now.obs)))
     x = mean + np.exp(log_std) * stats.norm.ppf(u.numpy())
     density = stats.norm.logpdf(x, mean, np.exp(log_std)) - np.log(1 - np.tanh(x) ** 2)
@@ -369,10 +369,10 @@ def test_a_loss_is_that_of_soft_actor_critic(double):
     assert float(a.critic_loss(f, None, b, y)) == pytest.approx(float(want), abs=1e-10)
 
 
-def test_a_training_leaves_policies_that_play(monkeypatch, tmp_path, capsys):
-    for name, value in {"EPISODES": 2, "START": 64, "LATE": 2}.items():
+def test_training_saves_policies_with_the_stated_returns(monkeypatch, tmp_path, capsys):
+    for name, value in {"EVAL_EPISODES": 2, "RANDOM_STEPS": 64, "SAVES": 2}.items():
         monkeypatch.setattr(masac, name, value)
-    monkeypatch.setattr(training, "FIRST", 100)
+    monkeypatch.setattr(training, "FIRST_SAVE", 100)
     assert masac.main(["hopper_3x1", "--steps", "320", "--out", str(tmp_path)]) == 0
     spec = TASKS["hopper_3x1-expert"].spec
     files = sorted(tmp_path.glob("policy-*.npz"))
@@ -380,8 +380,8 @@ def test_a_training_leaves_policies_that_play(monkeypatch, tmp_path, capsys):
     assert [p.steps for p in trained] == [0, 112, 160, 320]
     env = MaMujoco("hopper_3x1", 2)
     for p in trained:
-        seeds = np.arange(masac.EVALUATION, masac.EVALUATION + 2)
-        earned = play(env, p, seeds, act=partial(mujoco_policy.act, spec=spec), draws=1).returns.mean()
+        seeds = np.arange(masac.EVAL_SEED, masac.EVAL_SEED + 2)
+        earned = rollout(env, p, seeds, act=partial(mujoco_policy.act, spec=spec), draws=1).returns.mean()
         assert earned == pytest.approx(p.mean_return)
     assert masac.main(["hoper_3x1", "--out", str(tmp_path)]) == 2
     assert "no multi-agent MuJoCo scenario" in capsys.readouterr().err

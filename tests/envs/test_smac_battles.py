@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from inspo_benchmark.envs.smac import simulator
-from inspo_benchmark.envs.smac.maps import IDLE, MAPS, Group, Map, find, ground
+from inspo_benchmark.envs.smac.maps import IDLE, MAPS, Group, Map, find_map, ground
 from inspo_benchmark.envs.smac.simulator import COOLDOWN, ENERGY, HEALTH, SHIELD, Battles, X, Y
 from inspo_benchmark.envs.smac.units import LIBERTY
 
@@ -99,7 +99,7 @@ def test_mean_time_between_attacks_is_the_period_and_the_mean_delay():
         battles.frame[:, 0, HEALTH] = 45
         lost += before + LIBERTY["spinecrawler"].regeneration / 2 - battles.frame[:, 1, HEALTH]
         battles.frame[:, 1, HEALTH] = before = np.full(num_envs, 200.0)
-    attacks = lost.mean() / 4  # 6 less armour 2
+    attacks = lost.mean() / 4  # 6 less armor 2
     loops = steps * 8 / attacks
     assert 13.77 + 0.5 <= loops <= 13.77 + 0.5 + 1.5  # attacks begin on whole loops
 
@@ -121,7 +121,10 @@ def test_zerg_regenerate_at_once():
 
 def test_a_medivac_heals_for_energy():
     battles = Battles(
-        Map(FLAT, 100, (Group("marine", 1, 12, 16), Group("medivac", 1, 13, 16)), (Group("marine", 1, 29, 29),), IDLE, find("MMM").types), 1
+        Map(
+            FLAT, 100, (Group("marine", 1, 12, 16), Group("medivac", 1, 13, 16)), (Group("marine", 1, 29, 29),), IDLE, find_map("MMM").types
+        ),
+        1,
     )
     battles.spawn([0])
     battles.frame[0, 0, HEALTH] = 10
@@ -143,7 +146,7 @@ def test_the_newer_unit_data():
 # --- who does what
 
 
-def test_agents_do_nothing_unless_told():
+def test_agents_do_nothing_without_orders():
     battles = duel("marine", "marine", apart=2)
     battles.frame[0, 0, HEALTH] = 1e6
     frame = step(battles, STOP, times=20)
@@ -180,7 +183,7 @@ def test_ground_weapons_do_not_reach_the_sky():
 
 @pytest.mark.parametrize("name", ["3m", "3s_vs_5z", "6h_vs_8z", "corridor", "so_many_baneling", "2m_vs_1z", "bane_vs_bane"])
 def test_unopposed_enemies_reach_their_goal(name):
-    battles = Battles(find(name), 1)
+    battles = Battles(find_map(name), 1)
     battles.spawn([3])
     battles.frame[0, : battles.map.n, HEALTH] = 0  # nobody is in the way
     live = np.ones(1, bool)
@@ -191,8 +194,8 @@ def test_unopposed_enemies_reach_their_goal(name):
     assert (np.linalg.norm(enemies[:, :2] - goal, axis=1) < battles.field.arrived + 1.5).all()
 
 
-def test_enemies_do_not_chase_who_is_beyond_their_acquire_range():
-    battles = Battles(find("3m"), 1)
+def test_enemies_do_not_chase_agents_beyond_their_acquire_range():
+    battles = Battles(find_map("3m"), 1)
     battles.spawn([0])
     battles.frame[0, :3, X], battles.frame[0, :3, Y] = 28, [8.0, 9.0, 10.0]
     frame = step(battles, STOP, STOP, STOP, times=59)
@@ -200,17 +203,17 @@ def test_enemies_do_not_chase_who_is_beyond_their_acquire_range():
     assert (frame[0, :3, HEALTH] == 45).all()
 
 
-def test_an_enemy_comes_for_who_shoots_it_from_afar_but_not_for_ever():
+def test_an_enemy_pursues_a_distant_attacker_as_far_as_its_leash():
     battles = duel("stalker", "zealot", apart=7)
     battles.frame[0, :, X], battles.frame[0, :, Y] = [22, 29], 29
     frame = step(battles, ATTACK, times=3)
     assert frame[0, 1, X] < 28.5
     battles.frame[0, 0, :2] = 2.5
     frame = step(battles, STOP, times=60)
-    assert simulator.LEASH - 1 < np.hypot(frame[0, 1, X] - 29, frame[0, 1, Y] - 29) < simulator.LEASH + 1.2
+    assert simulator.LEASH_RANGE - 1 < np.hypot(frame[0, 1, X] - 29, frame[0, 1, Y] - 29) < simulator.LEASH_RANGE + 1.2
 
 
-def test_an_enemy_sticks_to_whom_it_chases():
+def test_an_enemy_keeps_the_target_that_it_chases():
     """A bait that runs is followed past others who are nearer but cannot be hit at once."""
     battles = Battles(Map(FLAT, 100, (Group("marine", 2, 10, 16),), (Group("zealot", 1, 16, 16),), IDLE), 1)
     battles.spawn([0])
@@ -259,7 +262,7 @@ def test_a_colossus_burns_a_line_of_zerglings():
 
 
 def test_zerglings_go_around_a_cliff_and_colossi_over_it():
-    battles = Battles(find("2c_vs_64zg"), 1)
+    battles = Battles(find_map("2c_vs_64zg"), 1)
     battles.spawn([0])
     free = ground("2c_vs_64zg")
     assert not free[16, 12]
@@ -296,7 +299,7 @@ def test_both_sides_can_die_in_the_same_loop():
 
 @pytest.mark.parametrize("name", MAPS)
 def test_battles_stay_within_the_rules(name):
-    m, num_envs = find(name), 4
+    m, num_envs = find_map(name), 4
     battles = Battles(m, num_envs)
     battles.spawn(range(num_envs))
     free, kinds = ground(name), battles.field.kinds
@@ -319,7 +322,7 @@ def test_battles_stay_within_the_rules(name):
 @pytest.mark.parametrize("name", ["3m", "MMM", "2s3z", "bane_vs_bane", "2c_vs_64zg", "2m_vs_1z"])
 def test_a_battle_does_not_depend_on_the_batch(name):
     seeds, steps = [5, 0, 77, 5], 30
-    m = find(name)
+    m = find_map(name)
     acts = np.random.default_rng(1).integers(1, m.actions, (steps, len(seeds), m.n))
     acts[:, 3] = acts[:, 0]
     together = Battles(m, len(seeds))
@@ -336,8 +339,8 @@ def test_a_battle_does_not_depend_on_the_batch(name):
     assert (together.frame[0] != together.frame[2]).any() or m.goal == "idle"
 
 
-def test_lanes_that_are_over_stay_as_they_are():
-    battles = Battles(find("3m"), 2)
+def test_battles_that_are_not_live_do_not_change():
+    battles = Battles(find_map("3m"), 2)
     battles.spawn([0, 1])
     before = battles.frame.copy()
     battles.advance(np.full((2, 3), EAST), np.array([True, False]))
@@ -347,11 +350,11 @@ def test_lanes_that_are_over_stay_as_they_are():
 
 PLAY = """
 import hashlib, numpy as np
-from inspo_benchmark.envs.smac.maps import find
+from inspo_benchmark.envs.smac.maps import find_map
 from inspo_benchmark.envs.smac.simulator import Battles
 h = hashlib.sha256()
 for name in ("3m", "MMM", "corridor", "2c_vs_64zg", "bane_vs_bane"):
-    m = find(name)
+    m = find_map(name)
     battles, rng = Battles(m, 8), np.random.Generator(np.random.Philox(1))
     battles.spawn(range(8))
     for _ in range(40):

@@ -10,18 +10,18 @@ import torch
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.envs.smac import StarCraft2Env
-from inspo_benchmark.envs.smac.maps import MAPS, find, ground
+from inspo_benchmark.envs.smac.maps import MAPS, find_map, ground
 from inspo_benchmark.envs.smac.simulator import HEALTH, X, Y
-from inspo_benchmark.envs.smac.starcraft2env import LEVEL, Heuristic
+from inspo_benchmark.envs.smac.starcraft2env import TERRAIN_HEIGHT, Heuristic
 from inspo_benchmark.envs.smac.vector import Smac
-from inspo_benchmark.envs.smac.views import NOT_YET, observe, reward
+from inspo_benchmark.envs.smac.views import NO_ACTION, observe, reward
 from support.frames import some_frames
 
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "smac_conformance"
 STOP, ATTACK = 1, 6
 
 
-def some_legal(avail: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def some_available(avail: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(avail, rng.random(avail.shape), -1).argmax(-1)
 
 
@@ -30,7 +30,7 @@ def battle(env: StarCraft2Env, seed: int = 0, limit: int | None = None):
     rng, out = np.random.default_rng(seed), []
     env.reset()
     while not out or (not out[-1][1] and len(out) != limit):
-        out.append(env.step(some_legal(np.array(env.get_avail_actions(), bool), rng).tolist()))
+        out.append(env.step(some_available(np.array(env.get_avail_actions(), bool), rng).tolist()))
     return out
 
 
@@ -39,7 +39,7 @@ def battle(env: StarCraft2Env, seed: int = 0, limit: int | None = None):
 
 @pytest.mark.parametrize("name", MAPS)
 def test_shapes_and_types(name):
-    m, env = find(name), Smac(name, 2)
+    m, env = find_map(name), Smac(name, 2)
     first, step = env.reset([0, 1]), env.step(np.full((2, m.n), STOP))
     for seen in (first, step.observation):
         assert [(x.shape, x.dtype) for x in seen] == [
@@ -52,13 +52,13 @@ def test_shapes_and_types(name):
 
 
 @pytest.mark.parametrize("name", ["3m", "MMM", "3s_vs_5z"])
-def test_lanes_are_single_battles(name):
+def test_environments_are_independent_battles(name):
     """Bit for bit, beyond the end of the shorter ones."""
     seeds = [3, 0, 11]
     together, alone, rng = Smac(name, 3), [Smac(name, 1) for _ in seeds], np.random.default_rng(0)
     seen, _ = together.reset(seeds), [env.reset([seed]) for env, seed in zip(alone, seeds, strict=True)]
     for _ in range(together.limit + 2):
-        act = some_legal(seen.avail, rng)
+        act = some_available(seen.avail, rng)
         step, singles = together.step(act), [env.step(act[e : e + 1]) for e, env in enumerate(alone)]
         seen = step.observation
         for e, single in enumerate(singles):
@@ -76,14 +76,14 @@ def test_lanes_are_single_battles(name):
 @pytest.mark.parametrize("name", ["3m", "MMM", "2s3z", "6h_vs_8z", "so_many_baneling"])
 def test_whole_episodes_follow_from_their_frames(name):
     """The frames of 25 battles, shown and paid by the public functions: the same at every step."""
-    m, env, rng = find(name), Smac(name, 25), np.random.default_rng(1)
-    seen, last = env.reset(range(25)), np.full((25, m.n), NOT_YET)
+    m, env, rng = find_map(name), Smac(name, 25), np.random.default_rng(1)
+    seen, last = env.reset(range(25)), np.full((25, m.n), NO_ACTION)
     before, over, ends = env.battles.frame.copy(), np.zeros(25, bool), 0
     for t in range(m.limit + 1):
         obs, state, avail, _ = observe(name, before[:, : m.n], before[:, m.n :], last)
         for a, b in zip(seen, (obs, state, avail), strict=True):
             np.testing.assert_array_equal(a, b)
-        act = some_legal(seen.avail, rng)
+        act = some_available(seen.avail, rng)
         seen, paid, terminated, truncated, info = env.step(act)
         after = env.battles.frame.copy()
         expected, ended, won, *_ = reward(name, before[:, : m.n], before[:, m.n :], after[:, : m.n], after[:, m.n :])
@@ -97,11 +97,11 @@ def test_whole_episodes_follow_from_their_frames(name):
     assert ends == 25
 
 
-def test_a_lane_that_is_over_stays_as_it_is():
+def test_an_episode_that_is_over_does_not_change():
     env, rng = Smac("3m", 8), np.random.default_rng(0)
     seen, over, held = env.reset(range(8)), np.zeros(8, bool), {}
     for _ in range(70):
-        act = some_legal(seen.avail, rng)
+        act = some_available(seen.avail, rng)
         act[over] = 8  # whatever they are told
         step = env.step(act)
         seen = step.observation
@@ -114,7 +114,7 @@ def test_a_lane_that_is_over_stays_as_it_is():
     assert len(held) == 8
 
 
-def test_what_was_seen_does_not_change():
+def test_old_observations_do_not_change():
     env = Smac("3m", 2)
     first = env.reset([0, 1])
     copies = [x.copy() for x in first]
@@ -154,7 +154,7 @@ def test_seeds_decide():
         env, rng = Smac("5m_vs_6m", 1), np.random.default_rng(0)
         seen, out = env.reset([seed]), []
         for _ in range(30):
-            seen = env.step(some_legal(seen.avail, rng)).observation
+            seen = env.step(some_available(seen.avail, rng)).observation
             out.append(seen.state)
         return np.array(out)
 
@@ -162,7 +162,7 @@ def test_seeds_decide():
     assert (episode(4) != episode(5)).any()
 
 
-def test_illegal_actions_are_refused():
+def test_unavailable_actions_are_refused():
     env = Smac("3m", 2)
     env.reset([0, 1])
     for act, message in (
@@ -203,7 +203,7 @@ def test_the_signature_is_smacs():
 @pytest.mark.parametrize("name", ["3m", "MMM", "2c_vs_64zg"])
 def test_types_of_what_is_returned(name):
     env = StarCraft2Env(map_name=name)
-    m, (obs, state) = find(name), env.reset()
+    m, (obs, state) = find_map(name), env.reset()
     assert type(obs) is list
     assert [(x.shape, x.dtype) for x in [*obs, state]] == [((m.obs,), np.float32)] * m.n + [((m.state,), np.float32)]
     avail = env.get_avail_actions()
@@ -409,7 +409,7 @@ def shown(name: str, k: int, **flags) -> StarCraft2Env:
 @pytest.mark.parametrize("name", ["2s3z", "MMM", "6h_vs_8z"])
 @pytest.mark.parametrize("k", range(4))
 def test_flags_change_parts_of_the_observation(name, k):
-    m, free, plain = find(name), ground(name), shown(name, k)
+    m, free, plain = find_map(name), ground(name), shown(name, k)
     env = shown(name, k, obs_last_action=True, obs_pathing_grid=True, obs_terrain_height=True, obs_all_health=False, obs_own_health=False)
     own, foe, bits = 1 + m.ally_shield, 1 + m.enemy_shield, len(m.types)
     for i, (full, flagged) in enumerate(zip(plain.get_obs(), env.get_obs(), strict=True)):
@@ -423,7 +423,7 @@ def test_flags_change_parts_of_the_observation(name, k):
         def take(count, parts=parts):
             return [next(parts) for _ in range(count)]
 
-        expected = take(4) + around(points, lambda a, b: free[a, b]) + around([*points, (x, y)], lambda a, b: LEVEL)
+        expected = take(4) + around(points, lambda a, b: free[a, b]) + around([*points, (x, y)], lambda a, b: TERRAIN_HEIGHT)
         for _ in range(m.m):
             expected += take(4)
             take(foe)
@@ -506,9 +506,9 @@ def test_rewards_that_are_not_the_default():
 # --- SMAC's heuristic
 
 
-def in_words(name: str, frames: list, avail: np.ndarray, rest: bool) -> list[list[int]]:
+def in_plain_python(name: str, frames: list, avail: np.ndarray, rest: bool) -> list[list[int]]:
     """The heuristic's actions on consecutive frames (allies, enemies)."""
-    kinds, full = find(name).ally_roster, [unit.health for unit in find(name).units()]
+    kinds, full = find_map(name).ally_roster, [unit.health for unit in find_map(name).units()]
     target, out = {}, []
     for (allies, enemies), can in zip(frames, avail, strict=True):
         row = []
@@ -535,13 +535,13 @@ def test_the_heuristic_in_words(name, rest):
     """On frames that follow upon each other: targets are kept until they are dead, or healed."""
     allies, enemies, last = some_frames(name, 60)
     rng = np.random.default_rng(2)
-    full = np.array([unit.health for unit in find(name).units()])[: allies.shape[1]]
+    full = np.array([unit.health for unit in find_map(name).units()])[: allies.shape[1]]
     allies[..., HEALTH] = np.where(rng.random(allies.shape[:2]) < 0.4, full, allies[..., HEALTH])
     allies[::2, ..., HEALTH], enemies[1::2, ..., HEALTH] = allies[1::2, ..., HEALTH], enemies[::2, ..., HEALTH]
     avail = observe(name, allies, enemies, last)[2]
-    heuristic, frame = Heuristic(find(name), rest), np.concatenate([allies, enemies], 1)
+    heuristic, frame = Heuristic(find_map(name), rest), np.concatenate([allies, enemies], 1)
     ours = [heuristic(f, can) for f, can in zip(frame, avail, strict=True)]
-    assert ours == in_words(name, list(zip(allies.tolist(), enemies.tolist(), strict=True)), avail, rest)
+    assert ours == in_plain_python(name, list(zip(allies.tolist(), enemies.tolist(), strict=True)), avail, rest)
     assert any(2 <= a <= 5 for row in ours for a in row) == rest
 
 
@@ -549,9 +549,9 @@ def test_ties_go_north_or_south():
     frame = np.zeros((6, 6))
     frame[:, HEALTH] = 45
     frame[:3, [X, Y]], frame[3:, [X, Y]] = 5, 15
-    assert Heuristic(find("3m"), rest=True)(frame, np.zeros((3, 9), bool)) == [2, 2, 2]
+    assert Heuristic(find_map("3m"), rest=True)(frame, np.zeros((3, 9), bool)) == [2, 2, 2]
     frame[3:, [X, Y]] = 5, -5
-    assert Heuristic(find("3m"), rest=True)(frame, np.zeros((3, 9), bool)) == [3, 3, 3]
+    assert Heuristic(find_map("3m"), rest=True)(frame, np.zeros((3, 9), bool)) == [3, 3, 3]
 
 
 def test_the_heuristic_acts_for_the_caller():

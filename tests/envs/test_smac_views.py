@@ -1,4 +1,4 @@
-"""What SMAC shows and pays: against recordings of SMAC's own code, its text in plain Python on every map, and the edges of its rules."""
+"""What SMAC shows and pays: against recordings of SMAC's own outcome, its text in plain Python on every map, and the edges of its rules."""
 
 import hashlib
 import math
@@ -11,9 +11,22 @@ import numpy as np
 import pytest
 
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.envs.smac.maps import MAPS, find, ground
+from inspo_benchmark.envs.smac.maps import MAPS, find_map, ground
 from inspo_benchmark.envs.smac.simulator import COOLDOWN, ENERGY, HEALTH, SHIELD, X, Y
-from inspo_benchmark.envs.smac.views import DRAWN, LOST, NOT_YET, OPEN, WON, Terms, default_terms, judge, look, observe, reward, scene
+from inspo_benchmark.envs.smac.views import (
+    DRAWN,
+    LOST,
+    NO_ACTION,
+    ONGOING,
+    WON,
+    RewardConfig,
+    default_reward_config,
+    fill_observations,
+    fill_rewards,
+    observe,
+    reward,
+    scene,
+)
 from support.frames import some_frames
 
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "smac_conformance"
@@ -50,14 +63,14 @@ MAX_COOLDOWN = dict(marine=15, marauder=25, medivac=200, stalker=35, zealot=22, 
 
 def units(name: str, x: float = 16.0, y: float = 16.0, apart: float = 20.0) -> tuple[np.ndarray, np.ndarray]:
     """One frame: everybody unhurt, agents on one point, enemies on another out of their sight. [1, n, 6], [1, m, 6]."""
-    m = find(name)
+    m = find_map(name)
     rows = [[x + (apart if k >= m.n else 0), y, unit.health, unit.shield, 0, 50] for k, unit in enumerate(m.units())]
     return np.array([rows[: m.n]], float), np.array([rows[m.n :]], float)
 
 
 def seen(name: str, allies: np.ndarray, enemies: np.ndarray, last=None):
     """(obs, state, avail, visible) of the one frame."""
-    return [x[0] for x in observe(name, allies, enemies, np.full((1, find(name).n), NOT_YET) if last is None else np.array([last]))]
+    return [x[0] for x in observe(name, allies, enemies, np.full((1, find_map(name).n), NO_ACTION) if last is None else np.array([last]))]
 
 
 # --- recordings
@@ -68,8 +81,8 @@ def seen(name: str, allies: np.ndarray, enemies: np.ndarray, last=None):
 )
 def test_recorded_frames_and_steps(name):
     d = np.load(RECORDINGS / f"{name}.npz", allow_pickle=False)
-    assert find(name).ally_roster == tuple(d["ally_types"])
-    assert find(name).enemy_roster == tuple(d["enemy_types"])
+    assert find_map(name).ally_roster == tuple(d["ally_types"])
+    assert find_map(name).enemy_roster == tuple(d["enemy_types"])
     obs, state, avail, visible = observe(name, d["allies"], d["enemies"], d["last_actions"])
     np.testing.assert_allclose(obs, d["obs"], rtol=0, atol=1e-6)
     np.testing.assert_allclose(state, d["state"], rtol=0, atol=1e-6)
@@ -89,16 +102,16 @@ def test_sizes(name):
     n, m, limit, obs, state, actions, best = SIZES[name]
     shapes = [x.shape for x in observe(name, *some_frames(name, 2))]
     assert shapes == [(2, n, obs), (2, state), (2, n, actions), (2, n, n + m)]
-    assert (find(name).limit, find(name).actions, find(name).max_reward()) == (limit, actions, best)
+    assert (find_map(name).limit, find_map(name).actions, find_map(name).max_reward()) == (limit, actions, best)
 
 
 def test_all_maps_have_sizes():
     assert SIZES.keys() == MAPS.keys()
 
 
-def in_words(name: str, allies: list, enemies: list, last: list):
+def in_plain_python(name: str, allies: list, enemies: list, last: list):
     """SMAC's rules for one frame, word by word: obs, state, avail, visible."""
-    m, free = find(name), ground(name)
+    m, free = find_map(name), ground(name)
     names, n = [unit.name for unit in m.units()], m.n
     full = [(unit.health, unit.shield) for unit in m.units()]
     everybody = [*allies, *enemies]
@@ -155,10 +168,10 @@ def in_words(name: str, allies: list, enemies: list, last: list):
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_the_rules_in_words(name):
+def test_the_rules_in_plain_python(name):
     allies, enemies, last = some_frames(name, 12)
     ours = observe(name, allies, enemies, last)
-    theirs = [np.array(x) for x in zip(*map(in_words, [name] * 12, allies.tolist(), enemies.tolist(), last.tolist()), strict=True)]
+    theirs = [np.array(x) for x in zip(*map(in_plain_python, [name] * 12, allies.tolist(), enemies.tolist(), last.tolist()), strict=True)]
     for what, a, b in zip(("obs", "state"), ours[:2], theirs[:2], strict=True):
         np.testing.assert_allclose(a, b.astype(np.float32), rtol=0, atol=1e-6, err_msg=what)
     for what, a, b in zip(("avail", "visible"), ours[2:], theirs[2:], strict=True):
@@ -256,8 +269,8 @@ def test_cliffs_stop_moves(name):
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_the_dead_see_nothing_and_are_not_seen(name):
-    m, (allies, enemies) = find(name), units(name, apart=3)
+def test_dead_units_see_nothing_and_are_not_seen(name):
+    m, (allies, enemies) = find_map(name), units(name, apart=3)
     allies[0, 0, HEALTH] = enemies[0, -1, HEALTH] = 0
     obs, state, avail, visible = seen(name, allies, enemies)
     assert not obs[0].any()
@@ -274,7 +287,7 @@ def test_the_dead_see_nothing_and_are_not_seen(name):
     assert slots[1, :-1].any(-1).all()
 
 
-def test_nobody_sees_itself_and_sight_is_mutual():
+def test_no_agent_sees_itself_and_sight_is_mutual():
     allies, enemies, last = some_frames("MMM", 50)
     among = observe("MMM", allies, enemies, last)[3][:, :, :10]
     assert (among == among.swapaxes(1, 2)).all()
@@ -286,8 +299,8 @@ def test_type_bits():
     """On maps of stalkers and zealots the enemies' bits are the agents' reversed."""
     for name in ("2s3z", "3s5z"):
         obs = seen(name, *units(name, apart=3))[0]
-        stalkers = find(name).ally_roster.count("stalker")
-        enemies = obs[0, 4 : 4 + find(name).m * 8].reshape(-1, 8)[:, 6:]
+        stalkers = find_map(name).ally_roster.count("stalker")
+        enemies = obs[0, 4 : 4 + find_map(name).m * 8].reshape(-1, 8)[:, 6:]
         assert obs[0, -2:].tolist() == [1, 0]  # an agent, a stalker
         assert obs[-1, -2:].tolist() == [0, 1]  # a zealot
         assert enemies.tolist() == [[0, 1]] * stalkers + [[1, 0]] * (len(enemies) - stalkers)
@@ -317,7 +330,7 @@ def test_a_medivac_heals_agents():
 def test_cooldowns_are_shares_of_smacs_numbers(name, agent):
     allies, enemies = units(name)
     allies[0, agent, COOLDOWN], allies[0, agent, ENERGY] = 35.2, 0
-    m = find(name)
+    m = find_map(name)
     state = seen(name, allies, enemies)[1]
     assert state[agent * (4 + m.ally_shield + len(m.types)) + 1] == np.float32(35.2 / MAX_COOLDOWN[m.ally_roster[agent]])
 
@@ -331,13 +344,13 @@ def test_last_actions_in_the_state():
 # --- what is paid
 
 
-def paid(name: str, before, after, terms: Terms | None = None):
-    """(reward, code) of the one step between two pairs of unit arrays."""
-    m = find(name)
+def paid(name: str, before, after, terms: RewardConfig | None = None):
+    """(reward, outcome) of the one step between two pairs of unit arrays."""
+    m = find_map(name)
     before, after = (np.concatenate(pair, 1) for pair in (before, after))
-    value, code = np.zeros(1), np.full(1, OPEN)
-    judge(before, after, before[..., HEALTH] == 0, np.ones(1, bool), scene(m), terms or default_terms(m), value, code)
-    return value[0], code[0]
+    value, outcome = np.zeros(1), np.full(1, ONGOING)
+    fill_rewards(before, after, before[..., HEALTH] == 0, np.ones(1, bool), scene(m), terms or default_reward_config(m), value, outcome)
+    return value[0], outcome[0]
 
 
 def change(frame, ally=(), enemy=()):
@@ -352,8 +365,8 @@ def change(frame, ally=(), enemy=()):
 @pytest.mark.parametrize("name", MAPS)
 def test_ten_points_of_damage(name):
     frame = units(name)
-    column = SHIELD if find(name).enemy_shield else HEALTH
-    assert paid(name, frame, change(frame, enemy=[(0, column, -10)])) == (pytest.approx(10 * 20 / SIZES[name][-1], abs=1e-12), OPEN)
+    column = SHIELD if find_map(name).enemy_shield else HEALTH
+    assert paid(name, frame, change(frame, enemy=[(0, column, -10)])) == (pytest.approx(10 * 20 / SIZES[name][-1], abs=1e-12), ONGOING)
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -362,12 +375,12 @@ def test_a_won_battle_is_worth_twenty(name):
     allies, enemies = change(frame)
     enemies[..., HEALTH] = 0
     value, terminated, won, dead_allies, dead_enemies = (x[0] for x in reward(name, *frame, allies, enemies))
-    assert (value, terminated, won, dead_allies, dead_enemies) == (pytest.approx(20), True, True, 0, find(name).m)
+    assert (value, terminated, won, dead_allies, dead_enemies) == (pytest.approx(20), True, True, 0, find_map(name).m)
     if name in ("3m", "8m", "5m_vs_6m", "2m_vs_1z"):
         assert value == 20
 
 
-def test_a_kill_pays_what_was_left_and_ten():
+def test_a_kill_is_worth_the_remaining_health_and_ten():
     frame = change(units("3s_vs_5z"), enemy=[(0, HEALTH, -97), (0, SHIELD, -50), (1, SHIELD, -50)])
     one = change(frame, enemy=[(0, HEALTH, -3)])
     assert paid("3s_vs_5z", frame, one)[0] == pytest.approx((3 + 10) / 50)
@@ -376,14 +389,14 @@ def test_a_kill_pays_what_was_left_and_ten():
     assert paid("3s_vs_5z", one, one)[0] == 0  # once
 
 
-def test_what_enemies_regain_is_paid_for_too():
+def test_regeneration_of_enemies_is_rewarded():
     frame = change(units("3s_vs_5z"), enemy=[(k, SHIELD, -20) for k in range(5)])
     assert paid("3s_vs_5z", frame, change(frame, enemy=[(k, SHIELD, 2) for k in range(5)]))[0] == pytest.approx(0.2)
     mixed = change(frame, enemy=[(0, HEALTH, -10)] + [(k, SHIELD, 3) for k in range(1, 5)])
     assert paid("3s_vs_5z", frame, mixed)[0] == pytest.approx(abs(10 - 12) / 50)
 
 
-def test_losing_pays_for_damage_only():
+def test_a_loss_is_rewarded_for_damage_only():
     frame = units("3m")
     after = change(frame, ally=[(k, HEALTH, -45) for k in range(3)], enemy=[(0, HEALTH, -6)])
     assert paid("3m", frame, after) == (pytest.approx(6 * 20 / 365), LOST)
@@ -391,7 +404,7 @@ def test_losing_pays_for_damage_only():
     assert (value, terminated, won, dead_allies, dead_enemies) == (pytest.approx(6 * 20 / 365), True, False, 3, 0)
 
 
-def test_nobody_left_is_not_won():
+def test_a_draw_is_not_a_win():
     frame = units("3m")
     after = change(frame, ally=[(k, HEALTH, -45) for k in range(3)], enemy=[(k, HEALTH, -45) for k in range(3)])
     assert paid("3m", frame, after) == (pytest.approx(165 * 20 / 365), DRAWN)
@@ -399,7 +412,7 @@ def test_nobody_left_is_not_won():
 
 
 @pytest.mark.parametrize(
-    ("allies", "enemies", "code"),
+    ("allies", "enemies", "outcome"),
     [
         ([9], range(10), LOST),  # only the own Medivac
         ([9], [], LOST),  # also when no enemy is left
@@ -407,27 +420,27 @@ def test_nobody_left_is_not_won():
         ([9], [9], LOST),
         ([0], [9], WON),  # only the enemy's Medivac
         ([0], [], WON),
-        ([0], [8], OPEN),  # one enemy, but a marauder
-        ([0], [0, 9], OPEN),
-        ([0, 9], range(10), OPEN),
+        ([0], [8], ONGOING),  # one enemy, but a marauder
+        ([0], [0, 9], ONGOING),
+        ([0, 9], range(10), ONGOING),
     ],
 )
-def test_only_a_medivac_left(allies, enemies, code):
+def test_only_a_medivac_left(allies, enemies, outcome):
     frame = units("MMM")
     after = change(frame)
     after[0][0, [k not in allies for k in range(10)], HEALTH] = 0
     after[1][0, [k not in enemies for k in range(10)], HEALTH] = 0
-    assert paid("MMM", frame, after)[1] == code
+    assert paid("MMM", frame, after)[1] == outcome
 
 
 def test_rewards_that_are_not_the_default():
     frame = units("3m")
     hurt = change(frame, ally=[(0, HEALTH, -45), (1, HEALTH, -6)])
-    assert paid("3m", frame, hurt, Terms(scale=1.0, only_positive=False))[0] == -30.5
-    assert paid("3m", frame, change(hurt, enemy=[(0, HEALTH, -45)]), Terms(scale=1.0, only_positive=False))[0] == 55 - 30.5
+    assert paid("3m", frame, hurt, RewardConfig(scale=1.0, only_positive=False))[0] == -30.5
+    assert paid("3m", frame, change(hurt, enemy=[(0, HEALTH, -45)]), RewardConfig(scale=1.0, only_positive=False))[0] == 55 - 30.5
     dead = [(k, HEALTH, -45) for k in range(3)]
-    assert paid("3m", frame, change(frame, ally=dead), Terms(scale=2.0, defeat=-50.0)) == (-25, LOST)
-    sparse = Terms(scale=365 / 20, sparse=True)
+    assert paid("3m", frame, change(frame, ally=dead), RewardConfig(scale=2.0, defeat=-50.0)) == (-25, LOST)
+    sparse = RewardConfig(scale=365 / 20, sparse=True)
     for ally, enemy, value in ((dead, [], -1), ([], dead, 1), (dead, dead, 0), ([], dead[:1], 0)):
         assert paid("3m", frame, change(frame, ally=ally, enemy=enemy), sparse)[0] == pytest.approx(value * 20 / 365)
 
@@ -436,11 +449,11 @@ def test_rewards_that_are_not_the_default():
 @pytest.mark.parametrize("only_positive", [True, False])
 def test_bookkeeping_of_whole_battles(name, only_positive):
     """Frames in which units are hurt, healed, die and keep their last shield, against SMAC's sums in words; each lane its own battle."""
-    m, rng, num_envs = find(name), np.random.default_rng(3), 40
+    m, rng, num_envs = find_map(name), np.random.default_rng(3), 40
     full = np.array([[unit.health, unit.shield] for unit in m.units()])
     before = np.tile(np.concatenate(units(name), 1), (num_envs, 1, 1))
-    counted, live, code = np.zeros((num_envs, m.n + m.m), bool), np.ones(num_envs, bool), np.full(num_envs, OPEN)
-    terms, tracker = default_terms(m)._replace(only_positive=only_positive), np.zeros((num_envs, m.n + m.m), bool)
+    deaths_counted, live, outcome = np.zeros((num_envs, m.n + m.m), bool), np.ones(num_envs, bool), np.full(num_envs, ONGOING)
+    terms, tracker = default_reward_config(m)._replace(only_positive=only_positive), np.zeros((num_envs, m.n + m.m), bool)
     total, ends = np.zeros(num_envs), 0
     for _ in range(120):
         after = before.copy()
@@ -449,7 +462,7 @@ def test_bookkeeping_of_whole_battles(name, only_positive):
         dead = before[..., HEALTH] == 0
         after[dead] = before[dead]
         value = np.zeros(num_envs)
-        judge(before, after, counted, live, scene(m), terms, value, code)
+        fill_rewards(before, after, deaths_counted, live, scene(m), terms, value, outcome)
         for e in range(num_envs):
             if not live[e]:
                 assert value[e] == 0
@@ -463,14 +476,14 @@ def test_bookkeeping_of_whole_battles(name, only_positive):
                     own, theirs = (own + 0.5 * loss, theirs) if k < m.n else (own, theirs + loss)
                     deaths += tracker[e, k] * (10 if k >= m.n else 0 if only_positive else -5)
             expected = abs(theirs + deaths) if only_positive else theirs + deaths - own
-            assert value[e] == pytest.approx((expected + 200 * (code[e] == WON)) / terms.scale, abs=1e-9)
-        assert (counted == tracker).all()
+            assert value[e] == pytest.approx((expected + 200 * (outcome[e] == WON)) / terms.scale, abs=1e-9)
+        assert (deaths_counted == tracker).all()
         total += value
-        ends += (code[live] != OPEN).sum()
-        live &= code == OPEN
+        ends += (outcome[live] != ONGOING).sum()
+        live &= outcome == ONGOING
         before = after
     assert ends > 30
-    assert {LOST, WON} <= set(code.tolist())
+    assert {LOST, WON} <= set(outcome.tolist())
 
 
 # --- mistakes
@@ -492,15 +505,15 @@ def test_wrong_arrays_are_refused():
         reward("3m", allies, enemies, allies[:2], enemies[:2])
 
 
-def test_look_writes_every_number():
+def test_fill_observations_writes_every_number():
     """The arrays it is given may hold anything."""
-    m = find("2s3z")
+    m = find_map("2s3z")
     allies, enemies, last = some_frames("2s3z", 5)
     frame, out = np.concatenate([allies, enemies], 1), []
     for value in (7, 0):
         obs, state = np.full((5, m.n, m.obs), value, np.float32), np.full((5, m.state), value, np.float32)
         avail = np.full((5, m.n, m.actions), value, bool)
-        look(frame, last, scene(m), obs, state, avail)
+        fill_observations(frame, last, scene(m), obs, state, avail)
         out.append((obs, state, avail))
     for a, b in zip(*out, strict=True):
         assert (a == b).all()

@@ -19,7 +19,7 @@ from inspo_benchmark.datasets.convert import read
 from inspo_benchmark.datasets.format import load, save
 from inspo_benchmark.envs import _workers
 from inspo_benchmark.envs.smac import simulator, starcraft
-from inspo_benchmark.envs.smac.maps import find
+from inspo_benchmark.envs.smac.maps import find_map
 from inspo_benchmark.envs.smac.starcraft import Games, backend, detect
 from inspo_benchmark.envs.smac.starcraft2env import StarCraft2Env
 
@@ -199,8 +199,8 @@ def test_the_game_is_looked_for_at_home_without_sc2path(machine, monkeypatch):
     monkeypatch.delenv("SC2PATH")
     monkeypatch.setenv("HOME", str(machine[1].parent))
     install(machine[1])
-    assert starcraft.folder() == machine[1]
-    assert starcraft.builds() == [75689]
+    assert starcraft.game_folder() == machine[1]
+    assert starcraft.installed_builds() == [75689]
 
 
 def test_the_backend_is_the_newest_version(machine):
@@ -213,7 +213,7 @@ def test_the_backend_is_the_newest_version(machine):
 def test_an_unknown_map_and_too_many_games_are_refused(played, monkeypatch):
     with pytest.raises(UserError, match="no SMAC map '3mm'; did you mean 3m"):
         Games("3mm", 1)
-    monkeypatch.setattr(starcraft, "room", lambda: 4)
+    monkeypatch.setattr(starcraft, "max_games", lambda: 4)
     with pytest.raises(UserError, match="5 games of StarCraft II at a time: this machine's memory holds 4"):
         Games("3m", 5)
 
@@ -254,7 +254,7 @@ def avail(rng, seen) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["3m", "2s_vs_1sc"])  # ends by a loss or a win, and by the time limit
-def test_lanes_play_what_the_package_plays(machine, played, monkeypatch, name):
+def test_environments_behave_like_the_package(machine, played, monkeypatch, name):
     (machine[0] / "smac" / "env" / "__init__.py").write_text(SIMULATED)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     seeds, rng = (3, 5, 7), np.random.default_rng(0)
@@ -272,7 +272,7 @@ def test_lanes_play_what_the_package_plays(machine, played, monkeypatch, name):
             np.testing.assert_array_equal(ours, theirs)
         equal(seen, references)
         ends.append(over)
-    spec = find(name)
+    spec = find_map(name)
     assert [x.dtype for x in (*seen, step.rewards, step.terminated, step.truncated, step.info["won"])] == [
         "f4",
         "f4",
@@ -299,7 +299,7 @@ def test_lanes_play_what_the_package_plays(machine, played, monkeypatch, name):
     assert not any(map(running, pids))
 
 
-def test_what_counts_is_what_smac_says_of_the_end(played):
+def test_the_outcome_is_what_smac_reports(played):
     """A win, and a loss on the last step, which SMAC does not count as a timeout."""
     env = Games("3m", 2)
     env.reset([15, 16])
@@ -310,13 +310,13 @@ def test_what_counts_is_what_smac_says_of_the_end(played):
     assert step.rewards.tolist() == [12.5, 0.25]
 
 
-def test_a_crash_ends_one_lane_and_its_next_episode_has_a_new_game(played):
+def test_a_crash_ends_one_episode_and_the_next_has_a_new_game(played):
     env = Games("3m", 2)
     env.reset([13, 1])
     stop = np.ones((2, 3), np.int64)
     for _ in range(2):
         before = env.step(stop)
-    with pytest.warns(UserWarning, match=r"crashed in lanes \[0\]: counted as not won"):
+    with pytest.warns(UserWarning, match=r"crashed in environments \[0\]: counted as not won"):
         step = env.step(stop)
     assert (step.terminated.any(), step.truncated.tolist(), step.info["won"].any()) == (False, [True, False], False)
     assert step.rewards[0] == 0
@@ -330,7 +330,7 @@ def test_a_crash_ends_one_lane_and_its_next_episode_has_a_new_game(played):
     assert gone(played(), 0)
 
 
-def test_an_illegal_action_is_smacs_assertion(played):
+def test_an_unavailable_action_is_smacs_assertion(played):
     env = Games("3m", 2)
     env.reset([0, 1])
     with pytest.raises(AssertionError, match="Agent 1 cannot perform action 0"):
@@ -373,7 +373,7 @@ def test_a_worker_that_dies_is_one_line_and_takes_its_games_along(played):
     env = Games("3m", 1)
     env.reset([0])
     os.kill(env.workers[0].process.pid, 9)
-    with pytest.raises(UserError, match="process that plays StarCraft II on 3m is gone"):
+    with pytest.raises(UserError, match="worker process of StarCraft II on 3m died"):
         env.step(np.ones((1, 3), np.int64))
     assert gone(played())
 
@@ -402,7 +402,7 @@ def test_the_sweep_may_play_games_and_may_be_killed(played):
 
 
 def sc2(name: str) -> Task:
-    m = find(name)
+    m = find_map(name)
     spec = Spec(m.n, m.obs, m.state, Discrete(m.actions), m.limit)
     return Task(f"sc2:{name}-medium", spec, partial(Games, name), "sc2", "medium", backend(), (0.0, 20.0))
 
@@ -442,7 +442,7 @@ def test_a_recording_in_pymarls_layout_converts(tmp_path):
 def test_the_page_lists_every_constant_of_the_simulator():
     listed = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", (ROOT / "docs" / "smac.md").read_text(), re.MULTILINE))
     source = Path(simulator.__file__).read_text()
-    block = source[source.index("\nMOVE =") : source.index("\nGROUND, AIR")]
+    block = source[source.index("\nMOVE_AMOUNT =") : source.index("\nGROUND, AIR")]
     assert set(listed) == {name for names in re.findall(r"^([A-Z_, ]+) = ", block, re.MULTILINE) for name in names.split(", ")}
     for name, value in listed.items():
         assert ast.literal_eval(value) == getattr(simulator, name), name

@@ -1,4 +1,4 @@
-"""Random episodes of a task of any sizes, and whether two datasets hold the same."""
+"""Random episodes of a task of any sizes, and a comparison of two datasets."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def toy(space: Discrete | Box = THREE, agents: int = 2, **fields) -> Task:
 
 
 def episodes(task: Task, count: int = 6, seed: int = 0) -> Dataset:
-    """Random episodes of every length up to the limit, some actions illegal where they are not taken."""
+    """Random episodes of every length up to the limit, with some unavailable actions, which are never taken."""
     rng, s = np.random.default_rng(seed), task.spec
     rows = (count, s.episode_limit + 1, s.num_agents)
     if s.space.kind == "discrete":

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from inspo_benchmark.envs.smac.maps import find
-from inspo_benchmark.envs.smac.views import NOT_YET
+from inspo_benchmark.envs.smac.maps import find_map
+from inspo_benchmark.envs.smac.views import NO_ACTION
 
 
 def some_frames(name: str, frames: int, seed: int = 0):
     """Random places, healths, deaths, shields, cooldowns, energies and last actions."""
-    m, rng = find(name), np.random.default_rng(seed)
+    m, rng = find_map(name), np.random.default_rng(seed)
     size = (frames, m.n + m.m)
     full = np.array([[unit.health, unit.shield] for unit in m.units()])
     spread = rng.uniform(2, 12, (frames, 1, 1))  # from crowds to armies out of sight
@@ -22,4 +22,4 @@ def some_frames(name: str, frames: int, seed: int = 0):
         rng.uniform(0, 200, (*size, 1)),
     ]
     frame = np.concatenate(columns, -1)
-    return frame[:, : m.n], frame[:, m.n :], rng.integers(NOT_YET, m.actions, (frames, m.n))
+    return frame[:, : m.n], frame[:, m.n :], rng.integers(NO_ACTION, m.actions, (frames, m.n))

@@ -10,88 +10,89 @@ import pytest
 from PIL import Image, ImageSequence
 
 from inspo_benchmark.datasets import behavior
-from inspo_benchmark.datasets.behavior.smac_policy import save, uniform
-from inspo_benchmark.envs.smac.maps import MAPS, find, ground
+from inspo_benchmark.datasets.behavior.policy import save
+from inspo_benchmark.datasets.behavior.smac_policy import uniform
+from inspo_benchmark.envs.smac.maps import MAPS, find_map, ground
 from inspo_benchmark.envs.smac.simulator import HEALTH, SHIELD, Battles
 from inspo_benchmark.envs.smac.vector import Smac
 from inspo_benchmark.tools import render_smac
 from inspo_benchmark.tools.render_smac import (
-    BAR,
+    BACKGROUND,
+    BAR_HEIGHT,
     BLUE,
-    FINE,
     GREEN,
     GROUND,
-    LAST,
-    MILLISECONDS,
+    LAST_MS,
     ORANGE,
-    PAPER,
     SKY,
-    Shot,
-    Stage,
-    fight,
+    STEP_MS,
+    SUPERSAMPLING,
+    Canvas,
+    Snapshot,
+    actor,
     main,
-    player,
+    middle_of_fight,
     record,
 )
 
 
-def shot(map, **changes) -> Shot:
+def snapshot(map, **changes) -> Snapshot:
     frame = np.zeros((map.n + map.m, 6))
     frame[:, 0], frame[:, 1] = 4 + 3 * np.arange(len(frame)) % 24, 10 + 3 * (np.arange(len(frame)) // 8)
     frame[:, HEALTH], frame[:, SHIELD] = np.array([(unit.health, unit.shield) for unit in map.units()]).T
     none = np.zeros(len(frame), bool)
-    return Shot(frame, np.full(len(frame), -1), none, none, 7, 3.25, "")._replace(**changes)
+    return Snapshot(frame, np.full(len(frame), -1), none, none, 7, 3.25, "")._replace(**changes)
 
 
-def paint(map, what: Shot) -> tuple[Stage, np.ndarray]:
-    stage = Stage(map, map.units(), [what], "by hand")
-    return stage, np.asarray(stage.draw(what)).astype(int)
+def paint(map, what: Snapshot) -> tuple[Canvas, np.ndarray]:
+    canvas = Canvas(map, map.units(), [what], "by hand")
+    return canvas, np.asarray(canvas.draw(what)).astype(int)
 
 
-def near(pixels: np.ndarray, colour) -> np.ndarray:
-    """[...] bool"""
-    return np.abs(pixels - colour).max(-1) < 12
+def near(pixels: np.ndarray, color) -> np.ndarray:
+    """Pixels [..., 3] of about this color: [...] bool."""
+    return np.abs(pixels - color).max(-1) < 12
 
 
-def at(stage: Stage, x: float, y: float) -> tuple[int, int]:
+def at(canvas: Canvas, x: float, y: float) -> tuple[int, int]:
     """Row and column."""
-    column, row = stage._at(x, y)
-    return int(row / FINE), int(column / FINE)
+    column, row = canvas._at(x, y)
+    return int(row / SUPERSAMPLING), int(column / SUPERSAMPLING)
 
 
 def test_the_ground_is_the_maps():
-    map = find("corridor")
-    what = shot(map)
+    map = find_map("corridor")
+    what = snapshot(map)
     what.frame[:, HEALTH] = 0
     what.frame[:, :2] = 19, 19
-    stage, pixels = paint(map, what)
+    canvas, pixels = paint(map, what)
     free, shown = ground("corridor"), 0
     for x, y in np.ndindex(free.shape):
-        row, column = at(stage, x + 0.5, y + 0.5)
-        if BAR < row < pixels.shape[0] - BAR and 0 < column < pixels.shape[1] and (x, y) != (18, 18):
-            assert near(pixels[row, column], GROUND if free[x, y] else PAPER), (x, y)
+        row, column = at(canvas, x + 0.5, y + 0.5)
+        if BAR_HEIGHT < row < pixels.shape[0] - BAR_HEIGHT and 0 < column < pixels.shape[1] and (x, y) != (18, 18):
+            assert near(pixels[row, column], GROUND if free[x, y] else BACKGROUND), (x, y)
             shown += free[x, y]
     assert shown == free.sum() - free[18, 18]
 
 
 @pytest.mark.parametrize(("name", "i"), [("3m", 0), ("2s3z", 6), ("2c_vs_64zg", 1), ("MMM", 9)])
 def test_discs_are_as_large_as_the_units(name, i):
-    map = find(name)
-    what = shot(map)
+    map = find_map(name)
+    what = snapshot(map)
     what.frame[:, HEALTH] = 0
     what.frame[i, HEALTH], what.frame[i, :2] = 1, (16, 15)
     what.frame[np.arange(len(what.frame)) != i, :2] = 5, 10
-    stage, pixels = paint(map, what)
-    radius, colour = map.units()[i].radius, BLUE if i < map.n else ORANGE
+    canvas, pixels = paint(map, what)
+    radius, color = map.units()[i].radius, BLUE if i < map.n else ORANGE
     for angle in np.radians([-150, -90, -30]):  # below the bars
-        inside, outside = (at(stage, 16 + k * radius * np.cos(angle), 15 + k * radius * np.sin(angle)) for k in (0.8, 1.2))
-        assert near(pixels[inside], colour)
+        inside, outside = (at(canvas, 16 + k * radius * np.cos(angle), 15 + k * radius * np.sin(angle)) for k in (0.8, 1.2))
+        assert near(pixels[inside], color)
         assert near(pixels[outside], GROUND)
 
 
 def test_bars_are_as_long_as_health_and_shield():
-    map = find("2s3z")
-    full, hurt = shot(map), shot(map)
+    map = find_map("2s3z")
+    full, hurt = snapshot(map), snapshot(map)
     for what in (full, hurt):
         what.frame[:, HEALTH] *= np.arange(10) == 0
     hurt.frame[0, HEALTH] *= 0.25
@@ -102,91 +103,91 @@ def test_bars_are_as_long_as_health_and_shield():
 
 
 def test_the_dead_fade():
-    map = find("3m")
-    alive, dead = shot(map), shot(map)
+    map = find_map("3m")
+    alive, dead = snapshot(map), snapshot(map)
     dead.frame[:3, HEALTH] = 0
-    (_, a), (stage, b) = paint(map, alive), paint(map, dead)
-    rows = slice(BAR, -BAR)
+    (_, a), (canvas, b) = paint(map, alive), paint(map, dead)
+    rows = slice(BAR_HEIGHT, -BAR_HEIGHT)
     assert near(a[rows], BLUE).sum() > 300
     assert near(b[rows], BLUE).sum() == 0
-    assert not near(b[at(stage, *dead.frame[0, :2])], GROUND)  # the cross
+    assert not near(b[at(canvas, *dead.frame[0, :2])], GROUND)  # the cross
     assert near(b[rows], ORANGE).sum() == near(a[rows], ORANGE).sum()
 
 
 def test_lines_join_who_shoots_with_whom():
-    map = find("MMM")  # agents: 2 marauders, 7 marines, 1 medivac
-    still, aim, fired = shot(map), np.full(20, -1), np.zeros(20, bool)
+    map = find_map("MMM")  # agents: 2 marauders, 7 marines, 1 medivac
+    still, aim, fired = snapshot(map), np.full(20, -1), np.zeros(20, bool)
     still.frame[:, :2] = np.stack([4 + 2.5 * (np.arange(20) % 10), np.where(np.arange(20) < 10, 10, 20)], 1)
     aim[[0, 9, 13]] = 12, 3, 5
-    (_, before), (stage, thin), (_, thick) = (paint(map, still._replace(aim=aim, fired=f)) for f in (fired, fired, np.arange(20) != 13))
+    (_, before), (canvas, thin), (_, thick) = (paint(map, still._replace(aim=aim, fired=f)) for f in (fired, fired, np.arange(20) != 13))
     (_, none) = paint(map, still)
-    for i, j, colour in ((0, 12, BLUE), (9, 3, GREEN), (13, 5, ORANGE)):
-        spot = at(stage, *(still.frame[i, :2] * 0.6 + still.frame[j, :2] * 0.4))
+    for i, j, color in ((0, 12, BLUE), (9, 3, GREEN), (13, 5, ORANGE)):
+        spot = at(canvas, *(still.frame[i, :2] * 0.6 + still.frame[j, :2] * 0.4))
         assert near(none[spot], GROUND)
-        assert near(thick[spot], colour) == (i != 13)
-        assert not near(thin[spot], colour)
+        assert near(thick[spot], color) == (i != 13)
+        assert not near(thin[spot], color)
     changed = (thin != none).any(-1).sum()
     assert 0 < changed < (thick != none).any(-1).sum()
     assert (before == thin).all()
 
 
 def test_explosions_reach_as_far_as_the_splash():
-    map = find("so_many_baneling")
-    what = shot(map)
+    map = find_map("so_many_baneling")
+    what = snapshot(map)
     what.frame[:, HEALTH] = 0
     what.frame[:, :2] = 12, 12
     burst = np.arange(len(what.frame)) == 20
-    stage, pixels = paint(map, what._replace(burst=burst))
-    assert not near(pixels[at(stage, 12 + 2.0, 12)], GROUND)
-    assert near(pixels[at(stage, 12 + 2.4, 12)], GROUND)
+    canvas, pixels = paint(map, what._replace(burst=burst))
+    assert not near(pixels[at(canvas, 12 + 2.0, 12)], GROUND)
+    assert near(pixels[at(canvas, 12 + 2.4, 12)], GROUND)
 
 
 # --- episodes
 
 
 @pytest.mark.parametrize("name", ["3m", "MMM"])
-def test_a_record_is_the_episode(name):
-    map = find(name)
-    shots = record(map, player("random", map, 5), 5)
-    env, play = Smac(name, 1), player("random", map, 5)
-    seen, total = env.reset([5]), 0.0
-    for t, seen_shot in enumerate(shots[1:]):
-        seen, reward, terminated, _, info = env.step(play(env, seen, t))
+def test_record_returns_the_episode(name):
+    map = find_map(name)
+    snapshots = record(map, actor("random", map, 5), 5)
+    env, act = Smac(name, 1), actor("random", map, 5)
+    observation, total = env.reset([5]), 0.0
+    for t, snapshot in enumerate(snapshots[1:]):
+        observation, reward, terminated, _, info = env.step(act(env, observation, t))
         total += reward[0]
-        np.testing.assert_array_equal(seen_shot.frame, env.battles.frame[0])
-        assert (seen_shot.step, seen_shot.total) == (t + 1, total)
+        np.testing.assert_array_equal(snapshot.frame, env.battles.frame[0])
+        assert (snapshot.step, snapshot.total) == (t + 1, total)
     assert not env.live.any()
     end = "won" if info["won"][0] else "lost" if terminated[0] else "time is up"
-    assert [x.end for x in shots] == [""] * (len(shots) - 1) + [end]
+    assert [x.end for x in snapshots] == [""] * (len(snapshots) - 1) + [end]
 
 
-def test_whoever_was_hurt_had_been_shot_at():
-    """On 3m, where a shot takes effect at once. Not seen are the last shots of marines that died in the same step, some 4 in 100."""
-    map, hurt, seen = find("3m"), 0, 0
+def test_hurt_units_had_been_shot_at():
+    """On 3m, where shots take effect at once. About 4 in 100 are not shown: the last ones of marines that died in the same step."""
+    map, hurt, explained = find_map("3m"), 0, 0
     for seed in range(8):
-        for before, after in pairwise(record(map, player("heuristic", map, seed), seed)):
+        for before, after in pairwise(record(map, actor("heuristic", map, seed), seed)):
             targets = after.aim[after.fired]
             assert ((targets < 3) == (np.flatnonzero(after.fired) >= 3)).all()  # the other side's
             lost = np.flatnonzero(before.frame[:, HEALTH] > after.frame[:, HEALTH])
-            hurt, seen = hurt + len(lost), seen + len(np.intersect1d(lost, targets))
+            hurt, explained = hurt + len(lost), explained + len(np.intersect1d(lost, targets))
     assert hurt > 100
-    assert 0.9 < seen / hurt <= 1
+    assert 0.9 < explained / hurt <= 1
 
 
 def test_the_heuristic_attacks_from_afar_and_is_smacs():
-    map = find("8m")
+    map = find_map("8m")
     battles = Battles(map, 1)
     battles.spawn([0])
-    shots = record(map, player("heuristic", map, 0), 0)
-    assert (shots[1].aim[: map.n] >= map.n).all()  # 14 cells away, which no legal action allows
-    assert (shots[1].frame[: map.n, 0] > battles.frame[0, : map.n, 0] + 1).all()
+    snapshots = record(map, actor("heuristic", map, 0), 0)
+    assert (snapshots[1].aim[: map.n] >= map.n).all()  # 14 cells away, which no available action allows
+    assert (snapshots[1].frame[: map.n, 0] > battles.frame[0, : map.n, 0] + 1).all()
 
 
 def test_the_middle_of_the_fight():
-    map = find("3m")
-    shots = [shot(map, step=k, fired=np.full(6, k in (3, 8, 9))) for k in range(20)]
-    assert fight(shots) == 8
-    assert fight([shot(map, step=k) for k in range(20)]) == 10
+    map = find_map("3m")
+    snapshots = [snapshot(map, step=k, fired=np.full(6, k in (3, 8, 9))) for k in range(20)]
+    assert middle_of_fight(snapshots) == 8
+    assert middle_of_fight([snapshot(map, step=k) for k in range(20)]) == 10
 
 
 # --- the command line
@@ -200,14 +201,14 @@ def run(tmp_path, *words) -> Path:
 
 def test_a_gif_shows_every_step(tmp_path, capsys):
     path = run(tmp_path, "3m", "--policy", "random", "--seed", "3", "a.gif")
-    steps = len(record(find("3m"), player("random", find("3m"), 3), 3)) - 1
+    steps = len(record(find_map("3m"), actor("random", find_map("3m"), 3), 3)) - 1
     assert f"3m, random, seed 3: lost after {steps} steps" in capsys.readouterr().out
     with Image.open(path) as image:
         durations = [frame.info["duration"] for frame in ImageSequence.Iterator(image)]
         assert image.info["loop"] == 0
         assert 640 <= image.width <= 800
         sizes = image.size
-    assert durations == [MILLISECONDS] * steps + [LAST]
+    assert durations == [STEP_MS] * steps + [LAST_MS]
     assert path.stat().st_size < 2_000_000
     assert all(x % 2 == 0 for x in sizes)
     again = run(tmp_path, "3m", "--policy", "random", "--seed", "3", "b.gif")
@@ -215,12 +216,12 @@ def test_a_gif_shows_every_step(tmp_path, capsys):
 
 
 def test_a_png_shows_one_step(tmp_path):
-    map = find("2s3z")
-    shots = record(map, player("heuristic", map, 0), 0)
-    stage = Stage(map, map.units(), shots, "heuristic, seed 0")
-    for words, k in ((("--step", "4"), 4), ((), fight(shots))):
+    map = find_map("2s3z")
+    snapshots = record(map, actor("heuristic", map, 0), 0)
+    canvas = Canvas(map, map.units(), snapshots, "heuristic, seed 0")
+    for words, k in ((("--step", "4"), 4), ((), middle_of_fight(snapshots))):
         with Image.open(run(tmp_path, "2s3z", *words, f"{k}.png")) as image:
-            assert (np.asarray(image) == np.asarray(stage.draw(shots[k]))).all()
+            assert (np.asarray(image) == np.asarray(canvas.draw(snapshots[k]))).all()
 
 
 def fake_ffmpeg(folder: Path, script: str, monkeypatch) -> None:
@@ -234,9 +235,9 @@ def test_an_mp4_is_ffmpegs(tmp_path, monkeypatch, capsys):
     content = run(tmp_path, "3m", "--policy", "random", "a.mp4").read_bytes()
     words = content[: content.index(b".mp4") + 4].decode().split()
     w, h = map(int, words[words.index("-s") + 1].split("x"))
-    steps = len(record(find("3m"), player("random", find("3m"), 0), 0)) - 1
+    steps = len(record(find_map("3m"), actor("random", find_map("3m"), 0), 0)) - 1
     assert w % 2 == h % 2 == 0
-    assert len(content) - content.index(b".mp4") - 4 == (steps + 1 + LAST // MILLISECONDS) * w * h * 3
+    assert len(content) - content.index(b".mp4") - 4 == (steps + 1 + LAST_MS // STEP_MS) * w * h * 3
 
     fake_ffmpeg(tmp_path, "sys.exit('no encoder')", monkeypatch)
     assert main(["3m", "--policy", "random", "--out", str(tmp_path / "b.mp4")]) == 2
@@ -245,10 +246,10 @@ def test_an_mp4_is_ffmpegs(tmp_path, monkeypatch, capsys):
 
 
 def test_a_checkpoints_path_is_a_policy(tmp_path, capsys):
-    save(uniform(find("3m")), tmp_path / "mine.npz")
+    save(uniform(find_map("3m")), tmp_path / "mine.npz")
     assert main(["3m", "--policy", str(tmp_path / "mine.npz"), "--out", str(tmp_path / "a.png")]) == 0
     with Image.open(run(tmp_path, "3m", "--policy", "random", "b.png")) as b, Image.open(tmp_path / "a.png") as a:
-        assert (np.asarray(a)[BAR:] == np.asarray(b)[BAR:]).all()  # the uniform policy, under two names
+        assert (np.asarray(a)[BAR_HEIGHT:] == np.asarray(b)[BAR_HEIGHT:]).all()  # the uniform policy, under two names
     capsys.readouterr()
     assert main(["8m", "--policy", str(tmp_path / "mine.npz"), "--out", str(tmp_path / "c.png")]) == 2
     assert "'3m', not for 8m" in capsys.readouterr().err
@@ -256,7 +257,7 @@ def test_a_checkpoints_path_is_a_policy(tmp_path, capsys):
 
 def test_a_shipped_policy_has_a_name(tmp_path, monkeypatch, capsys):
     (tmp_path / "3m").mkdir()
-    save(uniform(find("3m")), tmp_path / "3m" / "expert.npz")
+    save(uniform(find_map("3m")), tmp_path / "3m" / "expert.npz")
     monkeypatch.setattr(behavior, "SHIPPED", tmp_path)
     assert run(tmp_path, "3m", "--policy", "expert", "a.png").exists()
     assert main(["3m", "--policy", "exprt"]) == 2
@@ -294,6 +295,6 @@ def test_help_teaches(capsys):
     text = capsys.readouterr().out
     assert all(name in text for name in MAPS)
     assert text.count("python -m tools.render_smac") >= 4
-    assert all(glyph for glyph in render_smac.GLYPH.values())
-    assert {unit.name for map in MAPS.values() for unit in map.units()} == set(render_smac.GLYPH)
-    assert len(set(render_smac.GLYPH.values())) == len(render_smac.GLYPH)
+    assert all(glyph for glyph in render_smac.LETTERS.values())
+    assert {unit.name for map in MAPS.values() for unit in map.units()} == set(render_smac.LETTERS)
+    assert len(set(render_smac.LETTERS.values())) == len(render_smac.LETTERS)

@@ -1,4 +1,4 @@
-"""python -m datasets.behavior ship: choose from a training's policies those that play the datasets of its map."""
+"""python -m tools.behavior ship: select, from the policies of a training, those that play the datasets of its map or scenario."""
 
 import argparse
 import math
@@ -13,28 +13,31 @@ from inspo_benchmark.core.atomic_io import write_errors
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.datasets.behavior import SHIPPED, mujoco_policy
-from inspo_benchmark.datasets.behavior.smac_policy import Policy, load, save
-from inspo_benchmark.envs.smac.maps import find
+from inspo_benchmark.datasets.behavior.policy import Policy, save
+from inspo_benchmark.datasets.behavior.smac_policy import load
+from inspo_benchmark.envs.smac.maps import find_map
 
-REPLAY = 8  # policies from the start to the medium one
+NUM_REPLAY = 8  # policies of medium_replay
 
 
 def ship(load: Callable[[Path], Policy], folder: Path, target: Path) -> dict[str, Policy]:
-    """Name -> policy, written to `target`, whose other policies go. UserError: nothing in the folder, or nothing learned.
+    """Select policies from `folder` and write them to `target`, replacing those there. Returns name -> policy.
 
-    expert: the highest win rate (where winning has a meaning), then return. medium: before that one, win rate nearest to half the
-    expert's, then (where nothing was won) return nearest to the middle between the first one's and the expert's.
-    replay-0, ...: equally spaced in the folder from its first to the medium one.
+    expert: the highest win rate (where winning has a meaning), then the highest return.
+    medium: among the policies before it, the one with the win rate closest to half the expert's, then (without wins) with the return
+    closest to the mean of the first policy's and the expert's.
+    replay-0, ...: equally spaced from the first policy to the medium one.
+    UserError: there are no policies, or none is better than the first.
     """
     trained = [load(path) for path in sorted(folder.glob("policy-*.npz"))]
-    won = np.nan_to_num([policy.win_rate for policy in trained])  # robots neither win nor lose
+    won = np.nan_to_num([policy.win_rate for policy in trained])  # NaN in MuJoCo
     best = max(range(len(trained)), key=lambda k: (won[k], trained[k].mean_return), default=0)
     if not best:
         raise UserError(f"{folder}: {'no policies' if not trained else 'no policy is better than the first one'}; train longer")
     expert = trained[best]
     half = won[best] / 2, (trained[0].mean_return + expert.mean_return) / 2
     medium = min(range(best), key=lambda k: (abs(won[k] - half[0]), abs(trained[k].mean_return - half[1])))
-    replay = np.unique(np.linspace(0, medium, REPLAY).round().astype(int))
+    replay = np.unique(np.linspace(0, medium, NUM_REPLAY).round().astype(int))
     chosen = {"expert": expert, "medium": trained[medium]} | {f"replay-{k}": trained[i] for k, i in enumerate(replay)}
     with write_errors(target):
         target.mkdir(parents=True, exist_ok=True)
@@ -46,22 +49,27 @@ def ship(load: Callable[[Path], Policy], folder: Path, target: Path) -> dict[str
 
 
 def loader(name: str) -> Callable[[Path], Policy]:
-    """What reads the policies of a map or scenario. UserError: no such name."""
+    """The function that loads policies of this map or scenario. UserError: there is none of this name."""
     task = TASKS.discover().get(f"{name}-expert")
     if task and task.family == "mamujoco":
         return partial(mujoco_policy.load, name=name, spec=task.spec)
-    return partial(load, map=find(name))
+    return partial(load, map=find_map(name))
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        prog="python -m datasets.behavior",
-        description="Choose from a training's policies those that play the datasets of its map or scenario.",
-        epilog="example: python -m datasets.behavior ship 3m trained/3m",
+        prog="python -m tools.behavior",
+        description="Select, from the policies of a training, those that play the datasets of its map or scenario.",
+        epilog="example: python -m tools.behavior ship 3m trained/3m",
     )
     p.add_argument("command", choices=["ship"])
-    p.add_argument("name", help="a SMAC map or a robot's scenario, e.g. 3m or hopper_3x1")
-    p.add_argument("folder", type=Path, help="what python -m tools.behavior.mappo (of robots: masac) wrote")
+    p.add_argument("name", metavar="NAME", help="a SMAC map or a MuJoCo scenario, e.g. 3m or hopper_3x1")
+    p.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="output folder of python -m tools.behavior.mappo (SMAC) or tools.behavior.masac (MuJoCo)",
+    )
     return p
 
 

@@ -1,4 +1,4 @@
-"""What the trainers of behaviour policies share: when they save, and their command line."""
+"""What both trainers of behavior policies share: when they save policies, and their command line."""
 
 import argparse
 from collections.abc import Callable
@@ -6,12 +6,12 @@ from pathlib import Path
 
 from inspo_benchmark.core.errors import UserError, outcome
 
-FIRST, GROWTH = 10_000, 1.5  # steps before the first saved policy, then that much more each time, then in equal parts
+FIRST_SAVE, GROWTH = 10_000, 1.5  # steps of the first save after step 0, and the ratio of successive early saves
 
 
-def points(total: int, parts: int) -> list[int]:
-    """Steps at which policies are saved: with growing distances at first, then in so many equal parts of all steps."""
-    early = [0, *(int(FIRST * GROWTH**k) for k in range(100) if FIRST * GROWTH**k < total / parts)]
+def save_steps(total: int, parts: int) -> list[int]:
+    """Steps at which policies are saved: 0, then at growing distances, then at `parts` equal distances up to `total`."""
+    early = [0, *(int(FIRST_SAVE * GROWTH**k) for k in range(100) if FIRST_SAVE * GROWTH**k < total / parts)]
     return early + [round(total * k / parts) for k in range(1, parts + 1)]
 
 
@@ -20,18 +20,18 @@ def command(
     argv: list[str] | None,
     *,
     module: str,
-    what: str,  # it does
-    name: tuple[str, str],  # of what the first argument is the name, and its help
-    steps: tuple[str, float],  # of what, and how many by default
+    description: str,
+    name: tuple[str, str],  # of the first argument, and its help
+    steps: float,  # default
     examples: str,
 ) -> int:
-    """`python -m module NAME --steps N --out FOLDER --seed K` calls train(name, steps, seed, folder); its exit code."""
+    """`python -m module NAME --steps N --out FOLDER --seed K`: calls train(name, steps, seed, folder) and returns the exit code."""
     plain = argparse.RawDescriptionHelpFormatter
-    p = argparse.ArgumentParser(prog=f"python -m {module}", description=what, epilog=examples, formatter_class=plain)
-    p.add_argument(name[0], help=name[1])
-    p.add_argument("--steps", type=float, default=steps[1], help=f"steps of {steps[0]} (default: %(default).0e)")
-    p.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the policies are saved")
-    p.add_argument("--seed", type=int, default=0, help="of the networks and the episodes (default: 0)")
+    p = argparse.ArgumentParser(prog=f"python -m {module}", description=description, epilog=examples, formatter_class=plain)
+    p.add_argument(name[0], metavar=name[0].upper(), help=name[1])
+    p.add_argument("--steps", type=float, default=steps, metavar="N", help="environment steps (default: %(default).0e)")
+    p.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the policies")
+    p.add_argument("--seed", type=int, default=0, metavar="K", help="seed of the networks and the episodes (default: 0)")
     args = p.parse_args(argv)
 
     def work() -> None:
