@@ -182,7 +182,8 @@ def main(argv: list[str] | None = None) -> int:
         epilog="example: python -m plots.dataset_figures datasets/data/3m-*.h5 --out 3m.pdf",
     )
     options.add_argument("files", type=Path, nargs="+", metavar="FILE", help="datasets (.h5)")
-    options.add_argument("--out", type=Path, default=Path("dataset.png"), metavar="FILE", help="output: .png, .pdf or .svg (default: dataset.png)")
+    output = "output: .png, .pdf or .svg (default: dataset.png)"
+    options.add_argument("--out", type=Path, default=Path("dataset.png"), metavar="FILE", help=output)
     args = options.parse_args(argv)
 
     def work() -> None:

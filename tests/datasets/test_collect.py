@@ -1,4 +1,4 @@
-"""Datasets of StarCraft: the same content whoever makes them, and episodes that really happen."""
+"""Datasets of StarCraft: their content is the same everywhere, and their episodes replay."""
 
 import os
 import subprocess
@@ -97,20 +97,20 @@ def test_the_same_on_a_lesser_processor(tmp_path):
 def test_seeds_and_actions_reproduce_the_episodes():
     d = collect.smac(task("medium"))
     env = Smac("3m", d.episodes)
-    seen = env.reset(d.seed)
+    observation = env.reset(d.seed)
     for t in range(d.lengths.max()):
         live = np.flatnonzero(d.lengths > t)
         rows = d.offset[live] + live + t
         for name in ("obs", "state", "avail"):
-            assert (getattr(d, name)[rows] == getattr(seen, name)[live]).all()
+            assert (getattr(d, name)[rows] == getattr(observation, name)[live]).all()
         joint = np.zeros((d.episodes, 3), np.int64)
         joint[live] = d.actions[d.offset[live] + t]
-        seen, reward, terminated, truncated, info = env.step(joint)
+        observation, reward, terminated, truncated, info = env.step(joint)
         assert (reward[live].astype("f4") == d.rewards[d.offset[live] + t]).all()
         assert (terminated[live] == d.terminated[d.offset[live] + t]).all()
         assert (truncated[live] == d.truncated[d.offset[live] + t]).all()
     rows = d.offset[1:] + np.arange(d.episodes)  # the last observations
-    assert (d.obs[rows] == seen.obs).all()
+    assert (d.obs[rows] == observation.obs).all()
     assert (d.won == info["won"]).all()
 
 

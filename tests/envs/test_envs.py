@@ -1,4 +1,4 @@
-"""The games: their rules against recorded play, their values against exact answers."""
+"""The games: their rules against recordings, their values against exact ones."""
 
 from pathlib import Path
 
@@ -25,13 +25,13 @@ def test_shapes_are_those_of_the_task(name):
     spec, num_envs = TASKS[name].spec, 3
     env = TASKS[name].make(num_envs)
     first, step = env.reset(range(num_envs)), env.step(np.zeros((num_envs, spec.num_agents), np.int64))
-    for seen in (first, step.observation):
-        assert seen.obs.shape == (num_envs, spec.num_agents, spec.obs_dim)
-        assert seen.obs.dtype == np.float32
-        assert seen.state.shape == (num_envs, spec.state_dim)
-        assert seen.state.dtype == np.float32
-        assert seen.avail.shape == (num_envs, spec.num_agents, spec.space.avail_dim)
-        assert seen.avail.dtype == bool
+    for observation in (first, step.observation):
+        assert observation.obs.shape == (num_envs, spec.num_agents, spec.obs_dim)
+        assert observation.obs.dtype == np.float32
+        assert observation.state.shape == (num_envs, spec.state_dim)
+        assert observation.state.dtype == np.float32
+        assert observation.avail.shape == (num_envs, spec.num_agents, spec.space.avail_dim)
+        assert observation.avail.dtype == bool
     assert step.rewards.shape == step.terminated.shape == step.truncated.shape == (num_envs,)
     assert (step.rewards.dtype, step.terminated.dtype, step.truncated.dtype) == (np.float64, bool, bool)
 
@@ -69,8 +69,8 @@ def test_an_episode_that_is_over_does_not_change(name):
         assert step.terminated == end.terminated
         assert step.truncated == end.truncated
         np.testing.assert_array_equal(step.observation.state, end.observation.state)
-    seen = env.reset([0])
-    np.testing.assert_array_equal(seen.state[0], d.state[0])
+    observation = env.reset([0])
+    np.testing.assert_array_equal(observation.state[0], d.state[0])
 
 
 # --- matrix games
@@ -156,7 +156,7 @@ def index(state: np.ndarray) -> np.ndarray:
 
 
 def model() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Reward, next and last [CELLS, ACTIONS] of the game, from the environment itself: a lane per pair of cells and joint action."""
+    """Reward, next and last [CELLS, ACTIONS] of the game, from the environment: one copy for each pair of cells and joint action."""
     cells, acts = np.meshgrid(np.arange(CELLS), np.arange(ACTIONS), indexing="ij")
     env = Bridge(CELLS * ACTIONS, limit=10**6)
     pair = np.stack([cells // 18, cells % 18], -1).reshape(-1, 2)
@@ -179,7 +179,7 @@ def evaluate(policy: np.ndarray | None, limit: int, adjacent: bool = True) -> fl
 
 
 def clone(d, episodes: np.ndarray | None = None) -> tuple[float, float]:
-    """What independent and joint behavior cloning are worth: frequencies in the data, uniform where a state was not seen."""
+    """What independent and joint behavior cloning are worth: frequencies in the data, uniform where a state is not in the data."""
     of_step = np.repeat(np.arange(d.episodes), d.lengths)
     weight = np.ones(d.episodes) if episodes is None else np.bincount(episodes, minlength=d.episodes)
     counts = np.zeros((CELLS, 5, 5))
@@ -200,8 +200,8 @@ def test_replaying_the_recorded_bridge(file, transitions):
         x = {key: f[key] for key in ("state", "obs", "actions", "reward", "terminated", "filled")}
     lengths = x["filled"][..., 0].sum(1) - 1
     env, checked = Bridge(len(lengths), limit=50), 0
-    seen = env.reset(range(len(lengths)))
-    np.testing.assert_array_equal(seen.state, x["state"][:, 0])
+    observation = env.reset(range(len(lengths)))
+    np.testing.assert_array_equal(observation.state, x["state"][:, 0])
     for t in range(50):
         live = t < lengths
         step = env.step(x["actions"][:, t, :, 0])

@@ -1,4 +1,4 @@
-"""How units fight: the game's numbers, and what players know of it."""
+"""How units fight: the game's published numbers, and what players know."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ def duel(ally: str, enemy: str, apart: float = 4.0, goal=IDLE, num_envs: int = 1
 
 
 def step(battles: Battles, *act: int, times: int = 1) -> np.ndarray:
-    """Everybody alive; the same actions in every lane. The frame afterwards, a copy."""
+    """Step all battles with the same actions; returns a copy of the frame."""
     for _ in range(times):
         battles.advance(np.tile(np.array(act, np.int64), (battles.num_envs, 1)), np.ones(battles.num_envs, bool))
     return battles.frame.copy()
@@ -173,7 +173,7 @@ def test_an_attack_order_walks_into_range():
     assert frame[0, 1, HEALTH] < 300
 
 
-def test_ground_weapons_do_not_reach_the_sky():
+def test_ground_weapons_do_not_hit_flying_units():
     battles = duel("marauder", "medivac", apart=3)
     x = battles.frame[0, 0, X]
     frame = step(battles, ATTACK, times=10)
@@ -185,7 +185,7 @@ def test_ground_weapons_do_not_reach_the_sky():
 def test_unopposed_enemies_reach_their_goal(name):
     battles = Battles(find_map(name), 1)
     battles.spawn([3])
-    battles.frame[0, : battles.map.n, HEALTH] = 0  # nobody is in the way
+    battles.frame[0, : battles.map.n, HEALTH] = 0  # no agent is in the way
     live = np.ones(1, bool)
     for _ in range(battles.map.limit):
         battles.advance(np.ones((1, battles.map.n), np.int64), live)
@@ -279,7 +279,7 @@ def test_zerglings_go_around_a_cliff_and_colossi_over_it():
     assert step(walker, ATTACK, times=10)[0, 0, Y] < 13
 
 
-def test_a_baneling_takes_its_neighbours_along():
+def test_a_baneling_kills_its_neighbors():
     battles = Battles(Map(FLAT, 100, (Group("zergling", 5, 12, 16),), (Group("baneling", 1, 14, 16),), (12.0, 16.0)), 1)
     battles.spawn([0])
     frame = step(battles, STOP, STOP, STOP, STOP, STOP, times=8)
@@ -348,7 +348,7 @@ def test_battles_that_are_not_live_do_not_change():
     assert (battles.frame[1] == before[1]).all()
 
 
-PLAY = """
+BATTLES_CODE = """
 import hashlib, numpy as np
 from inspo_benchmark.envs.smac.maps import find_map
 from inspo_benchmark.envs.smac.simulator import Battles
@@ -368,6 +368,8 @@ def test_the_same_bits_on_every_processor():
     """Compiled for this processor, with every vector instruction it has, and for the plainest one."""
 
     def played(**env):
-        return subprocess.run([sys.executable, "-c", PLAY], env={**os.environ, **env}, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            [sys.executable, "-c", BATTLES_CODE], env={**os.environ, **env}, capture_output=True, text=True, check=True
+        ).stdout
 
     assert played() == played(NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")

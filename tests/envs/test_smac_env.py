@@ -1,4 +1,4 @@
-"""SMAC's battles as environments: many in lock-step, and one behind SMAC's own class."""
+"""SMAC's battles as environments: many in parallel, and one with SMAC's class."""
 
 import copy
 import inspect
@@ -34,15 +34,15 @@ def battle(env: StarCraft2Env, seed: int = 0, limit: int | None = None):
     return out
 
 
-# --- many in lock-step
+# --- many battles
 
 
 @pytest.mark.parametrize("name", MAPS)
 def test_shapes_and_types(name):
     m, env = find_map(name), Smac(name, 2)
     first, step = env.reset([0, 1]), env.step(np.full((2, m.n), STOP))
-    for seen in (first, step.observation):
-        assert [(x.shape, x.dtype) for x in seen] == [
+    for observation in (first, step.observation):
+        assert [(x.shape, x.dtype) for x in observation] == [
             ((2, m.n, m.obs), np.float32),
             ((2, m.state), np.float32),
             ((2, m.n, m.actions), bool),
@@ -56,13 +56,13 @@ def test_environments_are_independent_battles(name):
     """Bit for bit, beyond the end of the shorter ones."""
     seeds = [3, 0, 11]
     together, alone, rng = Smac(name, 3), [Smac(name, 1) for _ in seeds], np.random.default_rng(0)
-    seen, _ = together.reset(seeds), [env.reset([seed]) for env, seed in zip(alone, seeds, strict=True)]
+    observation, _ = together.reset(seeds), [env.reset([seed]) for env, seed in zip(alone, seeds, strict=True)]
     for _ in range(together.limit + 2):
-        act = some_available(seen.avail, rng)
+        act = some_available(observation.avail, rng)
         step, singles = together.step(act), [env.step(act[e : e + 1]) for e, env in enumerate(alone)]
-        seen = step.observation
+        observation = step.observation
         for e, single in enumerate(singles):
-            for a, b in zip(single.observation, seen, strict=True):
+            for a, b in zip(single.observation, observation, strict=True):
                 assert (a[0] == b[e]).all()
             assert (single.rewards[0], single.terminated[0], single.truncated[0]) == (
                 step.rewards[e],
@@ -75,19 +75,19 @@ def test_environments_are_independent_battles(name):
 
 @pytest.mark.parametrize("name", ["3m", "MMM", "2s3z", "6h_vs_8z", "so_many_baneling"])
 def test_whole_episodes_follow_from_their_frames(name):
-    """The frames of 25 battles, shown and paid by the public functions: the same at every step."""
+    """The frames of 25 battles, as observed and rewarded by the public functions: the same at every step."""
     m, env, rng = find_map(name), Smac(name, 25), np.random.default_rng(1)
-    seen, last = env.reset(range(25)), np.full((25, m.n), NO_ACTION)
+    observation, last = env.reset(range(25)), np.full((25, m.n), NO_ACTION)
     before, over, ends = env.battles.frame.copy(), np.zeros(25, bool), 0
     for t in range(m.limit + 1):
         obs, state, avail, _ = observe(name, before[:, : m.n], before[:, m.n :], last)
-        for a, b in zip(seen, (obs, state, avail), strict=True):
+        for a, b in zip(observation, (obs, state, avail), strict=True):
             np.testing.assert_array_equal(a, b)
-        act = some_available(seen.avail, rng)
-        seen, paid, terminated, truncated, info = env.step(act)
+        act = some_available(observation.avail, rng)
+        observation, rewards, terminated, truncated, info = env.step(act)
         after = env.battles.frame.copy()
         expected, ended, won, *_ = reward(name, before[:, : m.n], before[:, m.n :], after[:, : m.n], after[:, m.n :])
-        np.testing.assert_array_equal(paid, np.where(over, 0, expected))
+        np.testing.assert_array_equal(rewards, np.where(over, 0, expected))
         np.testing.assert_array_equal(terminated[~over], ended[~over])
         np.testing.assert_array_equal(truncated[~over], ~ended[~over] & (t + 1 >= m.limit))
         np.testing.assert_array_equal(info["won"][~over], won[~over])
@@ -99,14 +99,14 @@ def test_whole_episodes_follow_from_their_frames(name):
 
 def test_an_episode_that_is_over_does_not_change():
     env, rng = Smac("3m", 8), np.random.default_rng(0)
-    seen, over, held = env.reset(range(8)), np.zeros(8, bool), {}
+    observation, over, held = env.reset(range(8)), np.zeros(8, bool), {}
     for _ in range(70):
-        act = some_available(seen.avail, rng)
-        act[over] = 8  # whatever they are told
+        act = some_available(observation.avail, rng)
+        act[over] = 8  # any action
         step = env.step(act)
-        seen = step.observation
+        observation = step.observation
         for e in np.flatnonzero(step.terminated | step.truncated):
-            now = [x[e].copy() for x in (*seen, step.terminated, step.truncated, step.info["won"], env.battles.frame)]
+            now = [x[e].copy() for x in (*observation, step.terminated, step.truncated, step.info["won"], env.battles.frame)]
             for a, b in zip(now, held.setdefault(e, now), strict=True):
                 assert (a == b).all()
             assert step.rewards[e] == 0 or not over[e]
@@ -119,14 +119,14 @@ def test_old_observations_do_not_change():
     first = env.reset([0, 1])
     copies = [x.copy() for x in first]
     first_step = env.step(np.full((2, 3), STOP))
-    paid = first_step.rewards.copy()
-    first_step.observation.avail[:] = True  # somebody's own array by now
+    rewards = first_step.rewards.copy()
+    first_step.observation.avail[:] = True  # the caller's array
     with pytest.raises(AssertionError, match="Agent 0 cannot perform action 0"):
         env.step(np.zeros((2, 3), int))
     env.step(np.full((2, 3), STOP))
     for a, b in zip(first, copies, strict=True):
         assert (a == b).all()
-    assert (first_step.rewards == paid).all()
+    assert (first_step.rewards == rewards).all()
 
 
 def test_the_time_limit_truncates():
@@ -152,10 +152,10 @@ def test_an_end_at_the_time_limit_is_an_end(dead, won):
 def test_seeds_decide():
     def episode(seed):
         env, rng = Smac("5m_vs_6m", 1), np.random.default_rng(0)
-        seen, out = env.reset([seed]), []
+        observation, out = env.reset([seed]), []
         for _ in range(30):
-            seen = env.step(some_available(seen.avail, rng)).observation
-            out.append(seen.state)
+            observation = env.step(some_available(observation.avail, rng)).observation
+            out.append(observation.state)
         return np.array(out)
 
     assert (episode(4) == episode(4)).all()
@@ -574,11 +574,11 @@ def test_the_heuristic_may_be_kept_to_what_is_available():
     env = StarCraft2Env("8m", heuristic_ai=True, heuristic_rest=True, seed=0)
     env.reset()
     terminated = False
-    seen = set()
+    taken = set()
     while not terminated:
         actions, avail = [STOP] * 8, env.get_avail_actions()
         _, terminated, _ = env.step(actions)
         assert all(a < ATTACK or can[a] for can, a in zip(avail, actions, strict=True) if can[0] == 0)
-        seen |= set(actions)
-    assert 4 in seen  # they walk east
-    assert max(seen) >= ATTACK
+        taken |= set(actions)
+    assert 4 in taken  # they walk east
+    assert max(taken) >= ATTACK

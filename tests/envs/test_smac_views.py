@@ -1,4 +1,4 @@
-"""What SMAC shows and pays: against recordings of SMAC's own outcome, its text in plain Python on every map, and the edges of its rules."""
+"""SMAC's observations and rewards: against recordings of SMAC, its rules in plain Python on every map, and edge cases."""
 
 import hashlib
 import math
@@ -62,13 +62,13 @@ MAX_COOLDOWN = dict(marine=15, marauder=25, medivac=200, stalker=35, zealot=22, 
 
 
 def units(name: str, x: float = 16.0, y: float = 16.0, apart: float = 20.0) -> tuple[np.ndarray, np.ndarray]:
-    """One frame: everybody unhurt, agents on one point, enemies on another out of their sight. [1, n, 6], [1, m, 6]."""
+    """One frame: all units unhurt, the agents at one point, the enemies at another one out of sight. [1, n, 6], [1, m, 6]."""
     m = find_map(name)
     rows = [[x + (apart if k >= m.n else 0), y, unit.health, unit.shield, 0, 50] for k, unit in enumerate(m.units())]
     return np.array([rows[: m.n]], float), np.array([rows[m.n :]], float)
 
 
-def seen(name: str, allies: np.ndarray, enemies: np.ndarray, last=None):
+def views(name: str, allies: np.ndarray, enemies: np.ndarray, last=None):
     """(obs, state, avail, visible) of the one frame."""
     return [x[0] for x in observe(name, allies, enemies, np.full((1, find_map(name).n), NO_ACTION) if last is None else np.array([last]))]
 
@@ -110,17 +110,17 @@ def test_all_maps_have_sizes():
 
 
 def in_plain_python(name: str, allies: list, enemies: list, last: list):
-    """SMAC's rules for one frame, word by word: obs, state, avail, visible."""
+    """SMAC's rules for one frame: obs, state, avail, visible."""
     m, free = find_map(name), ground(name)
     names, n = [unit.name for unit in m.units()], m.n
     full = [(unit.health, unit.shield) for unit in m.units()]
-    everybody = [*allies, *enemies]
+    units_of_both = [*allies, *enemies]
 
     def far(a, b):
         return math.hypot(b[0] - a[0], b[1] - a[1])
 
     def health_shield(k, shown):
-        return [everybody[k][2] / full[k][0]] + ([everybody[k][3] / full[k][1]] if shown else [])
+        return [units_of_both[k][2] / full[k][0]] + ([units_of_both[k][3] / full[k][1]] if shown else [])
 
     def one_hot(k):
         order = m.types if k < n else m.enemy_types
@@ -141,7 +141,7 @@ def in_plain_python(name: str, allies: list, enemies: list, last: list):
                 can[6 + j] = int(u[2] > 0 and far(me, u) <= 6)
         row = [float(x) for x in can[2:6]] if me[2] else [0.0] * 4
         for j in [*range(n, n + m.m), *(k for k in range(n) if k != i)]:
-            u, shown = everybody[j], m.enemy_shield if j >= n else m.ally_shield
+            u, shown = units_of_both[j], m.enemy_shield if j >= n else m.ally_shield
             there = [can[6 + j - n] if j >= n else 1, far(me, u) / 9, (u[0] - me[0]) / 9, (u[1] - me[1]) / 9]
             there += health_shield(j, shown) + one_hot(j)
             row += there if me[2] > 0 and u[2] > 0 and far(me, u) < 9 else [0.0] * len(there)
@@ -149,10 +149,10 @@ def in_plain_python(name: str, allies: list, enemies: list, last: list):
         row += own if me[2] > 0 else [0.0] * len(own)
         obs.append(row)
         avail.append(can)
-        visible.append([k != i and me[2] > 0 and u[2] > 0 and far(me, u) < 9 for k, u in enumerate(everybody)])
+        visible.append([k != i and me[2] > 0 and u[2] > 0 and far(me, u) < 9 for k, u in enumerate(units_of_both)])
 
     state = []
-    for k, u in enumerate(everybody):
+    for k, u in enumerate(units_of_both):
         place = [(u[0] - 16) / 28, (u[1] - 16) / 28]
         if k < n:
             value = u[5] if names[k] == "medivac" else u[4]
@@ -188,7 +188,7 @@ def test_a_frame_alone_and_among_others(name):
 
 
 def digest() -> str:
-    """Of everything the views say of some frames."""
+    """Hash of the observations and rewards of some frames."""
     h = hashlib.sha256()
     for name in ("3m", "MMM", "2s3z", "corridor"):
         (a, b, last), (c, d, _) = some_frames(name, 50), some_frames(name, 50, seed=1)
@@ -206,13 +206,13 @@ def test_the_same_bits_on_every_processor():
     assert out.strip() == digest()
 
 
-# --- edges of what is seen and allowed
+# --- edge cases of observations and available actions
 
 
 @pytest.mark.parametrize(("distance", "attackable"), [(5.9999, True), (6.0, True), (6.0001, False)])
 def test_attackable_up_to_six(distance, attackable):
     allies, enemies = units("3m", x=10, apart=distance)
-    obs, _, avail, _ = seen("3m", allies, enemies)
+    obs, _, avail, _ = views("3m", allies, enemies)
     assert avail[:, ATTACK:].all() == avail[:, ATTACK:].any() == attackable
     assert (obs[:, 4::5][:, :3] == attackable).all()  # the flag of each enemy
 
@@ -222,8 +222,8 @@ def test_seen_below_nine(distance, visible):
     allies, enemies = units("3m", x=10, apart=distance)
     allies[0, 2, Y] += distance
     enemies[0, 1:, HEALTH] = 0
-    obs, _, _, sees = seen("3m", allies, enemies)
-    assert sees[0].tolist() == [False, True, visible, visible, False, False]
+    obs, _, _, visibility_matrix = views("3m", allies, enemies)
+    assert visibility_matrix[0].tolist() == [False, True, visible, visible, False, False]
     assert obs[0, 5] == np.float32(distance / 9 * visible)
     assert obs[0, 4 + 15 + 5] == visible  # agent 2, the second of the others
 
@@ -243,14 +243,14 @@ def test_seen_below_nine(distance, visible):
     ],
 )
 def test_moves_end_where_the_ground_does(x, y, blocked):
-    _, _, avail, _ = seen("3m", *units("3m", x, y))
+    _, _, avail, _ = views("3m", *units("3m", x, y))
     assert [a for a in (NORTH, SOUTH, EAST, WEST) if not avail[0, a]] == ([blocked] if blocked else [])
 
 
 def test_moves_at_the_edge_of_the_map():
     """-0.5 is cut to cell 0, as int() does it: inside the map, though not walkable; 32 is outside."""
     for x, y in ((0.5, 16.0), (31.5, 16.0), (16.0, 0.5), (16.0, 31.5)):
-        assert not seen("3s_vs_3z", *units("3s_vs_3z", x, y))[2][
+        assert not views("3s_vs_3z", *units("3s_vs_3z", x, y))[2][
             0, [EAST if x > 31 else WEST if x < 1 else NORTH if y > 31 else SOUTH]
         ].any()
 
@@ -263,7 +263,7 @@ def test_cliffs_stop_moves(name):
     for x, y in np.argwhere(free):
         allies[0, 0, [X, Y]] = x + 0.5, y + 0.5
         expected = [free[x, y + 1], free[x, y - 1], free[x + 1, y], free[x - 1, y]]
-        assert seen(name, allies, enemies)[2][0, 2:6].tolist() == expected
+        assert views(name, allies, enemies)[2][0, 2:6].tolist() == expected
         blocked += expected.count(False)
     assert blocked > 50
 
@@ -272,7 +272,7 @@ def test_cliffs_stop_moves(name):
 def test_dead_units_see_nothing_and_are_not_seen(name):
     m, (allies, enemies) = find_map(name), units(name, apart=3)
     allies[0, 0, HEALTH] = enemies[0, -1, HEALTH] = 0
-    obs, state, avail, visible = seen(name, allies, enemies)
+    obs, state, avail, visible = views(name, allies, enemies)
     assert not obs[0].any()
     assert avail[0].tolist() == [True] + [False] * (m.actions - 1)
     assert not visible[0].any()
@@ -298,13 +298,13 @@ def test_no_agent_sees_itself_and_sight_is_mutual():
 def test_type_bits():
     """On maps of stalkers and zealots the enemies' bits are the agents' reversed."""
     for name in ("2s3z", "3s5z"):
-        obs = seen(name, *units(name, apart=3))[0]
+        obs = views(name, *units(name, apart=3))[0]
         stalkers = find_map(name).ally_roster.count("stalker")
         enemies = obs[0, 4 : 4 + find_map(name).m * 8].reshape(-1, 8)[:, 6:]
         assert obs[0, -2:].tolist() == [1, 0]  # an agent, a stalker
         assert obs[-1, -2:].tolist() == [0, 1]  # a zealot
         assert enemies.tolist() == [[0, 1]] * stalkers + [[1, 0]] * (len(enemies) - stalkers)
-    obs = seen("MMM", *units("MMM", apart=3))[0]
+    obs = views("MMM", *units("MMM", apart=3))[0]
     assert obs[:, -3:].argmax(1).tolist() == [0] * 2 + [1] * 7 + [2]
     assert obs[0, 4:84].reshape(10, 8)[:, 5:].argmax(1).tolist() == [1] * 7 + [0] * 2 + [2]
 
@@ -314,7 +314,7 @@ def test_a_medivac_heals_agents():
     allies[0, 0, HEALTH] = 0
     allies[0, 1, X] += 7
     enemies[0, 4, HEALTH] = 0
-    obs, state, avail, _ = seen("MMM", allies, enemies)
+    obs, state, avail, _ = views("MMM", allies, enemies)
     heal = [False, False] + [True] * 7 + [False]  # not the dead, not who is far, not itself; the unhurt too
     assert avail[9, ATTACK:].tolist() == heal
     flags = obs[9, 4:84].reshape(10, 8)[:, 0]
@@ -331,17 +331,17 @@ def test_cooldowns_are_shares_of_smacs_numbers(name, agent):
     allies, enemies = units(name)
     allies[0, agent, COOLDOWN], allies[0, agent, ENERGY] = 35.2, 0
     m = find_map(name)
-    state = seen(name, allies, enemies)[1]
+    state = views(name, allies, enemies)[1]
     assert state[agent * (4 + m.ally_shield + len(m.types)) + 1] == np.float32(35.2 / MAX_COOLDOWN[m.ally_roster[agent]])
 
 
 def test_last_actions_in_the_state():
     frame = units("3m")
-    assert not seen("3m", *frame)[1][-27:].any()
-    assert seen("3m", *frame, last=[0, 1, 8])[1][-27:].reshape(3, 9).nonzero()[1].tolist() == [0, 1, 8]
+    assert not views("3m", *frame)[1][-27:].any()
+    assert views("3m", *frame, last=[0, 1, 8])[1][-27:].reshape(3, 9).nonzero()[1].tolist() == [0, 1, 8]
 
 
-# --- what is paid
+# --- rewards
 
 
 def paid(name: str, before, after, terms: RewardConfig | None = None):
@@ -416,7 +416,7 @@ def test_a_draw_is_not_a_win():
     [
         ([9], range(10), LOST),  # only the own Medivac
         ([9], [], LOST),  # also when no enemy is left
-        ([], [], LOST),  # or nobody at all
+        ([], [], LOST),  # or no unit at all
         ([9], [9], LOST),
         ([0], [9], WON),  # only the enemy's Medivac
         ([0], [], WON),
@@ -448,7 +448,7 @@ def test_rewards_that_are_not_the_default():
 @pytest.mark.parametrize("name", ["3m", "MMM", "2s3z"])
 @pytest.mark.parametrize("only_positive", [True, False])
 def test_bookkeeping_of_whole_battles(name, only_positive):
-    """Frames in which units are hurt, healed, die and keep their last shield, against SMAC's sums in words; each lane its own battle."""
+    """Frames in which units are hurt, healed, die and keep their last shield, against SMAC's sums in plain Python."""
     m, rng, num_envs = find_map(name), np.random.default_rng(3), 40
     full = np.array([[unit.health, unit.shield] for unit in m.units()])
     before = np.tile(np.concatenate(units(name), 1), (num_envs, 1, 1))
@@ -506,7 +506,7 @@ def test_wrong_arrays_are_refused():
 
 
 def test_fill_observations_writes_every_number():
-    """The arrays it is given may hold anything."""
+    """The given arrays may hold anything."""
     m = find_map("2s3z")
     allies, enemies, last = some_frames("2s3z", 5)
     frame, out = np.concatenate([allies, enemies], 1), []

@@ -121,7 +121,7 @@ def machine(tmp_path, monkeypatch):
 
 @pytest.fixture
 def played(machine, tmp_path, monkeypatch):
-    """Both installed, one worker for all lanes; calling it gives the process numbers of the games that were started, in order."""
+    """Both installed, one worker for all games; calling it returns the process ids of the started games, in order."""
     packages, game = machine
     package(packages)
     install(game)
@@ -222,13 +222,13 @@ def test_an_unknown_map_and_too_many_games_are_refused(played, monkeypatch):
 
 
 class Reference:
-    """One lane, played here by the class that the package's is made of."""
+    """One environment of the class that the fake package is made of, in this process."""
 
     def __init__(self, name: str, seed: int):
         self.env, self.over, self.steps = StarCraft2Env(map_name=name, seed=seed), False, 0
         self.env.reset()
 
-    def look(self):
+    def _observe(self):
         return np.array(self.env.get_obs()), np.array(self.env.get_state()), np.array(self.env.get_avail_actions())
 
     def step(self, act):
@@ -243,14 +243,14 @@ class Reference:
         return reward, *self.end
 
 
-def equal(seen, references: list[Reference]) -> None:
+def equal(observation, references: list[Reference]) -> None:
     for k, reference in enumerate(references):
-        for ours, theirs in zip(seen, reference.look(), strict=True):
+        for ours, theirs in zip(observation, reference._observe(), strict=True):
             np.testing.assert_array_equal(ours[k], theirs)
 
 
-def avail(rng, seen) -> np.ndarray:
-    return np.where(seen.avail, rng.random(seen.avail.shape), -1).argmax(-1)
+def avail(rng, observation) -> np.ndarray:
+    return np.where(observation.avail, rng.random(observation.avail.shape), -1).argmax(-1)
 
 
 @pytest.mark.parametrize("name", ["3m", "2s_vs_1sc"])  # ends by a loss or a win, and by the time limit
@@ -260,20 +260,20 @@ def test_environments_behave_like_the_package(machine, played, monkeypatch, name
     seeds, rng = (3, 5, 7), np.random.default_rng(0)
     references = [Reference(name, seed) for seed in seeds]
     env = Games(name, len(seeds))
-    seen, over = env.reset(seeds), np.zeros(len(seeds), bool)
-    equal(seen, references)
+    observation, over = env.reset(seeds), np.zeros(len(seeds), bool)
+    equal(observation, references)
     ends = []
     while not over.all():
-        act = avail(rng, seen) if name == "3m" else np.where(seen.avail[..., 1], 1, 0)
+        act = avail(rng, observation) if name == "3m" else np.where(observation.avail[..., 1], 1, 0)
         step = env.step(act)
-        seen, over = step.observation, step.terminated | step.truncated
+        observation, over = step.observation, step.terminated | step.truncated
         expected = [reference.step(a) for reference, a in zip(references, act, strict=True)]
         for ours, theirs in zip((step.rewards, step.terminated, step.truncated, step.info["won"]), zip(*expected), strict=True):
             np.testing.assert_array_equal(ours, theirs)
-        equal(seen, references)
+        equal(observation, references)
         ends.append(over)
     spec = find_map(name)
-    assert [x.dtype for x in (*seen, step.rewards, step.terminated, step.truncated, step.info["won"])] == [
+    assert [x.dtype for x in (*observation, step.rewards, step.terminated, step.truncated, step.info["won"])] == [
         "f4",
         "f4",
         "?",
@@ -282,9 +282,9 @@ def test_environments_behave_like_the_package(machine, played, monkeypatch, name
         "?",
         "?",
     ]
-    assert [x.shape for x in seen] == [(3, spec.n, spec.obs), (3, spec.state), (3, spec.n, spec.actions)]
+    assert [x.shape for x in observation] == [(3, spec.n, spec.obs), (3, spec.state), (3, spec.n, spec.actions)]
     if name == "3m":
-        assert len({tuple(x) for x in ends}) > 2  # lanes ended at different steps, and stayed as they were
+        assert len({tuple(x) for x in ends}) > 2  # episodes ended at different steps, and did not change afterwards
         assert step.terminated.all()
     else:
         assert step.truncated.all()

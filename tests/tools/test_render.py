@@ -114,7 +114,7 @@ def test_the_dead_fade():
     assert near(b[rows], ORANGE).sum() == near(a[rows], ORANGE).sum()
 
 
-def test_lines_join_who_shoots_with_whom():
+def test_lines_join_attackers_and_targets():
     map = find_map("MMM")  # agents: 2 marauders, 7 marines, 1 medivac
     still, aim, fired = snapshot(map), np.full(20, -1), np.zeros(20, bool)
     still.frame[:, :2] = np.stack([4 + 2.5 * (np.arange(20) % 10), np.where(np.arange(20) < 10, 10, 20)], 1)
