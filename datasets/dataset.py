@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -90,6 +91,53 @@ class Dataset:
     def scores(self) -> np.ndarray:
         """Returns in the task's unit [E]: the sum of the rewards, or their mean per step."""
         return self.returns / self.lengths if self.meta["per_step"] else self.returns
+
+    def subset(self, episodes: np.ndarray) -> "Dataset":
+        """The episodes with these numbers, or where a mask [E] is true, in this order; an episode may stand in it several times."""
+        numbers = np.arange(self.episodes)[episodes]
+        lengths = self.lengths[numbers]
+        step = np.concatenate([np.arange(self.offset[e], self.offset[e + 1]) for e in numbers])
+        row = np.concatenate([np.arange(self.offset[e] + e, self.offset[e + 1] + e + 1) for e in numbers])
+        rows = {name: getattr(self, name)[row] for name in ("obs", "state", "avail")}
+        steps = {name: getattr(self, name)[step] for name in ("actions", "rewards", "terminated", "truncated", "behavior_logp")}
+        offset = np.concatenate([[0], np.cumsum(lengths)]).astype("<i8")
+        return Dataset(**rows, **steps, offset=offset, won=self.won[numbers], seed=self.seed[numbers], meta=dict(self.meta))
+
+    @classmethod
+    def from_episodes(cls, task: Task, episodes: Sequence[Mapping[str, Any]], source: str = "from_episodes") -> "Dataset":
+        """A dataset of a task from arrays, one mapping per episode of L steps.
+
+        obs [L+1, N, O], with the observation after the last step; actions [L, N], or [L, N, D] in [-1, 1]; rewards [L], of the team.
+        Optional: state [L+1, S] (default: the observations side by side), avail [L+1, N, A] bool (default: all), terminated (default:
+        True; False for an episode that a time limit cut), won (True or False, if winning has a meaning).
+        UserError: an array is missing, or its shape does not fit the task or the other arrays.
+        """
+        spec = task.spec
+        trailing = {"obs": (spec.num_agents, spec.obs_dim), "state": (spec.state_dim,), "avail": (spec.num_agents, spec.space.avail_dim)}
+        columns: dict[str, list[np.ndarray]] = {"obs": [], "state": [], "avail": [], "actions": [], "rewards": []}
+        for e, episode in enumerate(episodes):
+            if lacking := {"obs", "actions", "rewards"} - episode.keys():
+                raise UserError(f"episode {e}: no {sorted(lacking)[0]}; it has {', '.join(sorted(episode))}")
+            length = len(episode["rewards"])
+            arrays = {name: np.asarray(episode[name]) for name in columns if name in episode}
+            arrays.setdefault("state", arrays["obs"].reshape(len(arrays["obs"]), -1))
+            arrays.setdefault("avail", np.ones((length + 1, *trailing["avail"]), bool))
+            shapes = {name: (length + 1, *shape) for name, shape in trailing.items()}
+            shapes |= {"actions": (length, spec.num_agents, *spec.space.noise_shape), "rewards": (length,)}
+            for name, shape in shapes.items():
+                if arrays[name].shape != shape or not length:
+                    raise UserError(f"episode {e}: {name} has shape {arrays[name].shape}, should have {shape} with {length} rewards")
+                columns[name].append(arrays[name])
+        if not columns["obs"]:
+            raise UserError("no episodes: a dataset has at least one")
+        return join(
+            task,
+            np.array([len(x) for x in columns["rewards"]]),
+            **{name: np.concatenate(parts) for name, parts in columns.items()},
+            terminated=np.array([bool(episode.get("terminated", True)) for episode in episodes]),
+            won=np.array([int(episode.get("won", -1)) for episode in episodes]),
+            source=source,
+        )
 
 
 def pack(

@@ -15,6 +15,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_map
 
 from inspo_benchmark.core.types import Batch, Draw, Spec, State, Timestep
+from inspo_benchmark.datasets.dataset import Dataset
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.learning.nets import flatten, unflatten
 from inspo_benchmark.learning.optim import Adam, RMSprop
@@ -116,6 +117,11 @@ class Algorithm(ABC):
     def noise(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the uniform random numbers that one call of `update` finds in d.u."""
         return {}
+
+    def prepare_data(self, data: Dataset) -> Dataset:
+        """What the method trains on, made once from whole episodes: a subset of them (`data.subset`), or other rewards, such as returns to
+        go. Observations are normalized already, in the same way for all methods."""
+        return data
 
     # acting ------------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,65 @@
+"""Datasets from arrays, episode by episode."""
+
+import numpy as np
+import pytest
+
+import inspo_benchmark as ib
+from inspo_benchmark.core.spaces import Box
+from inspo_benchmark.datasets.dataset import PATHS
+from inspo_benchmark.datasets.format import load, save
+from support.episodes import episodes, toy
+
+
+def parts(data) -> list[dict]:
+    """The episodes of a dataset as arrays."""
+    out = []
+    for e, (a, b) in enumerate(zip(data.offset[:-1], data.offset[1:], strict=True)):
+        rows = {name: getattr(data, name)[a + e : b + e + 1] for name in ("obs", "state", "avail")}
+        steps = {name: getattr(data, name)[a:b] for name in ("actions", "rewards")}
+        out.append(rows | steps | {"terminated": data.terminated[b - 1], "won": int(data.won[e])})
+    return out
+
+
+@pytest.mark.parametrize("task", [toy(), toy(Box(2), agents=3)], ids=["discrete", "continuous"])
+def test_what_is_taken_apart_is_put_together_again(task, tmp_path):
+    data = episodes(task)
+    back = ib.Dataset.from_episodes(task, parts(data), source="a test")
+    for name in PATHS.keys() - {"seed", "behavior_logp"}:
+        np.testing.assert_array_equal(getattr(back, name), getattr(data, name))
+    save(back, tmp_path / "x.h5")
+    assert load(tmp_path / "x.h5", task).meta["source"] == "a test"
+
+
+def test_state_available_actions_and_the_end_have_defaults():
+    task = toy()
+    task = toy(spec=task.spec._replace(state_dim=task.spec.num_agents * task.spec.obs_dim))
+    episode = dict(obs=np.zeros((3, 2, 5)), actions=np.zeros((2, 2), int), rewards=[1, 2])
+    data = ib.Dataset.from_episodes(task, [episode, episode | {"terminated": False}])
+    assert data.state.shape == (6, 10)
+    assert data.avail.all()
+    assert data.won.tolist() == [-1, -1]
+    assert data.terminated.tolist() == [False, True, False, False]
+    assert data.truncated.tolist() == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"obs": np.zeros((2, 2, 5))}, r"episode 1: obs has shape \(2, 2, 5\), should have \(3, 2, 5\) with 2 rewards"),
+        ({"actions": np.zeros((2, 3))}, "episode 1: actions has shape"),
+        ({"rewards": []}, "episode 1: obs has shape"),
+        ({"avail": np.ones((3, 2, 4))}, "episode 1: avail has shape"),
+        ({"actions": np.full((2, 2), 7)}, "actions 0 .. 7 in the data"),
+    ],
+)
+def test_mistakes_name_the_episode(change, said):
+    episode = dict(obs=np.zeros((3, 2, 5)), state=np.zeros((3, 4)), actions=np.zeros((2, 2), int), rewards=[1, 2])
+    with pytest.raises(ib.UserError, match=said):
+        ib.Dataset.from_episodes(toy(), [episode, episode | change])
+
+
+def test_missing_arrays_and_no_episodes_are_one_line():
+    with pytest.raises(ib.UserError, match="episode 0: no actions; it has obs, rewards"):
+        ib.Dataset.from_episodes(toy(), [dict(obs=np.zeros((3, 2, 5)), rewards=[1, 2])])
+    with pytest.raises(ib.UserError, match="no episodes"):
+        ib.Dataset.from_episodes(toy(), [])
