@@ -1,4 +1,4 @@
-"""Documents and help texts are in the field's words and in American spelling. Code is exempt."""
+"""Documents, help texts and messages are in the field's words and in American spelling. Code is exempt."""
 
 import ast
 import re
@@ -8,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
-COMMANDS = [p for p in ROOT.rglob("*.py") if "argparse" in p.read_text() and not {".venv", "tests"} & {*p.relative_to(ROOT).parts}]
+FILES = sorted(path for path in ROOT.rglob("*.py") if not {".venv", "tests", "build"} & {*path.relative_to(ROOT).parts})
+COMMANDS = [path for path in FILES if "argparse" in path.read_text()]
 CALLS = {"ArgumentParser", "add_argument", "add_argument_group", "add_parser", "command", "parser"}
 
 PRIVATE = {  # a word of our own -> the field's
@@ -25,7 +26,7 @@ PRIVATE = {  # a word of our own -> the field's
     r"same door": "same interface",
     r"made again": "re-run",
     r"swells?": "exceeds its memory limit",
-    r"whose data": "name the data",
+    r"whose data (is|are) there": "that have data",
     r"nobody|somebody|no one": "name who, or use the passive",
     r"tells?|told": "says, explains, lists, separates",
     r"without news": "reports no progress",
@@ -40,9 +41,6 @@ BRITISH = (
     r"\w*(optimis(?!t)|normalis|standardis|regularis|initialis|generalis|maximis|minimis|centralis|factoris|penalis|summaris|organis)\w*"
     r"|\w*(behaviour|colour|favour|neighbour|armour|honour)\w*|centred?|licen[c]es?|judgement|grey"
 )
-PENDING = {  # not yet reworded
-    "docs/sweeps.md", "run_benchmark.py",
-}  # fmt: skip
 ALLOWED = {"docs/smac.md": {"cells?", "lanes"}}  # distances are in cells of the map's grid
 
 
@@ -75,6 +73,18 @@ def help_texts(path: Path) -> str:
     return "\n".join(dict.fromkeys(found))
 
 
+def messages(path: Path) -> str:
+    """What a module prints, and the texts of its UserErrors."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in ("print", "UserError"):
+            formats = {
+                part for x in ast.walk(node) if isinstance(x, ast.FormattedValue) and x.format_spec for part in ast.walk(x.format_spec)
+            }
+            found += [x.value for x in ast.walk(node) if isinstance(x, ast.Constant) and isinstance(x.value, str) and x not in formats]
+    return "\n".join(found)
+
+
 def faults(text: str, allowed: set[str] = frozenset()) -> list[str]:
     """The words that do not belong in a text, with what to write instead."""
     found = []
@@ -90,19 +100,18 @@ def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def each(paths: list[Path]) -> list:
-    pending = pytest.mark.xfail(reason="not yet reworded", strict=False)
-    return [pytest.param(path, id=name(path), marks=[pending] * (name(path) in PENDING)) for path in paths]
-
-
-@pytest.mark.parametrize("page", each(PAGES))
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_pages_are_in_the_words_of_the_field(page):
     assert not faults(prose(page.read_text()), ALLOWED.get(name(page), frozenset()))
 
 
-@pytest.mark.parametrize("path", each(COMMANDS))
+@pytest.mark.parametrize("path", COMMANDS, ids=name)
 def test_help_texts_are_in_the_words_of_the_field(path):
     assert not faults(help_texts(path))
+
+
+def test_messages_are_in_the_words_of_the_field():
+    assert not {name(path): found for path in FILES if (found := faults(messages(path)))}
 
 
 def test_the_help_of_the_make_targets_is_in_the_words_of_the_field():
