@@ -74,6 +74,21 @@ def resampling_counts(log_rho: Tensor, mask: Tensor, u: Tensor) -> Tensor:
     return edges.diff(prepend=torch.zeros_like(edges[:1])).view(mask.shape)
 
 
+def clip_gradients(grads: dict[str, Tensor], max_norm: float) -> dict[str, Tensor]:
+    """The gradients [rows, P] of networks that step together, scaled down to norms of at most `max_norm`.
+
+    Networks with a row of weights per agent have one norm per agent, over all of these networks: no agent's gradient shrinks because
+    another's is large. Networks that the agents share have one norm, over all of them.
+    """
+    squares: dict[int, Tensor] = {}  # rows -> squared norm of each row
+    for grad in grads.values():
+        rows = len(grad)
+        square = (grad**2).sum(-1)
+        squares[rows] = squares[rows] + square if rows in squares else square
+    scales = {rows: (max_norm / (square.sqrt() + 1e-6)).clamp(max=1.0) for rows, square in squares.items()}
+    return {name: scales[len(grad)][:, None] * grad for name, grad in grads.items()}
+
+
 class Algorithm(ABC):
     """A method. A subclass defines `nets`, `update` and `action_params`.
 
@@ -180,10 +195,11 @@ class Algorithm(ABC):
     def gradient_step(
         self, s: State, names: str, loss: Callable[..., Tensor], *args, only: Tensor | int | None = None, when: Tensor | None = None
     ) -> tuple[State, Tensor]:
-        """One optimiser step of the named networks on `loss(on, tg, *args)`, gradient clipped over all of them: next state, loss.
+        """One optimizer step of the named networks on `loss(on, tg, *args)`: next state, loss.
 
-        `on` and `tg` are the online and the target networks; only the named online ones carry a gradient. `only`: of networks
-        with weights per agent, move this agent's alone. `when`: do not move, unless this is true.
+        `on` and `tg` are the online and the target networks; only the named online ones carry a gradient. Gradients are clipped to
+        `max_grad_norm`, see `clip_gradients`. `only`: of networks with weights per agent, move this agent's alone. `when`: do not move,
+        unless this is true.
         """
         moving = {name: s.params[name] for name in names.split()}
 
@@ -191,11 +207,10 @@ class Algorithm(ABC):
             return loss(Nets(self.modules, {**s.params, **params}), self.targets(s), *args)
 
         grads, value = grad_and_value(of)(moving)
-        norm = sum((g**2).sum() for g in grads.values()).sqrt()
-        scale = (self.cfg.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+        grads = clip_gradients(grads, self.cfg.max_grad_norm)
         params, slots = dict(s.params), dict(s.slots)
         for name, p in moving.items():
-            new = self.optimizer(name).step(p, scale * grads[name], s.slots[name])
+            new = self.optimizer(name).step(p, grads[name], s.slots[name])
             new = tree_map(partial(select_agent, only), new, (p, s.slots[name]))
             if when is not None:
                 new = tree_map(partial(torch.where, when), new, (p, s.slots[name]))
