@@ -1,14 +1,14 @@
-"""InSPO solved exactly, in tables: what `algorithms/inspo.py` approximates. Equations are numbered as there.
+"""Exact InSPO on tabular games: what `algorithms/inspo.py` approximates with networks. The equations have the numbers of that file.
 
-A game has S states and N agents with A_1 .. A_N actions; mu is any joint distribution per state; policies are a list of N arrays
-[S, A_i]. A one-step game is the case S = 1, g = 0. Everything is float64 and deterministic: orders and schedules are arguments.
+A game has S states and N agents with A_1 .. A_N actions. mu is any joint distribution in every state; policies are a list of N arrays
+[S, A_i]. A one-step game is the case S = 1, gamma = 0. Everything is float64 and deterministic: orders and schedules are arguments.
 
-Where the data hold nothing, mu(a|s) = 0, and the true logarithm is minus infinity. Here it is NEVER, a finite number so large that
- 1. for alpha > 0 an action with mu^i(a^i|s) = 0 gets probability exactly 0, and so does one that clashes with the teammates (K^i is
-    of the size of NEVER) while another does not: the step is in-sample, payoffs where mu = 0 do not matter;
- 2. where every action makes the team leave the data, those that leave it least often are taken: the limit of mu + epsilon;
- 3. J is of the size of NEVER times the probability that pi leaves the data, which steps bring down to about 1 / |NEVER| or 0.
-K^i of an action with mu^i = 0 is not defined, and not needed. alpha = 0 asks nothing of the data: 0^0 = 1 in (5).
+Where mu(a|s) = 0, the logarithm of mu is minus infinity. Here it is LOG_ZERO, a finite number so large that
+ 1. for alpha > 0 an action gets probability exactly 0 if mu^i(a^i|s) = 0, or if it makes the teammates' actions impossible under mu
+    (K^i has the size of LOG_ZERO) and another action does not: the update is in-sample, and payoffs where mu = 0 do not matter;
+ 2. if every action makes the team leave the data, those with the smallest probability of it are taken: the limit of mu + epsilon;
+ 3. J has the size of LOG_ZERO times the probability that pi leaves the data, which updates reduce to about 1 / |LOG_ZERO| or 0.
+K^i is neither defined nor needed where mu^i = 0. alpha = 0 places no constraint on the actions: 0^0 = 1 in (5).
 """
 
 from collections.abc import Sequence
@@ -18,39 +18,39 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_softmax
 
-NEVER = -1e9  # log 0; alpha * NEVER must dwarf all payoffs
+LOG_ZERO = -1e9  # alpha * |LOG_ZERO| must be far larger than all payoffs
 
 Policies = Sequence[np.ndarray]
 
 
 class Game(NamedTuple):
-    """A cooperative Markov game with its behaviour policy."""
+    """A cooperative Markov game and its behavior policy."""
 
     reward: np.ndarray  # [S, A_1 .. A_N]
-    next: np.ndarray  # [S, A_1 .. A_N, S] probabilities of the next state
-    mu: np.ndarray  # [S, A_1 .. A_N] joint behaviour policy
+    next: np.ndarray  # [S, A_1 .. A_N, S] transition probabilities
+    mu: np.ndarray  # [S, A_1 .. A_N] joint behavior policy
     gamma: float  # discount, in [0, 1)
-    start: np.ndarray  # [S] distribution of the first state
+    start: np.ndarray  # [S] distribution of the initial state
 
 
 def one_step(payoff: np.ndarray, mu: np.ndarray) -> Game:
-    """The game that is over after one joint action: payoff and mu [A_1 .. A_N]."""
+    """The game that ends after one joint action; payoff and mu are [A_1 .. A_N]."""
     payoff, mu = np.asarray(payoff, np.float64), np.asarray(mu, np.float64)
     return Game(payoff[None], np.ones((1, *payoff.shape, 1)), mu[None], 0.0, np.ones(1))
 
 
 def log(p: np.ndarray) -> np.ndarray:
-    return np.log(p, out=np.full_like(p, NEVER), where=p > 0)
+    return np.log(p, out=np.full_like(p, LOG_ZERO), where=p > 0)
 
 
-def spread(x: Policies) -> list[np.ndarray]:
-    """N arrays [S, A_i] -> [S, 1 .. A_i .. 1], which broadcast against [S, A_1 .. A_N]."""
+def broadcastable(x: Policies) -> list[np.ndarray]:
+    """N arrays [S, A_i] -> N arrays [S, 1 .. A_i .. 1], which broadcast against [S, A_1 .. A_N]."""
     return [np.expand_dims(y, [1 + j for j in range(len(x)) if j != i]) for i, y in enumerate(x)]
 
 
 def joint(pi: Policies) -> np.ndarray:
     """prod_i pi^i(a^i|s), [S, A_1 .. A_N]."""
-    return reduce(np.multiply, spread(pi))
+    return reduce(np.multiply, broadcastable(pi))
 
 
 def marginal(p: np.ndarray, i: int) -> np.ndarray:
@@ -59,63 +59,63 @@ def marginal(p: np.ndarray, i: int) -> np.ndarray:
 
 
 def marginals(p: np.ndarray) -> list[np.ndarray]:
-    """The marginals of all agents, N arrays [S, A_i]: the product policies nearest to p in forward KL, a clone of the data."""
+    """The marginals of all agents, N arrays [S, A_i]: the factorized policies nearest to p in forward KL, a clone of the data."""
     return [marginal(p, i) for i in range(p.ndim - 1)]
 
 
-def teammates(x: np.ndarray, pi: Policies, i: int) -> np.ndarray:
+def expectation_over_teammates(x: np.ndarray, pi: Policies, i: int) -> np.ndarray:
     """E_{a^{-i} ~ pi^{-i}} x(s, a), [S, A_i], of x [S, A_1 .. A_N]."""
     others = [np.ones_like(p) if j == i else p for j, p in enumerate(pi)]
     return marginal(joint(others) * x, i)
 
 
 def evaluate(game: Game, pi: Policies, alpha: float, beta: float) -> tuple[np.ndarray, np.ndarray]:
-    """V [S] and Q [S, A_1 .. A_N] of (2), by solving the linear system."""
-    p, log_pi = joint(pi), sum(spread([log(x) for x in pi]))
-    earned = game.reward - alpha * (log_pi - log(game.mu)) - beta * log_pi
-    move = (p[..., None] * game.next).reshape(len(p), -1, len(p)).sum(1)
-    v = np.linalg.solve(np.eye(len(p)) - game.gamma * move, (p * earned).reshape(len(p), -1).sum(1))
+    """V [S] and Q [S, A_1 .. A_N] of (2), from the linear system for V."""
+    p, log_pi = joint(pi), sum(broadcastable([log(x) for x in pi]))
+    regularized = game.reward - alpha * (log_pi - log(game.mu)) - beta * log_pi
+    transition = (p[..., None] * game.next).reshape(len(p), -1, len(p)).sum(1)
+    v = np.linalg.solve(np.eye(len(p)) - game.gamma * transition, (p * regularized).reshape(len(p), -1).sum(1))
     return v, game.reward + game.gamma * game.next @ v
 
 
 def objective(game: Game, pi: Policies, alpha: float, beta: float) -> float:
-    """J of (1); with alpha = beta = 0 the expected discounted reward."""
+    """J of (1); for alpha = beta = 0, the expected return."""
     return float(game.start @ evaluate(game, pi, alpha, beta)[0])
 
 
 def local_q(game: Game, pi: Policies, i: int, alpha: float, beta: float) -> np.ndarray:
     """Q^i of (4), [S, A_i]."""
-    return teammates(evaluate(game, pi, alpha, beta)[1], pi, i)
+    return expectation_over_teammates(evaluate(game, pi, alpha, beta)[1], pi, i)
 
 
 def local_k(game: Game, pi: Policies, i: int) -> np.ndarray:
     """K^i of (3), [S, A_i]: KL( pi^{-i} || mu(.|s, a^i) )."""
-    log_pi = sum(x for j, x in enumerate(spread([log(p) for p in pi])) if j != i)
-    log_mu = log(game.mu) - spread([log(m) for m in marginals(game.mu)])[i]
-    return teammates(log_pi - log_mu, pi, i)
+    log_pi = sum(x for j, x in enumerate(broadcastable([log(p) for p in pi])) if j != i)
+    log_mu = log(game.mu) - broadcastable([log(m) for m in marginals(game.mu)])[i]
+    return expectation_over_teammates(log_pi - log_mu, pi, i)
 
 
-def best(game: Game, pi: Policies, i: int, alpha: float, beta: float, clash: bool = True) -> np.ndarray:
-    """pi^i* of (5), [S, A_i], given the teammates in pi. `clash = False` leaves K^i out (an ablation, not the method).
+def best_response(game: Game, pi: Policies, i: int, alpha: float, beta: float, with_k: bool = True) -> np.ndarray:
+    """pi^i* of (5), [S, A_i], given the teammates' policies in pi. `with_k = False` omits K^i, as an ablation.
 
-    Needs alpha + beta > 0. J never decreases when pi^i* replaces pi^i, in any state's value: Q is that of the present pi.
+    alpha + beta must be positive. Q is that of pi. Replacing pi^i by pi^i* lowers neither J nor the value of any state.
     """
-    prefer = local_q(game, pi, i, alpha, beta) + alpha * log(marginal(game.mu, i))
-    if clash:
-        prefer = prefer - alpha * local_k(game, pi, i)
-    return np.exp(log_softmax(prefer / (alpha + beta), axis=-1))
+    logits = local_q(game, pi, i, alpha, beta) + alpha * log(marginal(game.mu, i))
+    if with_k:
+        logits = logits - alpha * local_k(game, pi, i)
+    return np.exp(log_softmax(logits / (alpha + beta), axis=-1))
 
 
 def iterate(
-    game: Game, pi: Policies, order: Sequence[int], alpha: float, beta: float, sequential: bool = True, clash: bool = True
+    game: Game, pi: Policies, order: Sequence[int], alpha: float, beta: float, sequential: bool = True, with_k: bool = True
 ) -> list[np.ndarray]:
-    """One iteration: (5) for every agent in `order`, against the newest teammates and a Q that knows them.
+    """One iteration: (5) for every agent in `order`, against the newest policies of its teammates and their Q.
 
-    `sequential = False`: all against the old policies, which may lower J.
+    With `sequential = False` all agents respond to the old policies, which may lower J.
     """
     new = list(pi)
     for i in order:
-        new[i] = best(game, new if sequential else pi, i, alpha, beta, clash)
+        new[i] = best_response(game, new if sequential else pi, i, alpha, beta, with_k)
     return new
 
 
@@ -126,20 +126,20 @@ def solve(
     alpha: float | np.ndarray,
     beta: float | np.ndarray,
     sequential: bool = True,
-    clash: bool = True,
+    with_k: bool = True,
 ) -> list[list[np.ndarray]]:
-    """The T + 1 iterates from pi on, for T orders of the agents; alpha and beta are constants or schedules [T]."""
+    """pi and the T iterates that follow, for T orders of the agents. alpha and beta are constants or schedules [T]."""
     path = [list(pi)]
     for order, a, b in zip(orders, np.broadcast_to(alpha, len(orders)), np.broadcast_to(beta, len(orders)), strict=True):
-        path.append(iterate(game, path[-1], order, a, b, sequential, clash))
+        path.append(iterate(game, path[-1], order, a, b, sequential, with_k))
     return path
 
 
-def anneal(first: float, last: float, steps: int, share: float = 1.0) -> np.ndarray:
-    """A schedule [steps]: linear from `first` to `last` over the given share of the steps, then constant."""
+def linear_schedule(first: float, last: float, steps: int, share: float = 1.0) -> np.ndarray:
+    """A schedule [steps]: linear from `first` to `last` over a share of the steps, then constant."""
     return first + (last - first) * np.minimum(np.arange(steps) / max(share * (steps - 1), 1), 1)
 
 
 def residual(game: Game, pi: Policies, alpha: float, beta: float) -> float:
-    """max |pi^i - pi^i*| over agents, states and actions: 0 exactly where pi is a quantal response equilibrium."""
-    return max(float(np.abs(best(game, pi, i, alpha, beta) - p).max()) for i, p in enumerate(pi))
+    """max |pi^i - pi^i*| over agents, states and actions. It is 0 if and only if pi is a quantal response equilibrium."""
+    return max(float(np.abs(best_response(game, pi, i, alpha, beta) - p).max()) for i, p in enumerate(pi))

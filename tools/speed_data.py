@@ -1,4 +1,4 @@
-"""How fast datasets are read, and in how much memory they are converted; `tools.speed` calls `rows`."""
+"""Measures how fast datasets load, and how fast and in how much memory recordings are converted: `python -m tools.speed data`."""
 
 import os
 import statistics
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -19,7 +20,8 @@ from inspo_benchmark.datasets.layouts._known import unregistered
 
 GIGABYTE = 10**9
 ROUNDS = 3
-LIMIT = 100
+LIMIT = 100  # steps of an episode
+BLOCK = 50  # episodes written at a time
 TASK = unregistered("bench-recorded", Spec(5, 80, 120, Discrete(11), LIMIT), "bench", "none")  # the sizes of SMAC's 2s3z
 
 CONVERT = """
@@ -34,31 +36,31 @@ print(seconds, int(status.partition("VmHWM:")[2].split()[0]) / 1000)
 """
 
 
-def rows(size: int = GIGABYTE) -> list[tuple[str, float, str]]:
-    """Loading a dataset of so many bytes in memory with every check against reading its arrays with h5py alone; converting a PyMARL
-    recording of that size, with its peak memory, in a process of its own."""
+def measure(size: int = GIGABYTE) -> list[tuple[str, float, str]]:
+    """Loading a dataset of `size` bytes (in memory) with all checks, compared with reading its arrays with h5py alone; and converting a
+    PyMARL recording of that size in a process of its own, with the peak memory of that process."""
     with tempfile.TemporaryDirectory() as folder:
-        ours, theirs = Path(folder, "x.h5"), Path(folder, "theirs.h5")
-        bytes_written = invented(ours, size)
-        alone, whole = [], []
-        for _ in range(ROUNDS):  # in turn, so that a machine whose speed drifts does not favour one of them
-            alone.append(timed(lambda: plain(ours)))
-            whole.append(timed(lambda: load(ours)))
-        alone, whole = statistics.median(alone), statistics.median(whole)
-        recording(theirs, size)
-        command = [sys.executable, "-c", CONVERT, str(theirs), str(Path(folder, "out.h5"))]
+        dataset, recording = Path(folder, "dataset.h5"), Path(folder, "recording.h5")
+        size_written = write_dataset(dataset, size)
+        h5py_seconds, load_seconds = [], []
+        for _ in range(ROUNDS):  # alternately, so that a drift of the machine's speed affects both
+            h5py_seconds.append(cpu_seconds(lambda: read_with_h5py(dataset)))
+            load_seconds.append(cpu_seconds(lambda: load(dataset)))
+        h5py_time, load_time = statistics.median(h5py_seconds), statistics.median(load_seconds)
+        write_recording(recording, size)
+        command = [sys.executable, "-c", CONVERT, str(recording), str(Path(folder, "converted.h5"))]
         out = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}).stdout
-        seconds, peak = map(float, out.split())
+        convert_time, peak = map(float, out.split())
     return [
-        ("data/load", bytes_written / whole / 1e6, "MB/s"),
-        ("data/load/of-h5py", alone / whole, "of the rate of h5py alone"),
-        ("data/convert", theirs_bytes(size) / seconds / 1e6, "MB/s"),
+        ("data/load", size_written / load_time / 1e6, "MB/s"),
+        ("data/load/of-h5py", h5py_time / load_time, "of the rate of h5py alone"),
+        ("data/convert", recording_bytes(size) / convert_time / 1e6, "MB/s"),
         ("data/convert/memory", peak, "MB"),
     ]
 
 
 def episodes(count: int, seed: int):
-    """Episodes in the manner of SMAC's: most numbers zero or from a grid, changing slowly."""
+    """Arrays of episodes that compress like SMAC's: numbers change slowly, on a grid, and half of the columns are zero."""
     rng, s = np.random.default_rng(seed), TASK.spec
     rows = count * (LIMIT + 1)
 
@@ -81,22 +83,22 @@ def episodes(count: int, seed: int):
     )
 
 
-def invented(path: Path, size: int) -> int:
-    """A dataset of about `size` bytes in memory; the bytes."""
-    count, done = 50, 0
+def write_dataset(path: Path, size: int) -> int:
+    """Write a dataset of at least `size` bytes (in memory). Returns its bytes."""
+    written = 0
     with writer(path, card(TASK) | dict.fromkeys(("source", "source_sha256", "behaviour", "notes"), "")) as out:
-        while done < size:
-            d = join(TASK, np.full(count, LIMIT), terminated=np.zeros(count, bool), **episodes(count, done))
+        while written < size:
+            d = join(TASK, np.full(BLOCK, LIMIT), terminated=np.zeros(BLOCK, bool), **episodes(BLOCK, seed=written))
             out.add(d)
-            done += sum(x.nbytes for x in (d.obs, d.state, d.avail, d.actions, d.rewards))
-    return done
+            written += sum(x.nbytes for x in (d.obs, d.state, d.avail, d.actions, d.rewards))
+    return written
 
 
-def recording(path: Path, size: int) -> None:
-    """A PyMARL .h5 of about `size` bytes, not compressed, a little at a time."""
-    count, s = 50, TASK.spec
+def write_recording(path: Path, size: int) -> None:
+    """Write a PyMARL recording of about `size` bytes, uncompressed, block by block."""
+    count, s = BLOCK, TASK.spec
     with h5py.File(path, "w") as f:
-        for start in range(0, theirs_bytes(size) // episode_bytes(), count):
+        for start in range(0, recording_bytes(size) // episode_bytes(), count):
             x = episodes(count, start)
             padded = {
                 "state": x["state"].reshape(count, LIMIT + 1, s.state_dim),
@@ -120,25 +122,20 @@ def episode_bytes() -> int:
     return (LIMIT + 1) * (4 * (s.state_dim + s.num_agents * (s.obs_dim + s.space.n) + 1) + 8 * (s.num_agents + 1) + 1)
 
 
-def theirs_bytes(size: int) -> int:
-    """The recording's size: whole blocks of 50 episodes."""
-    return -(-size // (50 * episode_bytes())) * 50 * episode_bytes()
+def recording_bytes(size: int) -> int:
+    """The size of a recording: `size`, rounded up to whole blocks."""
+    block_bytes = BLOCK * episode_bytes()
+    return -(-size // block_bytes) * block_bytes
 
 
-def plain(path: Path) -> None:
+def read_with_h5py(path: Path) -> None:
     with h5py.File(path, "r") as f:
         for group in f.values():
             for x in group.values():
                 x[()]
 
 
-def timed(work) -> float:
-    """Seconds of the processor."""
+def cpu_seconds(work: Callable[[], object]) -> float:
     started = time.process_time()
     work()
     return time.process_time() - started
-
-
-if __name__ == "__main__":
-    for name, value, unit in rows():
-        print(f"{name:24} {value:10.3f} {unit}")

@@ -65,7 +65,7 @@ def test_no_step_of_an_agent_lowers_the_objective_in_any_state(agents, states, g
         alpha, beta = temperatures(rng, partial)
         v = first = exact_inspo.evaluate(g, pi, alpha, beta)[0]
         for i in np.concatenate([rng.permutation(agents) for _ in range(4)]):
-            pi[i] = exact_inspo.best(g, pi, i, alpha, beta)
+            pi[i] = exact_inspo.best_response(g, pi, i, alpha, beta)
             old, v = v, exact_inspo.evaluate(g, pi, alpha, beta)[0]
             assert (v >= old - ATOL * (1 + abs(old))).all()
             np.testing.assert_allclose(pi[i].sum(1), 1)
@@ -113,7 +113,7 @@ def test_a_step_is_the_maximiser():
 
         found = minimize(loss, np.zeros(shape).ravel(), tol=1e-12)
         x = np.exp(found.x.reshape(shape))
-        step = exact_inspo.best(g, pi, 0, alpha, beta)
+        step = exact_inspo.best_response(g, pi, 0, alpha, beta)
         np.testing.assert_allclose(step, x / x.sum(1, keepdims=True), atol=1e-5)
         assert loss(np.log(step).ravel()) <= found.fun + 1e-12
 
@@ -202,7 +202,7 @@ def test_a_value_of_old_teammates_protects_the_iteration_but_not_each_step():
     for seed in range(200):
         g, pi = game(np.random.default_rng(seed), 2, 2, 0.9)
         stale = g._replace(reward=exact_inspo.evaluate(g, pi, 0.1, 0.1)[1], gamma=0.0)
-        j = [exact_inspo.objective(g, p, 0.1, 0.1) for p in (pi, [exact_inspo.best(stale, pi, 0, 0.1, 0.1), pi[1]])]
+        j = [exact_inspo.objective(g, p, 0.1, 0.1) for p in (pi, [exact_inspo.best_response(stale, pi, 0, 0.1, 0.1), pi[1]])]
         j.append(exact_inspo.objective(g, exact_inspo.iterate(stale, pi, (0, 1), 0.1, 0.1), 0.1, 0.1))
         steps.append(j[2] - j[1])
         rounds.append(j[2] - j[0])
@@ -230,7 +230,7 @@ def test_policies_that_start_outside_the_data_return_to_them():
         pi = [simplex(rng, *p.shape) for p in exact_inspo.marginals(g.mu)]
         outside = [exact_inspo.joint(pi)[g.mu == 0].sum()]
         for i in list(range(len(pi))) * 3:
-            pi[i] = exact_inspo.best(g, pi, i, 0.5, 0.5)
+            pi[i] = exact_inspo.best_response(g, pi, i, 0.5, 0.5)
             outside.append(exact_inspo.joint(pi)[g.mu == 0].sum())
         assert outside[0] > 1e-3
         assert outside[-1] < 1e-8
@@ -259,7 +259,7 @@ def test_entropy_leaves_a_poor_equilibrium_and_annealing_ends_at_the_best(agents
     for p in end(5.0):
         assert p[0].argmax() == 0
         assert p[0, 0] == pytest.approx(mixture, abs=0.01)
-    annealed = end(exact_inspo.anneal(5, 0, steps, 0.5))
+    annealed = end(exact_inspo.linear_schedule(5, 0, steps, 0.5))
     assert all(p[0, 0] > 1 - 1e-9 for p in annealed)
     assert exact_inspo.objective(g, annealed, 0, 0) == pytest.approx(10, abs=1e-6)
 
@@ -275,14 +275,14 @@ def test_the_teammates_divergence_breaks_the_tie_of_xor(seed):
     data = exact_inspo.one_step(known, np.array([[0.005, 0.495], [0.495, 0.005]]))  # and a model of them that is nearly right
     true = data._replace(reward=XOR[None])
 
-    def end(clash):
-        return exact_inspo.solve(data, start, orders, 0.1, 0.0, clash=clash)[-1]
+    def end(with_k):
+        return exact_inspo.solve(data, start, orders, 0.1, 0.0, with_k=with_k)[-1]
 
-    for p in end(clash=False):
+    for p in end(with_k=False):
         np.testing.assert_allclose(p, 0.5, atol=1e-12)
-    assert exact_inspo.objective(true, end(clash=False), 0, 0) == pytest.approx(0, abs=1e-12)
-    settled = [p[0, 0] for p in end(clash=True)]
-    assert exact_inspo.objective(true, end(clash=True), 0, 0) > 0.95
+    assert exact_inspo.objective(true, end(with_k=False), 0, 0) == pytest.approx(0, abs=1e-12)
+    settled = [p[0, 0] for p in end(with_k=True)]
+    assert exact_inspo.objective(true, end(with_k=True), 0, 0) > 0.95
     assert (settled[0] > 0.97) == (lean > 0)
     assert (settled[1] < 0.03) == (lean > 0)
     exactly = exact_inspo.one_step(known, np.array([[0, 0.5], [0.5, 0]]))  # with mu = 0 off the data one iteration is enough
@@ -290,8 +290,8 @@ def test_the_teammates_divergence_breaks_the_tie_of_xor(seed):
 
 
 def test_schedules_end_where_they_say():
-    np.testing.assert_allclose(exact_inspo.anneal(4, 0, 9, 0.5), [4, 3, 2, 1, 0, 0, 0, 0, 0])
-    np.testing.assert_allclose(exact_inspo.anneal(1, 3, 3), [1, 2, 3])
+    np.testing.assert_allclose(exact_inspo.linear_schedule(4, 0, 9, 0.5), [4, 3, 2, 1, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(exact_inspo.linear_schedule(1, 3, 3), [1, 2, 3])
 
 
 # --- the deep method against the tables

@@ -7,6 +7,7 @@ training reached: the README files of github.com/hijkzzz/pymarl2 (QMIX as publis
 github.com/opendilab/DI-engine, dizoo/smac (the best of its runs, SC2 4.6.2, 2 M steps). "--": not published.
 """
 
+import argparse
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,13 +23,16 @@ MISSING = "--"
 
 
 class Recording(NamedTuple):
-    quality: str  # as its authors call it
+    """Episodes of real SMAC."""
+
+    quality: str  # its authors' name
     mean: float
     std: float | None
     length: float
 
 
-THEIRS = {  # beside random, medium and expert
+QUALITIES = ("random", "medium", "expert")
+RECORDINGS = {  # compared with random, medium and expert
     "3m": [Recording("Poor", 4.69, 2.1, 20.4), Recording("Medium", 9.96, None, 23.9), Recording("Good", 16.5, None, 22.9)],
     "8m": [Recording("Poor", 5.28, 0.56, 48.2), Recording("Medium", 10.1, None, 25.4), Recording("Good", 16.9, None, 32.6)],
     "2s3z": [Recording("Poor", 6.88, None, 100.2), Recording("Medium", 12.76, None, 50.8), Recording("Expert", 19.97, 0.37, 42.4)],
@@ -43,7 +47,7 @@ THEIRS = {  # beside random, medium and expert
     "corridor": [Recording("Poor", 4.93, None, 51), Recording("Medium", 13.07, None, 126), Recording("Good", 19.88, None, 100)],
     "2c_vs_64zg": [Recording("Poor", 8.91, None, 31), Recording("Medium", 13.0, None, 38), Recording("Good", 19.94, None, 59)],
 }
-WINS = {
+WIN_RATES = {
     "3m": MISSING,
     "8m": "100 (tuned QMIX)",
     "2s3z": "100 (tuned QMIX)",
@@ -59,34 +63,31 @@ WINS = {
     "MMM2": "98 / 100 (QMIX, plain / tuned)",
     "27m_vs_30m": "56 / 100 (QMIX, plain / tuned)",
 }
-OURS = ("random", "medium", "expert")
 
 
 def page() -> str:
-    """Builds the datasets that are not there yet."""
+    """The text of the page. Datasets that are missing are built."""
     names = [name for name in MAPS if shipped(name)]
-    recordings = [
+    datasets = [
         "| map | quality | return | length | win rate | real SMAC: quality | return | length |",
         "|---|---|---:|---:|---:|---|---:|---:|",
     ]
-    wins = [
+    training = [
         "| map | steps to the medium policy | steps to the expert | its win rate | published for real SMAC, % |",
         "|---|---:|---:|---:|---|",
     ]
     for name in names:
-        theirs = THEIRS.get(name, [None] * len(OURS))
-        rows = [(peek(fetch(TASKS[f"{name}-{quality}"])), quality) for quality in OURS]
-        for k, ((meta, quality), other) in enumerate(zip(rows, theirs, strict=True)):
-            ours = f"{meta['return_mean']:.2f} ± {meta['return_std']:.2f} | {meta['length_mean']:.1f} | {meta['win_rate']:.2f}"
-            if other:
-                spread = "" if other.std is None else f" ± {other.std:.2f}"
-                real = f"{other.quality} | {other.mean:.2f}{spread} | {other.length:.1f}"
-            else:
-                real = " | ".join([MISSING] * 3)
-            recordings.append(f"| {name if k == 0 else ''} | {quality} | {ours} | {real} |")
-        path = SHIPPED / name
-        best, half = (smac_policy.load(path / f"{quality}.npz", MAPS[name]) for quality in ("expert", "medium"))
-        wins.append(f"| {name} | {half.steps / 1e6:.2f} M | {best.steps / 1e6:.2f} M | {best.win_rate:.2f} | {WINS.get(name, MISSING)} |")
+        for quality, recording in zip(QUALITIES, RECORDINGS.get(name, [None] * len(QUALITIES)), strict=True):
+            meta = peek(fetch(TASKS[f"{name}-{quality}"]))
+            simulated = f"{meta['return_mean']:.2f} ± {meta['return_std']:.2f} | {meta['length_mean']:.1f} | {meta['win_rate']:.2f}"
+            real = " | ".join([MISSING] * 3)
+            if recording:
+                std = "" if recording.std is None else f" ± {recording.std:.2f}"
+                real = f"{recording.quality} | {recording.mean:.2f}{std} | {recording.length:.1f}"
+            datasets.append(f"| {name if quality == QUALITIES[0] else ''} | {quality} | {simulated} | {real} |")
+        expert, medium = (smac_policy.load(SHIPPED / name / f"{quality}.npz", MAPS[name]) for quality in ("expert", "medium"))
+        steps = f"{medium.steps / 1e6:.2f} M | {expert.steps / 1e6:.2f} M"
+        training.append(f"| {name} | {steps} | {expert.win_rate:.2f} | {WIN_RATES.get(name, MISSING)} |")
     return "\n".join(
         [
             "# Calibration of the simulator",
@@ -98,19 +99,20 @@ def page() -> str:
             "",
             "## Datasets",
             "",
-            *recordings,
+            *datasets,
             "",
             "## What online training reaches",
             "",
             "The simulator's policies were trained by `tools/behavior/mappo.py` in one run each; the win rate is that of sampled actions.",
             "",
-            *wins,
+            *training,
             "",
         ]
     )
 
 
 def main() -> None:
+    argparse.ArgumentParser(prog="python -m tools.docs.calibration", description=__doc__.partition("\n")[0]).parse_args()
     TASKS.discover()
     text = page()
     with atomic_write(PAGE) as part:
