@@ -66,7 +66,7 @@ def bridge(task: Task, episodes: int = 500) -> Dataset:
     """Optimal: either agent lets the other pass. Mix: the same number of uniformly random episodes, then the optimal ones."""
     optimal = passing("bridge-optimal", episodes, task.spec.episode_limit)
     if task.quality == "optimal":
-        return record(task, optimal, "one agent, either, backs out and lets the other pass")
+        return record(task, optimal, "either agent backs out and lets the other pass")
     random = Stream("bridge-random").integers(task.spec.space.action_dim, optimal.shape)
     return record(task, np.concatenate([random, optimal], 1), "first half uniformly random, second half that of bridge-optimal")
 

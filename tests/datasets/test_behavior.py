@@ -1,4 +1,4 @@
-"""Behaviour policies: their arithmetic, their files, how they are trained and chosen."""
+"""Behavior policies: their arithmetic, their files, how they are trained and chosen."""
 
 import math
 import zipfile

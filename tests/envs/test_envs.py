@@ -14,7 +14,7 @@ from inspo_benchmark.envs.matrix import XOR, MatrixGame, mne
 TASKS.discover()
 GAMES = [name for name, task in TASKS.items() if task.family in ("xor", "mne", "bridge")]
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "alberdice"
-recorded = pytest.mark.skipif(not RECORDINGS.exists(), reason="the recordings of AlberDICE are not beside the repository")
+recorded = pytest.mark.skipif(not RECORDINGS.exists(), reason="the recordings of AlberDICE are not next to the repository")
 
 
 # --- every game

@@ -130,7 +130,7 @@ def test_old_observations_do_not_change():
 
 
 def test_the_time_limit_truncates():
-    """Nobody fights on 2s_vs_1sc unless the agents start it."""
+    """On 2s_vs_1sc there is no fight unless the agents start it."""
     env = Smac("2s_vs_1sc", 1)
     env.reset([0])
     steps = [env.step(np.array([[STOP, STOP]])) for _ in range(300)]
@@ -456,7 +456,7 @@ def test_the_state_in_parts(name):
 @pytest.mark.parametrize(
     "name",
     sorted(path.stem for path in RECORDINGS.glob("*.npz"))
-    or [pytest.param("", marks=pytest.mark.skip(reason="no recordings beside the repository"))],
+    or [pytest.param("", marks=pytest.mark.skip(reason="no recordings next to the repository"))],
 )
 def test_recorded_steps(name):
     """A step after a reset, between recorded frames: what SMAC's class returned."""

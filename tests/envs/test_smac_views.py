@@ -77,7 +77,7 @@ def views(name: str, allies: np.ndarray, enemies: np.ndarray, last=None):
 
 
 @pytest.mark.parametrize(
-    "name", RECORDED or [pytest.param("", marks=pytest.mark.skip(reason="the recordings are not beside the repository"))]
+    "name", RECORDED or [pytest.param("", marks=pytest.mark.skip(reason="the recordings are not next to the repository"))]
 )
 def test_recorded_frames_and_steps(name):
     d = np.load(RECORDINGS / f"{name}.npz", allow_pickle=False)
@@ -318,7 +318,7 @@ def test_a_medivac_heals_agents():
     heal = [False, False] + [True] * 7 + [False]  # not the dead, not who is far, not itself; the unhurt too
     assert avail[9, ATTACK:].tolist() == heal
     flags = obs[9, 4:84].reshape(10, 8)[:, 0]
-    assert flags.tolist() == [float(x) for x in [*heal[:4], False, *heal[5:]]]  # beside the enemies of these numbers, the living
+    assert flags.tolist() == [float(x) for x in [*heal[:4], False, *heal[5:]]]  # in the places of the living enemies with these numbers
     assert avail[5, ATTACK:].tolist() == [j != 4 for j in range(10)]
     assert state[9 * 7 + 1] == np.float32(50 / 200)
 
