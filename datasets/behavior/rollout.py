@@ -9,7 +9,7 @@ import numpy as np
 from inspo_benchmark.core.env import VecEnv
 from inspo_benchmark.datasets.behavior.policy import Policy
 from inspo_benchmark.datasets.behavior.smac_policy import act
-from inspo_benchmark.envs.compiled import SPLITMIX_STEP, kernel, rule, splitmix64, unit_interval
+from inspo_benchmark.envs.smac.compiled import SPLITMIX_STEP, kernel, rule, splitmix64, unit_interval
 
 Act = Callable[[Policy, np.ndarray, np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarray]]  # as `smac_policy.act`
 

@@ -11,7 +11,7 @@ published data leave open; docs/smac.md gives the reason for each.
     mind          the mutable state of a unit that is not in a frame: its order, target, hits under way (MIND)
     field         the constants of all battles on a map (Field)
     rng           the state of a battle's random numbers; the only chance in a battle
-    kernel, rule  a compiled function called from Python, and one that is inlined into kernels (envs/compiled.py)
+    kernel, rule  a compiled function called from Python, and one that is inlined into kernels (envs/smac/compiled.py)
     f, m          in rules: the frame [U, 6] and the minds [U] of one battle
 """
 
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inspo_benchmark.envs.compiled import SPLITMIX_STEP, kernel, rule, splitmix64, unit_interval
+from inspo_benchmark.envs.smac.compiled import SPLITMIX_STEP, kernel, rule, splitmix64, unit_interval
 from inspo_benchmark.envs.smac.maps import HUNT, IDLE, MAP_SIZE, MIDDLE, NO_ATTACK, PLAYABLE, Map, ground
 from inspo_benchmark.envs.smac.paths import waypoints
 from inspo_benchmark.envs.smac.units import LOOPS_PER_SECOND, LOOPS_PER_STEP, Unit

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from inspo_benchmark.core.env import Observation, Step
-from inspo_benchmark.envs.compiled import kernel
+from inspo_benchmark.envs.smac.compiled import kernel
 from inspo_benchmark.envs.smac.maps import find_map
 from inspo_benchmark.envs.smac.simulator import Battles
 from inspo_benchmark.envs.smac.views import (

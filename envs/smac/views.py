@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.envs.compiled import kernel, rule
+from inspo_benchmark.envs.smac.compiled import kernel, rule
 from inspo_benchmark.envs.smac.maps import DEATH_REWARD, MAP_SIZE, NO_ATTACK, REWARD_SCALE, WIN_REWARD, Map, find_map, ground
 from inspo_benchmark.envs.smac.simulator import COOLDOWN, ENERGY, HEALTH, SHIELD, X, Y
 
