@@ -1,18 +1,21 @@
 """Arrays of untrusted files, by slices: name -> what has a dtype, a shape and `[a:b]`. Nothing is unpickled, nothing outside is read."""
 
 import hashlib
+import os
+import shutil
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
 
 from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.limits import claim
 from inspo_benchmark.datasets.format import DAMAGE, DEFLATE_RATIO
 from inspo_benchmark.datasets.validate import line
 
@@ -32,18 +35,21 @@ def reading(source: Path) -> Iterator[None]:
 @contextmanager
 def arrays(source: Path) -> Iterator[dict[str, Any]]:
     """Of an .npz, an .h5 / .hdf5, or a folder of .npy. What is not numbers is left out: a layout says what it misses."""
-    if not source.exists():
-        raise UserError(f"{source}: no such file or folder")
     with ExitStack() as stack:
         with reading(source):
+            if not source.is_dir() and not source.is_file():
+                raise UserError(f"{source}: no such file or folder")
             if source.is_dir():
-                found = {p.stem: Npy(p) for p in sorted(source.glob("*.npy"))}
+                files = [p for p in sorted(source.glob("*.npy")) if p.is_file()]
+                found = {p.stem: Npy(stack.enter_context(open(p, "rb")), p.name) for p in files}
             elif source.suffix == ".npz":
-                found = _unpacked(source, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="npz"))))
+                found = _unpacked(source, stack)
             elif source.suffix in (".h5", ".hdf5"):
                 found = stored(source, stack.enter_context(h5py.File(source, "r", locking=False)))
             else:
                 raise UserError(f"{source}: neither .npz nor .h5 nor a folder of .npy files")
+            size = size_of(source)
+            found = {name: Guarded(source, thing, size) for name, thing in found.items()}
         yield found
 
 
@@ -92,23 +98,23 @@ def sha256(source: Path) -> str:
 
 
 class Npy:
-    """An array in an .npy file: rows are read when they are asked for."""
+    """An array in an .npy file, which stays open: rows are read when they are asked for."""
 
-    def __init__(self, path: Path):
-        self.path = path
-        with open(path, "rb") as f:
-            version = np.lib.format.read_magic(f)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            try:
-                self.shape, self.by_columns, self.dtype = read(f)
-            except Exception as e:  # a header is a Python literal: all that its parser can raise
-                raise ValueError(f"{path.name} has a damaged header ({type(e).__name__})") from e
-            self.start = f.tell()
+    def __init__(self, file: BinaryIO, name: str):
+        self.file = file
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        try:
+            self.shape, self.by_columns, self.dtype = read(file)
+        except Exception as e:  # a header is a Python literal: all that its parser can raise
+            raise ValueError(f"{name} has a damaged header ({type(e).__name__})") from e
+        self.start = file.tell()
         if self.dtype.hasobject:
-            raise ValueError(f"{path.name} holds Python objects")
+            raise ValueError(f"{name} holds Python objects")
         self.ndim, self.row = len(self.shape), int(np.prod(self.shape[1:], dtype=object)) * self.dtype.itemsize
-        if path.stat().st_size - self.start < self.nbytes:
-            raise ValueError(f"{path.name} declares {self.nbytes} bytes, but only {path.stat().st_size - self.start} are stored")
+        stored = os.fstat(file.fileno()).st_size - self.start
+        if stored < self.nbytes:
+            raise ValueError(f"{name} declares {self.nbytes} bytes, but only {stored} are stored")
 
     @property
     def nbytes(self) -> int:
@@ -119,23 +125,52 @@ class Npy:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         if self.by_columns and self.ndim > 1:  # rows are scattered over the file
-            return np.array(np.load(self.path, mmap_mode="r", allow_pickle=False)[rows])
+            return np.array(np.memmap(self.file, self.dtype, "r", self.start, self.shape, "F")[rows])
         a, b, _ = rows.indices(len(self))
-        with open(self.path, "rb") as f:
-            f.seek(self.start + a * self.row)
-            content = f.read(max(0, b - a) * self.row)
+        self.file.seek(self.start + a * self.row)
+        content = self.file.read(max(0, b - a) * self.row)
         return np.frombuffer(content, self.dtype).reshape(max(0, b - a), *self.shape[1:])
 
 
-def _unpacked(source: Path, folder: Path) -> dict[str, Npy]:
-    """An .npz as .npy files in `folder`, because inside the archive there is no way to a row but through all before it."""
+class Guarded:
+    """An array of a recording, by slices: one that is larger than the recording may become is refused before it is read."""
+
+    def __init__(self, source: Path, thing: Any, stored: int):
+        self.source, self.thing, self.stored = source, thing, stored
+        self.dtype, self.shape, self.ndim = thing.dtype, tuple(thing.shape), len(thing.shape)
+        if chunks := getattr(thing, "chunks", None):  # one of them is the least that is read
+            claim(source, int(np.prod(chunks, dtype=object)) * self.dtype.itemsize, stored)
+
+    def __len__(self) -> int:
+        return len(self.thing)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        if self.ndim:
+            row = int(np.prod(self.shape[1:], dtype=object)) * self.dtype.itemsize
+            claim(self.source, len(range(*rows.indices(self.shape[0]))) * row, self.stored)
+        return self.thing[rows]
+
+
+def size_of(source: Path) -> int:
+    """Bytes on the disk of a file, or of a folder's files: of a sparse file those that are not holes."""
+    files = [p for p in source.rglob("*") if p.is_file()] if source.is_dir() else [source]
+    return sum(min(about.st_size, 512 * about.st_blocks + 512) for about in (p.stat() for p in files))
+
+
+def _unpacked(source: Path, stack: ExitStack) -> dict[str, Npy]:
+    """An .npz as temporary .npy files, because inside the archive there is no way to a row but through all before it. They have no names,
+    so that nothing is left of them however this ends."""
     found = {}
     with zipfile.ZipFile(source) as archive:
-        for i, info in enumerate(archive.infolist()):
-            if info.filename.endswith(".npy"):
-                path = folder / f"{i}.npy"
-                with archive.open(info) as packed, open(path, "wb") as file:
-                    while block := packed.read(1 << 20):
-                        file.write(block)
-                found[info.filename.removesuffix(".npy")] = path
-    return {name: Npy(path) for name, path in found.items()}
+        infos = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+        total, free = sum(info.file_size for info in infos), shutil.disk_usage(tempfile.gettempdir()).free
+        claim(source, total, size_of(source))
+        if total > free:
+            raise UserError(f"{source}: it would be unpacked to {total} bytes in {tempfile.gettempdir()}, where {free} are free; set TMPDIR")
+        for info in infos:
+            file = stack.enter_context(tempfile.TemporaryFile())
+            with archive.open(info) as packed:  # reads no more than it declares
+                shutil.copyfileobj(packed, file, 1 << 20)
+            file.seek(0)
+            found[info.filename.removesuffix(".npy")] = file
+    return {name: Npy(file, f"{name}.npy") for name, file in found.items()}
