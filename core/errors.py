@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class UserError(Exception):
@@ -10,17 +11,37 @@ class UserError(Exception):
 
 
 def outcome(work: Callable[[], int | None]) -> int:
-    """Run a command and return its exit code: what `work` returns (None: 0), 2 for a UserError, which is printed on stderr, 130 for
-    Ctrl-C. A closed pipe (`| head`) is not an error."""
+    """Run a command and return its exit code: what `work` returns (None: 0), 130 for Ctrl-C, 2 for a UserError, for what the operating
+    system refuses and for too little memory, which are one line on stderr. A closed pipe (`| head`) is not an error."""
+    open_standard_streams()
     try:
         code = work() or 0
         sys.stdout.flush()
         return code
     except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
+        reason = str(e)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush does not fail
         return 0
     except KeyboardInterrupt:
         return 130
+    except MemoryError:
+        reason = "there is not enough memory"
+    except OSError as e:
+        name = str(e.filename or "")
+        reason = f"{e.strerror or e}{f': {name[:200]}' if name else ''}{'...' * (len(name) > 200)}"
+    with suppress(OSError):
+        print(f"error: {reason}", file=sys.stderr)
+    return 2
+
+
+def open_standard_streams() -> None:
+    """Who starts a command may have closed its standard streams (`>&-`). Then files that it opens would take their numbers, and be written
+    to by whatever prints; so these are opened on nothing, and errors go to whichever of stdout and stderr is left."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    left = sys.stdout or sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    sys.stdout, sys.stderr = sys.stdout or open(os.devnull, "w"), sys.stderr or left  # noqa: SIM115

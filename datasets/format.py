@@ -26,6 +26,7 @@ import numpy as np
 
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.limits import claim
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.dataset import (
     FORMAT,
@@ -43,6 +44,7 @@ from inspo_benchmark.datasets.dataset import (
 from inspo_benchmark.datasets.validate import line, meta_problems, problems, shape_problems
 
 CHUNK = 256 * 1024  # bytes of an HDF5 chunk: one read of a disk or of a network file system
+MAX_CHUNK = 64 << 20  # bytes
 SEAL = 512  # bytes of the user block, the smallest that HDF5 allows
 DEFLATE_RATIO = 1032  # the largest compression ratio of a deflate stream
 NAMES = {path: name for name, path in PATHS.items()} | {RETURN: "return"}
@@ -267,6 +269,8 @@ def sealed(path: str | Path, task: Task | None = None) -> dict[str, Any] | None:
 def _read_arrays(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Name -> array, and the faults found. Nothing is read if `_stored` finds a fault."""
     stored, found = _stored(f, meta)
+    size = Path(f.filename).stat().st_size
+    claim(Path(f.filename), sum(array.nbytes for array in stored.values()), size)
     arrays = {}
     for name, array in stored.items():
         try:
@@ -288,6 +292,8 @@ def _stored(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, Any], list[st
             found.append(f"{path}: not an array stored in this file")
         elif member.id.get_storage_size() * (DEFLATE_RATIO if member.compression else 1) < member.nbytes:
             found.append(f"{path}: declares {member.nbytes} bytes, but only {member.id.get_storage_size()} are stored")
+        elif member.chunks and math.prod(member.chunks) * member.dtype.itemsize > MAX_CHUNK:  # the least that is read
+            found.append(f"{path}: chunks of {member.chunks} rows and columns")
         else:
             stored[NAMES[path]] = member
     if found:
@@ -318,6 +324,8 @@ def _attributes(f: h5py.File) -> dict[str, Any]:
 
 
 def _changed(path: Path) -> bool:
+    if not path.is_file():  # a pipe might never end
+        raise OSError(f"{path} is not a regular file")
     with open(path, "rb") as f:
         return f.read(SEAL) != _seal(hashlib.file_digest(f, "sha256"))
 

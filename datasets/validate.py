@@ -9,6 +9,7 @@ import numpy as np
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.dataset import CARD, FORMAT, PATHS, PROVENANCE, RETURN, VERSION, Dataset, action_dtype, card
 
+LARGEST = 1e15  # of the magnitude of numbers: squares of returns, summed over a batch, have to be finite in float32
 SIZES = ("task", "action_kind", "agents", "obs", "state", "actions", "limit", "per_step")  # metadata that have to equal the task's
 
 
@@ -111,8 +112,9 @@ def _value_problems(d: Dataset, first: int = 0, before: int = 0) -> Iterator[str
             yield f"{PATHS[name]}: {what}, {wrong.sum()} times, first at {place}episode {episodes[i] + first}"
 
     for name in ("obs", "state", "rewards", "behavior_logp") + ("actions",) * box:
-        if not _finite(x := getattr(d, name)):
+        if not _moderate(x := getattr(d, name)):
             yield from bad(name, ~np.isfinite(x), "NaN or infinity")
+            yield from bad(name, np.isfinite(x) & (np.abs(x) > LARGEST), f"a number beyond {LARGEST:g}")
     yield from bad("avail", ~d.avail.any(-1), "an agent without an available action")
     if box:
         yield from bad("actions", np.abs(d.actions) > 1, "outside [-1, 1]")
@@ -128,10 +130,9 @@ def _value_problems(d: Dataset, first: int = 0, before: int = 0) -> Iterator[str
     yield from bad("won", ~np.isin(d.won, (-1, 0, 1)), "not -1, 0 or 1")
 
 
-def _finite(x: np.ndarray) -> bool:
-    """Whether the sum is finite, which is fast to compute. If it is, so is every number; if it is not, the sum may have overflowed."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(x.sum()))
+def _moderate(x: np.ndarray) -> bool:
+    """Whether all numbers lie in [-LARGEST, LARGEST], which neither NaN nor infinity does."""
+    return not x.size or bool(x.max() <= LARGEST and x.min() >= -LARGEST)
 
 
 def _plain(x: Any) -> bool:

@@ -20,6 +20,7 @@ from inspo_benchmark.datasets.format import DAMAGE, DEFLATE_RATIO
 from inspo_benchmark.datasets.validate import line
 
 NUMBERS = "biuf"
+MEMBERS = 10_000  # of an HDF5 file, or of an episode in one
 KINDS = {"b": "bool", "i": "int", "u": "unsigned int", "f": "float"}
 
 
@@ -53,15 +54,18 @@ def arrays(source: Path) -> Iterator[dict[str, Any]]:
         yield found
 
 
-def stored(source: Path, f: h5py.Group, depth: int = 4) -> dict[str, h5py.Dataset]:
-    """path -> array, of those that lie in the group itself and are as large as they declare."""
-    found = {}
+def stored(source: Path, f: h5py.Group, depth: int = 4, left: list[int] | None = None) -> dict[str, h5py.Dataset]:
+    """path -> array, of those that lie in the group itself and are as large as they declare. `left`: how many members may still come."""
+    found, left = {}, [MEMBERS] if left is None else left
     for name in f:
+        left[0] -= 1
+        if left[0] < 0:
+            raise UserError(f"{source}: more than {MEMBERS} arrays and groups, or a group within itself")
         if not isinstance(f.get(name, getlink=True), h5py.HardLink):
             continue
         thing = f[name]
         if isinstance(thing, h5py.Group) and depth:
-            found |= {f"{name}/{key}": x for key, x in stored(source, thing, depth - 1).items()}
+            found |= {f"{name}/{key}": x for key, x in stored(source, thing, depth - 1, left).items()}
         elif isinstance(thing, h5py.Dataset) and not (thing.is_virtual or thing.external) and thing.dtype.kind in NUMBERS:
             if thing.id.get_storage_size() * (DEFLATE_RATIO if thing.chunks else 1) < thing.nbytes:
                 raise UserError(f"{source}: {name} declares {thing.nbytes} bytes, but only {thing.id.get_storage_size()} are stored")
@@ -166,9 +170,11 @@ def _unpacked(source: Path, stack: ExitStack) -> dict[str, Npy]:
         total, free = sum(info.file_size for info in infos), shutil.disk_usage(tempfile.gettempdir()).free
         claim(source, total, size_of(source))
         if total > free:
-            raise UserError(f"{source}: it would be unpacked to {total} bytes in {tempfile.gettempdir()}, where {free} are free; set TMPDIR")
+            raise UserError(
+                f"{source}: it would be unpacked to {total} bytes in {tempfile.gettempdir()}, where {free} are free; set TMPDIR"
+            )
         for info in infos:
-            file = stack.enter_context(tempfile.TemporaryFile())
+            file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
             with archive.open(info) as packed:  # reads no more than it declares
                 shutil.copyfileobj(packed, file, 1 << 20)
             file.seek(0)

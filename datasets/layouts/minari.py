@@ -30,12 +30,13 @@ import numpy as np
 
 from inspo_benchmark.core.atomic_io import write_errors
 from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.limits import content
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec, Task
 from inspo_benchmark.datasets.dataset import Dataset, joined
 from inspo_benchmark.datasets.format import Blind, parts, peek
 from inspo_benchmark.datasets.layouts import LAYOUTS, Layout, Recording, word
-from inspo_benchmark.datasets.layouts._arrays import reading, stored
+from inspo_benchmark.datasets.layouts._arrays import Guarded, reading, size_of, stored
 
 MAIN, ABOUT = "main_data.hdf5", "metadata.json"
 VERSION = "0.5.4"  # of Minari, whose files these are
@@ -48,12 +49,12 @@ def open(source: Path) -> Iterator[Recording]:
         raise UserError(f"{source}: no {ABOUT} and {MAIN}; Minari's datasets are folders with both (Arrow storage is not read)")
     with ExitStack() as stack:
         with reading(source):
-            about = json.loads((folder / ABOUT).read_text())
+            about, size = json.loads(content(folder / ABOUT)), size_of(folder)
             f = stack.enter_context(h5py.File(folder / MAIN, "r", locking=False))
             episodes = sorted((k for k in f if re.fullmatch(r"episode_\d+", k)), key=lambda k: int(k[8:]))
             if not episodes or not isinstance(f.get(episodes[0]), h5py.Group):
                 raise UserError(f"{source}: no episode_0 in {MAIN}")
-            first = stored(source, f[episodes[0]])
+            first = {key: Guarded(source, thing, size) for key, thing in stored(source, f[episodes[0]]).items()}
             agents = sorted((k[8:] for k in first if k.startswith("actions/")), key=_by_number)
             spaces = _spaces(about, agents)
             lengths = np.array([len(f[k]["rewards"]) for k in episodes])
@@ -67,20 +68,41 @@ def open(source: Path) -> Iterator[Recording]:
             Spec(len(agents), max(widths), sum(widths) if state is None else state.shape[1], one["space"], int(lengths.max())),
             _name(about),
             rows=lengths + 1,
-            read=partial(_read, f, episodes, agents, spaces, widths),
+            read=partial(_read, f, size, episodes, agents, spaces, widths),
             notes=[f"agents in the order {', '.join(map(word, agents))}"]
             + ["actions scaled to [-1, 1]"] * any(s["scaled"] for s in spaces),
         )
 
 
 def _read(
-    f: h5py.File, episodes: list[str], agents: list[str], spaces: list[dict], widths: list[int], r: Recording, task: Task, a: int, b: int
-):
-    return joined([_episode(f[k], k, agents, spaces, widths, r, task) for k in episodes[a:b]])
+    f: h5py.File,
+    size: int,
+    episodes: list[str],
+    agents: list[str],
+    spaces: list[dict],
+    widths: list[int],
+    r: Recording,
+    task: Task,
+    a: int,
+    b: int,
+) -> Dataset:
+    some = []
+    for name in episodes[a:b]:
+        x = {key: Guarded(r.source, thing, size)[:] for key, thing in stored(r.source, f[name]).items()}
+        some.append(_episode(x, _seed(f[name]), name, agents, spaces, widths, r, task))
+    return joined(some)
 
 
-def _episode(group: h5py.Group, name: str, agents: list[str], spaces: list[dict], widths: list[int], r: Recording, task: Task) -> Dataset:
-    x = {key: thing[:] for key, thing in stored(r.source, group).items()}
+def _episode(
+    x: dict[str, np.ndarray],
+    seed: int,
+    name: str,
+    agents: list[str],
+    spaces: list[dict],
+    widths: list[int],
+    r: Recording,
+    task: Task,
+) -> Dataset:
     if missing := [k for k in ("rewards", "terminations", "truncations", *(f"observations/{i}" for i in agents)) if k not in x]:
         raise UserError(f"{r.source}: {name} has no {', '.join(missing)}")
     n, count = len(x["rewards"]), len(agents)
@@ -111,7 +133,7 @@ def _episode(group: h5py.Group, name: str, agents: list[str], spaces: list[dict]
         rewards=x["rewards"],
         terminated=np.array([bool(x["terminations"][-1])]),
         won=x["infos/won"][-1:] if "infos/won" in x else -1,
-        seed=_seed(group),
+        seed=seed,
         behavior_logp=None if logp is None else np.stack(logp, 1),
     )
 

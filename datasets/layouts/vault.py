@@ -21,18 +21,20 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.limits import claim, content
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec, Task
 from inspo_benchmark.datasets.dataset import PART, Dataset
 from inspo_benchmark.datasets.format import DEFLATE_RATIO
 from inspo_benchmark.datasets.layouts import LAYOUTS, Layout, Recording, span, stops, with_last, word
-from inspo_benchmark.datasets.layouts._arrays import need, reading, shaped
+from inspo_benchmark.datasets.layouts._arrays import need, reading, shaped, size_of
 
 KEYS = {
     "observations": "f",
@@ -49,18 +51,21 @@ OPTIONAL = ("infos.state", "infos.legals")
 class Leaf:
     """(1, longer than T, ...) as (T, ...)"""
 
-    def __init__(self, store: Any, rows: int):
+    def __init__(self, source: Path, store: Any, rows: int, stored: int):
         if len(store.shape) < 2 or store.shape[0] != 1 or store.shape[1] < rows:
             raise ValueError(f"shape {store.shape} for {rows} rows")
         self.store, self.rows, self.dtype = store, rows, np.dtype(store.dtype.numpy_dtype)
         self.shape = (rows, *store.shape[2:])
         self.ndim = len(self.shape)
+        self.source, self.stored, self.row = source, stored, prod(self.shape[1:]) * self.dtype.itemsize
+        claim(source, prod(store.chunk_layout.read_chunk.shape) * self.dtype.itemsize, stored)  # the least that is read
 
     def __len__(self) -> int:
         return self.rows
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         a, b, _ = rows.indices(self.rows)
+        claim(self.source, (b - a) * self.row, self.stored)
         return np.asarray(self.store[0, a:b].read().result())
 
 
@@ -83,7 +88,7 @@ def open(source: Path) -> Iterator[Recording]:
     if "infos.legals" in x:
         expected["infos.legals"] = (t, n, *x["infos.legals"].shape[2:3])
     shaped(source, x, expected, f"observations of {t} rows, {n} agents")
-    stored = sum(p.stat().st_size for p in source.rglob("*") if p.is_file())
+    stored = size_of(source)
     if stored * DEFLATE_RATIO < t * n * o * x["observations"].dtype.itemsize:
         raise UserError(f"{source}: vault_index declares {t} rows, but only {stored} bytes are stored")
     step = max(1, PART // (4 * n))
@@ -145,11 +150,13 @@ def _leaves(source: Path) -> dict[str, Leaf]:
         return tensorstore.open({"driver": "zarr", "kvstore": kvstore}, read=True, open=True).result()
 
     with reading(source):
-        names = _flat(json.loads((source / "metadata.json").read_text())["structure_shape"])
-        t = int(leaf("vault_index").read().result()[0])
+        names, size = _flat(json.loads(content(source / "metadata.json"))["structure_shape"]), size_of(source)
+        if (index := leaf("vault_index")).shape != (1,):
+            raise ValueError(f"vault_index has shape {index.shape}")
+        t = int(index.read().result()[0])
         if t < 1:
             raise UserError(f"{source}: vault_index is {t}: there is nothing in this vault")
-        return {name: Leaf(leaf(f"{name}."), t) for name in names if name in KEYS}
+        return {name: Leaf(source, leaf(f"{name}."), t, size) for name in names if name in KEYS}
 
 
 def _flat(tree: Any, prefix: str = "") -> list[str]:
