@@ -1,9 +1,15 @@
 """Files of strangers: whatever they hold, they are refused in one line, and nothing outside is read, written or filled."""
 
 import hashlib
+import io
 import resource
+import tempfile
+import zipfile
+import zlib
+from math import prod
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -15,7 +21,7 @@ from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.datasets.__main__ import main as datasets
 from inspo_benchmark.datasets.convert import read
 from inspo_benchmark.learning import saved_policy
-from support import attacks
+from support import attacks, recordings
 
 ALGORITHMS.discover(), TASKS.discover()
 
@@ -80,7 +86,7 @@ def test_a_torch_file_that_is_none(tmp_path, capsys, little_memory, what):
     def refused():
         assert datasets(["convert", "madt", str(tmp_path / "madt"), str(tmp_path / "out.h5")]) == 2
         one_line(capsys)
-        with pytest.raises(UserError, match="holds no policies that can be used"):
+        with pytest.raises(UserError, match="holds no usable policies"):
             saved_policy.load(tmp_path / "x.policies")
 
     assert allocated(refused) < 200 << 20
@@ -136,3 +142,56 @@ def test_the_limit_is_the_users(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "free_memory", lambda: 1 << 20)
     with pytest.raises(UserError, match="more than the 524288 allowed"):
         limits.claim(tmp_path, 1 << 20, 1 << 20)
+
+
+ZEROS = 400 << 20  # bytes
+
+
+def zeros(tmp_path: Path, how: str) -> tuple[str, Path]:
+    """A recording of a small file: what is in it is ZEROS bytes and more."""
+    x = recordings.recording(limit=8, episodes=4)
+    if how == ".npz":
+        head = io.BytesIO()
+        np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": (4, 9, ZEROS // 144)})
+        np.savez_compressed(tmp_path / "x.npz", **{key: value for key, value in x.items() if key != "state"})
+        with zipfile.ZipFile(tmp_path / "x.npz", "a", zipfile.ZIP_DEFLATED) as archive, archive.open("state.npy", "w") as file:
+            file.write(head.getvalue())
+            for _ in range(ZEROS >> 20):
+                file.write(bytes(1 << 20))
+        return "pymarl", tmp_path / "x.npz"
+    shapes = {key: (1 + ZEROS // 72, *value.shape[1:]) for key, value in x.items()}
+    if how == "sparse .npy":
+        (tmp_path / "x").mkdir()
+        for key, shape in shapes.items():
+            with open(tmp_path / "x" / f"{key}.npy", "wb") as file:
+                np.lib.format.write_array_header_1_0(file, {"descr": x[key].dtype.str, "fortran_order": False, "shape": shape})
+                file.truncate(file.tell() + prod(shape) * x[key].itemsize)
+        return "pymarl", tmp_path / "x"
+    with h5py.File(tmp_path / "x.h5", "w") as f:
+        for key, value in x.items():
+            rows = 1 << 19 if how == ".h5" else shapes[key][0]
+            if how == ".h5" or key == "filled":
+                chunk = (rows, *value.shape[1:]) if how == ".h5" else (shapes[key][0], *value.shape[1:])
+                shape = (rows * 16, *value.shape[1:]) if how == ".h5" else value.shape
+                thing = f.create_dataset(key, shape, value.dtype, chunks=chunk, maxshape=(None, *shape[1:]), compression="gzip")
+                packed = zlib.compress(bytes(prod(chunk) * value.itemsize), 1)
+                for row in range(0, shape[0], rows):
+                    thing.id.write_direct_chunk((row,) + (0,) * (value.ndim - 1), packed)
+            else:
+                f[key] = value
+    return "pymarl", tmp_path / "x.h5"
+
+
+@pytest.mark.parametrize("how", [".npz", "sparse .npy", ".h5", "a chunk of .h5"])
+def test_a_small_recording_of_many_bytes(tmp_path, monkeypatch, how):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    layout, path = zeros(tmp_path, how)
+
+    def refused():
+        with pytest.raises(UserError, match="INSPO_MAX_BYTES=8G allows more"):
+            read(layout, path)
+
+    assert allocated(refused) < 100 << 20
+    assert not list((tmp_path / "tmp").iterdir())

@@ -137,13 +137,14 @@ class Npy:
 
 
 class Guarded:
-    """An array of a recording, by slices: one that is larger than the recording may become is refused before it is read."""
+    """An array of a recording of `size` bytes, by slices: what is larger than its stored bytes may become is refused first."""
 
-    def __init__(self, source: Path, thing: Any, stored: int):
-        self.source, self.thing, self.stored = source, thing, stored
+    def __init__(self, source: Path, thing: Any, size: int):
+        self.source, self.thing = source, thing
+        self.stored = thing.id.get_storage_size() if isinstance(thing, h5py.Dataset) else size
         self.dtype, self.shape, self.ndim = thing.dtype, tuple(thing.shape), len(thing.shape)
         if chunks := getattr(thing, "chunks", None):  # one of them is the least that is read
-            claim(source, int(np.prod(chunks, dtype=object)) * self.dtype.itemsize, stored)
+            claim(source, int(np.prod(chunks, dtype=object)) * self.dtype.itemsize, self.stored)
 
     def __len__(self) -> int:
         return len(self.thing)
