@@ -8,6 +8,7 @@ updates), `aggregate` (IQM with its interval), `profiles` (performance profiles)
 `<kind>-<suite>-<metric>`. `figures.tex` holds all figures with their captions.
 """
 
+import io
 import re
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import NamedTuple
 import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from inspo_benchmark.core.atomic_io import atomic_write, write_errors
 from inspo_benchmark.core.errors import UserError
@@ -25,6 +27,7 @@ from inspo_benchmark.plots import aggregates, cli, curves, load, stats, style
 from inspo_benchmark.plots.table_writers import escaped
 
 KINDS = ("curves", "scores", "efficiency", "aggregate", "profiles", "improvement", "quality", "ablation")
+DPI, COLORS = 220, 128
 CAPTIONS = {
     "curves": "Learning curves: mean over seeds with a 95% bootstrap interval (n = {n}). {lines}",
     "scores": "Final scores of single runs as dots (n = {n} per method and task), their means as bars. {lines}",
@@ -84,14 +87,24 @@ def _captioned(suite: str, metric: str, frame: pd.DataFrame, found: list[tuple[s
         yield CaptionedFigure(f"{kind}-{suite}{infix}-{metric}{page}", f"{what}. {caption}{style.preset_note(preset)}", figure)
 
 
+def png(figure: Figure, dpi: int) -> bytes:
+    """The figure with a palette of COLORS colors, which makes the file three to four times smaller."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=dpi)
+    compact = io.BytesIO()
+    palette = Image.open(image).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
+    palette.save(compact, "png", optimize=True, dpi=(dpi, dpi))
+    return compact.getvalue()
+
+
 def save(figure: Figure, path: Path, pdf: bool = False) -> None:
     """`path`.png and, if wanted, `path`.pdf. They hold no date and no version: the same rows give the same bytes."""
     with atomic_write(path.with_name(path.name + ".png")) as part:
-        figure.savefig(part, metadata={"Software": None})
+        part.write_bytes(png(figure, DPI))
     if pdf:
         figure.set_layout_engine("none")  # the layout is done
         with atomic_write(path.with_name(path.name + ".pdf")) as part:
-            figure.savefig(part, metadata={"CreationDate": None, "Producer": None, "Creator": None})
+            figure.savefig(part, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
 
 
 def latex(captions: list[tuple[str, str]]) -> str:

@@ -8,7 +8,6 @@ nothing from the network, and its content security policy forbids any script but
 
 import base64
 import hashlib
-import io
 import json
 import math
 import sys
@@ -18,7 +17,6 @@ from typing import Any
 import jinja2
 import matplotlib
 import pandas as pd
-from matplotlib.figure import Figure
 
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError
@@ -37,7 +35,10 @@ def page(out: Path, metrics: list[str], method: str) -> str:
     frame, results = load.read(out, overrides=True), load.result_files(out)
     script = (HERE / "report.js").read_text(encoding="utf-8")
     with matplotlib.rc_context(style.RC_PLAIN_TEXT):
-        images = [(name, caption, _png(figure)) for name, caption, figure in figures.all_figures(frame, metrics, method, draft=True)]
+        images = [
+            (name, caption, base64.b64encode(figures.png(figure, DPI)).decode())
+            for name, caption, figure in figures.all_figures(frame, metrics, method, draft=True)
+        ]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -62,12 +63,6 @@ def page(out: Path, metrics: list[str], method: str) -> str:
 def _unbroken(text: str) -> str:
     """A table cell that breaks before ± and nowhere else, if its column is narrow."""
     return text.replace(" ", "\N{NO-BREAK SPACE}").replace("\N{NO-BREAK SPACE}±", " ±") if "±" in text else text
-
-
-def _png(figure: Figure) -> str:
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=DPI, metadata={"Software": None})
-    return base64.b64encode(image.getvalue()).decode()
 
 
 def _lines(frame: pd.DataFrame, results: list[ResultFile]) -> list[dict[str, Any]]:

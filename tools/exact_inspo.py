@@ -23,7 +23,7 @@ LOG_ZERO = -1e9  # alpha * |LOG_ZERO| must be far larger than all payoffs
 Policies = Sequence[np.ndarray]
 
 
-class Game(NamedTuple):
+class MarkovGame(NamedTuple):
     """A cooperative Markov game and its behavior policy."""
 
     reward: np.ndarray  # [S, A_1 .. A_N]
@@ -33,10 +33,10 @@ class Game(NamedTuple):
     start: np.ndarray  # [S] distribution of the initial state
 
 
-def one_step(payoff: np.ndarray, mu: np.ndarray) -> Game:
+def one_step(payoff: np.ndarray, mu: np.ndarray) -> MarkovGame:
     """The game that ends after one joint action; payoff and mu are [A_1 .. A_N]."""
     payoff, mu = np.asarray(payoff, np.float64), np.asarray(mu, np.float64)
-    return Game(payoff[None], np.ones((1, *payoff.shape, 1)), mu[None], 0.0, np.ones(1))
+    return MarkovGame(payoff[None], np.ones((1, *payoff.shape, 1)), mu[None], 0.0, np.ones(1))
 
 
 def log(p: np.ndarray) -> np.ndarray:
@@ -69,7 +69,7 @@ def expectation_over_teammates(x: np.ndarray, pi: Policies, i: int) -> np.ndarra
     return marginal(joint(others) * x, i)
 
 
-def evaluate(game: Game, pi: Policies, alpha: float, beta: float) -> tuple[np.ndarray, np.ndarray]:
+def evaluate(game: MarkovGame, pi: Policies, alpha: float, beta: float) -> tuple[np.ndarray, np.ndarray]:
     """V [S] and Q [S, A_1 .. A_N] of (2), from the linear system for V."""
     p, log_pi = joint(pi), sum(broadcastable([log(x) for x in pi]))
     regularized = game.reward - alpha * (log_pi - log(game.mu)) - beta * log_pi
@@ -78,24 +78,24 @@ def evaluate(game: Game, pi: Policies, alpha: float, beta: float) -> tuple[np.nd
     return v, game.reward + game.gamma * game.next @ v
 
 
-def objective(game: Game, pi: Policies, alpha: float, beta: float) -> float:
+def objective(game: MarkovGame, pi: Policies, alpha: float, beta: float) -> float:
     """J of (1); for alpha = beta = 0, the expected return."""
     return float(game.start @ evaluate(game, pi, alpha, beta)[0])
 
 
-def local_q(game: Game, pi: Policies, i: int, alpha: float, beta: float) -> np.ndarray:
+def local_q(game: MarkovGame, pi: Policies, i: int, alpha: float, beta: float) -> np.ndarray:
     """Q^i of (4), [S, A_i]."""
     return expectation_over_teammates(evaluate(game, pi, alpha, beta)[1], pi, i)
 
 
-def local_k(game: Game, pi: Policies, i: int) -> np.ndarray:
+def local_k(game: MarkovGame, pi: Policies, i: int) -> np.ndarray:
     """K^i of (3), [S, A_i]: KL( pi^{-i} || mu(.|s, a^i) )."""
     log_pi = sum(x for j, x in enumerate(broadcastable([log(p) for p in pi])) if j != i)
     log_mu = log(game.mu) - broadcastable([log(m) for m in marginals(game.mu)])[i]
     return expectation_over_teammates(log_pi - log_mu, pi, i)
 
 
-def best_response(game: Game, pi: Policies, i: int, alpha: float, beta: float, with_k: bool = True) -> np.ndarray:
+def best_response(game: MarkovGame, pi: Policies, i: int, alpha: float, beta: float, with_k: bool = True) -> np.ndarray:
     """pi^i* of (5), [S, A_i], given the teammates' policies in pi. `with_k = False` omits K^i, as an ablation.
 
     alpha + beta must be positive. Q is that of pi. Replacing pi^i by pi^i* lowers neither J nor the value of any state.
@@ -107,7 +107,7 @@ def best_response(game: Game, pi: Policies, i: int, alpha: float, beta: float, w
 
 
 def iterate(
-    game: Game, pi: Policies, order: Sequence[int], alpha: float, beta: float, sequential: bool = True, with_k: bool = True
+    game: MarkovGame, pi: Policies, order: Sequence[int], alpha: float, beta: float, sequential: bool = True, with_k: bool = True
 ) -> list[np.ndarray]:
     """One iteration: (5) for every agent in `order`, against the newest policies of its teammates and their Q.
 
@@ -120,7 +120,7 @@ def iterate(
 
 
 def solve(
-    game: Game,
+    game: MarkovGame,
     pi: Policies,
     orders: Sequence[Sequence[int]],
     alpha: float | np.ndarray,
@@ -140,6 +140,6 @@ def linear_schedule(first: float, last: float, steps: int, share: float = 1.0) -
     return first + (last - first) * np.minimum(np.arange(steps) / max(share * (steps - 1), 1), 1)
 
 
-def residual(game: Game, pi: Policies, alpha: float, beta: float) -> float:
+def residual(game: MarkovGame, pi: Policies, alpha: float, beta: float) -> float:
     """max |pi^i - pi^i*| over agents, states and actions. It is 0 if and only if pi is a quantal response equilibrium."""
     return max(float(np.abs(best_response(game, pi, i, alpha, beta) - p).max()) for i, p in enumerate(pi))

@@ -49,7 +49,7 @@ from inspo_benchmark.tools import speed_data
 
 OUT = Path("results/bench.csv")
 SEEDS = (1, 5, 10)
-ROUNDS, SECONDS = 5, 1.0  # a value is the median of so many timings, each of about so many seconds
+ROUNDS, SECONDS = 5, 1.0  # a value is the median of ROUNDS timings of about SECONDS each
 OMIGA_HALFCHEETAH = "halfcheetah_6x1-medium", Spec(6, 23, 23, Box(1), 1000), dict(hidden_dim=256, batch_size=256)  # sizes of OMIGA's code
 MUJOCO_SCENARIOS = ("halfcheetah_6x1", "hopper_3x1", "ant_2x4")
 

@@ -38,7 +38,7 @@ def game(rng, agents, states=1, gamma=0.0, partial=False):
     mu /= mu.sum(tuple(range(1, agents + 1)), keepdims=True)
     reward = rng.normal(0, 2, mu.shape)
     move = simplex(rng, *mu.shape, states)
-    return exact_inspo.Game(reward, move, mu, gamma, np.full(states, 1 / states)), pi
+    return exact_inspo.MarkovGame(reward, move, mu, gamma, np.full(states, 1 / states)), pi
 
 
 def temperatures(rng, partial):
@@ -349,7 +349,7 @@ class Deep:
         p = self.algo.space.log_prob(action_params, joint, self.b.avail).sum(-1).exp().numpy()
         mu = p.reshape(*[A] * self.n, -1)
         mu = np.moveaxis(mu, -1, 0)
-        return exact_inspo.Game(np.zeros_like(mu), np.zeros(0), mu, 0.0, np.zeros(0))
+        return exact_inspo.MarkovGame(np.zeros_like(mu), np.zeros(0), mu, 0.0, np.zeros(0))
 
     def q(self, params, i):
         """The smaller critic of agent i at all its actions, [R, A]."""

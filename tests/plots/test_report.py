@@ -18,8 +18,8 @@ def fill(out: Path) -> Path:
     """Runs of every kind, some with texts that would do harm as HTML; the record of a failure and its log; a missing run."""
     for algo, skill in (("bc", 0.4), ("inspo", 0.9), ("other", 0.6)):
         for task in ("xor-ab", "bridge-mix"):
-            told = dict(code={"revision": "0" * 40, "dirty": True}, versions={"torch": EVIL}, machine={"system": EVIL})
-            write(out, algo, task, skill=skill, wall_seconds=36.0, peak_memory=1 << 30, **told)
+            about = dict(code={"revision": "0" * 40, "dirty": True}, versions={"torch": EVIL}, machine={"system": EVIL})
+            write(out, algo, task, skill=skill, wall_seconds=36.0, peak_memory=1 << 30, **about)
     write(out, "inspo", "xor-ab", overrides={"beta": EVIL}, key="o", skill=0.1)
     write(out, "bc", "xor-all", seeds=[0, 1, 2], preset="")
     note = Path(out, "unfinished", "bc", "mne-balanced-0.json")

@@ -138,11 +138,11 @@ def test_normalized_iqms_resamples_each_task_on_its_own():
 
 def test_another_algorithm_changes_no_score():
     rng = np.random.default_rng(3)
-    cells = {f"{algo}__{task}": rng.random(5) for algo in "ab" for task in "tu"}
+    values = {f"{algo}__{task}": rng.random(5) for algo in "ab" for task in "tu"}
     references = {"t": (0, 1), "u": (0, 1)}
     numbers = ["value", "low", "high"]
-    alone = series(**{name: x for name, x in cells.items() if name[0] == "a"})
-    together = series(**cells)
+    alone = series(**{name: x for name, x in values.items() if name[0] == "a"})
+    together = series(**values)
     for make in (stats.task_scores, lambda scores: stats.normalized_iqms(scores, references)):
         a, b = make(alone), make(together)
         assert a[numbers].values.tolist() == b.loc[b.algo == "a", numbers].values.tolist()
@@ -177,7 +177,7 @@ def test_probability_of_improvement_by_hand():
     table = stats.improvements(scores, "x")
     assert table[["algo", "value"]].values.tolist() == [["y", (3 / 8 + 1) / 2]]
     assert stats.improvements(scores, "z").empty
-    assert stats.improvements(scores, "nobody").empty
+    assert stats.improvements(scores, "absent").empty
 
 
 def test_probability_of_improvement_over_the_same_runs_is_a_half():

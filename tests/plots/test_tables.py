@@ -285,7 +285,7 @@ def test_published_numbers_are_apart_and_say_that_they_cannot_be_compared(tmp_pa
     assert table.notes[0].startswith("NOT COMPARABLE")
     assert "arXiv:2410.01954" in table.notes[1]
     assert not set(numbers.columns) & {"best", "close"}
-    assert tables_appendix.published(frame.assign(task="nobody-published")) == []
+    assert tables_appendix.published(frame.assign(task="unpublished")) == []
     assert path.exists()
 
 

@@ -1,4 +1,4 @@
-"""A results folder as the benchmark writes it."""
+"""Results folders with made-up runs."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ METRICS = ("return", "return_sampled", "length", "loss_policy")
 
 
 def write(out: Path, algo="bc", task="xor-ab", seeds=range(5), skill=0.8, spread=0.05, key="k", overrides=None, points=4, **about) -> Path:
-    """A cell as the benchmark writes it: returns that rise from the dataset's mean towards `skill` of the way from random to best."""
+    """Write a result file and its JSON, with returns that rise from the dataset's mean towards `skill` of the way from random to best."""
     mean, (low, high), per_step = TASKS.get(task, (5.0, (1.0, 20.0), False))
     rng, steps = np.random.default_rng([*f"{algo}{task}{overrides}".encode()]), 1000
     lines = ["algo,task,seed,step,metric,value\n"]

@@ -22,7 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "smac-calibration.md"
 MISSING = "--"
 
 
-class Recording(NamedTuple):
+class RealDataset(NamedTuple):
     """Episodes of real SMAC."""
 
     quality: str  # its authors' name
@@ -33,19 +33,19 @@ class Recording(NamedTuple):
 
 QUALITIES = ("random", "medium", "expert")
 RECORDINGS = {  # compared with random, medium and expert
-    "3m": [Recording("Poor", 4.69, 2.1, 20.4), Recording("Medium", 9.96, None, 23.9), Recording("Good", 16.5, None, 22.9)],
-    "8m": [Recording("Poor", 5.28, 0.56, 48.2), Recording("Medium", 10.1, None, 25.4), Recording("Good", 16.9, None, 32.6)],
-    "2s3z": [Recording("Poor", 6.88, None, 100.2), Recording("Medium", 12.76, None, 50.8), Recording("Expert", 19.97, 0.37, 42.4)],
-    "5m_vs_6m": [Recording("Poor", 7.45, None, 20.5), Recording("Medium", 12.05, None, 27.1), Recording("Expert", 18.17, None, 25.7)],
+    "3m": [RealDataset("Poor", 4.69, 2.1, 20.4), RealDataset("Medium", 9.96, None, 23.9), RealDataset("Good", 16.5, None, 22.9)],
+    "8m": [RealDataset("Poor", 5.28, 0.56, 48.2), RealDataset("Medium", 10.1, None, 25.4), RealDataset("Good", 16.9, None, 32.6)],
+    "2s3z": [RealDataset("Poor", 6.88, None, 100.2), RealDataset("Medium", 12.76, None, 50.8), RealDataset("Expert", 19.97, 0.37, 42.4)],
+    "5m_vs_6m": [RealDataset("Poor", 7.45, None, 20.5), RealDataset("Medium", 12.05, None, 27.1), RealDataset("Expert", 18.17, None, 25.7)],
     "3s_vs_5z": [
         None,
-        Recording("Medium", 20.86, None, 235),
-        Recording("Expert", 21.19, 0.70, 120),
+        RealDataset("Medium", 20.86, None, 235),
+        RealDataset("Expert", 21.19, 0.70, 120),
     ],
-    "6h_vs_8z": [Recording("Poor", 9.12, None, 24.2), Recording("Medium", 16.6, None, 41.4), Recording("Expert", 19.01, None, 45.6)],
-    "3s5z_vs_3s6z": [Recording("Poor", 5.90, None, 56), Recording("Medium", 10.7, None, 53), Recording("Good", 16.6, None, 136)],
-    "corridor": [Recording("Poor", 4.93, None, 51), Recording("Medium", 13.07, None, 126), Recording("Good", 19.88, None, 100)],
-    "2c_vs_64zg": [Recording("Poor", 8.91, None, 31), Recording("Medium", 13.0, None, 38), Recording("Good", 19.94, None, 59)],
+    "6h_vs_8z": [RealDataset("Poor", 9.12, None, 24.2), RealDataset("Medium", 16.6, None, 41.4), RealDataset("Expert", 19.01, None, 45.6)],
+    "3s5z_vs_3s6z": [RealDataset("Poor", 5.90, None, 56), RealDataset("Medium", 10.7, None, 53), RealDataset("Good", 16.6, None, 136)],
+    "corridor": [RealDataset("Poor", 4.93, None, 51), RealDataset("Medium", 13.07, None, 126), RealDataset("Good", 19.88, None, 100)],
+    "2c_vs_64zg": [RealDataset("Poor", 8.91, None, 31), RealDataset("Medium", 13.0, None, 38), RealDataset("Good", 19.94, None, 59)],
 }
 WIN_RATES = {
     "3m": MISSING,

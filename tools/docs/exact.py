@@ -20,7 +20,7 @@ FONT_SIZE = 6  # of text inside a panel
 
 
 def payoffs(
-    game: exact_inspo.Game, payoff: np.ndarray, start: exact_inspo.Policies, beta: float | np.ndarray, steps: int, with_k: bool = True
+    game: exact_inspo.MarkovGame, payoff: np.ndarray, start: exact_inspo.Policies, beta: float | np.ndarray, steps: int, with_k: bool = True
 ):
     """Expected payoff of the policies after 0 .. steps iterations; the agents move in the order 1, 0."""
     path = exact_inspo.solve(game, start, [(1, 0)] * steps, ALPHA, beta, with_k=with_k)
