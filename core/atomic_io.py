@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and what was kept is known to be what comes back."""
+"""Writing of files, completely or not at all, and files of tensors with a checksum."""
 
 import errno
 import hashlib
@@ -15,30 +15,32 @@ import torch
 from inspo_benchmark.core import limits, tensor_file
 from inspo_benchmark.core.errors import UserError
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-DIGEST = 32  # bytes of the checksum in front of what is kept
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CHECKSUM_SIZE = 32  # bytes of the sha256 at the start of a file
 
 T = TypeVar("T")
 
 
 class DamagedFile(Exception):
-    """A file that is not what was kept; why, in a few words."""
+    """A file does not hold what was saved. The message says why, in a few words."""
 
 
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """What the operating system refuses inside is a UserError about `path`."""
+    """Turn errors of the operating system into a UserError about `path`."""
     try:
         yield
     except OSError as e:
-        if e.errno in FULL:
-            raise UserError(f"no space left on the disk of {path.parent} for {path.name}: make room there and run the same again") from e
-        raise UserError(f"cannot write {path}: {e.strerror or e}; check that the folder exists and is yours to write") from e
+        if e.errno in DISK_FULL:
+            raise UserError(
+                f"no space left on the disk of {path.parent} for {path.name}: free some space and run the same command again"
+            ) from e
+        raise UserError(f"cannot write {path}: {e.strerror or e}; check that the folder exists and that you may write to it") from e
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to: moved there when the block ends well, removed when it does not."""
+    """A temporary path in the same folder. It is moved to `path` when the block succeeds, and deleted otherwise. UserError: see above."""
     with write_errors(path):
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".part{path.suffix}", dir=path.parent)
         os.close(handle)
@@ -53,20 +55,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
-def save_checked(x: Any, path: Path) -> None:
-    """Tensors and plain values, behind a checksum: torch does not see changed bytes."""
-    image = io.BytesIO()  # in memory: torch hides a full disk in a RuntimeError
-    torch.save(x, image)
+def save_checked(content: Any, path: Path) -> None:
+    """Save tensors and plain values with a checksum, because torch does not notice changed bytes."""
+    buffer = io.BytesIO()  # in memory, because torch reports a full disk as a RuntimeError
+    torch.save(content, buffer)
     with atomic_write(path) as part:
-        part.write_bytes(hashlib.sha256(image.getbuffer()).digest() + image.getbuffer())
+        part.write_bytes(hashlib.sha256(buffer.getbuffer()).digest() + buffer.getbuffer())
 
 
-def load_checked(path: Path, use: Callable[[Any], T] = lambda x: x) -> T:
-    """What `use` makes of what `save_checked` was given. DamagedFile, also where `use` stumbles over it; OSError; UserError: too large."""
+def load_checked(path: Path, convert: Callable[[Any], T] = lambda x: x) -> T:
+    """Load what `save_checked` saved, passed through `convert`. DamagedFile: the file is damaged, or `convert` fails. OSError.
+    UserError: the file is too large."""
     content = memoryview(limits.content(path))
     try:
-        if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
+        if hashlib.sha256(content[CHECKSUM_SIZE:]).digest() != content[:CHECKSUM_SIZE]:
             raise ValueError("wrong checksum")
-        return use(tensor_file.read(bytes(content[DIGEST:])))
+        return convert(tensor_file.read(bytes(content[CHECKSUM_SIZE:])))
     except tensor_file.DAMAGE as e:
         raise DamagedFile((str(e).strip() or type(e).__name__).splitlines()[0][:80]) from None

@@ -55,7 +55,7 @@ class Checkpoint:
     calls: int = 0  # of `update` so far
     summed_calls: int = 0  # calls in loss_sums
     seconds: float = 0.0  # of training until it was saved
-    key: str = ""  # of the experiment: hash of its method, task, settings, data and seeds
+    key: str = ""  # of the experiment, a hash of its method, task, settings, data and seeds
 
     def save(self, path: Path) -> None:
         leaves, _ = tree_flatten(self.state)
@@ -84,7 +84,7 @@ class Training:
     """The training of all seeds of an experiment as one batch."""
 
     def __init__(self, algorithm: Algorithm, task: Task, data: Dataset, seeds: tuple[int, ...], device: str, path: Path, key: str = ""):
-        """`path`: the checkpoint, which is loaded if it exists. `key`: of the experiment, which the checkpoint has to be of."""
+        """`path`: the checkpoint, which is loaded if it exists. `key`: of the experiment; a checkpoint with another key is not used."""
         self.started = time.monotonic()
         self.algorithm, self.task, self.seeds, self.path = algorithm, task, seeds, path
         cfg, turns = algorithm.cfg, algorithm.turns
@@ -146,7 +146,7 @@ def train(
     progress: Progress,
     key: str = "",
 ) -> TrainingResult:
-    """Train and evaluate all seeds. `checkpoint` is written regularly and resumed from if it exists and is of the experiment `key`.
+    """Train and evaluate all seeds. `checkpoint` is written regularly and resumed from if it exists and has the same `key`.
 
     Diverged: a loss is not finite. Stopped: raised by `progress`.
     """

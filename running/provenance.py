@@ -27,8 +27,8 @@ def revision() -> dict[str, Any]:
 
 
 def changed_since(revision: str, paths: list[str]) -> list[str]:
-    """The Python files under `paths` that are not as in that commit; none where git does not know it. `revision` may be anything: what is
-    no commit's hash is not passed on, because git would take `--output=FILE` as an option and write there."""
+    """The Python files under `paths` that differ from those of a commit; none if git does not know the commit. A `revision` that is not a
+    commit hash is ignored, because git would accept an option such as `--output=FILE` in its place."""
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
         return []
     try:

@@ -37,7 +37,7 @@ def write_result(experiment: Experiment, metadata: dict[str, Any], rows: Sequenc
 def read_results(
     out: Path, algo: str = "*", task: str = "*", required: set[str] = schema.FINISHED
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The JSON files of finished experiments in a results folder, and their content, see `read_result`."""
+    """The JSON files of finished experiments in a results folder, and their content as `read_result` returns it."""
     for path in out.glob(f"runs/{algo}/[!.]*.json" if task == "*" else f"runs/{algo}/{task}-*.json"):  # temporary files begin with a dot
         metadata = read_result(path, required)
         if path.with_suffix(".csv").exists():
@@ -104,7 +104,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
         record = schema.parse(path, schema.UNFINISHED)
     except (OSError, ValueError):
         return None
-    return record | {"reason": schema.CONTROL.sub(" ", record["reason"])}  # it is printed
+    return record | {"reason": schema.CONTROL.sub(" ", record["reason"])}  # safe to print
 
 
 def last_evaluation(record: dict[str, Any]) -> tuple[int, float] | None:
