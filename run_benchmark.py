@@ -1,6 +1,7 @@
 """Run the benchmark: train every requested experiment (one method on one task) that the results folder does not hold yet."""
 
 import argparse
+import itertools
 import math
 import re
 import sys
@@ -27,6 +28,7 @@ from inspo_benchmark.running.settings import settings_summary, settings_table
 from inspo_benchmark.running.slurm import SlurmOptions, run_on_slurm
 from inspo_benchmark.running.status import files_to_clean, scan
 
+MAX_SEEDS = 10_000
 REFERENCE = Path(__file__).parent / "results" / "reference"
 EXAMPLES = """examples:
   python run_benchmark.py --algo inspo bc --env 'xor-*' bridge-mix    two methods, five tasks, seeds 0 to 4
@@ -53,13 +55,14 @@ def seeds(text: str) -> tuple[int, ...]:
             values = tuple(int(x) for x in text.split(","))
         elif "-" in text:
             first, last = map(int, text.split("-"))
-            values = tuple(range(first, last + 1))
+            values = range(first, last + 1)
         else:
-            values = tuple(range(int(text)))
-        if not values or min(values) < 0 or len(set(values)) < len(values):
+            values = range(int(text))
+        values = tuple(itertools.islice(values, MAX_SEEDS + 1))
+        if not 0 < len(set(values)) == len(values) <= MAX_SEEDS or min(values) < 0 or max(values) >= 1 << 63:
             raise ValueError
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: write 5 (for 0 to 4), 0-9, or 0,2,7") from None
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}: write 5 (for 0 to 4), 0-9, or 0,2,7, at most {MAX_SEEDS} seeds") from None
     return values
 
 

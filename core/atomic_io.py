@@ -49,10 +49,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
             yield part
             with part.open("rb") as file:
                 os.fsync(file.fileno())
-            part.chmod(0o644)
+            part.chmod(permissions(0o666))
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+
+def permissions(most: int) -> int:
+    """Those of `most` that the user's umask leaves."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return most & ~mask
 
 
 def save_checked(content: Any, path: Path) -> None:

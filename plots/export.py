@@ -8,6 +8,7 @@ Every run (an algorithm with its overrides, on a task, with a seed) becomes a ru
 """
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -122,7 +123,8 @@ def _tag(metric: str) -> str:
 
 def _folder_name(text: str) -> str:
     """A folder name that every operating system accepts."""
-    return "".join(c if c.isalnum() or c in " ._-=,()" else "_" for c in text)
+    name = "".join(c if c.isalnum() or c in " ._-=,()" else "_" for c in text)
+    return name if len(name) <= 100 else f"{name[:80]} {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _new_folder(folder: Path) -> None:

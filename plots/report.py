@@ -24,6 +24,7 @@ from inspo_benchmark.plots import cli, figures, load, style, tables
 from inspo_benchmark.plots.load import ResultFile
 from inspo_benchmark.plots.table_writers import number
 from inspo_benchmark.plots.tables_appendix import machine
+from inspo_benchmark.running import schema
 
 HERE = Path(__file__).parent
 DPI, DIGITS = 160, 4
@@ -146,14 +147,24 @@ def _unfinished(out: Path) -> list[dict[str, str]]:
     for path in sorted(out.glob("unfinished/*/*.json")):
         log = Path(out, "logs", *path.relative_to(out / "unfinished").parts).with_suffix(".log")
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = schema.parse(path, {"algo", "task", "seeds", "reason"})
             name = f"{record['algo']} on {record['task']}, seeds {', '.join(map(str, record['seeds']))}"
-            reason = str(record["reason"]).strip() or "started, not finished"
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            name, reason = path.stem, f"unreadable record ({type(error).__name__})"
-        text = log.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:] if log.exists() else ""
-        experiments.append({"name": name, "short": reason.splitlines()[-1], "reason": reason, "log": text})
+            reason = record["reason"].strip() or "started, not finished"
+        except (OSError, ValueError) as error:
+            name, reason = path.stem, f"unreadable record ({error})"
+        experiments.append({"name": name, "short": reason.splitlines()[-1], "reason": reason, "log": _tail(log)})
     return experiments
+
+
+def _tail(log: Path) -> str:
+    """The end of a log. Empty if there is none, or if it is a link, a pipe or a device: the page is passed on."""
+    try:
+        size = schema.check_own(log)
+        with log.open("rb") as file:
+            file.seek(max(0, size - 4 * LOG_TAIL))
+            return file.read(4 * LOG_TAIL).decode(errors="replace")[-LOG_TAIL:]
+    except (OSError, ValueError):
+        return ""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 """Tables -> Markdown, LaTeX (booktabs, graphicx) and CSV."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +9,7 @@ import pandas as pd
 
 from inspo_benchmark.core.atomic_io import atomic_write, write_errors
 
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 MISSING, CLOSE, MINUS = "--", " †", "\N{MINUS SIGN}"
 MAX_ROWS = 38  # rows of a LaTeX table that fit on a page; longer tables continue on the next page
 
@@ -63,13 +65,25 @@ def markdown(table: Table) -> str:
     """A pipe table with its caption above and its notes below."""
 
     def line(cells: list[Cell]) -> str:
-        texts = [cell.text.replace("|", "\\|") for cell in cells]
+        texts = [plain(cell.text).replace("|", "\\|") for cell in cells]
         texts = [f"**{text}**" if cell.bold else text for text, cell in zip(texts, cells)]
         return f"| {' | '.join(texts)} |"
 
     rule = "|" + "---|" * table.left + "---:|" * (len(table.header) - table.left)
     lines = [line([Cell(name) for name in table.header]), rule, *map(line, table.rows)]
-    return "\n".join([table.caption, "", *lines, "", *(note + "  " for note in table.notes)]) + "\n"
+    return "\n".join([plain(table.caption), "", *lines, "", *(plain(note) + "  " for note in table.notes)]) + "\n"
+
+
+def plain(text: str) -> str:
+    """Text that may come from a file, for Markdown: in one line, and no HTML."""
+    return " ".join(text.split("\n")).replace("<", "&lt;")
+
+
+def inert(x: object) -> object:
+    """A value for a CSV: text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    if isinstance(x, str) and x[:1] in ("=", "+", "-", "@", "\t", "\r") and not NUMBER.fullmatch(x):
+        return f"'{x}"
+    return x
 
 
 ESCAPES = str.maketrans(
@@ -154,7 +168,7 @@ def write(folder: Path, files: dict[str, list[tuple[Table, pd.DataFrame]]], kind
         texts = {
             ".md": "\n".join(markdown(table) for table, _ in tables),
             ".tex": "\n".join(latex(table) for table, _ in tables),
-            ".csv": pd.concat([numbers for _, numbers in tables]).to_csv(index=False),
+            ".csv": pd.concat([numbers for _, numbers in tables]).map(inert).to_csv(index=False),
         }
         for suffix, text in texts.items():
             with atomic_write(folder / f"{name}{suffix}") as part:

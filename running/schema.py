@@ -129,19 +129,20 @@ def problem(metadata: Any, required: set[str]) -> str:
 
 
 def read_own(path: Path, largest: float = math.inf) -> bytes:
-    """The bytes of a file that lies two folders below its results folder, at most `largest`. OSError. ValueError: see `check_own`."""
+    """The bytes of a file two folders below its results folder, at most `largest`. OSError, ValueError: see `check_own`."""
     check_own(path, largest)
     return path.read_bytes()
 
 
-def check_own(path: Path, largest: float = math.inf) -> None:
-    """ValueError unless the file is regular and the results folder's own. Only then is it opened: reading a pipe may never end, and a link
-    may lead to what nobody meant to show. OSError: there is none."""
+def check_own(path: Path, largest: float = math.inf) -> int:
+    """The size of a file. ValueError unless it is a regular file of the results folder itself: reading a pipe may never end, and a link
+    may lead to private files. OSError: there is no such file."""
     about = path.lstat()
     if not stat.S_ISREG(about.st_mode) or not _within(path.parent):
         raise ValueError("not a regular file of this folder")
     if about.st_size > largest:
         raise ValueError(f"{about.st_size} bytes, more than {largest}")
+    return about.st_size
 
 
 @functools.cache

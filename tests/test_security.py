@@ -1,7 +1,14 @@
 """Files of strangers: whatever they hold, they are refused in one line, and nothing outside is read, written or filled."""
 
+import copy
+import csv
+import dataclasses
+import functools
 import hashlib
 import io
+import json
+import os
+import re
 import resource
 import tempfile
 import zipfile
@@ -14,14 +21,22 @@ import numpy as np
 import pytest
 import torch
 
+from inspo_benchmark import run_benchmark
 from inspo_benchmark.core import limits, tensor_file
-from inspo_benchmark.core.atomic_io import save_checked
+from inspo_benchmark.core.atomic_io import atomic_write, save_checked
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.core.registry import ALGORITHMS, NAME, TASKS
 from inspo_benchmark.datasets.__main__ import main as datasets
+from inspo_benchmark.datasets.catalog import expected_sha256
 from inspo_benchmark.datasets.convert import read
 from inspo_benchmark.learning import saved_policy
+from inspo_benchmark.plots import export, figures, load, report, tables
+from inspo_benchmark.running.provenance import changed_since
+from inspo_benchmark.running.results import finished_seeds, seconds_per_update
+from inspo_benchmark.running.settings import settings
+from inspo_benchmark.running.status import scan
 from support import attacks, recordings
+from support.results import write
 
 ALGORITHMS.discover(), TASKS.discover()
 
@@ -195,3 +210,277 @@ def test_a_small_recording_of_many_bytes(tmp_path, monkeypatch, how):
 
     assert allocated(refused) < 100 << 20
     assert not list((tmp_path / "tmp").iterdir())
+
+
+# --- results folders
+
+
+COMMANDS = {
+    "status": lambda out: run_benchmark.main(["--status", "--out", str(out)]),
+    "clean": lambda out: run_benchmark.main(["--clean", "--dry-run", "--out", str(out)]),
+    "dry run": lambda out: run_benchmark.main(["--dry-run", "--algo", "bc", "--env", "xor-ab", "--out", str(out)]),
+    "tables": lambda out: tables.main(["--draft", "--out", str(out)]),
+    "figures": lambda out: figures.main(["--draft", "--out", str(out)]),
+    "report": lambda out: report.main(["--out", str(out)]),
+    "TensorBoard": lambda out: export.main(["tensorboard", str(out / "events"), "--out", str(out)]),
+    "marl-eval": lambda out: export.main(["marl-eval", str(out / "marl.json"), "--out", str(out)]),
+}
+
+
+def result(out: Path, key: str = "k", **about) -> Path:
+    """A result that is not stale today."""
+    task, config = TASKS["xor-ab"], dataclasses.asdict(settings("bc", "xor-ab", {"num_updates": 1000}))
+    whole = dict(
+        group="abc123abc123",
+        code={"revision": "0" * 40, "dirty": False},
+        wall_seconds=1.0,
+        config=config,
+        overrides={"num_updates": 1000},
+        evaluation=task.evaluation,
+        data={"sha256": expected_sha256(task), "return_mean": 0.5},
+    )
+    return write(out, "bc", "xor-ab", key=key, **(whole | about))
+
+
+def rename(path: Path, algo: str, task: str) -> None:
+    """Give a result another algorithm and task, in its JSON and in its rows, but not in its path."""
+    about = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(about | {"algo": algo, "task": task}))
+    path.write_text(path.read_text().replace("bc,xor-ab,", f"{algo},{task},"))
+
+
+def record(out: Path, name: str = "xor-ab-1", **about) -> Path:
+    """An experiment that failed."""
+    path = out / "unfinished" / "bc" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = json.loads(result(out, key="of-record").with_suffix(".json").read_text())
+    path.write_text(json.dumps(metadata | {"seeds": [7], "reason": "broken", "again": True} | about))
+    return path
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_revision_is_no_option_of_git(tmp_path, capsys):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    result(tmp_path / "out", code={"revision": f"--output={victim}", "dirty": False})
+    assert COMMANDS["status"](tmp_path / "out") == 2
+    assert "code.revision is '--output=" in one_line(capsys)
+    assert changed_since(f"--output={victim}", ["core"]) == []
+    assert victim.read_text() == "mine"
+    result(tmp_path / "fine")
+    assert COMMANDS["status"](tmp_path / "fine") == 0
+    assert "1 finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("algo", "task"),
+    [
+        ("bc", "../../../escaped"),
+        ("bc", "{tmp}/escaped"),
+        ("../../../escaped", "xor-ab"),
+        ("{tmp}/escaped", "xor-ab"),
+        ("bc", "a\x1b[31m"),
+        ("", ""),
+    ],
+)
+def test_a_name_is_no_path(tmp_path, capsys, command, algo, task):
+    out = tmp_path / "a" / "b" / "out"
+    rename(result(out), algo.format(tmp=tmp_path), task.format(tmp=tmp_path))
+    before = files(tmp_path)
+    assert COMMANDS[command](out) == 2
+    assert "not a name" in one_line(capsys)
+    assert files(tmp_path).items() >= before.items()
+    assert not list(tmp_path.glob("escaped*"))
+    assert all(path.startswith("a/b/out") for path in files(tmp_path))
+
+
+def test_names_are_what_registries_take():
+    with pytest.raises(ValueError, match="name for algorithms"):
+        ALGORITHMS.register("../x")
+    assert all(NAME.fullmatch(name) for name in [*ALGORITHMS, *TASKS])
+
+
+WRONG = [
+    None,
+    True,
+    -1,
+    0,
+    1.5,
+    10**400,
+    float("nan"),
+    float("inf"),
+    "",
+    "../x",
+    "x\x1b[31m",
+    "y" * 20_000,
+    [],
+    [-1],
+    ["x"],
+    [1, 1],
+    [2**70],
+    {},
+    {"x": {}},
+]
+
+
+def places(x, path=()):
+    """The paths of all values in a JSON."""
+    yield path
+    for key in x if isinstance(x, dict) else range(len(x)) if isinstance(x, list) else ():
+        yield from places(x[key], (*path, key))
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda x: ascii(x)[:20])
+def test_every_value_of_a_json_may_be_of_any_type(tmp_path, wrong):
+    """What is read is refused in a line that names the file, or it is sound enough for everything that follows."""
+    path = result(tmp_path)
+    whole = json.loads(path.with_suffix(".json").read_text())
+    refused = 0
+    for place in places(whole):
+        about = copy.deepcopy(whole)
+        if place:
+            thing = functools.reduce(lambda x, key: x[key], place[:-1], about)
+            thing[place[-1]] = wrong
+        else:
+            about = wrong
+        path.with_suffix(".json").write_text(json.dumps(about))
+        try:
+            said = ""
+            scan(tmp_path).text(tmp_path)
+            finished_seeds(tmp_path), seconds_per_update(tmp_path)
+            load.read(tmp_path, overrides=True)
+        except UserError as e:
+            said = str(e)
+        assert not said or (said.isprintable() and str(path.with_suffix("")) in said and len(said) < 1000), said
+        refused += bool(said)
+    assert refused >= 10
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("what", ["[" * 100_000, '{"versions":' * 100_000, '{"x": ' * 900 + "1" + "}" * 900, "[]", "1", "\xff", "{", ""])
+def test_a_json_that_is_no_table(tmp_path, capsys, command, what):
+    result(tmp_path).with_suffix(".json").write_bytes(what.encode("latin1"))
+    record(tmp_path).write_bytes(what.encode("latin1"))
+    assert COMMANDS[command](tmp_path) == 2
+    assert "is malformed" in one_line(capsys)
+
+
+def deeper(out: Path, levels: int) -> None:
+    path = result(out).with_suffix(".json")
+    path.write_text(path.read_text()[:-1] + ', "more": ' + '{"x": ' * levels + "1" + "}" * levels + "}")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_json_within_a_json(tmp_path, capsys, command):
+    deeper(tmp_path, 500)
+    assert COMMANDS[command](tmp_path) == 2
+    assert "neither a known field nor a plain value" in one_line(capsys)
+
+
+ODD = {
+    "a pipe": lambda path, outside: os.mkfifo(path),
+    "a device": lambda path, outside: path.symlink_to("/dev/zero"),
+    "a link out": lambda path, outside: path.symlink_to(outside),
+    "a link around": lambda path, outside: path.symlink_to(path),
+    "a folder": lambda path, outside: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("what", ODD)
+@pytest.mark.parametrize("file", ["runs/bc/xor-ab-k.json", "runs/bc/xor-ab-k.csv", "unfinished/bc/xor-ab-1.json", "logs/bc/xor-ab-1.log"])
+def test_only_a_folders_own_files_are_opened(tmp_path, capsys, command, what, file):
+    out, outside = tmp_path / "out", tmp_path / "outside"
+    result(out), record(out)
+    outside.write_text("a secret")
+    (out / "logs" / "bc").mkdir(parents=True)
+    path = out / file
+    path.unlink(missing_ok=True)
+    ODD[what](path, outside)
+    code = COMMANDS[command](out)
+    said = capsys.readouterr()
+    assert code == (2 if said.err else 0)
+    assert said.err.count("\n") == (1 if code else 0)
+    assert not any(b"a secret" in content for name, content in files(out).items() if not (out / name).is_symlink())
+    if "runs" in file and command not in ("status", "clean", "dry run"):
+        assert code == 2
+
+
+def test_a_folder_of_a_results_folder_is_its_own(tmp_path, capsys):
+    result(tmp_path / "other")
+    result(tmp_path / "out", key="mine")
+    (tmp_path / "out" / "runs" / "link").symlink_to(tmp_path / "other" / "runs" / "bc")
+    assert COMMANDS["status"](tmp_path / "out") == 2
+    assert "not a regular file of this folder" in one_line(capsys)
+    (tmp_path / "link").symlink_to(tmp_path / "other")
+    assert COMMANDS["status"](tmp_path / "link") == 0  # the folder itself may be anywhere
+
+
+def test_an_edited_csv_is_not_what_was_written(tmp_path):
+    path = result(tmp_path)
+    about = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(about | {"csv_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
+    assert len(load.read(tmp_path, overrides=True))
+    path.write_text(path.read_text().replace("return,0.", "return,1.", 1))
+    with pytest.raises(UserError, match="its JSON holds another sha256"):
+        load.read(tmp_path, overrides=True)
+
+
+@pytest.mark.parametrize("value", ["3e38", "-1e31", "1e400", "nan"])
+def test_a_return_has_a_size(tmp_path, value):
+    path = result(tmp_path)
+    path.write_text(path.read_text().replace("return,", f"return,{value}\nbc,xor-ab,0,0,other,", 1))
+    with pytest.raises(UserError, match="at seed 0, step 0"):
+        load.read(tmp_path, overrides=True)
+
+
+@pytest.mark.parametrize("value", [3e38, -2e15])
+def test_a_reward_has_a_size(tmp_path, value):
+    x = recordings.recording(limit=8, episodes=4)
+    x["reward"][1, 2] = value
+    with pytest.raises(UserError, match=r"steps/rewards: a number beyond 1e\+15, 1 times, first at step 10 of the file, in episode 1"):
+        read("pymarl", recordings.write(tmp_path, x))
+
+
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(A1)", "<script>alert(1)</script>", "a|b", "a\nb"])
+def test_what_tables_say_is_text(tmp_path, capsys, text):
+    result(tmp_path, overrides={}, config={"num_updates": 1000, "alpha": text, "beta": -1.5, "gamma": "-2"}, backend=text)
+    assert COMMANDS["tables"](tmp_path) == 0
+    capsys.readouterr()
+    markdown = "\n".join(path.read_text() for path in (tmp_path / "tables").glob("*.md"))
+    assert "<script" not in markdown
+    assert len({line.replace("\\|", "").count("|") for line in markdown.splitlines() if line.startswith("| alpha")}) <= 1
+    tables_ = [csv.reader(path.open(newline="")) for path in (tmp_path / "tables").glob("*.csv")]
+    cells = [cell for rows in tables_ for row in rows for cell in row]
+    assert not [cell for cell in cells if re.match(r"[=+@]|-[^\d.]|-\d+[^\d.e]", cell)]
+    assert {"-1.5", "-2"} <= set(cells)
+
+
+def test_files_have_the_permissions_that_the_user_wants(tmp_path):
+    for mask in (0o077, 0o022, 0o007):
+        before = os.umask(mask)
+        try:
+            with atomic_write(tmp_path / "x") as part:
+                part.write_text("x")
+        finally:
+            os.umask(before)
+        assert (tmp_path / "x").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+@pytest.mark.parametrize("command", ["info", "validate", "convert pymarl", "export pymarl"])
+def test_a_path_of_5000_characters(tmp_path, capsys, command):
+    target = [str(tmp_path / "x.h5")] if " " in command else []
+    assert datasets([*command.split(), "a" * 5000 + ".h5", *target]) == 2
+    one_line(capsys)
+
+
+@pytest.mark.parametrize("text", ["99999999999", "18446744073709551616", "0-99999999999", "18446744073709551616,1", "-1", "9" * 5000])
+def test_seeds_that_are_too_many_or_too_large(capsys, text):
+    with pytest.raises(SystemExit) as e:
+        run_benchmark.main(["--dry-run", "--algo", "bc", "--env", "xor-ab", "--seeds", text])
+    assert e.value.code == 2
+    assert "at most 10000 seeds" in capsys.readouterr().err

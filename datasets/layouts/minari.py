@@ -28,7 +28,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from inspo_benchmark.core.atomic_io import write_errors
+from inspo_benchmark.core.atomic_io import permissions, write_errors
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.limits import content
 from inspo_benchmark.core.spaces import Box, Discrete
@@ -195,7 +195,7 @@ def write(source: Path, target: Path) -> str:
                 count, steps = count + d.episodes, steps + d.steps
         with write_errors(target):
             (part / "data" / ABOUT).write_text(json.dumps(_about(meta, count, steps, (part / "data" / MAIN).stat().st_size)))
-            part.chmod(0o755)
+            part.chmod(permissions(0o777))
             part.replace(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
