@@ -270,7 +270,7 @@ def test_a_recording_that_was_cut_keeps_its_reward():
 
 def test_the_simulator_shows_the_same_start():
     task = TASKS["3m-random"]
-    path = store.DATA / "3m-random.h5"
+    path = store.DATA_FOLDER / "3m-random.h5"
     if not path.exists():
         pytest.skip("3m-random is not built")
     d = load(path, task)
