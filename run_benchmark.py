@@ -1,6 +1,7 @@
 """Run the benchmark: train every requested experiment (one method on one task) that the results folder does not hold yet."""
 
 import argparse
+import gc
 import itertools
 import math
 import re
@@ -23,7 +24,7 @@ from inspo_benchmark.running.planning import plan
 from inspo_benchmark.running.pool import Limits, Outcome, run_pool
 from inspo_benchmark.running.presets import PRESETS
 from inspo_benchmark.running.progress import plural
-from inspo_benchmark.running.results import earlier_failure, finished_seeds, seconds_per_update
+from inspo_benchmark.running.results import earlier_failure, read_results, seconds_per_update, seeds_by_group
 from inspo_benchmark.running.settings import settings_summary, settings_table
 from inspo_benchmark.running.slurm import SlurmOptions, run_on_slurm
 from inspo_benchmark.running.status import files_to_clean, scan
@@ -275,6 +276,7 @@ def run(args: argparse.Namespace) -> int:
     """The exit code: 1 if an experiment failed, 3 if the time limit was reached, else 0."""
     check_installation()
     ALGORITHMS.discover(), TASKS.discover()
+    gc.freeze()  # what was imported stays: collections need not look at it
     if args.show_config:
         show_config(args)
         return 0
@@ -296,7 +298,8 @@ def run(args: argparse.Namespace) -> int:
     out = args.out.resolve() if slurm else args.out  # jobs have another working directory
     experiments = plan(algos, tasks, seeds, args.set, out, args.paper, preset, args.dry_run)
 
-    finished = finished_seeds(args.out)
+    results = [metadata for _, metadata in read_results(args.out)]
+    finished = seeds_by_group(results)
     remaining = [rest for experiment in experiments if (rest := experiment.remaining(finished))]
     skipped = {} if args.retry_failed else {experiment: reason for experiment in remaining if (reason := earlier_failure(experiment))}
     to_run = [experiment for experiment in remaining if experiment not in skipped]
@@ -306,8 +309,9 @@ def run(args: argparse.Namespace) -> int:
         f"{len(to_run)} to run",
         flush=True,
     )
-    folders = [*sorted(REFERENCE.glob("*")), args.out] if to_run else []
-    eta = Eta({pair: rate for folder in folders for pair, rate in seconds_per_update(folder).items()})
+    folders = sorted(REFERENCE.glob("*")) if to_run else []
+    earlier = [metadata for folder in folders for _, metadata in read_results(folder)]
+    eta = Eta(seconds_per_update(earlier) | seconds_per_update(results))
     if args.dry_run:
         if to_run:
             print(*(f"  {experiment}" for experiment in to_run), estimate(to_run, workers, eta), sep="\n")

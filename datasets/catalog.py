@@ -1,5 +1,6 @@
 """The datasets in datasets/data/<task>.h5, which are built on first use and compared with the published content."""
 
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -97,7 +98,12 @@ def update_manifest(tasks: list[Task]) -> None:
 
 def manifest() -> dict[str, dict[str, Any]]:
     """Task -> sha256 of the content, episodes, steps, return_mean in the task's unit; for MuJoCo also return_std and backend."""
-    return json.loads(MANIFEST.read_text()) if MANIFEST.exists() else {}
+    return _parsed(MANIFEST.read_text()) if MANIFEST.exists() else {}
+
+
+@functools.lru_cache(1)
+def _parsed(text: str) -> dict[str, dict[str, Any]]:
+    return json.loads(text)
 
 
 def expected_sha256(task: Task, folder: Path = DATA_FOLDER) -> str:

@@ -28,11 +28,11 @@ class Eta:
         pair, num_updates = (experiment.algo, experiment.task), experiment.config.num_updates
         if pair in self.measured:
             return self.measured[pair] * num_updates
-        rates = [rate for (algo, _), rate in (self.known | self.measured).items() if algo == experiment.algo]
-        if not rates:
-            return None
+        rate = self.known.get(pair)
+        if rate is None:
+            rate = max((rate for (algo, _), rate in (self.known | self.measured).items() if algo == experiment.algo), default=None)
         correction = statistics.median(self.ratios) if self.ratios else 1.0
-        return self.known.get(pair, max(rates)) * correction * num_updates
+        return None if rate is None else rate * correction * num_updates
 
     def seconds_left(self, waiting: Iterable[Experiment], running: Iterable[tuple[Experiment, float, float]], workers: int) -> float | None:
         """Seconds until `workers` processes have finished all experiments. `running`: experiment, fraction trained in this attempt,

@@ -6,7 +6,7 @@ import io
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -55,17 +55,22 @@ def read_result(path: Path, required: set[str] = schema.FINISHED) -> dict[str, A
 
 
 def finished_seeds(out: Path, algo: str = "*", task: str = "*") -> dict[str, set[int]]:
-    """Group -> seeds that have a finished result."""
+    """Group -> seeds that have a finished result in a results folder."""
+    return seeds_by_group(metadata for _, metadata in read_results(out, algo, task))
+
+
+def seeds_by_group(results: Iterable[dict[str, Any]]) -> dict[str, set[int]]:
+    """The same of the JSON files' content."""
     finished = defaultdict(set)
-    for _, metadata in read_results(out, algo, task):
+    for metadata in results:
         finished[metadata["group"]] |= set(metadata["seeds"])
     return finished
 
 
-def seconds_per_update(out: Path) -> dict[tuple[str, str], float]:
-    """(algorithm, task) -> seconds per update, the slowest of the finished experiments in a results folder."""
+def seconds_per_update(results: Iterable[dict[str, Any]]) -> dict[tuple[str, str], float]:
+    """(algorithm, task) -> seconds per update, the slowest of the finished experiments."""
     seconds: dict[tuple[str, str], float] = {}
-    for _, metadata in read_results(out):
+    for metadata in results:
         pair = metadata["algo"], metadata["task"]
         seconds[pair] = max(seconds.get(pair, 0.0), metadata["wall_seconds"] / metadata["config"]["num_updates"])
     return seconds

@@ -21,7 +21,12 @@ MISSING = object()
 
 
 def _name(x: Any) -> bool:
-    return type(x) is str and NAME.fullmatch(x) is not None
+    return type(x) is str and len(x) <= 100 and _fits(x)
+
+
+@functools.lru_cache(10_000)  # the same names are in thousands of files
+def _fits(x: str) -> bool:
+    return NAME.fullmatch(x) is not None
 
 
 def _text(x: Any) -> bool:

@@ -32,7 +32,7 @@ from inspo_benchmark.datasets.convert import read
 from inspo_benchmark.learning import saved_policy
 from inspo_benchmark.plots import export, figures, load, report, tables
 from inspo_benchmark.running.provenance import changed_since
-from inspo_benchmark.running.results import finished_seeds, seconds_per_update
+from inspo_benchmark.running.results import read_results, seconds_per_update, seeds_by_group
 from inspo_benchmark.running.settings import settings
 from inspo_benchmark.running.status import scan
 from support import attacks, recordings
@@ -351,7 +351,7 @@ def test_every_value_of_a_json_may_be_of_any_type(tmp_path, wrong):
         try:
             said = ""
             scan(tmp_path).text(tmp_path)
-            finished_seeds(tmp_path), seconds_per_update(tmp_path)
+            seeds_by_group(results := [metadata for _, metadata in read_results(tmp_path)]), seconds_per_update(results)
             load.read(tmp_path, overrides=True)
         except UserError as e:
             said = str(e)

@@ -11,6 +11,7 @@ A scenario's plain name is the variant of the papers' data; the others have a su
 MuJoCo is imported when an environment is made. To add a scenario, add a line to SCENARIOS.
 """
 
+import functools
 import itertools
 import math
 import mmap
@@ -68,6 +69,7 @@ def parse_name(name: str) -> tuple[Scenario, str]:
     raise UserError(f"no multi-agent MuJoCo scenario {name!r}; there are {', '.join(SCENARIOS)}, each also with _full, _obsk0 or _obsk1")
 
 
+@functools.cache
 def backend() -> str:
     """MuJoCo's version; results of different versions are not comparable."""
     try:
