@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import union_categoricals
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.limits import claim
@@ -19,6 +20,7 @@ REQUIRED = {
     *("algo", "task", "seeds", "config", "config.num_updates", "overrides", "evaluation", "evaluation.final_episodes"),
     *("data", "data.sha256", "data.return_mean", "backend", "reference", "per_step"),
 }
+TOGETHER, MAX_CSV = 500, 10 << 20  # files that are read at once, and bytes of each
 MAX_RETURN = 1e30  # of the magnitude of returns: their squares have to be finite
 GROUP = ["algo", "overrides", "task"]  # one method on one task; several files may hold its seeds
 
@@ -54,9 +56,7 @@ def read(out: str | Path, overrides: bool = False) -> pd.DataFrame:
     """
     files = result_files(out)
     _refuse_mixtures([file for file in files if overrides or not file.columns["overrides"]])
-    tables = [_rows(file) for file in files]
-    frame = pd.concat(tables, ignore_index=True).astype({"metric": "category"})
-    lengths = [len(table) for table in tables]
+    frame, lengths = _all_rows(files)
     for column, values in _columns(files).items():
         frame[column] = values.repeat(lengths)
     if not overrides:
@@ -152,6 +152,58 @@ def _result_file(path: Path) -> ResultFile:
     return ResultFile(path, document["algo"], document["task"], document["seeds"], config, shared, columns, document)
 
 
+def _all_rows(files: list[ResultFile]) -> tuple[pd.DataFrame, list[int]]:
+    """The rows of all files, one after the other, and how many each file has. Many files are read and checked at once, and one by one only
+    where that finds a fault."""
+    frames, lengths = [], []
+    for k in range(0, len(files), TOGETHER):
+        some = files[k : k + TOGETHER]
+        frame, counts = _rows_together(some) or (None, [])
+        if frame is None:
+            tables = [_rows(file) for file in some]
+            frame, counts = pd.concat(tables, ignore_index=True).astype({"metric": "category"}), [len(table) for table in tables]
+        frames.append(frame)
+        lengths += counts
+    metrics = union_categoricals([frame.metric for frame in frames], sort_categories=True)
+    together = pd.concat([frame.drop(columns="metric") for frame in frames], ignore_index=True)
+    together.insert(2, "metric", metrics)
+    return together, lengths
+
+
+def _rows_together(files: list[ResultFile]) -> tuple[pd.DataFrame, list[int]] | None:
+    """What `_rows` returns of each file, in one table, and the number of rows of each; None if one of them is not as usual."""
+    header = (",".join(COLUMN_TYPES) + "\n").encode()
+    try:
+        contents = [schema.read_own(file.path, MAX_CSV) for file in files]
+        usual = all(content.startswith(header) and content.endswith(b"\n") and b'"' not in content for content in contents)
+        counts = [content.count(b"\n") - 1 for content in contents]
+        hashes = [file.document.get("csv_sha256") for file in files]
+        whole = all(known is None or known == hashlib.sha256(content).hexdigest() for known, content in zip(hashes, contents))
+        body = header + b"".join(content[len(header) :] for content in contents)
+        types = COLUMN_TYPES | dict.fromkeys(("algo", "task", "metric"), "category")
+        table = pd.read_csv(io.BytesIO(body), dtype=types, keep_default_na=False, na_values={"value": ["nan"]})
+    except (OSError, ValueError, OverflowError):
+        return None
+    if not usual or not whole or len(table) != sum(counts) or not all(map(NAME.fullmatch, table.metric.cat.categories)):
+        return None
+    number = np.repeat(np.arange(len(files)), counts)  # of each row's file
+    for column in ("algo", "task"):
+        codes = table[column].cat.categories.get_indexer([getattr(file, column) for file in files])
+        if (table[column].cat.codes.to_numpy() != codes[number]).any():
+            return None
+    kinds = table.metric.cat.categories[[name.startswith("return") for name in table.metric.cat.categories]]
+    returns = table.assign(file=number)[table.metric.isin(kinds)]
+    last = returns.groupby(["file", "metric", "seed"], observed=True).step.max()
+    steps = np.array([file.config["num_updates"] for file in files])[last.index.get_level_values("file")]
+    if not (returns.value.abs() <= MAX_RETURN).all() or (last.to_numpy() != steps).any():
+        return None
+    if set(zip(last.index.get_level_values("file"), last.index.get_level_values("seed"))) != {
+        (k, seed) for k, file in enumerate(files) for seed in file.seeds
+    }:
+        return None
+    return table[["seed", "step", "metric", "value"]], counts
+
+
 def _rows(file: ResultFile) -> pd.DataFrame:
     """The CSV, checked against its JSON. Every seed must reach the last step, which reveals a file that was cut short between two lines."""
 
@@ -209,7 +261,10 @@ def _refuse_repetitions(frame: pd.DataFrame) -> None:
         files = again.loc[(again[key] == one[key]).all(axis=1), "file"].unique()
         where = " and ".join(files) if len(files) > 1 else f"{files[0]} twice"
         raise UserError(f"{one.metric} of {one.algo} on {one.task}, seed {one.seed}, step {one.step} is in {where}; delete one of them")
-    for (algo, _, task, metric), rows in frame[frame.metric.str.startswith("return")].groupby([*GROUP, "metric"]):
-        if len(rows) != rows.seed.nunique() * rows.step.nunique():
-            files = ", ".join(rows.file.unique())
-            raise UserError(f"{metric}: seeds of {algo} on {task} are evaluated at different steps ({files}); delete and run them again")
+    groups = frame[frame.metric.isin([name for name in frame.metric.cat.categories if name.startswith("return")])].groupby(
+        [*GROUP, "metric"], observed=True
+    )
+    uneven = groups.size() != groups.seed.nunique() * groups.step.nunique()
+    for algo, overrides, task, metric in uneven.index[uneven]:
+        files = ", ".join(groups.get_group((algo, overrides, task, metric)).file.unique())
+        raise UserError(f"{metric}: seeds of {algo} on {task} are evaluated at different steps ({files}); delete and run them again")
