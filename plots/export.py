@@ -37,8 +37,9 @@ class ExportedRun(NamedTuple):
 
 def exported_runs(out: Path) -> Iterator[ExportedRun]:
     """Every run in `out`, those with overrides included."""
-    results: dict[str, ResultFile] = {result.columns["file"]: result for result in load.result_files(out)}
-    frame = load.read(out, overrides=True)
+    files = load.result_files(out)
+    results: dict[str, ResultFile] = {result.columns["file"]: result for result in files}
+    frame = load.read(out, overrides=True, files=files)
     for (file, seed), rows in frame.groupby(["file", "seed"], observed=True):
         result, overrides = results[file], results[file].columns["overrides"]
         algo = f"{result.algo} ({overrides})" if overrides else result.algo
