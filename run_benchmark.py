@@ -1,7 +1,8 @@
 """Run the benchmark: train every requested experiment (one method on one task) that the results folder does not hold yet."""
 
+import inspo_benchmark.core.startup
+
 import argparse
-import gc
 import itertools
 import math
 import re
@@ -276,7 +277,6 @@ def run(args: argparse.Namespace) -> int:
     """The exit code: 1 if an experiment failed, 3 if the time limit was reached, else 0."""
     check_installation()
     ALGORITHMS.discover(), TASKS.discover()
-    gc.freeze()  # what was imported stays: collections need not look at it
     if args.show_config:
         show_config(args)
         return 0

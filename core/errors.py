@@ -1,7 +1,10 @@
 """The exception for mistakes of the user, and the exit codes of all commands."""
 
+import gc
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -14,6 +17,9 @@ def outcome(work: Callable[[], int | None]) -> int:
     """Run a command and return its exit code: what `work` returns (None: 0), 130 for Ctrl-C, 2 for a UserError, for what the operating
     system refuses and for too little memory, which are one line on stderr. A closed pipe (`| head`) is not an error."""
     open_standard_streams()
+    gc.enable(), gc.freeze()  # what was imported until now stays: the collector need not look at it
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():  # see core.startup
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = work() or 0
         sys.stdout.flush()
@@ -42,6 +48,6 @@ def open_standard_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # which takes the lowest number that is free
     left = sys.stdout or sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     sys.stdout, sys.stderr = sys.stdout or open(os.devnull, "w"), sys.stderr or left  # noqa: SIM115

@@ -1,5 +1,7 @@
 """python -m datasets: build, list, describe, check, convert and export datasets."""
 
+import inspo_benchmark.core.startup  # noqa: F401
+
 import argparse
 import sys
 from pathlib import Path

@@ -7,6 +7,8 @@
 Every run (an algorithm with its overrides, on a task, with a seed) becomes a run there, with its settings; every row becomes a point.
 """
 
+import inspo_benchmark.core.startup  # noqa: F401
+
 import argparse
 import hashlib
 import json

@@ -8,6 +8,8 @@ updates), `aggregate` (IQM with its interval), `profiles` (performance profiles)
 `<kind>-<suite>-<metric>`. `figures.tex` holds all figures with their captions.
 """
 
+import inspo_benchmark.core.startup  # noqa: F401
+
 import io
 import re
 import sys

@@ -6,6 +6,8 @@ The page holds tables that sort and filter, figures, the curves of every run, se
 nothing from the network, and its content security policy forbids any script but its own.
 """
 
+import inspo_benchmark.core.startup  # noqa: F401
+
 import base64
 import hashlib
 import json

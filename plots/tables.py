@@ -7,6 +7,8 @@ same at their best checkpoint; `ablation-<suite>`, if there are runs with `--set
 `published-<suite>`, if papers report numbers for a task of that name; and once `datasets`.
 """
 
+import inspo_benchmark.core.startup  # noqa: F401
+
 import sys
 from pathlib import Path
 

@@ -1,6 +1,8 @@
 """Runs one experiment, from the dataset to the result files."""
 
+import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from inspo_benchmark.running.results import delete_partial_files, delete_unfinis
 
 
 def execute(experiment: Experiment, device: str = "cpu", progress: train.Progress = lambda update, score: None) -> bool:
-    """Train the seeds that have no result yet and write their result. False: another process is running the experiment.
+    """Train the seeds that have no result yet and write their result. False: another process is running the experiment, or may be, because
+    the file of the lock was deleted.
 
     `progress(updates, mean return or None)` is called during training. UserError: the dataset or the disk. learning.train.Diverged:
     a loss that is not finite. learning.train.Stopped: `progress` raised it, and a checkpoint was saved.
@@ -30,10 +33,19 @@ def execute(experiment: Experiment, device: str = "cpu", progress: train.Progres
             lock.acquire(blocking=False)
         except Timeout:  # an OSError too: it must not reach write_errors
             return False
+        ours = os.stat(lock.lock_file)
+
+    def locked() -> bool:
+        """Whether the lock is still this process's. Once its file is deleted, another process can lock a new one."""
+        try:
+            return os.path.samestat(ours, os.stat(lock.lock_file))
+        except OSError:
+            return False
+
     try:
         finished = finished_seeds(experiment.out, experiment.algo, experiment.task)
         if remaining := experiment.remaining(finished):
-            _train(remaining, device, progress)
+            return _train(remaining, device, progress, locked)
         else:  # a process that was killed right after it finished leaves these files
             delete_unfinished(experiment)
     finally:
@@ -41,8 +53,9 @@ def execute(experiment: Experiment, device: str = "cpu", progress: train.Progres
     return True
 
 
-def _train(experiment: Experiment, device: str, progress: train.Progress) -> None:
-    """The policies and the JSON are written before the CSV: a CSV never exists without them."""
+def _train(experiment: Experiment, device: str, progress: train.Progress, locked: Callable[[], bool]) -> bool:
+    """The policies and the JSON are written before the CSV: a CSV never exists without them. False: nothing is written, because the lock
+    was lost, and another process may have written some of the seeds; the checkpoint stays."""
     started, task = time.monotonic(), TASKS[experiment.task]
     delete_partial_files(experiment)
     write_record(experiment)
@@ -59,6 +72,8 @@ def _train(experiment: Experiment, device: str, progress: train.Progress) -> Non
 
     setup_seconds = time.monotonic() - started
     result = train.train(algorithm, task, data, experiment.seeds, device, experiment.checkpoint_path, report, experiment.key)
+    if not locked():
+        return False
     saved_policy.save(
         experiment.algo, experiment.task, algorithm, experiment.seeds, result.state, result.normalizer, experiment.policies_path
     )
@@ -75,3 +90,4 @@ def _train(experiment: Experiment, device: str, progress: train.Progress) -> Non
     }
     write_result(experiment, metadata, result.rows)
     delete_unfinished(experiment)
+    return True

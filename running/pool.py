@@ -2,8 +2,10 @@
 
 import math
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,6 +29,8 @@ POLL_INTERVAL = 0.5  # seconds between checks of the workers
 SHUTDOWN_GRACE = 20.0  # seconds in which workers may save a checkpoint before they are killed
 RETRY_DELAY = 1.0  # seconds before an experiment that another process is running is tried again
 REUSE_WORKER_BELOW = 5.0  # seconds of age below which a process runs another experiment: its start would cost more than a short one
+MAX_LOST_SERVERS = 5  # fork servers killed one after the other
+MAX_TEMP_DIR = 70  # bytes of the path of a folder for sockets, whose own paths may have about 100
 MAX_LINE_LENGTH = 1 << 16  # bytes of a message
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 BLOCKED_SIGNALS = [
@@ -94,11 +98,14 @@ class WorkerHandle:
         self.started = self.last_message = time.monotonic()
         self.commands.send(experiment)
 
-    def kill(self) -> None:
-        """Kill the process and its children. The wait is limited, because a process can hang inside the system."""
+    def send_kill(self) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
+
+    def kill(self) -> None:
+        """Kill the process and its children. The wait is limited, because a process can hang inside the system."""
+        self.send_kill()
         self.process.join(5)
         self.messages.close()
         self.commands.close()
@@ -125,6 +132,7 @@ class Pool:
         self.queue = list(self.experiments)
         self.locked: list[tuple[float, Experiment]] = []  # experiments that other processes run, and when to try them again
         self.context = multiprocessing.get_context("forkserver")
+        self.lost_servers = 0  # one after the other
 
     def run(self) -> Outcome:
         try:
@@ -148,9 +156,15 @@ class Pool:
         while self.queue and len(self.workers) < self.max_workers:
             try:
                 with signals_blocked():
-                    self.workers.append(self.start_worker(self.queue[0]))
-            except ConnectionError:  # the fork server was just killed; the next attempt starts another
+                    forkserver.ensure_running()
+                self.workers.append(self.start_worker(self.queue[0]))  # waits until the server has done its imports, or for Ctrl-C
+            except (ConnectionError, EOFError):  # the fork server was just killed; the next attempt starts another
+                self.lost_servers += 1
+                if self.lost_servers >= MAX_LOST_SERVERS:
+                    times = f"{self.lost_servers} times before it started one"
+                    raise UserError(f"the process that starts workers was killed {times}; is there enough memory?") from None
                 return
+            self.lost_servers = 0
             del self.queue[0]
 
     def start_worker(self, experiment: Experiment) -> WorkerHandle:
@@ -268,6 +282,8 @@ class Pool:
             running = [worker.experiment for worker in self.workers]
             self.unfinished += [*self.queue, *(experiment for _, experiment in self.locked), *running]
             self.queue, self.locked = [], []
+            for worker in self.workers:
+                worker.send_kill()
             while self.workers:
                 self.workers.pop().kill()
 
@@ -319,6 +335,7 @@ def fork_server() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     try:
+        choose_socket_folder()
         resource_tracker.ensure_running()  # first, because it unblocks signals when it starts
         with signals_blocked():
             forkserver.ensure_running()
@@ -326,6 +343,21 @@ def fork_server() -> Iterator[None]:
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def choose_socket_folder() -> None:
+    """Sockets cannot have long paths: where TMPDIR has one, as on some clusters, multiprocessing gets a shorter folder. UserError: none."""
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) <= MAX_TEMP_DIR:
+        return
+    short = next((path for path in ("/tmp", "/var/tmp", "/dev/shm") if os.access(path, os.W_OK | os.X_OK)), None)
+    if short is None:
+        raise UserError(f"TMPDIR={folder[:40]}... has more than {MAX_TEMP_DIR} characters, too many for sockets; set it to another folder")
+    try:
+        tempfile.tempdir = short
+        multiprocessing.util.get_temp_dir()  # remembers the folder that it makes, and removes it at the end
+    finally:
+        tempfile.tempdir = folder
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """The state of a results folder: what is finished, running, interrupted, failed or stale, and which files can be cleaned up."""
 
-import dataclasses
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -109,7 +108,7 @@ def stale_reason(metadata: dict[str, Any]) -> str:
 def current_config(algo: str, task: str, overrides: str, preset: str) -> dict[str, Any] | None:
     """The method's configuration for the task today, as read from JSON. None: it does not accept these overrides."""
     try:
-        return json.loads(json.dumps(dataclasses.asdict(settings(algo, task, json.loads(overrides), preset=preset))))
+        return dict(vars(settings(algo, task, json.loads(overrides), preset=preset)))
     except (TypeError, ValueError, LookupError, ArithmeticError, UserError):  # what a stranger's file says of settings
         return None
 

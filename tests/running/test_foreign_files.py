@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,21 @@ def test_a_json_holds_the_hash_of_its_csv(tmp_path):
     mine = planned(tmp_path)
     assert execute(mine)
     assert json.loads(mine.json_path.read_text())["csv_sha256"] == hashlib.sha256(mine.csv_path.read_bytes()).hexdigest()
+
+
+def test_who_loses_the_file_of_a_lock_writes_nothing(tmp_path):
+    """Another process may lock a new file of that name, and train some of the same seeds."""
+    whole, first, second = planned(tmp_path / "whole"), planned(tmp_path / "out"), planned(tmp_path / "out", seeds=(1, 2))
+    assert execute(whole)
+
+    def intrude(update, score):
+        if update == 20 and not second.csv_path.exists():
+            Path(first.lock.lock_file).unlink()
+            assert execute(second)
+
+    assert not execute(first, progress=intrude)
+    assert not first.csv_path.exists()
+    assert execute(first)
+    rows = [row.split(",") for path in sorted(tmp_path.glob("out/runs/bc/*.csv")) for row in path.read_text().splitlines()[1:]]
+    assert {row[2] for row in rows} == {"0", "1", "2"}
+    assert len({tuple(row[2:5]) for row in rows}) == len(rows)
