@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from inspo_benchmark.learning.train import Stopped
 from inspo_benchmark.running.execute import execute
 from inspo_benchmark.running.planning import plan
 from support.faults import CLOCK, FAULTY
-from support.project import Project, leftovers, processes, results, until
+from support.project import Project, environment, leftovers, processes, results, until
 
 if not Path("/proc/self/stat").exists():
     pytest.skip("processes are looked up in /proc", allow_module_level=True)
@@ -129,6 +130,89 @@ def test_the_server_that_workers_are_forked_from_is_killed(project, start, arm, 
     assert ended.code == 0, ended
     assert "Traceback" not in ended.err
     assert rows_of(out) == dict.fromkeys(["slows", "bc"], undisturbed)
+
+
+def servers(running) -> list[int]:
+    """The fork servers of a command, those included that still import."""
+    found = []
+    for pid, (state, parent, _) in processes().items():
+        with suppress(OSError):
+            if parent == running.pid and state != "Z" and b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
+
+
+def test_the_server_is_killed_while_it_imports(project, start, undisturbed):
+    """Another is started; if all are killed, that is said in one line."""
+    out = project.fresh()
+    running = start("--algo", "bc", *SMALL, "--out", out)
+    running.until(lambda: servers(running))
+    os.kill(servers(running)[0], signal.SIGKILL)
+    ended = running.ended()
+    assert (ended.code, "Traceback" in ended.err) == (0, False), ended
+    assert rows_of(out) == {"bc": undisturbed}
+
+    running, killed = start("--algo", "bc", *SMALL, "--out", project.fresh()), 0
+    while not running.over():
+        for pid in servers(running):
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+        time.sleep(0.01)
+    ended = running.ended()
+    assert (ended.code, ended.err.count("\n")) == (2, 1), ended
+    assert "the process that starts workers was killed 5 times before it started one" in ended.err
+    assert killed >= 5
+
+
+def test_ctrl_c_while_the_server_imports(project, start):
+    """Nothing has begun, so nothing is waited for."""
+    running = start("--algo", "bc", *SMALL, "--out", project.fresh())
+    running.until(lambda: servers(running))
+    running.signal(signal.SIGINT)
+    ended = running.ended()
+    assert (ended.code, "Traceback" in ended.err) == (130, False), ended
+
+
+def test_ctrl_c_while_a_command_imports(project):
+    command = subprocess.Popen(
+        [sys.executable, "run_benchmark.py", "--list"],
+        cwd=project.root,
+        env=environment(project.root),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: "libtorch" in Path(f"/proc/{command.pid}/maps").read_text())  # it is in the middle of them
+    command.send_signal(signal.SIGINT)
+    assert command.communicate(timeout=60)[1] == ""
+    assert command.returncode in (-signal.SIGINT, 130)
+
+
+STREAMS = {
+    "stdout closed": (">&-", 0, 0),
+    "stdin and stderr closed": ("<&- 2>&-", 0, 0),
+    "all closed": ("<&- >&- 2>&-", 0, 0),
+    "12 files": ("", 2, 1),
+    "a long TMPDIR": ("", 0, 0),
+}
+
+
+@pytest.mark.parametrize("what", STREAMS)
+def test_a_command_in_odd_surroundings(project, undisturbed, what):
+    """It works, or says in one line why not."""
+    redirections, code, errors = STREAMS[what]
+    out, folder = project.fresh(), project.fresh()
+    long = folder / ("t" * 90)
+    long.mkdir()
+    before = {"12 files": "ulimit -n 12; ", "a long TMPDIR": f"export TMPDIR={long}; "}.get(what, "")
+    command = " ".join([sys.executable, "run_benchmark.py", "--algo", "bc", *SMALL, "--out", str(out)])
+    ended = subprocess.run(
+        f"({before}{command} {redirections})", shell=True, cwd=project.root, env=environment(project.root), capture_output=True, text=True
+    )
+    assert ended.returncode == code, ended
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert ended.stderr.count("error: ") == errors
+    assert rows_of(out) == ({} if code else {"bc": undisturbed})
 
 
 def test_a_stuck_worker_and_its_child_die_with_the_main_process(project, start, arm, undisturbed):
@@ -324,7 +408,7 @@ def test_two_hundred_faults(project, start):
         while len(faults) < FAULTS and not (sweeps[0].over() and sweeps[0].code == 0):
             time.sleep(rng.uniform(0, 0.6))
             kind = rng.choice(list(kinds))
-            if victims("worker") and kinds[kind]():
+            if (victims("worker") or kind == "server killed") and kinds[kind]():  # a server may be killed while it imports
                 faults.append(kind)
             sweeps = [running for running in sweeps if not running.over()]
             while not sweeps or (len(sweeps) == 1 and rng.random() < 0.05):
