@@ -22,6 +22,7 @@ help: ## list the commands
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check -r constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	mkdir -p .venv/types && ln -sfn ../.. .venv/types/inspo_benchmark
 	@touch .venv/ready
 
 setup: .venv/ready ## create the virtual environment with all packages
@@ -63,8 +64,9 @@ ablations: setup ## run the ablations of InSPO, 10 seeds: results/tables/ablatio
 	$(PART) --env mne-imbalanced --set beta=0
 	$(PY) -m plots.tables --out $(OUT)
 
-test: setup ## run ruff and the tests (some minutes on two cores)
+test: setup ## run ruff, mypy and the tests (some minutes on two cores)
 	$(PY) -m ruff check .
+	$(PY) -m mypy
 	$(PY) -m pytest -n auto --maxprocesses 8
 
 test-slow: setup ## run the tests that take long: every method compiled

@@ -28,7 +28,8 @@ their values [..., K].
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -42,12 +43,13 @@ ELITES, START_STD = 0.25, 0.5  # cross-entropy method: share of candidates kept,
 Value = Callable[[Tensor], Tensor]
 
 
-class Discrete(NamedTuple):
+@dataclass(frozen=True)
+class Discrete:
     """n actions: int64 [...]. Action parameters are logits [..., n]; avail [..., n] bool."""
 
     n: int
 
-    kind = "discrete"
+    kind: ClassVar[str] = "discrete"
     params_dim = property(lambda self: self.n, doc="Width of the action parameters.")
     action_dim = property(lambda self: self.n, doc="Width of an encoded action.")
     avail_dim = property(lambda self: self.n, doc="Width of the mask of available actions.")
@@ -123,13 +125,14 @@ class Discrete(NamedTuple):
         return torch.where(avail, q(self.all(h)), ILLEGAL).argmax(-1)
 
 
-class Box(NamedTuple):
+@dataclass(frozen=True)
+class Box:
     """Actions in [-1, 1]^d: float [..., d]. Action parameters are means and log standard deviations before the tanh [..., 2d];
     avail [..., 1] bool is true."""
 
     d: int
 
-    kind = "continuous"
+    kind: ClassVar[str] = "continuous"
     params_dim = property(lambda self: 2 * self.d, doc="Width of the action parameters.")
     action_dim = property(lambda self: self.d, doc="Width of an encoded action.")
     avail_dim = property(lambda self: 1, doc="Width of the mask of available actions.")

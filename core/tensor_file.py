@@ -10,8 +10,9 @@ import pickle
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ OPCODES = (
     "LONG_BINGET BINPUT LONG_BINPUT GLOBAL REDUCE BUILD BINPERSID"
 )
 ARRAYS = {np.dtype(kind).str[1:]: np.dtype(kind) for kind in "?bBhHiIqQefd"}  # "f4" -> float32
+BYTE_ORDERS: dict[str, Literal["<", ">", "="]] = {"<": "<", ">": ">", "|": "="}
 TENSORS = {
     "torch.FloatStorage": torch.float32,
     "torch.DoubleStorage": torch.float64,
@@ -89,7 +91,11 @@ class _DType:
 class _Unpickler(pickle._Unpickler):
     """`storages`: key -> bytes; None: no tensor is made."""
 
-    dispatch = {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in OPCODES.split(" ")}
+    stack: list[Any]  # two that the base class has and its stubs do not name
+    pop_mark: Callable[[], list]
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in OPCODES.split(" ")
+    }
 
     def __init__(self, file: io.BytesIO, size: int, storages: dict[str, bytes] | None = None):
         super().__init__(file)
@@ -131,7 +137,7 @@ class _Unpickler(pickle._Unpickler):
         if type(content) is not bytes or not _sizes(shape) or prod(shape) * dtype.type.itemsize != len(content):
             raise ValueError("an array that does not hold the numbers that it declares")
         self._spend(len(content))
-        x.__setstate__((1, shape, dtype.type, by_columns is True, content))
+        x.__setstate__((1, shape, dtype.type, by_columns is True, content))  # type: ignore[arg-type]  # Python's bool
         return x
 
     def _tensor(self, storage: Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> Tensor | None:
@@ -161,7 +167,7 @@ class _Unpickler(pickle._Unpickler):
         if type(x) is np.ndarray:
             self._filled(x, state)
         elif type(x) is _DType:
-            x.type = x.type.newbyteorder({"<": "<", ">": ">", "|": "="}[state[1]])
+            x.type = x.type.newbyteorder(BYTE_ORDERS[state[1]])
         elif type(x) is not dict:  # networks leave a note of their versions at a dictionary, which is not needed
             raise ValueError(f"a state for a {type(x).__name__}")
 

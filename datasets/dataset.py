@@ -130,10 +130,11 @@ class Dataset:
                 columns[name].append(arrays[name])
         if not columns["obs"]:
             raise UserError("no episodes: a dataset has at least one")
+        arrays_end_to_end: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
         return join(
             task,
             np.array([len(x) for x in columns["rewards"]]),
-            **{name: np.concatenate(parts) for name, parts in columns.items()},
+            **arrays_end_to_end,
             terminated=np.array([bool(episode.get("terminated", True)) for episode in episodes]),
             won=np.array([int(episode.get("won", -1)) for episode in episodes]),
             source=source,
@@ -151,7 +152,7 @@ def pack(
     terminated: np.ndarray,  # [E] bool; an episode that did not terminate was truncated
     won: np.ndarray,  # [E]
     seed: np.ndarray,  # [E]
-    **provenance: str,
+    **provenance: Any,  # keys of PROVENANCE
 ) -> Dataset:
     """Padded episodes -> Dataset; steps after an episode's end are dropped. UserError: an action is out of range."""
     step, row = (np.arange(x.shape[1]) < lengths[:, None] + more for x, more in ((actions, 0), (obs, 1)))

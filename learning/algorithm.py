@@ -104,7 +104,8 @@ class Algorithm(ABC):
     paper: ClassVar[str]
 
     def __init__(self, cfg: Common, spec: Spec):
-        self.cfg, self.spec, self.space = cfg, spec, spec.space
+        self.cfg: Any = cfg  # an instance of the method's own Config
+        self.spec, self.space = spec, spec.space
         with torch.device("meta"):  # shapes only: every call is given its parameters
             self.modules = self.nets()
 

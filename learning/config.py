@@ -5,7 +5,7 @@ import math
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import suggest
@@ -16,8 +16,6 @@ from inspo_benchmark.learning.nets import NetworkKind
 class Common:
     """The settings that every method has."""
 
-    burn_in: ClassVar[int] = 0  # constants here, fields of Valued
-    target_update_interval: ClassVar[int] = 0
     lr: float = 1e-3  # learning rate
     hidden_dim: int = 64  # units per hidden layer
     batch_size: int = 128  # sequences per update
@@ -26,6 +24,14 @@ class Common:
     share_params: bool = False  # one policy network that gets the agent's index, instead of one per agent
     max_grad_norm: float = 10.0  # gradients are scaled down to this norm
     num_updates: int = 2000  # gradient updates
+
+    @property
+    def burn_in(self) -> int:  # like the next one a constant here, a field of Valued
+        return 0
+
+    @property
+    def target_update_interval(self) -> int:
+        return 0
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

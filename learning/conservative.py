@@ -30,7 +30,7 @@ def logsumexp(
     "crossed": as "noisy", but the two kinds of noise exchange their densities, and the candidates around tanh(m_next) have the value
         function `q_next` (an accident of CFCQL's code).
     """
-    if space.kind == "discrete" or source == "importance":
+    if isinstance(space, Discrete) or source == "importance":
         return space.logsumexp(q, space.around(m, STD), avail, u)
     if source == "uniform":
         return q(space.uniform(avail, u)).logsumexp(-1) + space.d * math.log(2)
@@ -47,7 +47,7 @@ def logsumexp(
     around_now = (torch.tanh(m)[..., None, :] + noise_now).clamp(-1, 1)
     around_next = (torch.tanh(m_next)[..., None, :] + noise_next).clamp(-1, 1)
     of_now = q(around_now) - correction_now
-    of_next = (q_next if source == "crossed" else q)(around_next) - correction_next
+    of_next = (q_next if source == "crossed" and q_next else q)(around_next) - correction_next
     of_uniform = q(space.uniform(avail, u_uniform)) + space.d * math.log(2)
     return torch.cat([of_uniform, of_now, of_next], -1).logsumexp(-1)
 

@@ -69,9 +69,9 @@ class Evaluator:
             scores["win_rate"] = np.asarray(won, float)
         return {metric: values.reshape(seeds, episodes) for metric, values in scores.items()}
 
-    def to_device(self, x: np.ndarray) -> torch.Tensor:
+    def to_device(self, array: np.ndarray) -> torch.Tensor:
         """[S * E, ...] -> [S, E, ...]."""
-        x = torch.as_tensor(x, device=self.device).reshape(len(self.seeds), -1, *x.shape[1:])
+        x = torch.as_tensor(array, device=self.device).reshape(len(self.seeds), -1, *array.shape[1:])
         return x.to(torch.get_default_dtype()) if x.is_floating_point() else x
 
     def close(self) -> None:

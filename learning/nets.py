@@ -27,8 +27,8 @@ def unflatten(net: nn.Module, flat: Tensor, agent: int | Tensor | None = None) -
     """The parameters in a matrix [rows, P] made by `flatten`, by name and in their shapes. With `agent`: this agent's row alone, if
     weights are stacked, in the shapes of a network of one agent."""
     named = dict(net.named_parameters())
-    one = agent is not None and len(flat) > 1
-    row = select(flat, 0, agent)[None] if one else flat
+    row = flat if agent is None or len(flat) == 1 else select(flat, 0, agent)[None]
+    one = row is not flat
     parts = row.split([p.numel() // len(flat) for p in named.values()], 1)
     return {name: part.reshape(p.shape[1:] if one else p.shape) for (name, p), part in zip(named.items(), parts)}
 
@@ -132,8 +132,8 @@ class Critic(nn.Module):
         self.discrete = isinstance(space, Discrete)
         self.past = AgentNet(agents, inputs, hidden, hidden, share, network) if network == "gru" and not self.discrete else None
         inputs = inputs if self.past is None else hidden
-        inputs, outputs = (inputs, space.n) if self.discrete else (inputs + space.d, 1)
-        self.net = AgentNet(agents, inputs, hidden, outputs, share, network if self.discrete else "mlp")
+        action_inputs, outputs = (0, space.n) if isinstance(space, Discrete) else (space.d, 1)
+        self.net = AgentNet(agents, inputs + action_inputs, hidden, outputs, share, network if self.discrete else "mlp")
 
     def forward(self, x: Tensor, a: Tensor, agent: int | Tensor | None = None) -> Tensor:
         if self.discrete:

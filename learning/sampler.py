@@ -34,8 +34,8 @@ class Sampler:
         self.spec, self.turns, self.noise, self.seeds = spec, turns, noise, tuple(seeds)
         self.batch_size, self.seq_len, self.burn_in, self.device = batch_size, seq_len, burn_in, device
 
-        def to_device(x):
-            x = torch.as_tensor(np.ascontiguousarray(x), device=device)
+        def to_device(array: np.ndarray) -> torch.Tensor:
+            x = torch.as_tensor(np.ascontiguousarray(array), device=device)
             return x.to(torch.get_default_dtype()) if x.is_floating_point() else x
 
         self.obs, self.state, self.avail = to_device(data.obs), to_device(data.state), to_device(data.avail)
@@ -62,9 +62,9 @@ class Sampler:
 
     def batch_of(self, sequences: np.ndarray) -> Batch:
         """The sequences with these numbers [...], counted over all episodes."""
-        episode = np.searchsorted(self.sequence_ends, sequences, side="right")
-        start = sequences - np.concatenate([[0], self.sequence_ends])[episode]
-        episode, start = (torch.as_tensor(x, device=self.device)[..., None] for x in (episode, start))
+        episodes = np.searchsorted(self.sequence_ends, sequences, side="right")
+        starts = sequences - np.concatenate([[0], self.sequence_ends])[episodes]
+        episode, start = (torch.as_tensor(x, device=self.device)[..., None] for x in (episodes, starts))
         length, offset = self.length[episode], self.offset[episode]
         t = start + torch.arange(self.seq_len + 1, device=self.device)  # [..., L+1]
         observed = offset + episode + t.minimum(length)  # episodes have one observation more than steps

@@ -124,9 +124,9 @@ class Training:
         """Add the rows of this update: scores, and mean losses since the last evaluation. Returns the mean return over seeds."""
         last, task, current = update == self.algorithm.cfg.num_updates, self.task, self.current
         scores = self.evaluator(current.state, task.final_episodes if last else task.eval_episodes)
-        losses = {name: total / current.summed_calls for name, total in current.loss_sums.items()}
+        losses = {name: (total / current.summed_calls).numpy() for name, total in current.loss_sums.items()}
         for k, seed in enumerate(self.seeds):
-            current.rows += [(seed, update, metric, float(values[k])) for metric, values in {**scores, **losses}.items()]
+            current.rows += [(seed, update, metric, float(values[k])) for metric, values in (scores | losses).items()]
         current.loss_sums, current.summed_calls = {}, 0
         return float(scores["return"].mean())
 
