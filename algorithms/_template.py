@@ -65,5 +65,7 @@ class Template(Algorithm):
         s, loss_policy = self.gradient_step(s, "pi", self.policy_loss, b)  # one optimizer step of the named networks
         return s, dict(loss_policy=loss_policy)
 
+    # A method that trains in parts also overrides `stages`, see learning/algorithm.py.
+
     def action_params(self, f, obs, memory):  # the policies act on their own observations and recurrent states, never on the state
         return f.pi(obs, memory=memory)

@@ -15,8 +15,8 @@ critic, of which there are two.
                 G bootstraps from the actions of the target policies, with noise, and from the smaller critic           (5)
     MACQL       log sum exp Q over random joint actions takes the place of sum_i lambda_i lse_i                         (6)
 
-mu_i is cloned from the data during training. `return_sampled` of the discrete method samples from softmax(Q_i), which is not a trained
-policy.
+mu_i is cloned from the data in the first updates, the share `bc_share` of them, and stays as it is afterwards. `return_sampled` of the
+discrete method samples from softmax(Q_i), which is not a trained policy.
 
 `candidate_source` says how (1) and (6) are estimated where actions are continuous (learning/conservative.py): their MPE code has
 "uniform", their HalfCheetah code "crossed", an accident; "noisy" is what it was meant to be. In "crossed" the candidates around
@@ -25,8 +25,8 @@ counts as exp(0), as in their code. lambda_temp = 0 weighs agents equally, and l
 a temperature of 100 in their code means `lambda_weights = "argmax"`. Their discrete MACQL has alpha = 5 and num_samples = 100.
 
 Deviations from the code (github.com/thu-rllab/CFCQL at 3441019):
- 1. mu is cloned during training, from the same batches (code: before it). With continuous actions it is a Gaussian per agent (code: a
-    joint VAE, used with cf_weight only, where lambda is the softmax of -cf_tau log mu, as in (4)).
+ 1. With continuous actions mu is a Gaussian per agent (code: a joint VAE, used with cf_weight only, where lambda is the softmax of
+    -cf_tau log mu, as in (4)). With lambda_temp = 0, and in MACQL, nothing depends on mu.
  2. Agents do not see their last action beside the observation.
  3. Inputs are standardized over the dataset, instead of by a BatchNorm in front of each network. Teammates' actions get no jitter.
  4. TD(lambda) bootstraps where the data end without a termination, also before the end of the sequence. The next action of the last
@@ -103,6 +103,7 @@ class CFCQL(Algorithm):
         candidate_source: Literal["importance", "uniform", "noisy", "crossed"] = "importance"  # how (1) is estimated from candidates
         count_unavailable: bool = False  # MACQL draws unavailable actions, which count as exp(0)
         policy_delay: int = 1  # updates per step of the continuous policies
+        bc_share: float = 0.2  # share of the updates in which mu is cloned, before all others
 
         def __post_init__(self):
             super().__post_init__()
@@ -110,20 +111,28 @@ class CFCQL(Algorithm):
                 raise UserError("alpha must not be negative, and td_lambda must lie in [0, 1]")
             if self.num_samples < 2 or self.policy_delay < 1:
                 raise UserError("num_samples must be at least 2, and policy_delay at least 1")
+            if not 0 <= self.bc_share < 1:
+                raise UserError("bc_share must lie in [0, 1)")
 
     PAPER = {
         # their code, README.md (alpha, and tau for lambda_temp) and src/config/algs/cql_qmix.yaml: batches of 128 whole episodes, targets
-        # copied every 25 updates, and as many updates as 10.05e6 steps of data make
-        "2s3z-*": dict(network="gru", seq_len=120, target_update_interval=25, num_updates=1500),
+        # copied every 25 updates, and as many updates as 10.05e6 steps of data make, after as many in which mu is cloned
+        "2s3z-*": dict(network="gru", seq_len=120, target_update_interval=25, bc_share=0.5, num_updates=3000),
         "2s3z-medium": dict(alpha=0.1, lambda_temp=0.5),
         "2s3z-medium_replay": dict(alpha=5.0, lambda_temp=0.1),
         "2s3z-expert": dict(alpha=50.0, lambda_temp=0.5),
         "2s3z-mixed": dict(alpha=0.5, lambda_temp=0.0),
-        "3s_vs_5z-*": dict(network="gru", seq_len=250, target_update_interval=25, num_updates=500, alpha=50.0, lambda_temp=0.0),
+        "3s_vs_5z-*": dict(
+            network="gru", seq_len=250, target_update_interval=25, bc_share=0.5, num_updates=1000, alpha=50.0, lambda_temp=0.0
+        ),
         "3s_vs_5z-expert": dict(lambda_temp=1.0),
-        "5m_vs_6m-*": dict(network="gru", seq_len=70, target_update_interval=25, num_updates=2800, alpha=50.0, lambda_temp=0.5),
+        "5m_vs_6m-*": dict(
+            network="gru", seq_len=70, target_update_interval=25, bc_share=0.5, num_updates=5600, alpha=50.0, lambda_temp=0.5
+        ),
         "5m_vs_6m-expert": dict(lambda_weights="argmax"),
-        "6h_vs_8z-*": dict(network="gru", seq_len=150, target_update_interval=25, num_updates=1850, alpha=50.0, lambda_temp=1.0),
+        "6h_vs_8z-*": dict(
+            network="gru", seq_len=150, target_update_interval=25, bc_share=0.5, num_updates=3700, alpha=50.0, lambda_temp=1.0
+        ),
         "6h_vs_8z-medium_replay": dict(lambda_temp=0.5),
         "6h_vs_8z-expert": dict(lambda_temp=0.0),
         # their code for continuous actions: 5 critic steps per step of the policies. gamma is 0.95 on HalfCheetah too: the
@@ -138,6 +147,7 @@ class CFCQL(Algorithm):
                 candidate_source="uniform",
                 lambda_temp=0.0,
                 policy_delay=5,
+                bc_share=0.0,  # lambda_temp = 0: nothing depends on mu
                 share_params=False,
                 num_updates=num_updates,
             )
@@ -163,6 +173,7 @@ class CFCQL(Algorithm):
             max_grad_norm=0.5,
             lambda_temp=0.0,
             policy_delay=5,
+            bc_share=0.0,
             share_params=False,
             num_updates=500_000,
         ),
@@ -182,7 +193,7 @@ class CFCQL(Algorithm):
         "2s3z-*": dict(alpha=50.0),
         "3m-*": dict(alpha=1.0),
         # the published settings of HalfCheetah 2x3 on every MuJoCo task, with the densities where they belong
-        "mujoco": dict(gamma=0.95, max_grad_norm=0.5, candidate_source="noisy", lambda_temp=0.0),
+        "mujoco": dict(gamma=0.95, max_grad_norm=0.5, candidate_source="noisy", lambda_temp=0.0, bc_share=0.0),
         "hopper_*": dict(alpha=50.0),
         "ant_*": dict(alpha=50.0),
         "xor-*": dict(gamma=0.0, batch_size=64, num_updates=1000),
@@ -194,6 +205,13 @@ class CFCQL(Algorithm):
         """An instance of the subclass for the task's kind of action."""
         kinds = dict(discrete=DiscreteCFCQL, continuous=ContinuousCFCQL)
         return super().__new__(kinds[spec.space.kind])
+
+    def stages(self):
+        return self.cloned_first(self.clone, frozen="mu")
+
+    def clone(self, s, b, d):
+        s, loss_behavior = self.gradient_step(s, "mu", self.cloning_loss, b)
+        return s, dict(loss_behavior=loss_behavior)
 
     def cloning_loss(self, on, tg, b):
         log_mu = self.space.log_prob(on.mu(b.now.obs), b.now.actions, b.now.avail)
@@ -280,11 +298,10 @@ class DiscreteCFCQL(CFCQL):
         return values.logsumexp(-1)  # (6)
 
     def update(self, s, b, d):
-        s, loss_behavior = self.gradient_step(s, "mu", self.cloning_loss, b)
         g = self.target(self.online(s), self.targets(s), b, d.u)
         s, loss_critic = self.gradient_step(s, "q mix", self.critic_loss, b, g, d.u)
         s = self.update_targets(s, "q mix")
-        return s, dict(loss_behavior=loss_behavior, loss_critic=loss_critic)
+        return s, dict(loss_critic=loss_critic)
 
     def action_params(self, f, obs, memory):
         return f.q(obs, memory=memory)
@@ -370,13 +387,12 @@ class ContinuousCFCQL(CFCQL):
         return masked_mean(mask, -value) + 1e-3 * self.spec.num_agents * size  # (5)
 
     def update(self, s, b, d):
-        s, loss_behavior = self.gradient_step(s, "mu", self.cloning_loss, b)
         g = self.target(self.online(s), self.targets(s), b, d.u)
         s, loss_critic = self.gradient_step(s, "q1 q2", self.critic_loss, b, g, d.u)
         policy_moves = s.step % self.cfg.policy_delay == 0
         s, loss_policy = self.gradient_step(s, "pi", self.policy_loss, b, when=policy_moves)
         s = self.update_targets(s, "q1 q2 pi")
-        return s, dict(loss_behavior=loss_behavior, loss_critic=loss_critic, loss_policy=loss_policy)
+        return s, dict(loss_critic=loss_critic, loss_policy=loss_policy)
 
     def action_params(self, f, obs, memory):
         m, memory = f.pi(obs, memory=memory)

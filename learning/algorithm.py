@@ -7,7 +7,7 @@ A method is a pure function of one run, `update(state, batch, draw) -> state, lo
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +89,18 @@ def clip_gradients(grads: dict[str, Tensor], max_norm: float) -> dict[str, Tenso
     return {name: scales[len(grad)][:, None] * grad for name, grad in grads.items()}
 
 
+Update = Callable[[State, Batch, Draw], tuple[State, dict[str, Tensor]]]
+
+
+class Stage(NamedTuple):
+    """A part of training: `num_updates` updates by `update`, which has the form of `Algorithm.update`."""
+
+    name: str
+    num_updates: int
+    update: Update
+    frozen: str = ""  # names of networks that these updates must not move
+
+
 class Algorithm(ABC):
     """A method. A subclass defines `nets`, `update` and `action_params`.
 
@@ -120,6 +132,19 @@ class Algorithm(ABC):
     @abstractmethod
     def action_params(self, f: Nets, obs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """The policies: obs [E, N, O], memory [E, N, H] -> action parameters [E, N, P], next memory. They never see the state."""
+
+    def stages(self) -> list[Stage]:
+        """The parts of training, one after the other. Their updates add up to `num_updates`; a part of 0 updates is passed over.
+
+        State and step go through all of them. For example, a method that clones the data first (`cloned_first`) or distils at the end.
+        """
+        return [Stage("training", self.cfg.num_updates, self.update)]
+
+    def cloned_first(self, clone: Update, frozen: str) -> list[Stage]:
+        """Stages in which `clone` fits networks to the data for the share `bc_share` of the updates, and `update` then keeps those named
+        in `frozen` as they are."""
+        cloning = round(self.cfg.bc_share * self.cfg.num_updates)
+        return [Stage("cloning", cloning, clone), Stage("training", self.cfg.num_updates - cloning, self.update, frozen)]
 
     def optimizer(self, name: str) -> Adam | RMSprop:
         """The optimizer of the network of that name."""
@@ -173,12 +198,29 @@ class Algorithm(ABC):
             runs.append(State(params, tree_map(torch.clone, params), slots, torch.zeros((), dtype=torch.int64)))
         return tree_map(lambda *leaves: torch.stack(leaves), *runs)
 
-    def pack(self, seeds: int) -> Callable[[State, Batch, Draw], tuple[State, dict[str, Tensor]]]:
-        """`update` as a function of S stacked runs, which also counts the calls. A single run is not batched, which is faster."""
+    def stage_at(self, update: int) -> tuple[Stage, int]:
+        """The stage that follows after so many updates, and the number of updates at its end. ValueError: the stages do not add up to
+        `num_updates`."""
+        stages = self.stages()
+        if sum(stage.num_updates for stage in stages) != self.cfg.num_updates:
+            raise ValueError(f"the updates of {', '.join(stage.name for stage in stages)} do not add up to {self.cfg.num_updates}")
+        end = 0
+        for stage in stages:
+            end += stage.num_updates
+            if update < end:
+                break
+        return stage, end
+
+    def pack(self, seeds: int, stage: Stage | None = None) -> Update:
+        """The update of a stage, by default the last one, as a function of S stacked runs, which also counts the calls. A single run is
+        not batched, which is faster. ValueError, when called: a frozen network moves."""
+        stage = stage or self.stages()[-1]
 
         def counted(s, b, d):
-            s, logs = self.update(s, b, d)
-            return s._replace(step=s.step + 1), logs
+            new, logs = stage.update(s, b, d)
+            if moved := [name for name in stage.frozen.split() if new.params[name] is not s.params[name]]:
+                raise ValueError(f"{', '.join(moved)} must not move in the stage {stage.name!r}")
+            return new._replace(step=s.step + 1), logs
 
         def alone(s, b, d):
             return tree_map(lambda x: x[None], counted(*tree_map(lambda x: x[0], (s, b, d))))

@@ -51,15 +51,14 @@ class Checkpoint:
 
     state: State
     rows: list[Row]
-    loss_sums: dict[str, Tensor]  # over the calls since the last evaluation, float64 [S]
+    losses: dict[str, tuple[Tensor, int]]  # since the last evaluation: sum over calls, float64 [S], and number of calls
     calls: int = 0  # of `update` so far
-    summed_calls: int = 0  # calls in loss_sums
     seconds: float = 0.0  # of training until it was saved
     key: str = ""  # of the experiment, a hash of its method, task, settings, data and seeds
 
     def save(self, path: Path) -> None:
         leaves, _ = tree_flatten(self.state)
-        save_checked([leaves, self.rows, self.loss_sums, self.calls, self.summed_calls, self.seconds, self.key], path)
+        save_checked([leaves, self.rows, self.losses, self.calls, self.seconds, self.key], path)
 
     def load(self, path: Path, device: str) -> "Checkpoint":
         """The saved checkpoint, with the structure of this one. This one, with a warning, if the file cannot be used."""
@@ -71,7 +70,7 @@ class Checkpoint:
                 raise ValueError("of another experiment")
             if [x.shape for x in leaves] != [x.shape for x in own]:
                 raise ValueError("made by other code")
-            return Checkpoint(tree_unflatten([x.to(device) for x in leaves], structure), *rest)  # loss sums stay on the CPU
+            return Checkpoint(tree_unflatten([x.to(device) for x in leaves], structure), *rest)  # losses stay on the CPU
 
         try:
             return load_checked(path, restore)
@@ -97,7 +96,7 @@ class Training:
             self.current = self.current.load(path, device)
         self.earlier_seconds = self.current.seconds
         self.saved = time.monotonic()
-        self.update: Callable | None = None  # prepared at the first step, which has a batch to trace it with
+        self.stage = ""  # whose update is prepared
 
     @property
     def updates(self) -> int:
@@ -112,22 +111,24 @@ class Training:
         return any(row[1] == update for row in self.current.rows)
 
     def step(self, update: int) -> None:
-        """Train until this update, but at most LOSS_CHECK_INTERVAL calls."""
+        """Train until this update, but at most until the end of a stage and for LOSS_CHECK_INTERVAL calls."""
         turns, calls = self.algorithm.turns, self.current.calls
-        if self.update is None:
+        stage, last = self.algorithm.stage_at(calls // turns)
+        if self.stage != stage.name:  # its first step, which has a batch to trace the update with
             example = self.current.state, *self.sampler.draw(calls)
-            self.update = prepare_update(self.algorithm.pack(len(self.seeds)), example, self.algorithm.cfg.num_updates * turns)
-        end = min(calls + LOSS_CHECK_INTERVAL, update * turns)
+            self.stage = stage.name
+            self.update = prepare_update(self.algorithm.pack(len(self.seeds), stage), example, stage.num_updates * turns)
+        end = min(calls + LOSS_CHECK_INTERVAL, min(update, last) * turns)
         self.current = run_updates(self.current, self.update, self.sampler, end, turns)
 
     def evaluate(self, update: int) -> float:
         """Add the rows of this update: scores, and mean losses since the last evaluation. Returns the mean return over seeds."""
         last, task, current = update == self.algorithm.cfg.num_updates, self.task, self.current
         scores = self.evaluator(current.state, task.final_episodes if last else task.eval_episodes)
-        losses = {name: (total / current.summed_calls).numpy() for name, total in current.loss_sums.items()}
+        losses = {name: (total / calls).numpy() for name, (total, calls) in current.losses.items()}
         for k, seed in enumerate(self.seeds):
             current.rows += [(seed, update, metric, float(values[k])) for metric, values in (scores | losses).items()]
-        current.loss_sums, current.summed_calls = {}, 0
+        current.losses = {}
         return float(scores["return"].mean())
 
     def save(self) -> None:
@@ -176,14 +177,17 @@ def run_updates(current: Checkpoint, update: Callable, sampler: Sampler, end: in
         for call in range(current.calls, end):
             state, log = update(state, *sampler.draw(call))
             logs.append(log)
-    losses = {name: torch.stack([log[name] for log in logs]).double().cpu() for name in logs[0]}  # [calls, S]
-    finite = torch.stack([x.isfinite().all(1) for x in losses.values()]).all(0)
+    logged = {name: torch.stack([log[name] for log in logs]).double().cpu() for name in logs[0]}  # [calls, S]
+    finite = torch.stack([x.isfinite().all(1) for x in logged.values()]).all(0)
     if not finite.all():
         k = int(finite.int().argmin())
-        values = ", ".join(f"{name} {[float(f'{v:.4g}') for v in x[k]]}" for name, x in losses.items())
+        values = ", ".join(f"{name} {[float(f'{v:.4g}') for v in x[k]]}" for name, x in logged.items())
         raise Diverged(f"training diverged at update {(current.calls + k) // turns}: {values}")
-    sums = {name: current.loss_sums.get(name, 0) + x.sum(0) for name, x in losses.items()}
-    return Checkpoint(state, current.rows, sums, end, current.summed_calls + end - current.calls, key=current.key)
+    losses = dict(current.losses)
+    for name, x in logged.items():
+        total, calls = losses.get(name, (0, 0))
+        losses[name] = total + x.sum(0), calls + len(x)
+    return Checkpoint(state, current.rows, losses, end, key=current.key)
 
 
 def prepare_update(update: Callable, example: tuple[Any, ...], calls: int) -> Callable:

@@ -62,17 +62,19 @@ def test_a_packed_seed_learns_exactly_what_it_learns_alone(algo, kind, memory, s
 @memories
 def test_the_traced_step_is_the_plain_step(algo, kind, memory, double):
     lab = Lab(algo, kind, seeds=(3, 4), network=memory)
-    step = lab.algorithm.pack(2)
-    traced = train.prepare_update(step, (lab.init(), *lab.sampler.draw(0)), train.TRACE_FROM)
-    assert isinstance(traced, torch.fx.GraphModule)
-    close(lab.train(lab.init(), lab.draws(), traced), lab.train(lab.init(), lab.draws()))
+    for stage in lab.algorithm.stages():
+        step = lab.algorithm.pack(2, stage)
+        traced = train.prepare_update(step, (lab.init(), *lab.sampler.draw(0)), train.TRACE_FROM)
+        assert isinstance(traced, torch.fx.GraphModule)
+        close(lab.train(lab.init(), lab.draws(), traced), lab.train(lab.init(), lab.draws(), step))
 
 
 def check_compiled(algo, kind, capsys):
     lab = Lab(algo, kind, seeds=(3, 4))
-    compiled = train.prepare_update(lab.algorithm.pack(2), (lab.init(), *lab.sampler.draw(0)), train.COMPILE_FROM)
+    step = lab.algorithm.pack(2)
+    compiled = train.prepare_update(step, (lab.init(), *lab.sampler.draw(0)), train.COMPILE_FROM)
     assert ("no compiled training" in capsys.readouterr().out) == (not any(map(shutil.which, ("c++", "g++", "clang++"))))
-    close(lab.train(lab.init(), lab.draws(), compiled), lab.train(lab.init(), lab.draws()))
+    close(lab.train(lab.init(), lab.draws(), compiled), lab.train(lab.init(), lab.draws(), step))
 
 
 def test_the_compiled_step_is_the_plain_step(double, capsys):
@@ -284,8 +286,10 @@ def test_a_checkpoint_continues_bit_equal(algo, kind, memory, share, double, tmp
     assert not same(back.state, lab.init())
     rest = train.run_updates(back, step, lab.for_seeds(lab.seeds), lab.calls, turns)
     assert same(rest.state, whole.state)
-    close(rest.loss_sums, whole.loss_sums, 1e-12)  # a sum in two parts
-    assert (rest.rows, rest.calls, rest.summed_calls) == (rows, whole.calls, whole.summed_calls) == (rows, lab.calls, lab.calls)
+    for name, (total, calls) in rest.losses.items():
+        close(total, whole.losses[name][0], 1e-12)  # a sum in two parts
+        assert calls == whole.losses[name][1] == lab.calls
+    assert (rest.rows, rest.calls) == (rows, whole.calls) == (rows, lab.calls)
 
 
 # --- settings

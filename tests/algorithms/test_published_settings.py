@@ -160,10 +160,16 @@ PUBLISHED = [
     Published(
         "cfcql",
         "CFCQL's README.md (alpha, tau) and config/algs/cql_qmix.yaml",
-        joined(on_smac(), CFCQL_SMAC_ALPHA, CFCQL_SMAC_TEMP, {"5m_vs_6m-expert": dict(lambda_weights="argmax")}),
+        joined(
+            {task: row | dict(num_updates=2 * row["num_updates"]) for task, row in on_smac().items()},
+            CFCQL_SMAC_ALPHA,
+            CFCQL_SMAC_TEMP,
+            {"5m_vs_6m-expert": dict(lambda_weights="argmax")},
+        ),
         RECURRENT
         | dict(lr=1e-3, max_grad_norm=10.0, gamma=0.99, td_lambda=0.6, target_update_interval=25, counterfactual=True)
-        | dict(count_unavailable=True, num_samples=100),  # these two with raw_cql, which is MACQL
+        | dict(count_unavailable=True, num_samples=100)  # these two with raw_cql, which is MACQL
+        | dict(bc_share=0.5),  # the behavior model is trained first, on as many steps of data
     ),
     *(
         Published(

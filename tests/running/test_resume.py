@@ -198,7 +198,7 @@ def sealed(content: object) -> bytes:
 def saved() -> Checkpoint:
     tree = {"pi": torch.arange(2000.0).reshape(2, 1000)}
     state = State(tree, tree, {"pi": ()}, torch.tensor([7, 7]))
-    return Checkpoint(state, [(0, 0, "return", 0.1)], {"loss": torch.ones(2, dtype=torch.float64)}, 7, 3, 12.5)
+    return Checkpoint(state, [(0, 0, "return", 0.1)], {"loss": (torch.ones(2, dtype=torch.float64), 3)}, 7, 12.5)
 
 
 def test_a_checkpoint_is_restored(saved, tmp_path, capsys):
@@ -206,22 +206,17 @@ def test_a_checkpoint_is_restored(saved, tmp_path, capsys):
     empty = Checkpoint(saved.state._replace(params={"pi": torch.zeros(2, 1000)}), [], {}, 0)
     back = empty.load(tmp_path / "x", "cpu")
     assert torch.equal(back.state.params["pi"], saved.state.params["pi"])
-    assert (back.rows, back.loss_sums.keys(), back.calls, back.summed_calls, back.seconds) == (
-        saved.rows,
-        saved.loss_sums.keys(),
-        7,
-        3,
-        12.5,
-    )
+    assert torch.equal(back.losses["loss"][0], torch.ones(2, dtype=torch.float64))
+    assert (back.rows, back.losses["loss"][1], back.calls, back.seconds) == (saved.rows, 3, 7, 12.5)
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_restored_loss_sums_stay_on_the_cpu(saved, tmp_path):
+def test_restored_losses_stay_on_the_cpu(saved, tmp_path):
     saved.save(tmp_path / "x")
     back = saved.load(tmp_path / "x", "cuda")
     assert back.state.params["pi"].is_cuda
-    assert not back.loss_sums["loss"].is_cuda
+    assert not back.losses["loss"][0].is_cuda
 
 
 DAMAGES = {

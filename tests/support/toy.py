@@ -81,15 +81,16 @@ class Lab:
 
     @property
     def calls(self) -> int:
-        """Enough that every agent had two turns: the second reads what the first wrote into targets, slots and step."""
-        return 2 * max(self.algorithm.turns, 2)
+        """Enough that every agent had two turns in every stage: the second reads what the first wrote into targets, slots and step."""
+        return self.cfg.num_updates * self.algorithm.turns
 
     def train(self, s: State, draws: list[tuple[Batch, Draw]], step=None) -> tuple[State, list[dict[str, torch.Tensor]]]:
-        """The state after these draws, and what every call logged."""
-        step, logs = self.algorithm.pack(len(s.step)) if step is None else step, []
+        """The state after these draws, and what every call logged: through all stages from the first call on, or by `step` alone."""
+        a, logs = self.algorithm, []
         with torch.no_grad():
-            for batch, draw in draws:
-                s, log = step(s, batch, draw)
+            for call, (batch, draw) in enumerate(draws):
+                now = step or a.pack(len(s.step), a.stage_at(call // a.turns)[0])
+                s, log = now(s, batch, draw)
                 logs.append(log)
         return s, logs
 
@@ -98,8 +99,10 @@ class Lab:
 
 
 def config_of(algo: str, **config) -> Common:
-    """A small configuration with windows that short episodes do not fill."""
-    return ALGORITHMS[algo].Config(**(dict(batch_size=8, hidden_dim=8, seq_len=3, num_updates=4) | config))
+    """A small configuration with windows that short episodes do not fill, and half of the updates for a first stage."""
+    cls = ALGORITHMS[algo].Config
+    shares = dict(bc_share=0.5) if hasattr(cls, "bc_share") else {}
+    return cls(**(dict(batch_size=8, hidden_dim=8, seq_len=3, num_updates=4) | shares | config))
 
 
 def run_of(tree: Any, k: int) -> Any:
