@@ -234,17 +234,17 @@ def mujoco_evaluation(name: str, policies: int = 5, episodes: int = 10) -> list[
     state, evaluator = algorithm.init(range(policies)), Evaluator(algorithm, task, tuple(range(policies)))
     evaluator.rollout(state, episodes, sampled=False)  # creates the environments
     [env] = evaluator.envs.values()
-    envs, arrays, step = env.envs.envs, env.envs.arrays, env.envs.step
-    controls = [[] for _ in envs]
+    robots, arrays, step = env.robots, env.robots.arrays, env.robots.step
+    controls = [[] for _ in robots.data]
 
     def recorded_step() -> None:
         for e in np.flatnonzero(arrays.terminated == 0):
             controls[e].append(arrays.controls[e].copy())
         step()
 
-    env.envs.step = recorded_step
+    robots.step = recorded_step
     evaluator.rollout(state, episodes, sampled=False)
-    env.envs.step = step
+    robots.step = step
     evaluation_seconds, mujoco_seconds = [], []
     for _ in range(ROUNDS):
         started = time.process_time()
@@ -252,11 +252,10 @@ def mujoco_evaluation(name: str, policies: int = 5, episodes: int = 10) -> list[
         evaluation_seconds.append(time.process_time() - started)
         env.reset(list(range(episodes)) * policies)
         started = time.process_time()
-        for single, sequence in zip(envs, controls, strict=True):
-            model, data, frame_skip = single.model, single.data, single.frame_skip
+        for data, sequence in zip(robots.data, controls, strict=True):
             for x in sequence:
                 data.ctrl[:] = x
-                mujoco.mj_step(model, data, nstep=frame_skip)
+                mujoco.mj_step(robots.model, data, nstep=robots.env.frame_skip)
         mujoco_seconds.append(time.process_time() - started)
     evaluator.close()
     evaluation, alone = statistics.median(evaluation_seconds), statistics.median(mujoco_seconds)

@@ -12,16 +12,11 @@ MuJoCo is imported when an environment is made. To add a scenario, add a line to
 """
 
 import functools
-import itertools
-import math
-import mmap
 import os
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,11 +25,11 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.spaces import Box
 from inspo_benchmark.core.types import Spec, Task
-from inspo_benchmark.envs import _workers
+from inspo_benchmark.envs.mamujoco.robots import Robots, StepArrays
 
 LIMIT = 1000
 QUALITIES = ("random", "medium", "medium_replay", "medium_expert", "expert")
-ENVS_PER_WORKER = 8  # fewest environments for which a process of its own is worthwhile
+ENVS_PER_THREAD = 8  # fewest environments for which another thread is worthwhile
 
 
 class Scenario(NamedTuple):
@@ -78,11 +73,8 @@ def backend() -> str:
         return "mujoco not installed"
 
 
-# --- environments in this process
-
-
-def make_envs(scenario: Scenario, obsk: int, count: int, **render_options) -> list:
-    """`count` environments of gymnasium-robotics. UserError: a package is missing, or it has no such partition."""
+def make_env(scenario: Scenario, obsk: int, **render_options) -> Any:
+    """An environment of gymnasium-robotics. UserError: a package is missing, or it has no such partition."""
     try:
         import farama_notifications
         import mujoco
@@ -97,49 +89,16 @@ def make_envs(scenario: Scenario, obsk: int, count: int, **render_options) -> li
             "or pip install -c constraints.txt mujoco gymnasium-robotics"
         ) from None
     try:
-        return [mamujoco_v1.parallel_env(scenario.env_name, scenario.agent_conf, agent_obsk=obsk, **render_options) for _ in range(count)]
+        return mamujoco_v1.parallel_env(scenario.env_name, scenario.agent_conf, agent_obsk=obsk, **render_options)
     except Exception as e:
         raise UserError(
             f"gymnasium-robotics does not divide {scenario.env_name} into {scenario.agent_conf}: {' '.join(str(e).split())[:200]}"
         ) from None
 
 
-class StepArrays(NamedTuple):
-    """What E environments exchange with their caller, float64, written in place."""
-
-    controls: np.ndarray  # [E, actuators]
-    state: np.ndarray  # [E, S]
-    rewards: np.ndarray  # [E]
-    terminated: np.ndarray  # [E] 1 where the episode terminated
-
-    def rows(self, envs: slice) -> "StepArrays":
-        return StepArrays(*(x[envs] for x in self))
-
-
-class SerialEnvs:
-    """E single-agent environments, stepped one after the other; they read and write `arrays`."""
-
-    def __init__(self, scenario: Scenario, arrays: StepArrays, **render_options):
-        self.arrays = arrays
-        self.envs = [env.single_agent_env.unwrapped for env in make_envs(scenario, 0, len(arrays.terminated), **render_options)]
-
-    def reset(self, seeds: Sequence[int]) -> None:
-        """Start all episodes, one seed per environment."""
-        for env, seed, state in zip(self.envs, seeds, self.arrays.state, strict=True):
-            state[:] = env.reset(seed=int(seed))[0]
-        self.arrays.terminated[:] = False
-
-    def step(self) -> None:
-        """Step the environments that have not terminated."""
-        x = self.arrays
-        for e, env in enumerate(self.envs):
-            x.rewards[e] = 0.0
-            if not x.terminated[e]:
-                x.state[e], x.rewards[e], x.terminated[e], *_ = env.step(x.controls[e])
-
-    def close(self) -> None:
-        for env in self.envs:
-            env.close()
+def make_robots(scenario: Scenario, arrays: StepArrays, num_threads: int = 1, **render_options) -> Robots:
+    """The robots of a scenario. `render_options` go to gymnasium, which draws robot 0."""
+    return Robots(make_env(scenario, 0, **render_options).single_agent_env.unwrapped, scenario.env_name, arrays, num_threads)
 
 
 def array_shapes(scenario: Scenario, num_envs: int) -> list[tuple[int, ...]]:
@@ -153,102 +112,39 @@ def available_cores() -> int:
     return min(len(os.sched_getaffinity(0)), int(limit) if limit.isdigit() else 1 << 10)
 
 
-# --- environments in worker processes
-
-
-def serve(pipe: Connection, name: str, fd: int, num_envs: int, first: int, last: int) -> None:
-    """A worker's main loop: reset its environments to the seeds it receives, or step on an empty list, until None or the pipe's end."""
-    scenario, _ = parse_name(name)
-    try:
-        envs = SerialEnvs(scenario, map_arrays(fd, array_shapes(scenario, num_envs)).rows(slice(first, last)))
-        while (seeds := pipe.recv()) is not None:
-            envs.reset(seeds) if len(seeds) else envs.step()
-            pipe.send(None)
-    except (EOFError, OSError):
-        pass
-
-
-def map_arrays(fd: int, shapes: list[tuple[int, ...]]) -> StepArrays:
-    """Arrays in the memory of an open file, which processes share."""
-    sizes = [math.prod(shape) for shape in shapes]
-    memory = np.frombuffer(mmap.mmap(fd, 8 * sum(sizes)))
-    return StepArrays(*(part.reshape(shape) for part, shape in zip(np.split(memory, np.cumsum(sizes)[:-1]), shapes, strict=True)))
-
-
-class ParallelEnvs:
-    """The interface of `SerialEnvs`, with the environments in several processes that share the arrays' memory."""
-
-    def __init__(self, name: str, num_envs: int, num_workers: int):
-        bounds = np.linspace(0, num_envs, num_workers + 1).astype(int).tolist()
-        self.parts = list(itertools.pairwise(bounds))
-        shapes = array_shapes(parse_name(name)[0], num_envs)
-        with tempfile.TemporaryFile() as file:
-            file.truncate(8 * sum(map(math.prod, shapes)))
-            self.arrays = map_arrays(file.fileno(), shapes)
-            args = [(__name__, name, file.fileno(), num_envs, *part) for part in self.parts]
-            self.workers = [_workers.start_worker(*x, fds=[file.fileno()]) for x in args]
-
-    def reset(self, seeds: np.ndarray) -> None:
-        self._call([seeds[a:b].tolist() for a, b in self.parts])
-
-    def step(self) -> None:
-        self._call([[] for _ in self.parts])
-
-    def _call(self, messages: list[list[int]]) -> None:
-        try:
-            for worker, message in zip(self.workers, messages, strict=True):
-                worker.pipe.send(message)
-            for worker in self.workers:
-                worker.pipe.recv()
-        except (EOFError, OSError) as e:
-            self.close()
-            raise UserError("a worker process of MuJoCo died; run the same command again") from e
-
-    def close(self) -> None:
-        _workers.stop_workers(self.workers)
-        self.workers = []
-
-
-# --- the environment
-
-
 class MaMujoco:
     """E environments of a scenario, see `core.env.VecEnv`; episodes are truncated after `limit` steps.
 
-    With many environments and several cores (OMP_NUM_THREADS; one core in a sweep), worker processes step them. `render_options` go to
-    gymnasium; they are for environments in this process.
+    With many environments and several cores (OMP_NUM_THREADS; one core in a sweep), threads step them. `render_options` go to gymnasium.
     """
 
     def __init__(self, name: str, num_envs: int, limit: int = LIMIT, **render_options):
         self.scenario, self.variant = parse_name(name)
         self.num_envs, self.limit, self.t = num_envs, limit, 0
         self.partition = AgentPartition(self.scenario, self.variant)
-        num_workers = min(available_cores(), num_envs // ENVS_PER_WORKER)
-        if num_workers > 1:
-            self.envs = ParallelEnvs(name, num_envs, num_workers)
-        else:
-            arrays = StepArrays(*map(np.zeros, array_shapes(self.scenario, num_envs)))
-            self.envs = SerialEnvs(self.scenario, arrays, **render_options)
+        num_threads = max(1, min(available_cores(), num_envs // ENVS_PER_THREAD))
+        arrays = StepArrays(*map(np.zeros, array_shapes(self.scenario, num_envs)))
+        self.robots = make_robots(self.scenario, arrays, num_threads, **render_options)
 
     def reset(self, seeds: Sequence[int]) -> Observation:
         self.t = 0
-        self.envs.reset(np.asarray(seeds))
+        self.robots.reset(np.asarray(seeds))
         return self._observe()
 
     def step(self, act: np.ndarray) -> Step:
-        x, live = self.envs.arrays, self.t < self.limit
+        x, live = self.robots.arrays, self.t < self.limit
         if live:
             self.partition.write_controls(act, x.controls)
-            self.envs.step()
+            self.robots.step()
         self.t = min(self.t + 1, self.limit)
         terminated = x.terminated > 0
         return Step(self._observe(), x.rewards * live, terminated, ~terminated & (self.t == self.limit), {})
 
     def close(self) -> None:
-        self.envs.close()
+        self.robots.close()
 
     def _observe(self) -> Observation:
-        state = self.envs.arrays.state.astype(np.float32)
+        state = self.robots.arrays.state.astype(np.float32)
         obs = self.partition.observe(state)
         return Observation(obs, state, np.ones((*obs.shape[:2], 1), bool))
 
@@ -258,7 +154,7 @@ class AgentPartition:
 
     def __init__(self, scenario: Scenario, variant: str):
         self.scenario, self.variant = scenario, variant
-        (env,) = make_envs(scenario, 1 if variant == "obsk1" else 0, 1)
+        env = make_env(scenario, 1 if variant == "obsk1" else 0)
         space, parts = env.single_agent_env.action_space, env.agent_action_partitions
         self.low, self.high = space.low, space.high
         # Row by row: agent, index of the action in the agent's own, index of the actuator.

@@ -1,7 +1,6 @@
 """Multi-agent MuJoCo: the environments of gymnasium-robotics with this project's observations and actions."""
 
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +13,7 @@ import pytest
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.datasets import catalog, collect
-from inspo_benchmark.datasets.behavior import mujoco_policy
+from inspo_benchmark.datasets.behavior import SHIPPED, mujoco_policy
 from inspo_benchmark.datasets.behavior.policy import Net, Policy, save
 from inspo_benchmark.datasets.behavior.rollout import rollout
 from inspo_benchmark.datasets.dataset import content_sha256, statistics
@@ -22,7 +21,7 @@ from inspo_benchmark.datasets.format import load as read
 from inspo_benchmark.datasets.replay_check import audit
 from inspo_benchmark.datasets.validate import problems
 from inspo_benchmark.envs import mamujoco
-from inspo_benchmark.envs.mamujoco import ENVS_PER_WORKER, SCENARIOS, MaMujoco, ParallelEnvs, parse_name
+from inspo_benchmark.envs.mamujoco import ENVS_PER_THREAD, SCENARIOS, MaMujoco, parse_name, robots
 from inspo_benchmark.tools.behavior import __main__, masac, training
 
 mamujoco_v1 = pytest.importorskip("gymnasium_robotics").mamujoco_v1
@@ -107,7 +106,7 @@ def test_an_environment_is_the_packages(variant):
                     want = own[e][agent]
                     if np.abs(want).max() > TOO_FAR:
                         continue
-                np.testing.assert_allclose(observation.obs[e, i, : len(want)], want, rtol=0, atol=1e-6)
+                np.testing.assert_array_equal(observation.obs[e, i, : len(want)], want.astype(np.float32))
                 assert not observation.obs[e, i, len(want) :].any()
         step = env.step(act)
         for e, reference in enumerate(alone):
@@ -115,11 +114,53 @@ def test_an_environment_is_the_packages(variant):
                 assert step.rewards[e] == 0
                 continue
             own[e], reward, terminated, *_ = reference.step(named_actions(reference, act[e]))
-            assert step.rewards[e] == pytest.approx(reward["agent_0"], abs=1e-12)
+            assert step.rewards[e] == reward["agent_0"]
             over[e] = terminated["agent_0"]
             assert step.terminated[e] == over[e]
         observation = step.observation
     assert variant.startswith("half") or over.any() or variant.startswith("ant")
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_whole_episodes_are_gymnasiums(name):
+    """States, rewards and terminations of two episodes of the expert, to the last bit."""
+    task, num_envs = TASKS[f"{name}-expert"], 2
+    expert, rng = mujoco_policy.load(SHIPPED / name / "expert.npz", name, task.spec), np.random.default_rng(0)
+    env, alone = MaMujoco(name, num_envs), [package_env(name).single_agent_env.unwrapped for _ in range(num_envs)]
+    observation, over, lengths = env.reset([8, 9]), np.zeros(num_envs, bool), np.zeros(num_envs, int)
+    for e, reference in enumerate(alone):
+        np.testing.assert_array_equal(env.robots.arrays.state[e], reference.reset(seed=8 + e)[0])
+    while not over.all():
+        u = rng.uniform(0.01, 0.99, (num_envs, task.spec.num_agents * task.spec.space.d))
+        step = env.step(mujoco_policy.act(expert, observation.obs, observation.avail, u, task.spec)[0])
+        for e in np.flatnonzero(~over):
+            state, reward, terminated, *_ = alone[e].step(env.robots.arrays.controls[e])
+            np.testing.assert_array_equal(env.robots.arrays.state[e], state)
+            assert (step.rewards[e], step.terminated[e]) == (reward, terminated)
+        lengths += ~over
+        observation, over = step.observation, step.terminated | step.truncated
+    assert lengths.max() == task.spec.episode_limit or step.terminated.any()
+
+
+@pytest.mark.parametrize("robot", ["Hopper", "Ant"])
+def test_robots_terminate_where_gymnasiums_do(robot):
+    """Single states at and around the limits of health, and states that are not finite."""
+    name = next(name for name, x in SCENARIOS.items() if x.env_name == robot)
+    reference, rng = package_env(name).single_agent_env.unwrapped, np.random.default_rng(0)
+    limits = {
+        "Hopper": {1: (0.7, np.inf), 2: (-0.2, 0.2), 3: (100.0, -100.0), -1: (100.0, np.nan)},
+        "Ant": {2: (0.2, 1.0), 5: (np.inf, np.nan)},
+    }
+    nq, nv = reference.model.nq, reference.model.nv
+    for k, values in limits[robot].items():
+        for x in [y for value in values for y in (value, np.nextafter(value, -np.inf), np.nextafter(value, np.inf))]:
+            reference.reset(seed=0)
+            qv = np.concatenate([reference.data.qpos, rng.normal(size=nv)])
+            qv[k] = x
+            reference.data.qpos[:], reference.data.qvel[:] = qv[:nq], qv[nq:]
+            motion = robots.Motion(qv[None, :nq], qv[None, nq:], np.zeros(1), np.zeros((1, reference.model.nbody, 6)))
+            _, _, terminated = robots.OUTCOMES[robot](motion, np.zeros(1), np.zeros(1))
+            assert terminated[0] == (not reference.is_healthy), (k, x)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -169,30 +210,26 @@ def test_a_time_limit_is_not_a_termination():
     assert steps[end + 1].rewards[0] == 0
 
 
-def test_several_processes_give_the_same_episodes_as_one(monkeypatch):
-    num_envs = 2 * ENVS_PER_WORKER
+def test_several_threads_give_the_same_episodes_as_one(monkeypatch):
+    num_envs = 2 * ENVS_PER_THREAD
     alone = MaMujoco("hopper_3x1", num_envs)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
-    shared = MaMujoco("hopper_3x1", num_envs)
-    assert isinstance(shared.envs, ParallelEnvs)
-    assert not isinstance(alone.envs, ParallelEnvs)
-    for env in (alone, shared):
+    threaded = MaMujoco("hopper_3x1", num_envs)
+    assert (alone.robots.num_threads, threaded.robots.num_threads) == (1, 2)
+    for env in (alone, threaded):
         env.reset(range(num_envs))
     for act in acts("hopper_3x1", 40, num_envs):
-        a, b = alone.step(act), shared.step(act)
+        a, b = alone.step(act), threaded.step(act)
         for x, y in zip((*a.observation, *a[1:4]), (*b.observation, *b[1:4]), strict=True):
             np.testing.assert_array_equal(x, y)
-    os.kill(shared.envs.workers[0].process.pid, signal.SIGKILL)
-    with pytest.raises(UserError, match="a worker process of MuJoCo died"):
-        shared.step(act)
-    shared.close()
+    threaded.close()
 
 
 def test_nothing_is_written_to_the_current_folder(tmp_path):
     code = (
         "import numpy as np, mujoco; from inspo_benchmark.envs.mamujoco import MaMujoco; e = MaMujoco('hopper_3x1', 1); e.reset([0]); "
-        "x = e.envs.envs[0]; x.data.qvel[:] = 1e30; mujoco.mj_step(x.model, x.data)"  # a state that MuJoCo warns of
+        "x = e.robots.env; x.data.qvel[:] = 1e30; mujoco.mj_step(x.model, x.data)"  # a state that MuJoCo warns of
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -220,7 +257,7 @@ def test_a_missing_package_gives_one_line(package, monkeypatch):
 
 
 def test_making_an_environment_prints_nothing_and_leaves_no_file(tmp_path):
-    code = "from inspo_benchmark.envs.mamujoco import SCENARIOS, make_envs; make_envs(SCENARIOS['ant_2x4'], 0, 1)"
+    code = "from inspo_benchmark.envs.mamujoco import SCENARIOS, make_env; make_env(SCENARIOS['ant_2x4'], 0)"
     made = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
     assert not list(tmp_path.iterdir())
