@@ -1,11 +1,13 @@
 """Evaluation of policies by rollouts: S policies run the same E episodes. Every episode counts once, however short it is."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch.func import vmap
-from torch.utils._pytree import tree_map
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from inspo_benchmark.core.env import VecEnv
 from inspo_benchmark.core.types import State, Task
@@ -14,6 +16,7 @@ from inspo_benchmark.learning.normalize import Normalizer
 from inspo_benchmark.learning.sampler import UNIFORM_BOUNDS
 
 IDENTITY = Normalizer()
+TRACE_FROM = 50  # steps of an episode from which tracing the act function pays
 Scores = dict[str, np.ndarray]  # metric -> value of every policy and episode [S, E]
 
 
@@ -23,6 +26,7 @@ class Evaluator:
     def __init__(self, algorithm: Algorithm, task: Task, seeds: tuple[int, ...], device: str = "cpu", normalizer: Normalizer = IDENTITY):
         self.algorithm, self.task, self.seeds, self.device, self.normalizer = algorithm, task, seeds, device, normalizer
         self.envs: dict[int, VecEnv] = {}
+        self.traced: dict[tuple[int, bool], Callable] = {}  # act functions by number of environments, greedy or sampled
 
     def __call__(self, s: State, episodes: int) -> dict[str, np.ndarray]:
         """Means over episodes per seed [S]: `return`, `length` (and `win_rate`) of the greedy policies, `return_sampled` of the stochastic
@@ -42,7 +46,6 @@ class Evaluator:
         algorithm, seeds, episodes = self.algorithm, len(self.seeds), len(episode_seeds)
         num_envs = seeds * episodes
         env = self.envs.get(num_envs) or self.envs.setdefault(num_envs, self.task.make(num_envs))
-        act = vmap_over_seeds(algorithm.act_sampled if sampled else algorithm.act, algorithm, seeds)
         counter = [0, int(s.step[0]), 2, episode_seeds.start]
         generators = [np.random.Generator(np.random.Philox(key=seed, counter=counter)) for seed in self.seeds]
         shape = (episodes, self.task.spec.num_agents, *self.task.spec.space.noise_shape)
@@ -58,7 +61,9 @@ class Evaluator:
                 if sampled:
                     u = np.stack([generator.random(shape).clip(*UNIFORM_BOUNDS) for generator in generators])
                     inputs.append(self.to_device(u.reshape(num_envs, *shape[1:])))
-                actions, memory = act(params, *inputs)
+                if (num_envs, sampled) not in self.traced:
+                    self.traced[num_envs, sampled] = self.traced_act(sampled, params, *inputs)
+                actions, memory = self.traced[num_envs, sampled](params, *inputs)
                 observation, rewards, terminated, truncated, info = env.step(actions.flatten(0, 1).cpu().numpy())
                 reward_sum += np.where(over, 0.0, rewards)
                 length += ~over
@@ -68,6 +73,16 @@ class Evaluator:
         if won is not None:
             scores["win_rate"] = np.asarray(won, float)
         return {metric: values.reshape(seeds, episodes) for metric, values in scores.items()}
+
+    def traced_act(self, sampled: bool, *example: Any) -> Callable:
+        """The act function of S policies; where episodes are long, traced to a flat list of operations."""
+        algorithm = self.algorithm
+        act = vmap_over_seeds(algorithm.act_sampled if sampled else algorithm.act, algorithm, len(self.seeds))
+        if self.task.spec.episode_limit < TRACE_FROM:
+            return act
+        leaves, structure = tree_flatten(example)
+        flat = make_fx(lambda *leaves: act(*tree_unflatten(leaves, structure)))(*leaves).forward
+        return lambda *inputs: flat(*tree_flatten(inputs)[0])
 
     def to_device(self, array: np.ndarray) -> torch.Tensor:
         """[S * E, ...] -> [S, E, ...]."""

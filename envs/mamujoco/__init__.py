@@ -121,6 +121,7 @@ class MaMujoco:
     def __init__(self, name: str, num_envs: int, limit: int = LIMIT, **render_options):
         self.scenario, self.variant = parse_name(name)
         self.num_envs, self.limit, self.t = num_envs, limit, 0
+        self.avail = np.ones((num_envs, self.scenario.num_agents, 1), bool)
         self.partition = AgentPartition(self.scenario, self.variant)
         num_threads = max(1, min(available_cores(), num_envs // ENVS_PER_THREAD))
         arrays = StepArrays(*map(np.zeros, array_shapes(self.scenario, num_envs)))
@@ -145,8 +146,7 @@ class MaMujoco:
 
     def _observe(self) -> Observation:
         state = self.robots.arrays.state.astype(np.float32)
-        obs = self.partition.observe(state)
-        return Observation(obs, state, np.ones((*obs.shape[:2], 1), bool))
+        return Observation(self.partition.observe(state), state, self.avail)
 
 
 class AgentPartition:
@@ -156,7 +156,7 @@ class AgentPartition:
         self.scenario, self.variant = scenario, variant
         env = make_env(scenario, 1 if variant == "obsk1" else 0)
         space, parts = env.single_agent_env.action_space, env.agent_action_partitions
-        self.low, self.high = space.low, space.high
+        self.middle, self.half = (space.high + space.low) / 2, (space.high - space.low) / 2  # of each actuator's range
         # Row by row: agent, index of the action in the agent's own, index of the actuator.
         self.owner = np.array([(i, j, node.act_ids) for i, part in enumerate(parts) for j, node in enumerate(part)]).T
         self.local = list(env.observation_factorization.values()) if variant != "full" else []  # indices into the state
@@ -168,7 +168,8 @@ class AgentPartition:
         if self.variant == "full":
             ids = np.broadcast_to(np.eye(n), (*lead, n, n))
             x = np.concatenate([np.broadcast_to(state[..., None, :], (*lead, n, state.shape[-1])), ids], -1, dtype=np.float64)
-            return ((x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)).astype(np.float32)
+            x -= x.mean(-1, keepdims=True)
+            return (x / np.sqrt((x * x).mean(-1, keepdims=True))).astype(np.float32)
         obs = np.zeros((*lead, n, max(map(len, self.local))), np.float32)
         for i, indices in enumerate(self.local):
             obs[..., i, : len(indices)] = state[..., indices]
@@ -177,8 +178,7 @@ class AgentPartition:
     def write_controls(self, act: np.ndarray, controls: np.ndarray) -> None:
         """act [E, N, D], clipped to [-1, 1] -> controls [E, actuators], scaled to each actuator's range."""
         agent, own, joint = self.owner
-        middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
-        controls[:, joint] = middle[joint] + half[joint] * act[:, agent, own].clip(-1, 1)
+        controls[:, joint] = self.middle[joint] + self.half[joint] * act[:, agent, own].clip(-1, 1)
 
 
 for name, scenario in SCENARIOS.items():

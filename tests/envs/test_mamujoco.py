@@ -186,7 +186,7 @@ def test_actions_go_to_the_agents_own_joints_scaled_and_clipped():
     np.testing.assert_allclose(out[0], reference.map_local_actions_to_global_action(named_actions(reference, act[0])), atol=1e-7)
     env.partition.write_controls(10 * np.sign(act), out)
     assert set(np.abs(out).ravel()) == {1.0}
-    env.partition.high, env.partition.low = 0.4 * env.partition.high, 0.2 * env.partition.low
+    env.partition.middle, env.partition.half = np.full(8, 0.1, np.float32), np.full(8, 0.3, np.float32)  # from -0.2 to 0.4
     env.partition.write_controls(np.ones((1, 2, 4)), out)
     np.testing.assert_allclose(out, 0.4)
     env.partition.write_controls(-np.ones((1, 2, 4)), out)

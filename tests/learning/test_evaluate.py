@@ -13,6 +13,7 @@ from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec, Task
 from inspo_benchmark.envs.matrix import XOR
+from inspo_benchmark.learning import evaluate
 from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.learning.evaluate import Evaluator
@@ -244,3 +245,26 @@ def test_max_envs_limits_the_parallel_environments(double):
         for metric, values in scores[1 << 20].items():
             assert (scores[other][metric] == values).all()
     assert scores[1]["win_rate"].tolist() == [[0, 1] * 4 + [0]] * 2
+
+
+@pytest.mark.parametrize("space", [Discrete(ACTIONS), Box(2)], ids=["discrete", "continuous"])
+@pytest.mark.parametrize("network", ["mlp", "gru"])
+def test_a_traced_policy_acts_as_the_plain_one(space, network, monkeypatch):
+    """To the last bit, one policy and several."""
+
+    class Env(Uneven):
+        pass
+
+    Env.space = space
+    long = dataclasses.replace(task(Env), spec=Spec(AGENTS, 1, 1, space, LIMIT))
+    for seeds in ((4,), (0, 1, 2)):
+        algorithm, acts = ALGORITHMS["bc"](Common(hidden_dim=8, network=network), long.spec), []
+        s = algorithm.init(seeds)
+        for trace_from in (LIMIT, LIMIT + 1):
+            monkeypatch.setattr(evaluate, "TRACE_FROM", trace_from)
+            e = Evaluator(algorithm, long, seeds)
+            for sampled in (False, True, False):
+                e.rollout(s, 3, sampled)
+            assert len(e.traced) == 2
+            acts.append(np.stack(only_env(e).acts))
+        np.testing.assert_array_equal(*acts)
