@@ -1,8 +1,9 @@
-"""The datasets in datasets/data/<task>.h5, which are built on first use and compared with the published content."""
+"""The datasets in `data_folder()`, one file per task, which are built on first use and compared with the published content."""
 
 import functools
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,30 @@ from inspo_benchmark.datasets.dataset import Dataset, content_sha256, statistics
 from inspo_benchmark.datasets.format import peek, save
 from inspo_benchmark.datasets.generate import BUILDERS
 
-DATA_FOLDER = Path(__file__).parent / "data"
+VARIABLE = "INSPO_BENCHMARK_DATA"  # names the folder of the datasets
 MANIFEST = Path(__file__).parent / "manifest.json"
 BUILT = "built"  # `source` of a dataset that is built here
 MAX_STANDARD_ERRORS = 5.0  # of the difference of two mean returns, for the same statistics
 MAX_STEPS_DEVIATION = 0.1  # relative difference of the numbers of steps, likewise
 PLAYED_BY_POLICIES = ("smac", "mamujoco")  # families whose datasets shipped policies play
+
+
+def data_folder(package: Path = Path(__file__).parent) -> Path:
+    """The folder that VARIABLE names; else datasets/data in a checkout, and in the user's cache for an installed copy, which may be
+    read-only and is replaced by the next version."""
+    if named := os.environ.get(VARIABLE):
+        return Path(named).expanduser().absolute()
+    if not {"site-packages", "dist-packages"} & set(package.parts):
+        return package / "data"
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "inspo_benchmark" / "datasets"
+
+
+DATA_FOLDER = data_folder()
+
+
+def dataset_path(task: Task, folder: Path = DATA_FOLDER) -> Path:
+    return folder / f"{task.name}.h5"
 
 
 def fetch(task: Task, folder: Path = DATA_FOLDER) -> Path:
@@ -31,7 +50,7 @@ def fetch(task: Task, folder: Path = DATA_FOLDER) -> Path:
     A file that the user converted is accepted as it is. UserError: no builder for this family, a dataset other than the published one, or
     a disk error.
     """
-    path = folder / f"{task.name}.h5"
+    path = dataset_path(task, folder)
     if not path.exists():
         _builder(task)
         with write_errors(path):
@@ -62,7 +81,7 @@ def build(task: Task) -> Dataset:
 
 def build_smaller(task: Task, episodes: int, folder: Path = DATA_FOLDER) -> Path:
     """Build a dataset with this number of episodes, which is not in the manifest, as the task's file. UserError: the file exists."""
-    path = folder / f"{task.name}.h5"
+    path = dataset_path(task, folder)
     if path.exists():
         raise UserError(f"{path} exists; delete it to build another one")
     d = _builder(task)(task, episodes)
@@ -108,26 +127,29 @@ def _parsed(text: str) -> dict[str, dict[str, Any]]:
 
 def expected_sha256(task: Task, folder: Path = DATA_FOLDER) -> str:
     """Content hash of the task's dataset: the one stated in its file, otherwise the published one; "" if neither is known."""
-    path = folder / f"{task.name}.h5"
+    path = dataset_path(task, folder)
     return peek(path).get("content_sha256", "") if path.exists() else manifest().get(task.name, {}).get("sha256", "")
 
 
 def is_available(task: Task, folder: Path = DATA_FOLDER) -> bool:
     """Whether the task's file exists or can be built. For SMAC and MuJoCo, even random data count only if policies are shipped."""
-    if (folder / f"{task.name}.h5").exists():
+    if dataset_path(task, folder).exists():
         return True
     return task.family in BUILDERS and (task.family not in PLAYED_BY_POLICIES or shipped(task.name.rpartition("-")[0]))
 
 
+def obstacle(task: Task, folder: Path = DATA_FOLDER) -> str:
+    """Why the task has no data and none can be built; "" if it has or they can."""
+    if is_available(task, folder) or (task.family in BUILDERS and task.quality == "random"):
+        return ""
+    return "no behavior policies are shipped for it" if task.family in BUILDERS else "to be converted"
+
+
 def status(task: Task, folder: Path = DATA_FOLDER) -> str:
     """For listings: "built", "converted from ...", "damaged: ..." or "absent: ...". Reads the file's attributes only."""
-    path = folder / f"{task.name}.h5"
+    path = dataset_path(task, folder)
     if not path.exists():
-        if task.family not in BUILDERS:
-            return "absent: to be converted"
-        if is_available(task, folder) or task.quality == "random":
-            return "absent: built on first use"
-        return "absent: no behavior policies are shipped for it"
+        return f"absent: {obstacle(task, folder) or 'built on first use'}"
     meta = peek(path)
     if meta.get("task") != task.name or not meta.get("source"):
         return f"damaged: python -m datasets validate {path}"
@@ -141,7 +163,7 @@ def _builder(task: Task) -> Callable[[Task], Dataset]:
     if task.family not in BUILDERS:
         raise UserError(
             f"nothing builds a dataset for {task.name}; convert a recording: "
-            f"python -m datasets convert LAYOUT RECORDING {DATA_FOLDER / task.name}.h5 --task {task.name}"
+            f"python -m datasets convert LAYOUT RECORDING {dataset_path(task)} --task {task.name}"
         )
     return BUILDERS[task.family]
 
