@@ -1,22 +1,35 @@
-"""Registries of algorithms and tasks by name. Modules of their packages are found automatically, and unknown names give suggestions."""
+"""Registries of algorithms and tasks by name. Modules of their packages are found automatically, and unknown names give suggestions.
+
+The environment variable INSPO_BENCHMARK_MODULES names further files (with `:` between them), which register what they hold in the same way.
+"""
 
 import difflib
 import fnmatch
 import importlib
+import importlib.util
+import os
 import pkgutil
 import re
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from inspo_benchmark.core.errors import UserError
 
 NAME = re.compile(r"\w[\w.:+-]{0,99}", re.ASCII)  # of algorithms and tasks; safe as part of a file name
+MODULES = "INSPO_BENCHMARK_MODULES"
+MANY = 20  # names that an error message does not list
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: the most similar valid names, or all of them."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=3)
-    return f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(sorted(known)) or 'none'}"
+    """The end of an error message: the most similar valid name, in any case of letters; if none is similar, all of a few names."""
+    spelled = {known_name.casefold(): known_name for known_name in sorted(known)}
+    if close := difflib.get_close_matches(name.casefold(), spelled, n=1):
+        return f"did you mean {spelled[close[0]]}?"
+    if len(spelled) <= MANY:
+        return f"there are: {', '.join(spelled.values()) or 'none'}"
+    nearest = difflib.get_close_matches(name.casefold(), spelled, n=1, cutoff=0.0)
+    return f"the most similar of {len(spelled)} names is {spelled[nearest[0]]}"
 
 
 class Registry(dict):
@@ -43,19 +56,54 @@ class Registry(dict):
         raise UserError(f"no {self.kind} {name!r}; {suggest(name, self)}")
 
     def match(self, patterns: Iterable[str]) -> list[str]:
-        """Names that match any of the globs, in the order of registration. UserError: a glob matches no name."""
-        patterns = list(patterns)
-        for pattern in patterns:
-            if not fnmatch.filter(self, pattern):
-                raise UserError(f"no {self.kind} matches {pattern!r}; {suggest(pattern.replace('*', ''), self)}")
-        return [name for name in self if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
+        """Names that match any of the globs, in the order of registration.
+
+        A glob that matches no name as it is spelled may differ in the case of letters, or be the part of names before their dash: "3M"
+        matches 3m-medium and 3m-expert. UserError: a glob matches no name.
+        """
+        found = {name for pattern in patterns for name in self._matching(pattern)}
+        return [name for name in self if name in found]
+
+    def _matching(self, pattern: str) -> list[str]:
+        if exact := [name for name in self if fnmatch.fnmatchcase(name, pattern)]:
+            return exact
+        for glob in (pattern.casefold(), f"{pattern.casefold()}-*"):
+            if similar := [name for name in self if fnmatch.fnmatchcase(name.casefold(), glob)]:
+                return similar
+        raise UserError(f"no {self.kind} matches {pattern!r}; {suggest(pattern.replace('*', ''), self)}")
 
     def discover(self) -> "Registry":
-        """Import every public module of the package, which runs its `@register` lines."""
+        """Import every public module of the package and the user's own files, which runs their `@register` lines. UserError: there is no
+        such file."""
         for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{self.package}.{module.name}")
+        for path in own_files():
+            import_file(path)
         return self
+
+
+def own_files() -> list[Path]:
+    """The files that MODULES names."""
+    return [Path(name).expanduser().absolute() for name in os.environ.get(MODULES, "").split(os.pathsep) if name]
+
+
+def import_file(path: Path) -> None:
+    """Import a file that lies outside the package, once. UserError: there is no such file."""
+    if any(getattr(module, "__file__", None) == str(path) for module in list(sys.modules.values())):
+        return
+    if not path.is_file():
+        raise UserError(f"{MODULES}: no file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{MODULES}: {path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
 
 
 ALGORITHMS, TASKS = Registry("algorithm", "inspo_benchmark.algorithms"), Registry("task", "inspo_benchmark.envs")

@@ -6,6 +6,7 @@ episodes. Batches have no optional field: what a task lacks has a neutral value 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
@@ -92,6 +93,7 @@ class Task:
     eval_episodes: int = 32  # episodes per evaluation
     final_episodes: int = 320  # episodes of the last evaluation
     per_step: bool = False  # returns are the mean reward per step (matrix games) instead of the sum
+    settings: Path | None = None  # a TOML file with settings of methods on this task, see running.settings
 
     @property
     def evaluation(self) -> dict[str, int]:

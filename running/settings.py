@@ -6,23 +6,25 @@ Every field has the value of the last of these that names it:
 2. `PAPER`: the method's table of what its paper or the paper's code states;
 3. `benchmark`: the settings that all methods share on a suite, so that tables compare methods and not budgets (`presets.BENCHMARK`);
 4. `TUNED`: the method's table of what this project, or the author of a new baseline, chose;
-5. `preset`: a preset trains with a share of the updates;
-6. `--set`.
+5. `task`: the table of the method in the task's own TOML file, if it has one ([docs/new-task.md](new-task.md));
+6. `preset`: a preset trains with a share of the updates;
+7. `--set`.
 
-With `--paper`, 3 to 5 give way to `OFFICIAL`, the method's switches that make its update that of the published code. `--paper` has no
+With `--paper`, 3 to 6 give way to `OFFICIAL`, the method's switches that make its update that of the published code. `--paper` has no
 effect on a task for which the method's `PAPER` has no row.
 """
 
+import tomllib
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.core.registry import ALGORITHMS, suggest
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS, suggest
 from inspo_benchmark.core.suites import matches
-from inspo_benchmark.learning.config import Common
+from inspo_benchmark.learning.config import Common, coerce
 from inspo_benchmark.running.presets import BENCHMARK, PRESETS
 
-SOURCES = ("default", "PAPER", "OFFICIAL", "benchmark", "TUNED", "preset", "--set")
+SOURCES = ("default", "PAPER", "OFFICIAL", "benchmark", "TUNED", "task", "preset", "--set")
 
 
 class Setting(NamedTuple):
@@ -55,10 +57,28 @@ def settings_with_sources(algo: str, task: str, overrides: dict[str, Any], paper
     else:
         apply({name: value for name, value in matching(BENCHMARK, task).items() if name in chosen}, "benchmark")
         apply(matching(algorithm.TUNED, task), "TUNED")
+        apply(of_task(algo, task), "task")
     if preset:
         apply({"num_updates": max(1, round(chosen["num_updates"].value * PRESETS[preset].share))}, "preset")
     apply(overrides, "--set")
     return chosen
+
+
+def of_task(algo: str, task: str) -> dict[str, Any]:
+    """What the task's own file says about a method. UserError: it is no TOML, or has a table for an unknown method, or a value of another
+    type than the field's."""
+    path = TASKS[task].settings if task in TASKS else None
+    if path is None:
+        return {}
+    try:
+        tables = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as e:
+        raise UserError(f"{path} cannot be read: {e}") from None
+    for name, table in tables.items():
+        if name not in ALGORITHMS or not isinstance(table, dict):
+            raise UserError(f"{path}: {name!r} is no table of a method; {suggest(name, ALGORITHMS)}")
+    kinds = get_type_hints(ALGORITHMS[algo].Config)
+    return {name: coerce(name, kinds[name], str(value)) if name in kinds else value for name, value in tables.get(algo, {}).items()}
 
 
 def matching(table: dict[str, dict[str, Any]], task: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING.md work: their files are written and their commands are run in a copy of the project."""
+"""The recipes of CONTRIBUTING.md and docs/new-task.md work: their files are written and their commands are run in a copy of the project."""
 
 import os
 import re
@@ -57,6 +57,44 @@ def test_the_recipe_for_an_environment(copy):
 
 def test_the_recipe_for_a_layout(copy):
     assert "passed" in follow(copy, "Add a data layout")
+
+
+def test_a_task_outside_the_package(copy, tmp_path):
+    blocks = BLOCK.findall((ROOT / "docs" / "new-task.md").read_text())
+    assert [language for language, _ in blocks] == ["python", "toml", "sh", "python"]
+    (_, grid), (_, settings), (_, commands), (_, notebook) = blocks
+    folder = tmp_path / "grid"
+    folder.mkdir()
+    (folder / "grid.py").write_text(grid)
+    (folder / "grid.toml").write_text(settings)
+    home = environment(copy) | {"HOME": str(tmp_path)}
+    shell = home | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=copy, env=shell, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert re.search(r"^  num_updates +200 +task$", done.stdout, re.M)
+    assert "grid-noisy.h5: sound" in done.stdout  # though some episodes are equal
+    assert re.search(r"^inspo on grid-noisy, seeds 0-1: win rate [\d.]+ % \(data 49.5 %, BC [\d.]+ %\)$", done.stdout, re.M)
+    for metric in "return", "return_sampled", "win_rate":
+        table = (copy / "results" / "grid" / "tables" / "main-grid.md").read_text().partition(f"({metric})")[2]
+        task, dataset, reference, *scores = table.partition("| grid-noisy |")[2].partition("|\n")[0].split("|")
+        assert len([task, dataset, reference, *scores]) == 4
+        assert "--" not in "".join([task, dataset, reference, *scores])
+    shown = subprocess.run([sys.executable, "-c", notebook], cwd=folder, env=home, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    assert "<bc on grid-noisy, 2 seeds: mean return" in shown.stdout
+    assert re.search(r"^win_rate +1\.0", shown.stdout, re.M)
+    for text, said in (
+        ("[bcc]\n", "'bcc' is no table of a method; did you mean bc?"),
+        ("[bc]\nalpha = 1\n", "names 'alpha', which is no field"),
+        ("[bc]\nlr = 'high'\n", "lr=high: must be a number"),
+        ("bc\n", "cannot be read"),
+    ):
+        (folder / "grid.toml").write_text(text)
+        command = [sys.executable, "run_benchmark.py", "--algo", "bc", "--env", "grid", "--show-config"]
+        env = home | {"INSPO_BENCHMARK_MODULES": str(folder / "grid.py")}
+        refused = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert said in refused.stderr
 
 
 def test_the_files_of_the_recipes_are_formatted(copy):

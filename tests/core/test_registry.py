@@ -73,7 +73,21 @@ def test_a_typo_suggests(colors):
         colors["rad"]
     with pytest.raises(UserError, match=r"^no color 'xyz'; there are: blue, green-dark, green-light, red$"):
         colors["xyz"]
+    with pytest.raises(UserError, match=r"^no color 'RAD'; did you mean red\?$"):
+        colors["RAD"]
     assert suggest("a", []) == "there are: none"
+
+
+def test_of_many_names_an_error_lists_only_the_most_similar():
+    assert suggest("xyz", [f"task-{k}" for k in range(300)] + ["y"]) == "the most similar of 301 names is y"
+    assert suggest("TASK-1", [f"task-{k}" for k in range(300)]) == "did you mean task-1?"
+
+
+def test_case_and_the_part_before_the_dash_are_understood(colors):
+    assert colors.match(["RED", "GREEN-D*"]) == ["red", "green-dark"]
+    assert colors.match(["green"]) == colors.match(["Green"]) == ["green-light", "green-dark"]
+    colors.register("Red")("RED")
+    assert colors.match(["Red"]) == ["Red"]  # the case matters where it tells names apart
 
 
 def test_globs(colors):
