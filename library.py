@@ -11,7 +11,9 @@ Errors in the input are UserErrors whose message says what to do.
 
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from inspo_benchmark.core.env import Observation, VecEnv
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.core.types import State, Task
-from inspo_benchmark.datasets.catalog import fetch
+from inspo_benchmark.datasets.catalog import dataset_path, fetch
 from inspo_benchmark.datasets.dataset import Dataset
 from inspo_benchmark.datasets.format import load
 from inspo_benchmark.learning import train as training
@@ -32,6 +34,7 @@ from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.evaluate import Evaluator
 from inspo_benchmark.learning.normalize import Normalizer
 from inspo_benchmark.learning.saved_policy import SavedPolicies
+from inspo_benchmark.running.progress import activity
 from inspo_benchmark.running.settings import settings as settings_of
 
 Policy = Callable[[Observation], np.ndarray]  # observations of E environments -> actions [E, N], or [E, N, D] in [-1, 1]
@@ -53,7 +56,9 @@ def load_dataset(task: str | Path) -> Dataset:
     if str(task).endswith(".h5"):
         return load(Path(task))
     found = _task(str(task))
-    return load(fetch(found), found)
+    with activity(f"building the dataset of {task}, once") if _interactive() and not dataset_path(found).exists() else nullcontext():
+        path = fetch(found)
+    return load(path, found)
 
 
 @dataclass(frozen=True)
@@ -121,10 +126,12 @@ def train(
     quiet = not (progress if progress is not None else _interactive())
     with (
         tempfile.TemporaryDirectory() as folder,
-        tqdm(total=config.num_updates, desc=f"{algo} on {task}", unit="update", disable=quiet) as bar,
+        tqdm(total=config.num_updates, desc=f"{algo} on {task}: first evaluation", unit="update", disable=quiet) as bar,
+        _ticking(bar),
     ):
 
         def report(update: int, score: float | None) -> None:
+            bar.set_description(f"{algo} on {task}" if update else f"{algo} on {task}: compiling", refresh=False)
             bar.update(update - bar.n)
             if score is not None:
                 bar.set_postfix({"return": f"{score:.3g}"})
@@ -167,6 +174,26 @@ def _rollout(policy: Policy, env: VecEnv, task: Task, numbers: range) -> pd.Data
     if "won" in info:
         rows["win_rate"] = info["won"].astype(float)
     return pd.DataFrame(rows).assign(episode=[*numbers, *[-1] * extra]).query("episode >= 0")
+
+
+@contextmanager
+def _ticking(bar: tqdm) -> Iterator[None]:
+    """Redraws the bar every second, so that its clock moves before the first update, whose compilation may take a minute."""
+    over = threading.Event()
+
+    def tick() -> None:
+        while not over.wait(1.0):
+            bar.refresh()
+
+    thread = threading.Thread(target=tick, daemon=True)
+    if not bar.disable:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if not bar.disable:
+            thread.join()
 
 
 def _task(name: str) -> Task:

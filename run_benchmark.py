@@ -5,6 +5,7 @@ import inspo_benchmark.core.startup
 import argparse
 import itertools
 import math
+import os
 import re
 import sys
 import tempfile
@@ -18,9 +19,10 @@ import inspo_benchmark
 from inspo_benchmark.core.atomic_io import write_errors
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
-from inspo_benchmark.datasets.catalog import is_available, status
+from inspo_benchmark.datasets.catalog import is_available, obstacle
 from inspo_benchmark.running.eta import Eta, human_duration
 from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.listing import list_registered
 from inspo_benchmark.running.planning import plan
 from inspo_benchmark.running.pool import Limits, Outcome, run_pool
 from inspo_benchmark.running.presets import PRESETS
@@ -29,13 +31,15 @@ from inspo_benchmark.running.results import earlier_failure, read_results, secon
 from inspo_benchmark.running.settings import settings_summary, settings_table
 from inspo_benchmark.running.slurm import SlurmOptions, run_on_slurm
 from inspo_benchmark.running.status import files_to_clean, scan
+from inspo_benchmark.running.summary import summary
+from inspo_benchmark.running.trackers import TRACKERS, check_installed
 
 MAX_SEEDS = 10_000
 REFERENCE = Path(__file__).parent / "results" / "reference"
 EXAMPLES = """examples:
   python run_benchmark.py --algo inspo bc --env 'xor-*' bridge-mix    two methods, five tasks, seeds 0 to 4
   python run_benchmark.py --algo inspo --env mne-imbalanced --set beta=0 --seeds 0-9
-  python run_benchmark.py --list
+  python run_benchmark.py --list                                   methods and scenarios; --list all: every task
   python run_benchmark.py --dry-run
   python run_benchmark.py --show-config --algo inspo --env 3m-medium  every setting, and where it comes from
   python run_benchmark.py --preset quick --out results/quick
@@ -134,6 +138,9 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--retry-failed", action="store_true", help="run experiments again that failed earlier (default: skip them)")
     how.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
     how.add_argument("--max-hours", type=positive_float, default=math.inf, metavar="H", help="save checkpoints and stop after this time")
+    how.add_argument(
+        "--log", nargs="+", default=[], choices=TRACKERS, help="also write to FOLDER/tensorboard or FOLDER/wandb (offline) while training"
+    )
 
     slurm = cli.add_argument_group("SLURM clusters (see docs/sweeps.md)")
     slurm.add_argument("--launcher", choices=["local", "slurm"], default="local", help="where experiments run (default: local)")
@@ -150,7 +157,9 @@ def parser() -> argparse.ArgumentParser:
     slurm.add_argument("--slurm-set", nargs="+", metavar="OPTION=VALUE", help="further options of sbatch: account=me qos=high")
 
     other = cli.add_argument_group("actions other than training")
-    other.add_argument("--list", action="store_true", help="list algorithms and tasks")
+    other.add_argument(
+        "--list", nargs="?", const="scenarios", choices=["scenarios", "all"], help="list methods and scenarios; all: every task"
+    )
     other.add_argument("--show-config", action="store_true", help="print the settings of --algo on --env and where they come from")
     other.add_argument(
         "--dry-run", action="store_true", help="list the experiments to run and estimate the time; with --clean: list the files"
@@ -159,19 +168,6 @@ def parser() -> argparse.ArgumentParser:
     other.add_argument("--clean", action="store_true", help="move stale results to FOLDER/stale and delete files that are no longer needed")
     cli.add_argument("--draft", action="store_true", help="print the results table at the end, even if it is incomplete")
     return cli
-
-
-def list_registered() -> None:
-    """Algorithms with their papers; tasks with their sizes and the state of their data."""
-    print("algorithms")
-    for name, algorithm in ALGORITHMS.items():
-        print(f"  {name:10} {algorithm.paper}")
-    width = max(map(len, TASKS))
-    print("tasks")
-    for name, task in TASKS.items():
-        space = task.spec.space
-        sizes = f"{task.spec.num_agents} agents  {space.kind}, {space.action_dim:2} actions"
-        print(f"  {name:{width}}  {sizes}  {task.backend:10}  {status(task)}")
 
 
 def estimate(experiments: list[Experiment], workers: int, eta: Eta) -> str:
@@ -224,6 +220,18 @@ def select_tasks(names: list[str] | None, globs: Sequence[str]) -> list[str]:
     if names:
         return TASKS.match(names)
     return [name for name, task in TASKS.items() if any(fnmatchcase(name, glob) for glob in globs) and is_available(task)]
+
+
+def tasks_with_data(tasks: list[str], named: Sequence[str]) -> list[str]:
+    """The tasks that have data or whose data can be built; the others are printed. UserError: one of the others was named, and not only
+    matched by a glob, or there are no others."""
+    lacking = {task: reason for task in tasks if (reason := obstacle(TASKS[task]))}
+    usable = [task for task in tasks if task not in lacking]
+    if refused := [task for task in lacking if task in named or not usable]:
+        raise UserError(f"no data for {', '.join(refused)} ({lacking[refused[0]]}); docs/data.md says how to convert or record some")
+    if lacking:
+        print(f"left out, because they have no data: {', '.join(lacking)}", flush=True)
+    return usable
 
 
 def check_writable(out: Path) -> None:
@@ -281,7 +289,7 @@ def run(args: argparse.Namespace) -> int:
         show_config(args)
         return 0
     if args.list:
-        list_registered()
+        print(list_registered(args.list == "all"))
         return 0
     if args.clean:
         clean(args.out, args.dry_run)
@@ -295,8 +303,10 @@ def run(args: argparse.Namespace) -> int:
     usable = args.device if slurm else devices(args.device)
     workers = slurm.parallelism if slurm else args.workers or len(usable)
     algos, tasks, seeds, preset = requested(args)
+    tasks = tasks_with_data(tasks, args.env or [])
     out = args.out.resolve() if slurm else args.out  # jobs have another working directory
-    experiments = plan(algos, tasks, seeds, args.set, out, args.paper, preset, args.dry_run)
+    check_installed(args.log)
+    experiments = plan(algos, tasks, seeds, args.set, out, args.paper, preset, args.dry_run, args.log)
 
     results = [metadata for _, metadata in read_results(args.out)]
     finished = seeds_by_group(results)
@@ -324,10 +334,12 @@ def run(args: argparse.Namespace) -> int:
         result = run_on_slurm(to_run, usable[0], limits, eta, slurm)
     else:
         result = run_pool(to_run, min(workers, max(len(to_run), 1)), usable, limits, eta)
-    return report(result, skipped, to_run, args)
+    return report(result, skipped, to_run, experiments, args)
 
 
-def report(result: Outcome, skipped: dict[Experiment, str], to_run: list[Experiment], args: argparse.Namespace) -> int:
+def report(
+    result: Outcome, skipped: dict[Experiment, str], to_run: list[Experiment], experiments: list[Experiment], args: argparse.Namespace
+) -> int:
     """Print the end of a sweep. Returns the exit code."""
     for experiment, reason in result.failed.items():
         print(f"FAILED {experiment}: {reason}; log: {experiment.log_path}", file=sys.stderr)
@@ -339,6 +351,8 @@ def report(result: Outcome, skipped: dict[Experiment, str], to_run: list[Experim
         print(f"{plural(len(result.unfinished), 'experiment')} unfinished; to resume, run the same command again", file=sys.stderr)
     if finished := len(to_run) - len(result.failed) - len(result.unfinished):
         print(f"{plural(finished, 'experiment')} finished in {args.out}; for tables, run: python -m plots.tables --out {args.out}")
+    if lines := summary(experiments, [Path(os.path.relpath(folder)) for folder in sorted(REFERENCE.glob("*"))]):
+        print(lines)
     if args.draft:
         from inspo_benchmark.plots import tables  # here, because it imports slowly
 

@@ -146,14 +146,17 @@ def train(
     checkpoint: Path,
     progress: Progress,
     key: str = "",
+    log: Callable[[list[Row]], None] = lambda rows: None,
 ) -> TrainingResult:
-    """Train and evaluate all seeds. `checkpoint` is written regularly and resumed from if it exists and has the same `key`.
+    """Train and evaluate all seeds. `checkpoint` is written regularly and resumed from if it exists and has the same `key`. `log` is given
+    the rows of every evaluation, and at the start those of the checkpoint.
 
     Diverged: a loss is not finite. Stopped: raised by `progress`.
     """
     torch.set_num_threads(1)  # one core per experiment, and the same sums on every machine
     training = Training(algorithm, task, data, seeds, device, checkpoint, key)
     num_updates = algorithm.cfg.num_updates
+    log(training.current.rows)
     try:
         for update in sorted({round(k * num_updates / task.num_evals) for k in range(task.num_evals + 1)}):
             while training.updates < update:
@@ -162,7 +165,10 @@ def train(
                 if time.monotonic() - training.saved > CHECKPOINT_INTERVAL:
                     training.save()
             if not training.evaluated(update):
-                progress(update, training.evaluate(update))
+                known = len(training.current.rows)
+                score = training.evaluate(update)
+                log(training.current.rows[known:])
+                progress(update, score)
     except Stopped:
         training.save()
         raise

@@ -10,9 +10,7 @@ Every run (an algorithm with its overrides, on a task, with a seed) becomes a ru
 import inspo_benchmark.core.startup  # noqa: F401
 
 import argparse
-import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,9 +22,7 @@ from inspo_benchmark.core.atomic_io import atomic_write, write_errors
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.plots import cli, load, style
 from inspo_benchmark.plots.load import ResultFile
-
-EVALUATIONS = (*style.METRICS, "length")  # all other metrics are training losses
-PROJECT = "inspo-benchmark"
+from inspo_benchmark.running.trackers import EVALUATIONS, TRACKERS, check_installed
 
 
 class ExportedRun(NamedTuple):
@@ -51,46 +47,29 @@ def exported_runs(out: Path) -> Iterator[ExportedRun]:
 
 def tensorboard(out: Path, target: Path) -> str:
     """A folder of event files, `<task>/<algo>/seed-<k>` each, with the settings as text. Returns a summary."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UserError("TensorBoard is not installed; python -m pip install -c constraints.txt tensorboard") from None
-    _new_folder(target)
-    runs = list(exported_runs(out))
-    for run in runs:
-        with SummaryWriter(str(target / run.task / _folder_name(run.algo) / f"seed-{run.seed}")) as writer:
-            writer.add_text("about", "    " + json.dumps(run.document, indent=1).replace("\n", "\n    "), walltime=0)
-            for step, metric, value in run.points.itertuples(index=False, name=None):
-                writer.add_scalar(_tag(metric), value, step, walltime=step)  # updates as time stamps: the same rows give the same events
-    return f"{len(runs)} runs; look at them with: tensorboard --logdir {target}"
+    return f"{_track('tensorboard', out, target)} runs; look at them with: tensorboard --logdir {target}"
 
 
 def wandb(out: Path, target: Path) -> str:
     """Offline runs of Weights & Biases, which sends nothing until the user syncs them. Returns a summary."""
-    os.environ |= {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}  # read at import
-    try:
-        import wandb as client
-    except ImportError:
-        raise UserError("Weights & Biases is not installed; python -m pip install -c constraints.txt wandb") from None
+    count = _track("wandb", out, target)
+    import wandb as client
+
+    client.teardown()  # waits for its server, as `finish` may return before the file is written
+    return f"{count} offline runs; upload them with: wandb sync {target}/wandb/offline-run-*"
+
+
+def _track(name: str, out: Path, target: Path) -> int:
+    """Give all runs to a tracker. Returns their number. UserError: it is not installed, or the folder is not empty."""
+    check_installed([name])
     _new_folder(target)
-    quiet = client.Settings(silent=True, console="off", x_disable_stats=True, x_disable_meta=True, x_save_requirements=False)
     runs = list(exported_runs(out))
     for run in runs:
-        session = client.init(
-            mode="offline",
-            dir=target,
-            project=PROJECT,
-            group=f"{run.algo} on {run.task}",
-            name=f"{run.algo} on {run.task}, seed {run.seed}",
-            config={"algo": run.algo, "task": run.task, "seed": run.seed, "about": run.document},
-            settings=quiet,
-            save_code=False,
-        )
+        tracker = TRACKERS[name](target, run.algo, run.task, run.seed, run.document)
         for step, rows in run.points.groupby("step"):
-            session.log({_tag(metric): float(value) for metric, value in zip(rows.metric, rows.value)}, step=int(step))
-        session.finish()
-    client.teardown()  # waits for its server, as `finish` may return before the file is written
-    return f"{len(runs)} offline runs; upload them with: wandb sync {target}/wandb/offline-run-*"
+            tracker.add(int(step), dict(zip(rows.metric, map(float, rows.value))))
+        tracker.close()
+    return len(runs)
 
 
 def marl_eval(out: Path, target: Path) -> str:
@@ -117,17 +96,6 @@ def marl_eval(out: Path, target: Path) -> str:
 
 
 WRITERS: dict[str, Callable[[Path, Path], str]] = {"tensorboard": tensorboard, "wandb": wandb, "marl-eval": marl_eval}
-
-
-def _tag(metric: str) -> str:
-    """The name of a metric in the group of evaluations or in that of training losses."""
-    return f"{'evaluation' if metric in EVALUATIONS else 'training'}/{metric}"
-
-
-def _folder_name(text: str) -> str:
-    """A folder name that every operating system accepts."""
-    name = "".join(c if c.isalnum() or c in " ._-=,()" else "_" for c in text)
-    return name if len(name) <= 100 else f"{name[:80]} {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _new_folder(folder: Path) -> None:

@@ -17,6 +17,7 @@ from inspo_benchmark.learning import saved_policy, train
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.provenance import machine, peak_memory, versions
 from inspo_benchmark.running.results import delete_partial_files, delete_unfinished, finished_seeds, write_record, write_result
+from inspo_benchmark.running.trackers import live
 
 
 def execute(experiment: Experiment, device: str = "cpu", progress: train.Progress = lambda update, score: None) -> bool:
@@ -71,7 +72,8 @@ def _train(experiment: Experiment, device: str, progress: train.Progress, locked
         progress(update, score)
 
     setup_seconds = time.monotonic() - started
-    result = train.train(algorithm, task, data, experiment.seeds, device, experiment.checkpoint_path, report, experiment.key)
+    with live(experiment) as log:
+        result = train.train(algorithm, task, data, experiment.seeds, device, experiment.checkpoint_path, report, experiment.key, log)
     if not locked():
         return False
     saved_policy.save(

@@ -29,6 +29,7 @@ class Experiment:
     data: str  # sha256 of the dataset's content
     out: Path  # results folder
     preset: str = ""  # the preset that reduces the number of updates, if any
+    trackers: tuple[str, ...] = ()  # tools that get the rows during training; they change no result
 
     @property
     def group(self) -> str:

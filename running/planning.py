@@ -1,12 +1,14 @@
 """Which experiments a command asks for."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
-from inspo_benchmark.datasets.catalog import expected_sha256, fetch
+from inspo_benchmark.datasets.catalog import dataset_path, expected_sha256, fetch
 from inspo_benchmark.datasets.format import load, sealed
 from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.progress import activity
 from inspo_benchmark.running.results import finished_seeds
 from inspo_benchmark.running.settings import settings
 
@@ -20,6 +22,7 @@ def plan(
     paper: bool = False,
     preset: str = "",
     dry_run: bool = False,
+    trackers: Sequence[str] = (),
 ) -> list[Experiment]:
     """One experiment for every algorithm on every task. Missing datasets are built, and existing ones checked, for the tasks that have
     experiments to run. `dry_run`: no dataset is built or read."""
@@ -27,7 +30,7 @@ def plan(
     configs = {(algo, task): settings(algo, task, overrides[algo], paper, preset) for algo in algos for task in tasks}
 
     def experiments(data: dict[str, str]) -> list[Experiment]:
-        return [Experiment(algo, task, config, seeds, data[task], out, preset) for (algo, task), config in configs.items()]
+        return [Experiment(algo, task, config, seeds, data[task], out, preset, tuple(trackers)) for (algo, task), config in configs.items()]
 
     data = {task: expected_sha256(TASKS[task]) for task in tasks}
     if not dry_run:
@@ -40,6 +43,7 @@ def plan(
 def dataset_hash(task: str) -> str:
     """Hash of the content of a task's dataset, which is built if it is missing. A file with the checksum that it was written with is
     trusted here; the run that trains on it reads and checks all of it."""
-    path = fetch(TASKS[task])
+    with nullcontext() if dataset_path(TASKS[task]).exists() else activity(f"building the dataset of {task}, once"):
+        path = fetch(TASKS[task])
     meta = sealed(path, TASKS[task]) or load(path, TASKS[task]).meta
     return meta["content_sha256"]

@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from inspo_benchmark.running.eta import human_duration
@@ -19,6 +21,13 @@ class RunningLine(NamedTuple):
     update: int
     score: float | None  # mean return of the last evaluation; None before the first
     seconds: float  # since it started
+
+    @property
+    def phase(self) -> str:
+        """What it does: before its first update it reads its data and evaluates, then it compiles the update."""
+        if self.update:
+            return f"update {self.update} of {self.experiment.config.num_updates}"
+        return "reading data" if self.score is None else "compiling"
 
 
 class SweepState(NamedTuple):
@@ -41,9 +50,8 @@ class SweepState(NamedTuple):
             f"{'█' * round(BAR_WIDTH * fraction):░<{BAR_WIDTH}} {fraction:4.0%}, {human_duration(elapsed)}{speed}{left}",
         ]
         for line in self.running[:MAX_LINES]:
-            where = f"update {line.update} of {line.experiment.config.num_updates}" if line.update else "starting"  # mostly compilation
             score = "" if line.score is None else f", return {line.score:.3g}"
-            lines.append(f"  {line.experiment}: {where}{score}, {human_duration(line.seconds)}")
+            lines.append(f"  {line.experiment}: {line.phase}{score}, {human_duration(line.seconds)}")
         if len(self.running) > MAX_LINES:
             lines.append(f"  and {len(self.running) - MAX_LINES} more")
         return "\n".join(lines)
@@ -85,6 +93,22 @@ class ProgressDisplay:
 
             self.drawn = time.monotonic()
             self.live.update(Text(state.text(self.drawn - self.started), no_wrap=True, overflow="ellipsis"), refresh=True)
+
+
+@contextmanager
+def activity(text: str) -> Iterator[None]:
+    """Shows what takes time: on a terminal with a clock, elsewhere as one line."""
+    if not sys.stderr.isatty():
+        print(text, file=sys.stderr, flush=True)
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as clock:
+        clock.add_task(text, total=None)
+        yield
 
 
 def plural(number: int, noun: str) -> str:

@@ -9,13 +9,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 import torch
 
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.learning import saved_policy
+from inspo_benchmark.running.results import read_results
+from inspo_benchmark.running.summary import final_score, watch_command
 from support.project import ROOT, Ended, Project, environment, leftovers, project_in, results, trained
 
 SMALL = ["--set", "num_updates=20", "hidden_dim=8", "batch_size=8"]
@@ -150,7 +154,58 @@ def test_list(project):
     assert (listed.code, listed.err) == (0, "")
     lines = {line.split()[0]: line for line in listed.out.splitlines()}
     assert "2412.07639" in lines["inspo"]
+    assert re.fullmatch(r"  mne3 +3 agents +discrete +3 actions  balanced imbalanced", lines["mne3"])
+    assert len(lines) < 60
+    assert not any("sc2:" in line for line in lines)
+
+
+def test_list_all(project):
+    listed = project.run("--list", "all")
+    assert (listed.code, listed.err) == (0, "")
+    lines = {line.split()[0]: line for line in listed.out.splitlines()}
     assert all(word in lines["mne3-balanced"] for word in ("3 agents", "discrete", "absent: built on first use"))
+    assert "absent: to be converted" in lines["sc2:3m-medium"]
+
+
+def test_tasks_without_data_are_left_out_of_globs_and_refused_by_name(project, tmp_path):
+    command = ["--algo", "BC", "--dry-run", "--out", tmp_path, "--env"]
+    shown = project.run(*command, "3m", "sc2:3m-*", "25m-*")
+    assert shown.code == 0, shown
+    left_out, *lines = shown.out.splitlines()
+    assert left_out.startswith("left out, because they have no data: ")
+    assert {"sc2:3m-medium,", "25m-medium,"} < set(left_out.split())
+    assert "25m-random" not in left_out
+    listed = {line.split(",")[0] for line in lines if line.startswith("  bc on ")}
+    assert listed == {f"  bc on 3m-{x}" for x in ("random", "medium", "medium_replay", "expert", "mixed")} | {"  bc on 25m-random"}
+    one_line(project.run(*command, "xor-ab", "sc2:3m-medium", "25m-expert"), "no data for sc2:3m-medium", "25m-expert", "docs/data.md")
+    one_line(project.run(*command, "sc2:8m"), "no data for sc2:8m-random, sc2:8m-medium,")
+    assert project.run("--show-config", "--algo", "bc", "--env", "sc2:3m-medium").code == 0
+
+
+def test_a_run_ends_with_its_score_beside_others(project, swept):
+    done = project.run(*SWEEP, "--seeds", "2", "--out", swept)
+    lines = done.out.splitlines()
+    number = r"-?[\d.e-]+"
+    [own] = [line for line in lines if line.startswith("inspo on bridge-optimal")]
+    assert re.fullmatch(rf"inspo on bridge-optimal, seeds 0-1, .*: return {number} \(data {number}\)", own), own  # BC has other settings
+    assert lines[-1] == f"rows: {swept / 'runs'}"
+    assert "to watch" not in done.out  # games have no pictures
+
+
+def test_the_score_of_a_run_is_that_of_its_file(swept):
+    experiment = SimpleNamespace(out=swept, algo="bc", task="xor-ab", seeds=(1,))
+    [(path, about)] = read_results(swept, "bc", "xor-ab")
+    rows = [row for row in csv.DictReader(path.with_suffix(".csv").open()) if row["metric"] == "return" and row["step"] == "20"]
+    assert final_score([(path, about)], experiment.seeds) == (float(rows[1]["value"]), "return")
+    assert final_score([(path, about)]) == (pytest.approx(np.mean([float(row["value"]) for row in rows])), "return")
+
+
+def test_runs_of_smac_and_mujoco_can_be_watched(tmp_path):
+    ALGORITHMS.discover(), TASKS.discover()
+    for task, command in ("3m-medium", "render_smac 3m"), ("ant_2x4-expert", "render_mujoco ant_2x4"):
+        experiment = SimpleNamespace(task=task)
+        path = tmp_path / "runs" / "bc" / f"{task}-0123456789ab.json"
+        assert watch_command(experiment, path) == f"python -m tools.{command} --policy {path.with_suffix('.policies')} --out episode.gif"
 
 
 def test_dry_run_writes_nothing(project, swept, tmp_path):
@@ -274,7 +329,7 @@ USER_ERRORS = {
     "unknown algorithm": (["--algo", "inspoo"], ["inspoo", "did you mean inspo?"]),
     "unknown task": (["--env", "xor-abb"], ["xor-abb", "did you mean xor-ab"]),
     "algorithm glob": (["--algo", "z*"], ["z*", "there are: alberdice, bc, "]),
-    "task glob": (["--env", "bridge-optimal", "chess-*"], ["chess-*", "there are:"]),
+    "task glob": (["--env", "bridge-optimal", "chess-*"], ["chess-*", "the most similar of"]),
     "unknown field": (["--set", "num_update=20"], ["num_update", "did you mean num_updates?"]),
     "field of another method": (["--set", "beta=0"], ["beta"]),
     "no value": (["--set", "num_updates"], ["field=value"]),

@@ -1,0 +1,36 @@
+"""What can be trained: the text of `run_benchmark.py --list`."""
+
+from itertools import groupby
+
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.core.types import Task
+from inspo_benchmark.datasets.catalog import is_available, status
+
+
+def list_registered(everything: bool) -> str:
+    """Methods with their papers, then tasks: a line per scenario with the qualities that have data, or `everything`, a line per task."""
+    methods = [f"  {name:10} {algorithm.paper}" for name, algorithm in ALGORITHMS.items()]
+    return "\n".join(["methods (--algo)", *methods, *(_tasks() if everything else _scenarios())])
+
+
+def _scenarios() -> list[str]:
+    usable = [task for task in TASKS.values() if is_available(task)]
+    groups = [(scenario, list(tasks)) for scenario, tasks in groupby(usable, lambda task: task.name.rpartition("-")[0])]
+    width = max(len(scenario) for scenario, _ in groups)
+    lines = [f"  {name:{width}}  {_sizes(tasks[0])}  {' '.join(task.quality for task in tasks)}" for name, tasks in groups]
+    return [
+        "scenarios and the qualities of their data (--env); a task is for example xor-ab, and 3m or '3m-*' are all tasks of 3m",
+        *lines,
+        f"{len(TASKS) - len(usable)} more tasks need recordings or behavior policies of your own; --list all names every task",
+    ]
+
+
+def _tasks() -> list[str]:
+    width = max(map(len, TASKS))
+    lines = [f"  {name:{width}}  {_sizes(task)}  {task.backend:10}  {status(task)}" for name, task in TASKS.items()]
+    return ["tasks (--env) and their data", *lines]
+
+
+def _sizes(task: Task) -> str:
+    space = task.spec.space
+    return f"{task.spec.num_agents:2} agents  {space.kind:10}  {space.action_dim:2} actions"

@@ -1,0 +1,94 @@
+"""What finished experiments achieved, in lines for people: the score beside that of the data and of BC, and where to go on."""
+
+import csv
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import TASKS
+from inspo_benchmark.learning.saved_policy import SUFFIX
+from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.results import read_results
+
+MAX_EXPERIMENTS = 16  # that are described one by one
+RENDERERS = {"smac": "render_smac", "mamujoco": "render_mujoco"}  # Task.family -> module of tools
+
+Result = tuple[Path, dict[str, Any]]  # the JSON of a finished experiment, and its content
+
+
+def summary(experiments: Sequence[Experiment], reference: Iterable[Path]) -> str:
+    """Lines about the experiments that have results. `reference`: folders of results in which to look for BC's, besides the experiments'
+    own. UserError: a damaged file."""
+    found = {experiment: results for experiment in experiments if (results := _results_of(experiment))}
+    if not found:
+        return ""
+    lines = []
+    if len(found) <= MAX_EXPERIMENTS:
+        folders = [experiments[0].out, *reference]
+        lines += [f"{experiment}: {_scores(experiment, results, folders)}" for experiment, results in found.items()]
+    files = [path for results in found.values() for path, _ in results]
+    lines.append(f"rows: {files[0].with_suffix('.csv') if len(files) == 1 else experiments[0].out / 'runs'}")
+    for experiment, [(path, _), *_] in found.items():
+        if command := watch_command(experiment, path):
+            lines.append(f"to watch an episode: {command}")
+            break
+    return "\n".join(lines)
+
+
+def watch_command(experiment: Experiment, path: Path) -> str:
+    """The command that draws an episode of the policies beside a result; "" for games, which have no pictures."""
+    task = TASKS[experiment.task]
+    if task.family not in RENDERERS:
+        return ""
+    scenario = task.name.rpartition("-")[0]
+    return f"python -m tools.{RENDERERS[task.family]} {scenario} --policy {path.with_suffix(SUFFIX)} --out episode.gif"
+
+
+def _results_of(experiment: Experiment) -> list[Result]:
+    """The results that hold the experiment's seeds, maybe together with others."""
+    results = read_results(experiment.out, experiment.algo, experiment.task)
+    return [(path, about) for path, about in results if about["group"] == experiment.group and {*about["seeds"]} & {*experiment.seeds}]
+
+
+def _scores(experiment: Experiment, results: list[Result], folders: Sequence[Path]) -> str:
+    """ "win rate 98.1 % (data 55.3 %, BC 93.0 %)"."""
+    about = results[0][1]
+    score, metric = final_score(results, experiment.seeds)
+    data = about["data"]["win_rate" if metric == "win_rate" else "return_mean"]
+    others = [f"data {_number(data, metric)}"]
+    if experiment.algo != "bc":
+        for folder in folders:
+            own = [(path, bc) for path, bc in read_results(folder, "bc", experiment.task) if _comparable(bc, about)]
+            if own:
+                value = _number(final_score(own)[0], metric)
+                others.append(f"BC {value}" if folder == experiment.out else f"BC {value} in {folder}")
+                break
+    return f"{metric.replace('_', ' ')} {_number(score, metric)} ({', '.join(others)})"
+
+
+def _comparable(bc: dict[str, Any], about: dict[str, Any]) -> bool:
+    """Whether a result of BC has its usual settings, and the data of this experiment."""
+    return not bc["overrides"] and bc.get("preset", "") in ("", about["preset"]) and bc["data"]["sha256"] == about["data"]["sha256"]
+
+
+def final_score(results: Iterable[Result], seeds: Sequence[int] = ()) -> tuple[float, str]:
+    """Mean over seeds (default: all) of the final greedy policies' win rate or, where there is none, return; and which of the two."""
+    values: dict[str, list[float]] = {}
+    for path, about in results:
+        last = str(about["config"]["num_updates"])
+        csv_path = path.with_suffix(".csv")
+        try:
+            with csv_path.open(newline="") as file:
+                for row in csv.DictReader(file):
+                    if row["step"] == last and (not seeds or int(row["seed"]) in seeds):
+                        values.setdefault(row["metric"], []).append(float(row["value"]))
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{csv_path} is damaged; delete it and the JSON beside it, and run the experiment again") from None
+    metric = "win_rate" if "win_rate" in values else "return"
+    return statistics.fmean(values[metric]), metric
+
+
+def _number(value: float, metric: str) -> str:
+    return f"{100 * value:.1f} %" if metric == "win_rate" else f"{value:.4g}"
