@@ -11,7 +11,7 @@ PRESET ?= full
 RUN := $(PY) run_benchmark.py --workers $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data cards demo reproduce ablations tables pages test test-slow test-faults test-slurm bench
+.PHONY: help setup data cards demo reproduce ablations tables pages docs test test-slow test-faults test-slurm bench
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -53,6 +53,10 @@ pages: setup ## generate README's tables and the generated pages of docs/ from c
 	$(PY) -m tools.docs.readme
 	$(PY) -m tools.docs.hyperparameters
 	$(PY) -m tools.docs.methods
+
+docs: setup ## build the site of the documentation: site/index.html
+	$(PY) -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 SEEDS ?= --seeds 10
 PART = $(RUN) --algo inspo $(SEEDS) --out $(OUT)

@@ -22,6 +22,7 @@ from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.plots.table_writers import assignments, setting
 from inspo_benchmark.running import presets, settings
+from inspo_benchmark.tools.docs import parse_no_options
 
 PAGE = Path(__file__).parents[2] / "docs" / "hyperparameters.md"
 HEAD = """# Hyperparameters
@@ -113,4 +114,5 @@ def page() -> str:
 
 
 if __name__ == "__main__":
+    parse_no_options("hyperparameters", __doc__)
     PAGE.write_text(page())

@@ -11,6 +11,7 @@ from pathlib import Path
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.plots import style
+from inspo_benchmark.tools.docs import parse_no_options
 from inspo_benchmark.tools.docs.hyperparameters import settings_table
 
 FOLDER = Path(__file__).parents[2] / "docs" / "methods"
@@ -75,6 +76,7 @@ def pages() -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    parse_no_options("methods", __doc__)
     FOLDER.mkdir(exist_ok=True)
     wanted = pages()
     for path in FOLDER.glob("*.md"):

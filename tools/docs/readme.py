@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from inspo_benchmark.core.atomic_io import atomic_write
+from inspo_benchmark.tools.docs import parse_no_options
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "results.md"]
@@ -59,6 +60,7 @@ def page(path: Path) -> str:
 
 
 if __name__ == "__main__":
+    parse_no_options("readme", __doc__)
     for path in PAGES:
         with atomic_write(path) as part:
             part.write_text(page(path))
