@@ -21,7 +21,7 @@ from inspo_benchmark.envs.smac.starcraft import backend, max_games
 
 QUALITIES = ("random", "medium", "medium_replay", "expert", "mixed")
 BEST_RETURN = 20.0  # return of a won battle without regeneration of enemies
-SIMULATOR = "smac-sim-1"  # the number changes with the dynamics
+SIMULATOR = "smac-sim-2"  # the number changes with the dynamics
 RANDOM_RETURN = {  # mean return of 1000 battles under uniformly random available actions
     "3m": 1.74, "8m": 2.17, "25m": 2.80, "5m_vs_6m": 1.62, "8m_vs_9m": 1.91, "10m_vs_11m": 2.06, "27m_vs_30m": 2.54, "MMM": 2.32,
     "MMM2": 1.67, "2s3z": 4.14, "3s5z": 4.68, "3s5z_vs_3s6z": 4.08, "3s_vs_3z": 4.93, "3s_vs_4z": 3.72, "3s_vs_5z": 2.97, "1c3s5z": 7.06,

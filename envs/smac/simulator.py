@@ -34,6 +34,8 @@ COOLDOWN_NOISE = (-1.0, 2.0)  # loops, bounds of the uniform noise on each coold
 ACQUIRE_RANGE = 5.0  # cells, edge to edge: how far an enemy sees targets, unless its weapon reaches farther
 SCAN_INTERVAL = 2  # loops between two searches for a target
 LEASH_RANGE = 21.0  # cells that an enemy pursues its target, from where it acquired it
+HEAD_START = 2  # at most this many loops pass between the spawn and the first frame
+CLOCK_RANGE = 1 << 16  # the loop counter starts below this number, because SMAC does not restart the game between battles
 HELP_RANGE = 4.0  # cells in which an enemy that is hit calls for help
 HELP_INTERVAL = 2 * LOOPS_PER_SECOND  # loops between two calls of a unit
 RECHARGE_DELAY = 10 * LOOPS_PER_SECOND  # loops without damage before shields recharge
@@ -103,7 +105,7 @@ class Battles:
         self.frame = np.zeros((num_envs, len(self.units), 6))
         self.mind = np.zeros((num_envs, len(self.units)), MIND)
         self.rng = np.zeros(num_envs, np.uint64)
-        self.clock = np.zeros(num_envs, np.int64)  # game loops since the start
+        self.clock = np.zeros(num_envs, np.int64)  # game loops since the game, not the battle, began
         size = len(self.units)
         self.scratch = np.zeros(size, bool), np.zeros(size, np.int64), np.zeros((size, 2))  # alive, stance, old positions
 
@@ -114,7 +116,7 @@ class Battles:
 
     def spawn(self, seeds: Sequence[int]) -> None:
         """Start all battles; the randomness of battle e depends on seeds[e] >= 0 alone."""
-        _spawn(self.frame, self.mind, self.rng, self.clock, np.asarray(seeds, np.uint64), self.field)
+        _spawn(self.frame, self.mind, self.rng, self.clock, np.asarray(seeds, np.uint64), *self.scratch, self.field)
 
     def advance(self, act: np.ndarray, live: np.ndarray) -> None:
         """Run one step under the agents' actions [E, n] int64; battles that are not live [E] bool do not change."""
@@ -195,11 +197,12 @@ def _uniform(rng, e):
 
 
 @kernel
-def _spawn(frame, mind, rng, clock, seeds, field):
+def _spawn(frame, mind, rng, clock, seeds, alive, stance, old, field):
     for e in range(len(frame)):
         rng[e] = seeds[e]
-        clock[e] = 0
         u = _uniform(rng, e) if field.orders == ATTACK_MOVE else 0.0
+        clock[e] = np.int64(CLOCK_RANGE * _uniform(rng, e))
+        head_start = np.int64((HEAD_START + 1) * _uniform(rng, e))
         for i in range(len(field.kinds)):
             unit, kind = mind[e, i], field.kinds[i]
             frame[e, i, X], frame[e, i, Y] = field.start[i, 0], field.start[i, 1]
@@ -210,6 +213,8 @@ def _spawn(frame, mind, rng, clock, seeds, field):
             unit.y = field.goal[0, 1] + u * (field.goal[1, 1] - field.goal[0, 1])
             unit.aiming, unit.hit_in, unit.quiet, unit.help_in = -1.0, 0.0, RECHARGE_DELAY, 0.0
             unit.post_x, unit.post_y = 0.0, 0.0
+        for _ in range(head_start):
+            _loop(frame[e], mind[e], rng, clock, e, alive, stance, old, field)
 
 
 # --- a step
@@ -217,30 +222,35 @@ def _spawn(frame, mind, rng, clock, seeds, field):
 
 @kernel
 def _advance(frame, mind, rng, clock, act, live, alive, stance, old, field):
-    size = frame.shape[1]
     for e in range(len(frame)):
         if live[e]:
-            f, m = frame[e], mind[e]
-            _command(f, m, act[e], field)
+            _command(frame[e], mind[e], act[e], field)
             for _ in range(LOOPS_PER_STEP):
-                for i in range(size):
-                    alive[i] = f[i, HEALTH] > 0
-                    old[i, 0], old[i, 1] = f[i, X], f[i, Y]
-                for i in range(field.agents, size):
-                    if alive[i]:
-                        _choose_target(f, m, i, clock[e] + i, field)
-                for i in range(size):
-                    _land_hits(f, m, i, alive, field)
-                    if alive[i]:
-                        f[i, COOLDOWN] = max(f[i, COOLDOWN] - 1, 0.0)
-                        if field.kinds[i].heal > 0:
-                            stance[i] = _heal(f, m, i, alive, field)
-                        else:
-                            stance[i] = _fight(f, m, i, alive, rng, e, field)
-                _separate(f, old, alive, stance, field)
-                _remove_dead(f, m, alive, field)
-                _recover(f, m, field)
-                clock[e] += 1
+                _loop(frame[e], mind[e], rng, clock, e, alive, stance, old, field)
+
+
+@kernel
+def _loop(f, m, rng, clock, e, alive, stance, old, field):
+    """One game loop of battle e."""
+    size = len(f)
+    for i in range(size):
+        alive[i] = f[i, HEALTH] > 0
+        old[i, 0], old[i, 1] = f[i, X], f[i, Y]
+    for i in range(field.agents, size):
+        if alive[i]:
+            _choose_target(f, m, i, clock[e] + i, field)
+    for i in range(size):
+        _land_hits(f, m, i, alive, field)
+        if alive[i]:
+            f[i, COOLDOWN] = max(f[i, COOLDOWN] - 1, 0.0)
+            if field.kinds[i].heal > 0:
+                stance[i] = _heal(f, m, i, alive, field)
+            else:
+                stance[i] = _fight(f, m, i, alive, rng, e, field)
+    _separate(f, old, alive, stance, field)
+    _remove_dead(f, m, alive, field)
+    _recover(f, m, field)
+    clock[e] += 1
 
 
 @rule
