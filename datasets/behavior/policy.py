@@ -1,5 +1,6 @@
 """A behavior policy of either kind, and its file: an .npz with float16 weights."""
 
+import math
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError
 
-VERSION = 1
+VERSION = 2
 MAX_HIDDEN_DIM = 1024
 # What numpy and zipfile raise over a damaged file.
 DAMAGE = (OSError, ValueError, LookupError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile)
@@ -29,11 +30,26 @@ class Net(NamedTuple):
 
 
 class Policy(NamedTuple):
+    """A network with the numbers of its training and, for datasets, the noise of its actions.
+
+    With probability `epsilon` an action is uniform over the available ones, otherwise it is drawn from softmax(logits / `temperature`);
+    temperature 0 takes the most probable action. Both are for SMAC; actions in MuJoCo are sampled from the policy.
+    """
+
     scenario: str  # SMAC map or MuJoCo scenario
     net: Net
     steps: int  # environment steps of its training
-    win_rate: float  # of sampled actions, when it was saved; NaN where winning has no meaning
-    mean_return: float  # likewise
+    seed: int = 0  # of its training
+    epsilon: float = 0.0
+    temperature: float = 1.0
+    # Evaluated when the policy was saved: with actions sampled at temperature 1, and with the most probable ones. No win rate: NaN.
+    win_rate: float = math.nan
+    mean_return: float = math.nan
+    greedy_win_rate: float = math.nan
+    greedy_return: float = math.nan
+
+
+NUMBERS = {name: "i" if name in ("steps", "seed") else "f" for name in Policy._fields if name not in ("scenario", "net")}
 
 
 def rounded(net: Net) -> Net:
@@ -42,12 +58,12 @@ def rounded(net: Net) -> Net:
 
 
 def save(policy: Policy, path: Path) -> None:
-    """Write the file, in which the scenario is called `map` and `net` is the version again."""
+    """Write the file, in which the scenario is called `map`."""
     weights = {name: x.astype("<f2") for name, x in policy.net._asdict().items()}
     assert all(np.isfinite(x).all() for x in weights.values()), f"weights of {policy.scenario} beyond float16"
-    about = {"steps": policy.steps, "win_rate": policy.win_rate, "mean_return": policy.mean_return}
+    about = {name: getattr(policy, name) for name in NUMBERS}
     with atomic_write(path) as part, part.open("wb") as file:
-        np.savez(file, version=VERSION, map=policy.scenario, net=VERSION, **about, **weights)
+        np.savez(file, version=VERSION, map=policy.scenario, **about, **weights)
 
 
 def read(path: Path, scenario: str, shapes: Callable[[int], Net], trainer: str) -> Policy:
@@ -60,7 +76,7 @@ def read(path: Path, scenario: str, shapes: Callable[[int], Net], trainer: str) 
             if packed := [x.filename for x in file.infolist() if x.compress_type != zipfile.ZIP_STORED]:
                 raise ValueError(f"{packed[0]} is compressed")  # such a file could unpack to any size
         with np.load(path, allow_pickle=False) as file:
-            x = {key: file[key] for key in ("version", "map", "steps", "win_rate", "mean_return", *Net._fields)}
+            x = {key: file[key] for key in ("version", "map", *NUMBERS, *Net._fields)}
         fault = _fault(x, scenario, shapes)
     except FileNotFoundError:
         fault = f"no such policy; there are: {', '.join(sorted(x.stem for x in path.parent.glob('*.npz'))) or 'none'}"
@@ -70,19 +86,20 @@ def read(path: Path, scenario: str, shapes: Callable[[int], Net], trainer: str) 
         how = f"python -m tools.behavior.{trainer} {scenario} --out FOLDER, then python -m tools.behavior ship {scenario} FOLDER"
         raise UserError(f"{path}: {fault}. To train one: {how}")
     net = Net(*(x[key].astype(np.float32) for key in Net._fields))
-    return Policy(scenario, net, int(x["steps"]), float(x["win_rate"]), float(x["mean_return"]))
+    return Policy(scenario, net, **{name: x[name].item() for name in NUMBERS})
 
 
 def _fault(x: dict[str, np.ndarray], scenario: str, shapes: Callable[[int], Net]) -> str:
     """The first fault of a file's arrays; "" if there is none."""
-    kinds = {"version": "i", "map": "U", "steps": "i", "win_rate": "f", "mean_return": "f"}
-    for key, kind in kinds.items():
+    for key, kind in {"version": "i", "map": "U", **NUMBERS}.items():
         if x[key].shape or x[key].dtype.kind != kind:
             return f"{key} is not one value of kind {kind}"
     if x["version"] != VERSION:
         return f"format version {x['version']}, this program reads {VERSION}"
     if x["map"] != scenario:
         return f"a policy for {str(x['map'])[:40]!r}, not for {scenario}"
+    if not (0 <= x["epsilon"] <= 1 and 0 <= x["temperature"] < math.inf):
+        return f"epsilon {x['epsilon']} and temperature {x['temperature']}, should be in 0 .. 1 and not negative"
     hidden = x["b1"].shape[-1] if x["b1"].ndim else 0
     if not 1 <= hidden <= MAX_HIDDEN_DIM:
         return f"{hidden} hidden units, should be 1 .. {MAX_HIDDEN_DIM}"

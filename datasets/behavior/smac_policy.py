@@ -20,7 +20,7 @@ kernel = njit(cache=True, nogil=True, error_model="numpy")
 
 def uniform(map: Map) -> Policy:
     """The policy that takes all available actions equally often: all weights are 0."""
-    return Policy(map.name, Net(*(np.zeros(shape, np.float32) for shape in shapes(map, 1))), 0, math.nan, math.nan)
+    return Policy(map.name, Net(*(np.zeros(shape, np.float32) for shape in shapes(map, 1))), steps=0)
 
 
 def shapes(map: Map, hidden_dim: int) -> Net:
@@ -42,14 +42,14 @@ def act(policy: Policy, obs: np.ndarray, avail: np.ndarray, u: np.ndarray | None
 
     If u is None, the most probable available action, the first of several.
     """
-    greedy = u is None
     action, logp = np.empty(obs.shape[:2], np.int64), np.empty(obs.shape[:2])
-    _act(policy.net, obs, avail, np.zeros(action.shape) if greedy else u, greedy, action, logp)
+    epsilon, temperature = (0.0, 0.0) if u is None else (policy.epsilon, policy.temperature)
+    _act(policy.net, obs, avail, np.zeros(action.shape) if u is None else u, epsilon, temperature, action, logp)
     return action, logp
 
 
 @kernel
-def _act(net, obs, avail, u, greedy, action, logp):
+def _act(net, obs, avail, u, epsilon, temperature, action, logp):
     h1, h2, z, p = np.empty_like(net.b1), np.empty_like(net.b2), np.empty_like(net.b3), np.empty(len(net.b3))
     nonzero = np.empty(max(obs.shape[2], len(h1)) + 1, np.int64)
     for e in range(obs.shape[0]):
@@ -66,7 +66,7 @@ def _act(net, obs, avail, u, greedy, action, logp):
             z[:] = net.b3
             _relu(h2)
             _add_product(h2, net.w3, z, nonzero)
-            action[e, i], logp[e, i] = _choose(z, avail[e, i], u[e, i], greedy, p)
+            action[e, i], logp[e, i] = _choose(z, avail[e, i], u[e, i], epsilon, temperature, p)
 
 
 @kernel
@@ -99,27 +99,35 @@ def _relu(x):
 
 
 @kernel
-def _choose(z, avail, u, greedy, p):
-    """The first available action whose cumulative probability exceeds u, or the most probable one; and its log-probability."""
-    best = -1
-    for a in range(len(z)):
-        if avail[a] and (best < 0 or z[a] > z[best]):
-            best = a
-    top, total = np.float64(z[best]), 0.0
+def _choose(z, avail, u, epsilon, temperature, p):
+    """An action drawn with u, and its log-probability; p: scratch space for the probabilities, [len(z)].
+
+    It is the first available action whose cumulative probability exceeds u, where p = epsilon / k + (1 - epsilon) softmax(z / temperature)
+    over the k available ones.
+    """
+    best, count = -1, 0
     for a in range(len(z)):
         if avail[a]:
-            p[a] = exp(np.float64(z[a]) - top)
-            total += p[a]
-    chosen = best
-    if not greedy:
-        reached = 0.0
-        for a in range(len(z)):
-            if avail[a] and p[a] > 0:
+            count += 1
+            if best < 0 or z[a] > z[best]:
+                best = a
+    total = 0.0
+    for a in range(len(z)):
+        if temperature > 0:
+            p[a] = exp((np.float64(z[a]) - np.float64(z[best])) / temperature) if avail[a] else 0.0
+        else:
+            p[a] = 1.0 if a == best else 0.0
+        total += p[a]
+    chosen, reached = best, 0.0
+    for a in range(len(z)):
+        if avail[a]:
+            p[a] = epsilon / count + (1 - epsilon) * (p[a] / total)
+            if p[a] > 0:
                 chosen = a
                 reached += p[a]
-                if reached > u * total:
+                if reached > u:
                     break
-    return chosen, np.float64(z[chosen]) - top - log(total)
+    return chosen, -log(1 / p[chosen])
 
 
 # --- elementary functions

@@ -37,14 +37,14 @@ SPEED_INCREMENT = 0.01  # change of this fraction per batch: + if all episodes a
 HIDDEN_DIM, CRITIC_HIDDEN_DIM = 64, 128
 BATCH_STEPS = 4096  # approximate steps per batch; the number of episodes follows from the mean length in the last batch
 MIN_STD = 0.1  # least standard deviation for standardizing an input, so that rare features do not dominate
-EVAL_EPISODES = 256  # per saved policy, both sampled and greedy
-SAVES = 20  # policies saved at equal distances, after the early ones
+EVAL_EPISODES = 320  # per saved policy, both sampled and greedy
+SAVES = 100  # policies saved at equal distances, after the early ones
 CHECKPOINT_INTERVAL = 60.0  # seconds between checkpoints of the training
 EVAL_SEED = 1 << 40  # seed of the first evaluation episode
 
 EXAMPLES = """examples:
-  python -m tools.behavior.mappo 3m --steps 5e6 --out trained/3m
-  python -m tools.behavior ship 3m trained/3m
+  python -m tools.behavior.mappo 3m --steps 1e6 --seed 0 --out trained/3m-0
+  python -m tools.behavior ship 3m trained/3m-*
 
 The same command resumes an interrupted training.
 """
@@ -117,7 +117,7 @@ class Mappo:
         torch.manual_seed(seed)
         self.map, self.total, self.seed = map, total, seed
         self.actor, self.critic = network(map.obs + map.n, HIDDEN_DIM, map.actions, 0.01), network(map.state, CRITIC_HIDDEN_DIM, 1, 1.0)
-        self.adam = [torch.optim.Adam(net.parameters(), LEARNING_RATE, eps=1e-5) for net in (self.actor, self.critic)]
+        self.adam = [torch.optim.Adam(net.parameters(), LEARNING_RATE, eps=1e-5, fused=True) for net in (self.actor, self.critic)]
         self.obs, self.state, self.value = RunningNormalizer(map.obs), RunningNormalizer(map.state), ReturnNormalizer()
         self.clip = CLIP_RANGES.get(map.name, 0.2)
         self.steps, self.episodes, self.saved = 0, 0, 0
@@ -131,7 +131,7 @@ class Mappo:
         scaled = w1[:, : self.map.obs] / self.obs.std
         first = torch.cat([scaled, w1[:, self.map.obs :]], 1), b1 - scaled @ self.obs.mean
         net = Net(*(np.ascontiguousarray(p.numpy().T, np.float32) for p in (*first, w2, b2, w3, b3)))
-        return Policy(self.map.name, net, self.steps, math.nan, math.nan)
+        return Policy(self.map.name, net, self.steps, self.seed)
 
     def learn(self, batch: Episodes) -> None:
         """Train on one batch. Agents with a single available action (dead ones) are left out."""
@@ -147,29 +147,30 @@ class Mappo:
         advantage = torch.from_numpy(advantage).float()
         target = advantage + values[now]
         self.value.update(target)
-        target, state = (target - self.value.mean) / self.value.std, state[now]
+        target = (target - self.value.mean) / self.value.std
 
-        step, agent = (avail[now].sum(-1) > 1).nonzero(as_tuple=True)
+        random = torch.Generator().manual_seed(self.seed + self.steps)
+        acting = (avail[now].sum(-1) > 1).nonzero()
+        step, agent = acting[torch.randperm(len(acting), generator=random)].T
         ids = F.one_hot(agent, self.map.n).float()
         x = torch.cat([self.obs(obs[now[step], agent]), ids], 1)
         avail = avail[now[step], agent]
         action, logp = (torch.from_numpy(y)[step, agent] for y in (batch.actions, batch.logp))
         advantage = ((advantage - advantage.mean()) / (advantage.std() + 1e-5))[step]
+        order = torch.randperm(len(now), generator=random)
+        actor_rows, critic_rows = (x, avail, action, logp, advantage), (state[now[order]], target[order])
 
         for adam in self.adam:
             adam.param_groups[0]["lr"] = LEARNING_RATE * (1 - self.steps / self.total)
-        random = torch.Generator().manual_seed(self.seed + self.steps)
-        for _ in range(EPOCHS):
-            for part in torch.randperm(len(x), generator=random).chunk(MINIBATCHES):
-                logits = self.actor(x[part])
+        for _ in range(EPOCHS):  # rows were shuffled once, so that minibatches are slices
+            for x, avail, action, logp, advantage in zip(*(y.chunk(MINIBATCHES) for y in actor_rows), strict=True):
+                logits = self.actor(x)
                 grad = torch.empty_like(logits)
-                surrogate(
-                    *(y.numpy() for y in (logits.detach(), avail[part], action[part], logp[part], advantage[part])), self.clip, grad.numpy()
-                )
+                surrogate(*(y.numpy() for y in (logits.detach(), avail, action, logp, advantage)), self.clip, grad.numpy())
                 self.gradient_step(0, logits, grad)
-            for part in torch.randperm(len(state), generator=random).chunk(MINIBATCHES):
-                v = self.critic(state[part])[:, 0]
-                self.gradient_step(1, v, (v.detach() - target[part]).clamp(-1, 1) / len(part))  # Huber loss
+            for state, target in zip(*(y.chunk(MINIBATCHES) for y in critic_rows), strict=True):
+                v = self.critic(state)[:, 0]
+                self.gradient_step(1, v, (v.detach() - target).clamp(-1, 1) / len(v))  # Huber loss
         self.update(batch)
         self.steps += len(batch.rewards)
         self.episodes += len(batch.won)
@@ -253,14 +254,17 @@ def advantages(rewards, values, offset, terminated, out):
 
 
 def measure(env: Smac, policy: Policy) -> tuple[Policy, str]:
-    """The policy as it will be saved, with its win rate and return, and a line about both; one episode per environment."""
+    """The policy as it will be saved, with its win rates and returns, and a line about them; one episode per environment."""
     policy, seeds = policy._replace(net=rounded(policy.net)), np.arange(EVAL_SEED, EVAL_SEED + env.num_envs)
-    (won, earned, length), *greedy = (
+    (won, earned, length), (greedy_won, greedy_earned, greedy_length) = (
         [float(x.mean()) for x in (batch.won, batch.returns, batch.lengths)]
         for batch in (rollout(env, policy, seeds), rollout(env, policy, seeds, greedy=True))
     )
-    numbers = zip(("won", "return", "length"), (won, earned, length), *greedy, strict=True)
-    return policy._replace(win_rate=won, mean_return=earned), "  ".join(f"{name} {a:.3g} (greedy {b:.3g})" for name, a, b in numbers)
+    policy = policy._replace(win_rate=won, mean_return=earned, greedy_win_rate=greedy_won, greedy_return=greedy_earned)
+    return policy, (
+        f"win rate {won:.3f} (greedy {greedy_won:.3f})  return {earned:.2f} (greedy {greedy_earned:.2f})  "
+        f"length {length:.0f} (greedy {greedy_length:.0f})"
+    )
 
 
 def train(map: Map, total: int, seed: int, folder: Path) -> None:
@@ -287,9 +291,9 @@ def train(map: Map, total: int, seed: int, folder: Path) -> None:
         if marks > run.marks or time.monotonic() - wrote > CHECKPOINT_INTERVAL:
             if marks > run.marks:
                 policy, line = measure(eval_env, run.policy())
-                save(policy, folder / f"policy-{run.saved:02}.npz")
+                save(policy, folder / f"policy-{run.saved:03}.npz")
                 speed = "" if run.speed == 1 else f"  (in training, enemies at {run.speed:.3f} of their speed)"
-                tqdm.write(f"{map.name} {run.saved:02}  steps {run.steps:>10,}  {line}{speed}")
+                tqdm.write(f"{map.name} {run.saved:03}  steps {run.steps:>10,}  {line}{speed}")
                 sys.stdout.flush()
                 run.saved, run.marks = run.saved + 1, marks
             save_checked(run.dump(), state)

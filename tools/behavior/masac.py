@@ -175,13 +175,13 @@ def uniforms(rng: np.random.Generator, *shape: int) -> Tensor:
     return torch.from_numpy(rng.random(shape).clip(*UNIFORM_BOUNDS)).float()
 
 
-def export(algorithm: MASAC, s: State, norm: Standardizer, name: str, steps: int) -> Policy:
+def export(algorithm: MASAC, s: State, norm: Standardizer, name: str, steps: int, seed: int) -> Policy:
     """The actors with the standardization folded into their first layers: W (x - m) / s + b = (W / s) x + (b - W m / s)."""
     w = unflatten(algorithm.modules["pi"], s.params["pi"][0])
     first, bias, *others = (w[f"{layer}.{kind}"].numpy() for layer in ("first", "second", "last") for kind in ("weight", "bias"))
     first = first / norm.std[..., None]
     bias = bias - np.einsum("no,noh->nh", norm.mean, first)
-    return Policy(name, rounded(Net(first, bias, *others)), steps, math.nan, math.nan)
+    return Policy(name, rounded(Net(first, bias, *others)), steps, seed)
 
 
 def measure(env: MaMujoco, trained: Policy, spec: Spec) -> tuple[Policy, str]:
@@ -191,7 +191,7 @@ def measure(env: MaMujoco, trained: Policy, spec: Spec) -> tuple[Policy, str]:
         (float(x.returns.mean()), float(x.lengths.mean()))
         for x in (rollout(env, trained, seeds, greedy=g, act=act, draws=spec.space.d) for g in (False, True))
     )
-    return trained._replace(mean_return=sampled), f"return {sampled:.0f} (greedy {greedy:.0f})  length {length:.0f}"
+    return trained._replace(mean_return=sampled, greedy_return=greedy), f"return {sampled:.0f} (greedy {greedy:.0f})  length {length:.0f}"
 
 
 def train(name: str, total: int, seed: int, folder: Path) -> None:
@@ -220,9 +220,9 @@ def train(name: str, total: int, seed: int, folder: Path) -> None:
     bar = tqdm(total=total, unit="step", unit_scale=True, disable=not sys.stderr.isatty(), desc=name)
     while True:
         if sum(point <= buffer.count for point in when) > saved:
-            trained, line = measure(eval_env, export(algorithm, s, buffer.normalize_obs, name, buffer.count), spec)
-            save(trained, folder / f"policy-{saved:02}.npz")
-            tqdm.write(f"{name} {saved:02}  steps {buffer.count:>10,}  {line}")
+            trained, line = measure(eval_env, export(algorithm, s, buffer.normalize_obs, name, buffer.count, seed), spec)
+            save(trained, folder / f"policy-{saved:03}.npz")
+            tqdm.write(f"{name} {saved:03}  steps {buffer.count:>10,}  {line}")
             sys.stdout.flush()
             saved = sum(point <= buffer.count for point in when)
         if buffer.count >= total:
