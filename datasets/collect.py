@@ -1,13 +1,14 @@
 """Datasets of SMAC and MuJoCo: whole episodes of the shipped behavior policies (datasets/behavior).
 
     random          all (available) actions equally often
-    medium          half as good as the expert: half its win rate, or half of its improvement in return over the first saved policy
-    medium_replay   saved policies from the first to the medium one, the same number of episodes each
-    expert          the best policy of the training
-    mixed           the first half of medium, then the first half of expert; in MuJoCo called medium_expert
+    medium          policies that are about half as good as the experts; on SMAC they win about 0.3 of their battles
+    medium_replay   policies from the first to the medium ones, at equal distances of training
+    expert          the best policies of their trainings
+    mixed           medium policies, then expert ones, half of the episodes each; in MuJoCo called medium_expert
 
-Actions are sampled. Many episodes run in parallel, but none depends on the others. SMAC's episodes have the same content on every machine.
-MuJoCo's do not, so the manifest also states their statistics.
+Several policies play equal shares. On SMAC four trainings contribute; tools/behavior selects the policies and the noise of their actions.
+Many episodes run in parallel, but none depends on the others. SMAC's episodes have the same content on every machine. MuJoCo's do not, so
+the manifest also states their statistics.
 """
 
 import hashlib
@@ -34,11 +35,10 @@ from inspo_benchmark.envs.smac.maps import find_map
 from inspo_benchmark.envs.smac.vector import Smac
 
 EPISODES, MUJOCO_EPISODES = 5000, 1000
-FEWER = {  # where that many would exceed about 400 MB in memory, or take many minutes
-    **dict.fromkeys(("8m", "8m_vs_9m", "2s3z", "3s_vs_3z", "3s_vs_4z", "6h_vs_8z"), 2000),
-    **dict.fromkeys(("10m_vs_11m", "MMM", "MMM2", "3s5z", "1c3s5z", "3s_vs_5z", "2c_vs_64zg", "so_many_baneling"), 1000),
-    **dict.fromkeys(("3s5z_vs_3s6z", "corridor"), 500),
-    **dict.fromkeys(("25m", "27m_vs_30m", "bane_vs_bane"), 200),
+FEWER = {  # where that many would exceed about 800 MB in memory
+    **dict.fromkeys(("3s5z", "MMM", "2c_vs_64zg", "8m_vs_9m", "10m_vs_11m", "so_many_baneling"), 2000),
+    **dict.fromkeys(("MMM2", "1c3s5z", "3s5z_vs_3s6z", "corridor"), 1000),
+    **dict.fromkeys(("25m", "27m_vs_30m", "bane_vs_bane"), 300),
     **dict.fromkeys(("ant_2x4", "ant_2x4_obsk0", "ant_2x4_obsk1"), 400),
 }
 NUM_ENVS = 125  # episodes in parallel
@@ -98,9 +98,8 @@ def assign_policies(name: str, quality: str, episodes: int, load: Callable[[Path
         return [part for half in ("medium", "expert") for part in assign_policies(name, half, episodes // 2, load)]
     if quality == "random":
         return [Part(quality, None, numbers)]
-    paths = [folder / f"{quality}.npz"]
-    if quality == "medium_replay":
-        paths = sorted(folder.glob("replay-*.npz")) or [folder / "replay-0.npz"]
+    stem = "replay" if quality == "medium_replay" else quality
+    paths = sorted(folder.glob(f"{stem}-*.npz")) or [folder / f"{stem}-0.npz"]
     return [Part(quality, load(path), share) for path, share in zip(paths, np.array_split(numbers, len(paths)), strict=True)]
 
 
@@ -146,4 +145,18 @@ def _describe(parts: list[Part], method: str, actions: str) -> str:
     if parts[0].policy is None:
         return f"uniform over {actions}"
     shares = "equal shares, " if len(parts) > 1 else ""
-    return f"{method} after {', '.join(f'{part.policy.steps:,}' for part in parts)} steps of training, {shares}sampled actions"
+    policies = [part.policy for part in parts]
+    seeds = {policy.seed for policy in policies}
+    noise = ", ".join(dict.fromkeys(map(_noise, policies)))
+    if len(seeds) == 1:
+        return f"{method} after {', '.join(f'{policy.steps:,}' for policy in policies)} steps of training, {shares}{noise}"
+    steps = [policy.steps for policy in policies]
+    return f"{method}, {len(policies)} policies of {len(seeds)} trainings after {min(steps):,} to {max(steps):,} steps, {shares}{noise}"
+
+
+def _noise(policy: Policy) -> str:
+    """How the actions of a policy are chosen."""
+    if policy.temperature == 1 and not policy.epsilon:
+        return "sampled actions"
+    base = f"temperature {policy.temperature:g}" if policy.temperature else "greedy actions"
+    return f"{base}, {policy.epsilon:.0%} uniformly random" if policy.epsilon else base

@@ -1,6 +1,7 @@
 """Behavior policies: their arithmetic, their files, how they are trained and chosen."""
 
 import math
+import types
 import zipfile
 
 import numpy as np
@@ -19,10 +20,11 @@ from inspo_benchmark.tools.behavior import __main__, mappo, training
 MAP = find_map("3m")
 
 
-def policy(seed: int = 0, scale: float = 0.3, map=MAP, **about) -> Policy:
-    rng = np.random.default_rng(seed)
+def policy(key: int = 0, scale: float = 0.3, map=MAP, **about) -> Policy:
+    rng = np.random.default_rng(key)
     net = Net(*(rng.normal(0, scale, shape).astype(np.float32) for shape in shapes(map, 64)))
-    return Policy(map.name, rounded(net), **{"steps": 1000, "win_rate": 0.5, "mean_return": 10.0} | about)
+    numbers = {"steps": 1000, "win_rate": 0.5, "mean_return": 10.0, "greedy_win_rate": 0.4, "greedy_return": 9.0}
+    return Policy(map.name, rounded(net), **numbers | about)
 
 
 def scenes(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +68,8 @@ def test_network_is_that_of_torch():
     z = z.masked_fill(~torch.from_numpy(avail), -torch.inf).log_softmax(-1)
     for u in (None, uniforms(0, np.arange(300), 0, MAP.n)):
         action, logp = act(p, obs, avail, u)
-        np.testing.assert_allclose(logp, z.gather(-1, torch.from_numpy(action)[..., None])[..., 0], atol=2e-5)
+        expected = 0.0 if u is None else z.gather(-1, torch.from_numpy(action)[..., None])[..., 0]
+        np.testing.assert_allclose(logp, expected, atol=2e-5)
     assert (act(p, obs, avail, None)[0] == z.argmax(-1).numpy()).all()
 
 
@@ -79,16 +82,29 @@ def test_an_action_is_the_same_alone():
         assert all((x[e] == y[0]).all() for x, y in zip(together, alone))
 
 
-def test_actions_are_sampled_with_their_probabilities():
+@pytest.mark.parametrize("noise", [{}, {"temperature": 0.5}, {"epsilon": 0.3, "temperature": 0.0}, {"epsilon": 0.2}])
+def test_actions_are_sampled_with_their_probabilities(noise):
     n = 40000
-    p, (obs, avail) = policy(scale=0.15), scenes(1, seed=2)
+    p, (obs, avail) = policy(scale=0.15, **noise), scenes(1, seed=2)
+    expected = probabilities(p, obs, avail)[0]
     draws, logp = act(p, obs.repeat(n, 0), avail.repeat(n, 0), uniforms(5, np.arange(n), 0, MAP.n))
     for i in range(MAP.n):
         actions, counts = np.unique(draws[:, i], return_counts=True)
         assert avail[0, i, actions].all()
         said = np.array([np.exp(logp[draws[:, i] == a, i][0]) for a in actions])
         assert abs(said.sum() - 1) < 1e-9
+        np.testing.assert_allclose(said, expected[i, actions], rtol=2e-5)
         assert (np.abs(counts / n - said) < 5 * np.sqrt(said * (1 - said) / n)).all()
+
+
+def probabilities(p: Policy, obs: np.ndarray, avail: np.ndarray) -> np.ndarray:
+    """epsilon / k + (1 - epsilon) softmax(z / temperature), in float64."""
+    w1, b1, w2, b2, w3, b3 = (w.astype(float) for w in p.net)
+    x = np.concatenate([obs, np.broadcast_to(np.eye(MAP.n), (len(obs), MAP.n, MAP.n))], -1)
+    z = np.where(avail, np.maximum(np.maximum(x @ w1 + b1, 0) @ w2 + b2, 0) @ w3 + b3, -np.inf)
+    z -= z.max(-1, keepdims=True)
+    soft = np.exp(z / p.temperature) if p.temperature else (z == 0).astype(float)
+    return np.where(avail, p.epsilon / avail.sum(-1, keepdims=True) + (1 - p.epsilon) * soft / soft.sum(-1, keepdims=True), 0)
 
 
 def test_uniform_policy():
@@ -126,10 +142,10 @@ def test_an_episode_does_not_depend_on_the_batch():
 
 
 def test_a_saved_policy_is_loaded_unchanged(tmp_path):
-    p = policy()
+    p = policy(seed=2, epsilon=0.05, temperature=0.0)
     save(p, tmp_path / "p.npz")
     q = load(tmp_path / "p.npz", MAP)
-    assert (q.steps, q.win_rate, q.mean_return) == (p.steps, p.win_rate, p.mean_return)
+    assert q._replace(net=None) == p._replace(net=None)
     assert all((x == y).all() and y.dtype == np.float32 for x, y in zip(p.net, q.net))
     first = (tmp_path / "p.npz").read_bytes()
     save(q, tmp_path / "p.npz")
@@ -140,7 +156,9 @@ def test_a_saved_policy_is_loaded_unchanged(tmp_path):
     ("change", "message"),
     [
         ({"map": "8m"}, "a policy for '8m', not for 3m"),
-        ({"version": 2}, "format version 2, this program reads 1"),
+        ({"version": 1}, "format version 1, this program reads 2"),
+        ({"epsilon": 1.5}, "epsilon 1.5 and temperature 1.0, should be in 0 .. 1 and not negative"),
+        ({"temperature": np.nan}, "epsilon 0.0 and temperature nan, should be"),
         ({"steps": 1.5}, "steps is not one value of kind i"),
         ({"w2": np.zeros((64, 63), "<f2")}, r"w2 is float16 \(64, 63\), should be float16 \(64, 64\) on 3m"),
         ({"w1": np.zeros((33, 64), "<f4")}, "w1 is float32"),
@@ -311,28 +329,83 @@ def test_mistakes_of_the_trainers_user(short, tmp_path, capsys):
 # --- shipping
 
 
-def test_ship_chooses(tmp_path, monkeypatch, capsys):
-    rates = [0.0, 0.0, 0.02, 0.1, 0.3, 0.35, 0.45, 0.44, 0.8, 0.9, 0.9, 0.46, 0.7]
-    for k, rate in enumerate(rates):
-        save(policy(k, steps=k, win_rate=rate, mean_return=20 * rate + (k == 10)), tmp_path / f"policy-{k:02}.npz")
+@pytest.fixture
+def shipping(tmp_path, monkeypatch):
+    """A function that ships trainings on 3m, given as lists of numbers of their policies. Returns file name -> policy."""
     monkeypatch.setattr(__main__, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(__main__, "NOISE_EPISODES", 8)
     (tmp_path / "shipped" / "3m").mkdir(parents=True)
-    save(policy(), tmp_path / "shipped" / "3m" / "replay-9.npz")
-    assert __main__.main(["ship", "3m", str(tmp_path)]) == 0
-    shipped = {path.stem: load(path, MAP).steps for path in (tmp_path / "shipped" / "3m").glob("*.npz")}
-    assert shipped["expert"] == 10
-    assert shipped["medium"] == 6
-    assert {k: v for k, v in shipped.items() if k.startswith("replay")} == {f"replay-{k}": k for k in range(7)}
-    assert capsys.readouterr().out.count("\n") == len(shipped)
-    assert sum(path.stat().st_size for path in (tmp_path / "shipped" / "3m").glob("*.npz")) < 400_000
+    save(policy(), tmp_path / "shipped" / "3m" / "replay-99.npz")
+
+    def ship(*trainings: list[dict], code: int = 0) -> dict[str, Policy]:
+        folders = [tmp_path / f"3m-{k}" for k in range(len(trainings))]
+        for seed, (folder, trained) in enumerate(zip(folders, trainings)):
+            folder.mkdir()
+            for k, numbers in enumerate(trained):
+                save(policy(k, steps=100 * k, seed=seed, **numbers), folder / f"policy-{k:03}.npz")
+        assert __main__.main(["ship", "3m", *map(str, folders)]) == code
+        return {path.stem: load(path, MAP) for path in (tmp_path / "shipped" / "3m").glob("*.npz")}
+
+    return ship
 
 
-def test_mistakes_when_shipping(tmp_path, capsys):
-    assert __main__.main(["ship", "3m", str(tmp_path)]) == 2
+def rates(*greedy: float, sampled: dict[int, float] | None = None) -> list[dict]:
+    """Policies with these greedy win rates; the sampled ones are the same but for those given."""
+    return [{"greedy_win_rate": x, "greedy_return": 20 * x, "win_rate": (sampled or {}).get(k, x)} for k, x in enumerate(greedy)]
+
+
+def test_ship_chooses_by_greedy_wins(shipping, capsys):
+    one = rates(0.0, 0.3, 0.1, 0.28, 0.35, 0.9, 1.0, 0.31, 0.9, sampled={1: 0.05})  # 1 is sampled otherwise, 7 comes after the expert
+    two = rates(0.0, 0.31, 0.2, 0.95)
+    chosen = shipping(one, two)
+    assert capsys.readouterr().out.count("\n") == len(chosen)
+    steps = {name: p.steps for name, p in chosen.items()}
+    assert (steps["expert-0"], steps["expert-1"], steps["medium-0"], steps["medium-1"]) == (600, 300, 300, 100)
+    assert [(chosen[f"replay-{k:02}"].seed, steps[f"replay-{k:02}"]) for k in range(6)] == [
+        *((0, x) for x in (0, 100, 200, 300)),
+        *((1, x) for x in (0, 100)),
+    ]
+    assert len(chosen) == 10
+    assert all(chosen[f"replay-{k:02}"][3:6] == (k // 4, 0.0, 1.0) for k in range(6))  # as in training
+    noise = {p[4:6] for name, p in chosen.items() if not name.startswith("replay")}
+    assert len(noise) == 1
+    assert noise < set(__main__.NOISES)
+
+
+def test_the_noise_is_one_that_the_policies_survive(monkeypatch):
+    """Greedily always won, and with 5 % random actions never: the next noise is taken, or the one with the smallest change."""
+    survived = {}
+    monkeypatch.setattr(
+        __main__, "rollout", lambda env, p, seeds: types.SimpleNamespace(won=np.full(10, survived[p.epsilon, p.temperature]))
+    )
+    group = [policy(greedy_win_rate=1.0)]
+    for wins, expected in (((0.95, 1, 1), 0), ((0.5, 0.9, 1), 1), ((0.5, 0.2, 0.6), 2), ((0.5, 0.2, 0.3), 0)):
+        survived.update(zip(__main__.NOISES, wins))
+        mediums, experts = __main__.add_noise(group, group, MAP)
+        assert (experts[0].epsilon, experts[0].temperature) == (mediums[0].epsilon, mediums[0].temperature) == __main__.NOISES[expected]
+
+
+def test_some_maps_have_imperfect_experts():
+    trained = [policy(greedy_win_rate=x, win_rate=x) for x in (0, 0.15, 0.7, 0.83, 0.99)]
+    assert __main__.select_by_wins(trained, "5m_vs_6m") == (3, 1)
+    assert __main__.select_by_wins(trained, "3m") == (4, 1)
+
+
+def test_returns_choose_in_mujoco():
+    trained = [policy(mean_return=x, win_rate=math.nan) for x in (-100, 200, 480, 600, 1100, 900)]
+    assert __main__.select_by_return(trained, "hopper_3x1") == (4, 2)
+    with pytest.raises(UserError, match="no policy is better than the first one"):
+        __main__.select_by_return(trained[-2:], "hopper_3x1")
+
+
+def test_mistakes_when_shipping(shipping, tmp_path, capsys):
+    before = shipping([], code=2)
     assert "no policies" in capsys.readouterr().err
-    for k in range(3):
-        save(policy(k, win_rate=0.0, mean_return=-1.0 * k), tmp_path / f"policy-{k:02}.npz")
-    assert __main__.main(["ship", "3m", str(tmp_path)]) == 2
-    assert "no policy is better than the first one" in capsys.readouterr().err
+    for folder in tmp_path.glob("3m-*"):
+        folder.rmdir()
+    assert shipping(rates(0.0, 0.3, 1.0, sampled={1: 0.0}), code=2).keys() == before.keys()  # nothing was deleted
+    error = capsys.readouterr().err
+    assert "training 0: no policy before the expert wins about 0.30 of its battles, greedy and sampled alike (the nearest 0.00)" in error
+    assert error.count("\n") == 1
     assert __main__.main(["ship", "3mm", str(tmp_path)]) == 2
     assert "did you mean 3m" in capsys.readouterr().err

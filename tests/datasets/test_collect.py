@@ -40,11 +40,12 @@ def task(quality: str, name: str = "3m") -> Task:
 
 def ship(folder: Path) -> Path:
     """Policies of random weights."""
-    for k, name in enumerate(["medium", "expert", *(f"replay-{i}" for i in range(REPLAY))]):
+    for k, name in enumerate(["medium-0", "medium-1", "expert-0", *(f"replay-{i:02}" for i in range(REPLAY))]):
         m, rng = find_map("3m"), np.random.default_rng(k)
         net = Net(*(rng.normal(0, 0.3, shape).astype(np.float32) for shape in shapes(m, 64)))
         (folder / "3m").mkdir(exist_ok=True)
-        save(Policy("3m", net, 100 * k, 0.5, 10.0), folder / "3m" / f"{name}.npz")
+        noise = (0.0, 1.0) if name.startswith("replay") else (0.05, 0.0)
+        save(Policy("3m", net, 100 * k, k % 2, *noise), folder / "3m" / f"{name}.npz")
     return folder
 
 
@@ -70,10 +71,10 @@ def test_datasets_are_valid_and_the_same_in_any_batches(quality, monkeypatch):
         d.meta["behaviour"]
         == {
             "random": "uniform over the available actions",
-            "medium": "MAPPO after 0 steps of training, sampled actions",
-            "medium_replay": "MAPPO after 200, 300, 400 steps of training, equal shares, sampled actions",
-            "expert": "MAPPO after 100 steps of training, sampled actions",
-            "mixed": "MAPPO after 0, 100 steps of training, equal shares, sampled actions",
+            "medium": "MAPPO, 2 policies of 2 trainings after 0 to 100 steps, equal shares, greedy actions, 5% uniformly random",
+            "medium_replay": "MAPPO, 3 policies of 2 trainings after 300 to 500 steps, equal shares, sampled actions",
+            "expert": "MAPPO after 200 steps of training, greedy actions, 5% uniformly random",
+            "mixed": "MAPPO, 3 policies of 2 trainings after 0 to 200 steps, equal shares, greedy actions, 5% uniformly random",
         }[quality]
     )
     for num_envs, threads in ((1, 3), (7, 1), (7, 2), (1000, 1)):
@@ -117,7 +118,10 @@ def test_seeds_and_actions_reproduce_the_episodes():
 def test_probabilities_are_those_of_the_policy(tmp_path):
     """An action's probability is the length of the interval of u in which it is chosen."""
     d, steps, fine = collect.smac(task("expert")), 100, 1000
-    policy, before = load(tmp_path / "3m" / "expert.npz", find_map("3m")), np.arange(d.steps) + np.repeat(np.arange(d.episodes), d.lengths)
+    policy, before = (
+        load(tmp_path / "3m" / "expert-0.npz", find_map("3m")),
+        np.arange(d.steps) + np.repeat(np.arange(d.episodes), d.lengths),
+    )
     obs, avail, actions = d.obs[before[:steps]], d.avail[before[:steps]], d.actions[:steps]
     chosen = np.stack([act(policy, obs, avail, np.full(actions.shape, (k + 0.5) / fine))[0] == actions for k in range(fine)])
     np.testing.assert_allclose(chosen.mean(0), np.exp(d.behavior_logp[:steps]), atol=1 / fine)
@@ -126,17 +130,30 @@ def test_probabilities_are_those_of_the_policy(tmp_path):
 def test_which_policy_plays_which_episodes():
     medium, expert, mixed, replay = (collect.smac(task(q)) for q in ("medium", "expert", "mixed", "medium_replay"))
     for e in range(20):
-        of = episode(medium, e) if e < 10 else episode(expert, e - 10)
-        assert all(np.array_equal(x, y) for x, y in zip(episode(mixed, e), of, strict=True))
+        if e >= 10:
+            other, k = expert, e - 10
+        elif e < 5:  # medium-0 plays half of medium's 20 episodes, and half of the 10 in mixed
+            other, k = medium, e
+        else:
+            continue
+        assert all(np.array_equal(x, y) for x, y in zip(episode(mixed, e), episode(other, k), strict=True))
+    assert (mixed.seed[:10] == medium.seed[:10]).all()
+    loader = partial(load, map=find_map("3m"))
+    parts = collect.assign_policies("3m", "mixed", 20, loader)
+    assert [(part.quality, part.policy.steps, len(part.numbers)) for part in parts] == [
+        ("medium", 0, 5),
+        ("medium", 100, 5),
+        ("expert", 200, 10),
+    ]
     assert len(np.unique(medium.seed)) == 20
     assert not set(medium.seed) & set(expert.seed)
-    assert [len(part[-1]) for part in collect.assign_policies("3m", "medium_replay", 20, partial(load, map=find_map("3m")))] == [7, 7, 6]
+    assert [len(part[-1]) for part in collect.assign_policies("3m", "medium_replay", 20, loader)] == [7, 7, 6]
     assert replay.episodes == 20
 
 
 def test_the_message_about_missing_policies_says_how_to_train_them():
     with pytest.raises(
-        UserError, match=r"8m/expert.npz: no such policy; there are: none. To train one: python -m tools.behavior.mappo 8m "
+        UserError, match=r"8m/expert-0.npz: no such policy; there are: none. To train one: python -m tools.behavior.mappo 8m "
     ):
         collect.smac(task("expert", "8m"))
     with pytest.raises(UserError, match=r"replay-0.npz: no such policy"):
@@ -168,6 +185,6 @@ def test_cards(tmp_path, monkeypatch):
     share = np.mean([taken[i, a] >= 0.01 * avail[i, a] for i in range(3) for a in range(9) if avail[i, a]])
     wins, length = d.won.mean(), d.steps / 20
     assert f"| 20 | {d.steps:,} | {d.returns.mean():.2f} ± {d.returns.std():.2f} | " in line
-    assert f" | {wins:.1%} | {length:.1f} | {share:.0%} | MAPPO after 100 steps" in line
+    assert f" | {wins:.1%} | {length:.1f} | {share:.0%} | MAPPO after 200 steps" in line
     assert content_sha256(d)[:12] in line
     assert share < 1

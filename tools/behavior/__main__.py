@@ -1,4 +1,4 @@
-"""python -m tools.behavior ship: select, from the policies of a training, those that play the datasets of its map or scenario."""
+"""python -m tools.behavior ship: select, from the policies of trainings, those that play the datasets of a map or scenario."""
 
 import argparse
 import math
@@ -14,38 +14,112 @@ from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.datasets.behavior import SHIPPED, mujoco_policy
 from inspo_benchmark.datasets.behavior.policy import Policy, save
+from inspo_benchmark.datasets.behavior.rollout import rollout
 from inspo_benchmark.datasets.behavior.smac_policy import load
-from inspo_benchmark.envs.smac.maps import find_map
+from inspo_benchmark.envs.smac.maps import Map, find_map
 
-NUM_REPLAY = 8  # policies of medium_replay
+NUM_REPLAY = 8  # policies of medium_replay per training
+MEDIUM_WIN_RATE = 0.3  # of a medium policy played greedily
+MEDIUM_WIN_RATES = {"2s3z": 0.25, "5m_vs_6m": 0.2, "6h_vs_8z": 0.35}  # so that the data win as often as CFCQL's data of the real game
+EXPERT_WIN_RATES = {"5m_vs_6m": 0.8, "6h_vs_8z": 0.8}  # likewise; on other maps the best policy is the expert
+MAX_SAMPLING_GAP = 0.2  # between the win rates of a medium policy's greedy and sampled actions
+MAX_MISS = 0.15  # between the win rate of a medium policy and the one asked for
+NOISES = ((0.05, 0.0), (0.0, 0.5), (0.0, 0.25))  # (epsilon, temperature); datasets get the first that a map's policies survive
+MAX_NOISE_GAP = 0.1  # mean change of the win rate that counts as surviving
+NOISE_EPISODES, NOISE_SEED = 320, 1 << 41
 
 
-def ship(load: Callable[[Path], Policy], folder: Path, target: Path) -> dict[str, Policy]:
-    """Select policies from `folder` and write them to `target`, replacing those there. Returns name -> policy.
+def ship(trainings: list[list[Policy]], name: str, folder: Path) -> dict[str, Policy]:
+    """Select policies of each training, and write them to `folder`, replacing those there. Returns file name -> policy.
 
-    expert: the highest win rate (where winning has a meaning), then the highest return.
-    medium: among the policies before it, the one with the win rate closest to half the expert's, then (without wins) with the return
-    closest to the mean of the first policy's and the expert's.
-    replay-0, ...: equally spaced from the first policy to the medium one.
-    UserError: there are no policies, or none is better than the first.
+    SMAC: `expert-k` is the policy of training k with the highest greedy win rate, then return, or with the one nearest EXPERT_WIN_RATES;
+    `medium-k` the earlier one with the greedy win rate nearest MEDIUM_WIN_RATE(S), among those whose sampled actions win about as often.
+    MuJoCo: the highest return, and the one nearest the mean of the first policy's and the expert's.
+    `replay-k`: of each training, NUM_REPLAY at equal distances from the first to the medium one.
+    UserError: a training has no suitable policies.
     """
-    trained = [load(path) for path in sorted(folder.glob("policy-*.npz"))]
-    won = np.nan_to_num([policy.win_rate for policy in trained])  # NaN in MuJoCo
-    best = max(range(len(trained)), key=lambda k: (won[k], trained[k].mean_return), default=0)
-    if not best:
-        raise UserError(f"{folder}: {'no policies' if not trained else 'no policy is better than the first one'}; train longer")
-    expert = trained[best]
-    half = won[best] / 2, (trained[0].mean_return + expert.mean_return) / 2
-    medium = min(range(best), key=lambda k: (abs(won[k] - half[0]), abs(trained[k].mean_return - half[1])))
-    replay = np.unique(np.linspace(0, medium, NUM_REPLAY).round().astype(int))
-    chosen = {"expert": expert, "medium": trained[medium]} | {f"replay-{k}": trained[i] for k, i in enumerate(replay)}
-    with write_errors(target):
-        target.mkdir(parents=True, exist_ok=True)
-        for path in target.glob("*.npz"):
+    smac = not math.isnan(trainings[0][0].win_rate)
+    experts, mediums, replay = [], [], []
+    for trained in trainings:
+        expert, medium = (select_by_wins if smac else select_by_return)(trained, name)
+        experts.append(trained[expert])
+        mediums.append(trained[medium])
+        steps = np.array([policy.steps for policy in trained[: medium + 1]])
+        nearest = [int(np.abs(steps - x).argmin()) for x in np.linspace(0, steps[-1], NUM_REPLAY)]
+        replay += [trained[k] for k in dict.fromkeys(nearest)]
+    if smac:
+        mediums, experts = add_noise(mediums, experts, find_map(name))
+    groups = {"expert": experts, "medium": mediums, "replay": replay}
+    chosen = {
+        f"{quality}-{k:02}" if quality == "replay" else f"{quality}-{k}": p for quality, ps in groups.items() for k, p in enumerate(ps)
+    }
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob("*.npz"):
             path.unlink()
-    for name, policy in chosen.items():
-        save(policy, target / f"{name}.npz")
+    for stem, policy in chosen.items():
+        save(policy, folder / f"{stem}.npz")
     return chosen
+
+
+def select_by_wins(trained: list[Policy], name: str) -> tuple[int, int]:
+    """Indices of the expert and the medium policy of a SMAC training."""
+    greedy, target = [p.greedy_win_rate for p in trained], EXPERT_WIN_RATES.get(name)
+    if target:
+        expert = min(range(len(trained)), key=lambda k: abs(greedy[k] - target))
+    else:
+        expert = max(range(len(trained)), key=lambda k: (greedy[k], trained[k].greedy_return, trained[k].win_rate))
+    target = MEDIUM_WIN_RATES.get(name, MEDIUM_WIN_RATE)
+    similar = [k for k in range(expert) if abs(greedy[k] - trained[k].win_rate) <= MAX_SAMPLING_GAP]
+    medium = min(similar, key=lambda k: (abs(greedy[k] - target), abs(greedy[k] - trained[k].win_rate)), default=None)
+    if medium is None or abs(greedy[medium] - target) > MAX_MISS:
+        found = "none" if medium is None else f"the nearest {greedy[medium]:.2f}"
+        raise UserError(
+            f"{name}, training {trained[0].seed}: no policy before the expert wins about {target:.2f} of its battles, greedy and "
+            f"sampled alike ({found}); train longer, or with another --seed"
+        )
+    return expert, medium
+
+
+def select_by_return(trained: list[Policy], name: str) -> tuple[int, int]:
+    """Indices of the expert and the medium policy of a MuJoCo training."""
+    returns = [p.mean_return for p in trained]
+    expert = max(range(len(trained)), key=lambda k: returns[k])
+    if not expert:
+        raise UserError(f"{name}: no policy is better than the first one; train longer")
+    half = (returns[0] + returns[expert]) / 2
+    return expert, min(range(expert), key=lambda k: abs(returns[k] - half))
+
+
+def add_noise(mediums: list[Policy], experts: list[Policy], map: Map) -> tuple[list[Policy], list[Policy]]:
+    """The policies with the first of NOISES under which both groups win about as often as greedily; if there is none, the nearest."""
+    from inspo_benchmark.envs.smac.vector import Smac
+
+    env, seeds = Smac(map.name, NOISE_EPISODES), np.arange(NOISE_SEED, NOISE_SEED + NOISE_EPISODES)
+
+    def change(group: list[Policy], noise: tuple[float, float]) -> float:
+        noisy = (rollout(env, with_noise(p, noise), seeds).won.mean() for p in group)
+        return float(np.mean([won - p.greedy_win_rate for won, p in zip(noisy, group, strict=True)]))
+
+    gaps = {}
+    for noise in NOISES:
+        gaps[noise] = max(abs(change(group, noise)) for group in (mediums, experts))
+        if gaps[noise] <= MAX_NOISE_GAP:
+            break
+    best = min(gaps, key=lambda noise: gaps[noise])
+    return tuple([with_noise(p, best) for p in group] for group in (mediums, experts))
+
+
+def with_noise(policy: Policy, noise: tuple[float, float]) -> Policy:
+    return policy._replace(epsilon=noise[0], temperature=noise[1])
+
+
+def read(folder: Path, load: Callable[[Path], Policy]) -> list[Policy]:
+    """The policies of a training, in order. UserError: there are none."""
+    trained = [load(path) for path in sorted(folder.glob("policy-*.npz"))]
+    if not trained:
+        raise UserError(f"{folder}: no policies; train longer")
+    return trained
 
 
 def loader(name: str) -> Callable[[Path], Policy]:
@@ -59,16 +133,17 @@ def loader(name: str) -> Callable[[Path], Policy]:
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m tools.behavior",
-        description="Select, from the policies of a training, those that play the datasets of its map or scenario.",
-        epilog="example: python -m tools.behavior ship 3m trained/3m",
+        description="Select, from the policies of trainings, those that play the datasets of a map or scenario.",
+        epilog="example: python -m tools.behavior ship 3m trained/3m-*",
     )
     p.add_argument("command", choices=["ship"])
     p.add_argument("name", metavar="NAME", help="a SMAC map or a MuJoCo scenario, e.g. 3m or hopper_3x1")
     p.add_argument(
-        "folder",
+        "folders",
         type=Path,
+        nargs="+",
         metavar="FOLDER",
-        help="output folder of python -m tools.behavior.mappo (SMAC) or tools.behavior.masac (MuJoCo)",
+        help="output folders of python -m tools.behavior.mappo (SMAC) or tools.behavior.masac (MuJoCo), one per training",
     )
     return p
 
@@ -77,9 +152,14 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
 
     def work() -> None:
-        for name, policy in ship(loader(args.name), args.folder, SHIPPED / args.name).items():
-            won = "" if math.isnan(policy.win_rate) else f"won {policy.win_rate:.3f}  "
-            print(f"{name:10} {policy.steps:>11,} steps  {won}return {policy.mean_return:.2f}")
+        load = loader(args.name)
+        chosen = ship([read(folder, load) for folder in args.folders], args.name, SHIPPED / args.name)
+        for stem, p in chosen.items():
+            wins = "" if math.isnan(p.win_rate) else f"win rate {p.win_rate:.3f} (greedy {p.greedy_win_rate:.3f})  "
+            noise = "" if p.temperature == 1 else f"  epsilon {p.epsilon:g}, temperature {p.temperature:g}"
+            print(
+                f"{stem:10} {p.steps:>11,} steps  {wins}return {p.mean_return:.2f} (greedy {p.greedy_return:.2f})  training {p.seed}{noise}"
+            )
 
     return outcome(work)
 

@@ -38,7 +38,7 @@ HIDDEN_DIM, CRITIC_HIDDEN_DIM = 64, 128
 BATCH_STEPS = 4096  # approximate steps per batch; the number of episodes follows from the mean length in the last batch
 MIN_STD = 0.1  # least standard deviation for standardizing an input, so that rare features do not dominate
 EVAL_EPISODES = 320  # per saved policy, both sampled and greedy
-SAVES = 100  # policies saved at equal distances, after the early ones
+SAVES = 250  # policies saved at equal distances, after the early ones
 CHECKPOINT_INTERVAL = 60.0  # seconds between checkpoints of the training
 EVAL_SEED = 1 << 40  # seed of the first evaluation episode
 
