@@ -22,7 +22,8 @@ NUM_REPLAY = 8  # policies of medium_replay per training
 MEDIUM_WIN_RATE = 0.3  # of a medium policy played greedily
 MEDIUM_WIN_RATES = {"2s3z": 0.25, "5m_vs_6m": 0.2, "6h_vs_8z": 0.35}  # so that the data win as often as CFCQL's data of the real game
 EXPERT_WIN_RATES = {"5m_vs_6m": 0.8, "6h_vs_8z": 0.8}  # likewise; on other maps the best policy is the expert
-MAX_SAMPLING_GAP = 0.2  # between the win rates of a medium policy's greedy and sampled actions
+MAX_SAMPLING_GAP = 0.3  # between the win rates of a medium policy's greedy and sampled actions
+TOLERANCE = 0.05  # win rates this close to the one asked for are as good as it; then the smallest gap decides
 MAX_MISS = 0.15  # between the win rate of a medium policy and the one asked for
 NOISES = ((0.05, 0.0), (0.0, 0.5), (0.0, 0.25))  # (epsilon, temperature); datasets get the first that a map's policies survive
 MAX_NOISE_GAP = 0.1  # mean change of the win rate that counts as surviving
@@ -32,8 +33,8 @@ NOISE_EPISODES, NOISE_SEED = 320, 1 << 41
 def ship(trainings: list[list[Policy]], name: str, folder: Path) -> dict[str, Policy]:
     """Select policies of each training, and write them to `folder`, replacing those there. Returns file name -> policy.
 
-    SMAC: `expert-k` is the policy of training k with the highest greedy win rate, then return, or with the one nearest EXPERT_WIN_RATES;
-    `medium-k` the earlier one with the greedy win rate nearest MEDIUM_WIN_RATE(S), among those whose sampled actions win about as often.
+    SMAC: `expert-k` is the policy of training k with the highest win rate, greedy and then sampled, or with one near EXPERT_WIN_RATES;
+    `medium-k` an earlier one with a greedy win rate near MEDIUM_WIN_RATE(S) whose sampled actions win about as often.
     MuJoCo: the highest return, and the one nearest the mean of the first policy's and the expert's.
     `replay-k`: of each training, NUM_REPLAY at equal distances from the first to the medium one.
     UserError: a training has no suitable policies.
@@ -64,14 +65,18 @@ def ship(trainings: list[list[Policy]], name: str, folder: Path) -> dict[str, Po
 
 def select_by_wins(trained: list[Policy], name: str) -> tuple[int, int]:
     """Indices of the expert and the medium policy of a SMAC training."""
-    greedy, target = [p.greedy_win_rate for p in trained], EXPERT_WIN_RATES.get(name)
-    if target:
-        expert = min(range(len(trained)), key=lambda k: abs(greedy[k] - target))
-    else:
-        expert = max(range(len(trained)), key=lambda k: (greedy[k], trained[k].greedy_return, trained[k].win_rate))
+    greedy = [p.greedy_win_rate for p in trained]
+    gaps = [abs(p.greedy_win_rate - p.win_rate) for p in trained]
+
+    def nearest(target: float, among: list[int]) -> int | None:
+        return min(among, key=lambda k: (max(abs(greedy[k] - target), TOLERANCE), gaps[k]), default=None)
+
+    everyone = range(len(trained))
+    expert = max(everyone, key=lambda k: (greedy[k], trained[k].win_rate, trained[k].greedy_return))
+    if name in EXPERT_WIN_RATES:
+        expert = nearest(EXPERT_WIN_RATES[name], everyone)
     target = MEDIUM_WIN_RATES.get(name, MEDIUM_WIN_RATE)
-    similar = [k for k in range(expert) if abs(greedy[k] - trained[k].win_rate) <= MAX_SAMPLING_GAP]
-    medium = min(similar, key=lambda k: (abs(greedy[k] - target), abs(greedy[k] - trained[k].win_rate)), default=None)
+    medium = nearest(target, [k for k in range(expert) if gaps[k] <= MAX_SAMPLING_GAP])
     if medium is None or abs(greedy[medium] - target) > MAX_MISS:
         found = "none" if medium is None else f"the nearest {greedy[medium]:.2f}"
         raise UserError(

@@ -32,7 +32,7 @@ LEARNING_RATE, ENTROPY_COEF, MAX_GRAD_NORM = 5e-4, 0.01, 10.0
 EPOCHS, MINIBATCHES = 5, 4  # passes over a batch, gradient steps per pass
 CLIP_RANGES = {"5m_vs_6m": 0.05, "8m_vs_9m": 0.05, "3s_vs_5z": 0.1, "3s5z_vs_3s6z": 0.05}  # otherwise 0.2
 SIGNED_REWARD = {"3s_vs_5z", "6h_vs_8z"}  # reward_only_positive=False, because policies exploited the reward for recovering shields
-INITIAL_ENEMY_SPEED = {"6h_vs_8z": 0.6}  # initial fraction of the enemies' speed, so that keeping a distance pays
+INITIAL_ENEMY_SPEED = {"3s_vs_5z": 0.6, "6h_vs_8z": 0.6}  # initial fraction of the enemies' speed, so that keeping a distance pays
 SPEED_INCREMENT = 0.01  # change of this fraction per batch: + if all episodes are won, - if none is; it stays at most 1
 HIDDEN_DIM, CRITIC_HIDDEN_DIM = 64, 128
 BATCH_STEPS = 4096  # approximate steps per batch; the number of episodes follows from the mean length in the last batch
