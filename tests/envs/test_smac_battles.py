@@ -128,9 +128,10 @@ def test_a_medivac_heals_for_energy():
     )
     battles.spawn([0])
     battles.frame[0, 0, HEALTH] = 10
+    energy = battles.frame[0, 1, ENERGY]  # 50, and what recovered in the head start
     frame = step(battles, STOP, ATTACK + 0)
     assert frame[0, 0, HEALTH] == pytest.approx(10 + 4.5)
-    assert frame[0, 1, ENERGY] == pytest.approx(50 - 1.485 + 0.5625 / 2)
+    assert frame[0, 1, ENERGY] == pytest.approx(energy - 1.485 + 0.5625 / 2)
     frame = step(battles, STOP, STOP)
     assert frame[0, 0, HEALTH] == pytest.approx(14.5)
     battles.frame[0, 1, ENERGY] = 0
