@@ -21,11 +21,12 @@ def sampled(act: Callable, seed: int, draws: int) -> Actor:
 
 
 def find_actor(policy: str, scenario: str, builtin: dict[str, Actor], load: Callable[[Path], Actor]) -> Actor:
-    """The policy called `policy`: a built-in one, a shipped one, the path of a behavior policy (.npz), or a run's saved policies.
+    """The policy called `policy`: a built-in one, a shipped one ("expert" is "expert-0"), the path of a behavior policy (.npz), or a run's saved policies.
 
     The latter are PATH.policies for the run's first seed, or PATH.policies:SEED. UserError: there is no such policy for this scenario.
     """
-    shipped = {path.stem: path for path in (behavior.SHIPPED / scenario).glob("*.npz")}
+    shipped = {path.stem: path for path in sorted((behavior.SHIPPED / scenario).glob("*.npz"))}
+    shipped |= {stem.removesuffix("-0"): path for stem, path in shipped.items() if stem in ("expert-0", "medium-0")}
     if policy in builtin:
         return builtin[policy]
     if policy in shipped or policy.endswith(".npz"):

@@ -257,7 +257,7 @@ def test_a_checkpoints_path_is_a_policy(tmp_path, capsys):
 
 def test_a_shipped_policy_has_a_name(tmp_path, monkeypatch, capsys):
     (tmp_path / "3m").mkdir()
-    save(uniform(find_map("3m")), tmp_path / "3m" / "expert.npz")
+    save(uniform(find_map("3m")), tmp_path / "3m" / "expert-0.npz")
     monkeypatch.setattr(behavior, "SHIPPED", tmp_path)
     assert run(tmp_path, "3m", "--policy", "expert", "a.png").exists()
     assert main(["3m", "--policy", "exprt"]) == 2
