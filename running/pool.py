@@ -136,6 +136,7 @@ class Pool:
 
     def run(self) -> Outcome:
         try:
+            self.display.draw(self.state())  # the first worker starts when its server has done its imports
             while self.queue or self.workers or self.locked:
                 now = time.monotonic()
                 if now - self.started > self.limits.max_seconds or (self.failed and self.limits.fail_fast):

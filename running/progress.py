@@ -24,10 +24,10 @@ class RunningLine(NamedTuple):
 
     @property
     def phase(self) -> str:
-        """What it does: before its first update it reads its data and evaluates, then it compiles the update."""
+        """What it does: before its first update it loads its data and evaluates, then it compiles the update."""
         if self.update:
             return f"update {self.update} of {self.experiment.config.num_updates}"
-        return "reading data" if self.score is None else "compiling"
+        return "loading data, first evaluation" if self.score is None else "compiling"
 
 
 class SweepState(NamedTuple):
