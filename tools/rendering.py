@@ -21,7 +21,7 @@ def sampled(act: Callable, seed: int, draws: int) -> Actor:
 
 
 def find_actor(policy: str, scenario: str, builtin: dict[str, Actor], load: Callable[[Path], Actor]) -> Actor:
-    """The policy called `policy`: a built-in one, a shipped one ("expert" is "expert-0"), the path of a behavior policy (.npz), or a run's saved policies.
+    """The policy called `policy`: a built-in one, a shipped one ("expert" is "expert-0"), a file (.npz), or a run's saved policies.
 
     The latter are PATH.policies for the run's first seed, or PATH.policies:SEED. UserError: there is no such policy for this scenario.
     """
