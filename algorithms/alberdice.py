@@ -30,7 +30,8 @@ Deviations from the code (github.com/dematsunaga/alberdice at 4d69f0e):
  6. Gradients are clipped at norm `max_grad_norm`; the code does not clip.
  7. For discrete actions e has one output per action; in the code the action is an input. The last layer of nu has a bias; the code's
     has none.
-Checked: losses against plain numpy (tests/algorithms/test_equations.py); with one agent rho is 1 and K 0 (tests/algorithms/test_limits.py).
+Checked: losses against plain numpy (tests/algorithms/test_equations.py); with one agent rho is 1 and K 0, and the absorbing state is that
+of explicit rows (tests/algorithms/test_limits.py).
 """
 
 import math

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
 from torch.utils._pytree import tree_map
 
 from inspo_benchmark.core.registry import ALGORITHMS
@@ -237,6 +238,53 @@ def test_alberdice_does_not_shun_the_end():
 
     assert loss(-1e3) > loss(-1e2) > loss(0)
     assert loss(1e3) > loss(1e2) > loss(0)
+
+
+def with_constant_nu(one, c):
+    """The networks of a run of AlberDICE, with nu = c in every state but the absorbing one."""
+    nu = torch.zeros_like(one.s.params["nu"])
+    nu[:, -1] = c  # the bias of the last layer
+    return one.a.online(one.s._replace(params={**one.s.params, "nu": nu}))
+
+
+def test_the_absorbing_state_of_alberdice_is_that_of_explicit_rows():
+    """Every termination is followed by 1 / (1 - gamma) rows without reward, in which nu is 0 and rho is 1."""
+    one = One("alberdice", "discrete", agents=2, gamma=0.9, grad_penalty=0.0)
+    rng, alpha, c = np.random.default_rng(0), 0.7, 0.4
+    rho = rng.integers(1, 4, one.b.mask.shape)
+    b = one.b._replace(mask=torch.ones_like(one.b.mask))
+    k = torch.as_tensor(rng.uniform(size=b.mask.shape))
+    given = b, one.d.agent, k, torch.as_tensor(np.log(rho)), torch.as_tensor(rho, dtype=b.mask.dtype)
+    loss = one.a.nu_loss(with_constant_nu(one, c), None, *given, alpha, one.d.u["pair"])
+    weights, nu = [], []
+    for row in np.ndindex(b.mask.shape):
+        after = 0.0 if b.terminated[row] else c
+        advantage = b.rewards[row].item() - alpha * k[row].item() + 0.9 * after - c
+        weights.append(rho[row] * np.exp(advantage / alpha))
+        nu.append(c)
+        if b.terminated[row]:
+            weights += 10 * [1.0]
+            nu += 10 * [0.0]
+    assert len(nu) > b.mask.numel()
+    assert loss.item() == pytest.approx(alpha * np.log(np.mean(weights)) + 0.1 * np.mean(nu), abs=1e-10)
+
+
+@pytest.mark.parametrize(("to_end", "to_go_on", "better"), [(-1.0, -0.5, "end"), (1.0, 0.5, "go on")])
+def test_alberdice_ends_an_episode_exactly_when_that_is_better(to_end, to_go_on, better):
+    """One state, in which half of the data end the episode: at -1 instead of -0.5 a step for ever, which are worth -5; and the reverse."""
+    one = One("alberdice", "discrete", agents=1, gamma=0.9, grad_penalty=0.0)
+    ends = (torch.arange(one.b.mask.numel()).view(one.b.mask.shape) % 2).to(one.b.mask.dtype)
+    b = one.b._replace(mask=torch.ones_like(ends), terminated=ends, rewards=torch.where(ends > 0, to_end, to_go_on))
+    zero, alpha = torch.zeros_like(ends), 0.1
+
+    def loss(c):
+        return one.a.nu_loss(with_constant_nu(one, c), None, b, one.d.agent, zero, zero, b.mask, alpha, one.d.u["pair"]).item()
+
+    nu = minimize_scalar(loss, bounds=(-10, 10), method="bounded").x
+    advantage = one.a.advantage(with_constant_nu(one, nu), b, one.d.agent, zero, alpha)
+    of_ending, of_going_on = advantage[ends > 0].mean().item(), advantage[ends == 0].mean().item()
+    assert (of_ending > of_going_on + alpha) == (better == "end")
+    assert (of_going_on > of_ending + alpha) == (better == "go on")
 
 
 def test_alberdice_anneals_geometrically():
