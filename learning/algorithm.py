@@ -114,6 +114,7 @@ class Algorithm(ABC):
     OFFICIAL: ClassVar[dict[str, dict[str, Any]]] = {}
     TUNED: ClassVar[dict[str, dict[str, Any]]] = {}
     paper: ClassVar[str]
+    execution: ClassVar[str] = "decentralized"  # "autoregressive": agents act one after the other and know the earlier actions
 
     def __init__(self, cfg: Common, spec: Spec):
         self.cfg: Any = cfg  # an instance of the method's own Config
@@ -174,13 +175,18 @@ class Algorithm(ABC):
         """The recurrent state at the start of an episode, zeros [*lead, N, H]. H is 0 for feed-forward policies."""
         return torch.zeros(*lead, self.spec.num_agents, self.cfg.hidden_dim if self.cfg.network == "gru" else 0)
 
+    @property
+    def acting_noise_shape(self) -> tuple[int, ...]:
+        """Trailing shape of the uniforms that one agent takes to sample an action."""
+        return self.space.noise_shape
+
     def act(self, f: Nets, obs: Tensor, avail: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Greedy actions [E, N] or [E, N, D], next memory."""
         h, memory = self.action_params(f, obs, memory)
         return self.space.mode(h, avail), memory
 
     def act_sampled(self, f: Nets, obs: Tensor, avail: Tensor, memory: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Actions of the stochastic policies at the uniforms u [E, N] or [E, N, D], next memory."""
+        """Actions of the stochastic policies at the uniforms u [E, N, *acting_noise_shape], next memory."""
         h, memory = self.action_params(f, obs, memory)
         return self.space.sample(h, avail, u), memory
 

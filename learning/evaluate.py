@@ -48,7 +48,7 @@ class Evaluator:
         env = self.envs.get(num_envs) or self.envs.setdefault(num_envs, self.task.make(num_envs))
         counter = [0, int(s.step[0]), 2, episode_seeds.start]
         generators = [np.random.Generator(np.random.Philox(key=seed, counter=counter)) for seed in self.seeds]
-        shape = (episodes, self.task.spec.num_agents, *self.task.spec.space.noise_shape)
+        shape = (episodes, self.task.spec.num_agents, *algorithm.acting_noise_shape)
 
         observation = env.reset(list(episode_seeds) * seeds)
         memory = algorithm.init_hidden(seeds, episodes).to(self.device)

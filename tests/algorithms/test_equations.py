@@ -594,3 +594,169 @@ def test_alberdice(kind, i):
     c.stepped("pi", cost / count.sum(), (c.a.policy_loss, c.b, agent, counted, action_params, torch.tensor(alpha), c.d.u))
     _, logs = c.a.update(c.s, c.b, c.d._replace(agent=agent))
     c.same(logs["divergence"], c.mean(k_i))
+
+
+# --- ComaDICE
+
+
+def soft_chi2(y):
+    """w(y), f*(y) and f(w(y)), one number at a time."""
+    w = np.exp(y) if y < 0 else 1 + y
+    f = w * np.log(w) - w + 1 if w < 1 else (w - 1) ** 2 / 2
+    return w, y * w - f, f
+
+
+@kinds
+@memories
+@pytest.mark.parametrize("config", [{}, dict(nu_gradient="code"), dict(team_weight="joint"), dict(weight_max=1.3)], ids=str)
+def test_comadice(kind, memory, config):
+    c = Case("comadice", kind, alpha=0.2, network=memory, **config)
+    now, everything = c.b.now.obs, c.b.obs
+    q, q_tg = (c.value(f.q, now) for f in (c.on, c.tg))
+    nu, nu_next = c.on.nu(now)[..., 0].numpy(), c.tg.nu(everything)[:, 1:, :, 0].numpy()
+    k, bias, k_tg, _, k_next, bias_next = (
+        x.numpy() for f, s in ((c.on, c.b.now.state), (c.tg, c.b.now.state), (c.tg, c.b.next.state)) for x in f.mix(s)
+    )
+    target = c.n.rewards + GAMMA * (1 - c.n.terminated) * ((k_next * nu_next).sum(-1) + bias_next)
+    c.stepped("q mix", c.mean((target - (k * q).sum(-1) - bias) ** 2), (c.a.critic_loss, c.b))
+
+    loss, weights = np.zeros(q.shape), np.zeros(c.n.mask.shape)
+    for k_, t in c.rows:
+        local = []
+        for i in range(N):
+            _, conjugate, divergence = soft_chi2(k[k_, t, i] * (q[k_, t, i] - nu[k_, t, i]) / 0.2)
+            code = config.get("nu_gradient") == "code"
+            loss[k_, t, i] = 0.2 * divergence if code else 0.2 * conjugate + k[k_, t, i] * nu[k_, t, i]
+            local.append(k_tg[k_, t, i] * (q_tg[k_, t, i] - nu[k_, t, i]) / 0.2)
+        joint = config.get("team_weight") == "joint"
+        cap = config.get("weight_max", 100.0)
+        weights[k_, t] = min(soft_chi2(sum(local))[0], cap) if joint else np.mean([min(soft_chi2(y)[0], cap) for y in local])
+    assert np.ptp([weights[row] for row in c.rows]) > 1e-6
+    c.stepped("nu", c.mean(loss), (c.a.nu_loss, c.b, torch.as_tensor(k), torch.as_tensor(q)))
+    _, logs = c.a.update(c.s, c.b, c.d)
+    c.same(logs["weight"], c.mean(weights))
+    c.same(logs["loss_policy"], -c.mean(weights[..., None] * c.log_probs(c.on.pi(now))))
+
+
+# --- Oryx
+
+
+@kinds
+@memories
+@pytest.mark.parametrize("credit", ["own", "prefix"])
+def test_oryx(kind, memory, credit):
+    c = Case("oryx", kind, beta=0.5, beta_critic=0.7, num_samples=4, network=memory, credit=credit)
+    rank = c.d.u["order"].numpy()
+    encoded = np.eye(A)[c.n.actions] if c.discrete else c.n.actions
+
+    def inputs(x):
+        """x beside the actions of the earlier agents, and which agents these are, [B, L+1, N, ..]."""
+        rows = []
+        for k, t, j in np.ndindex(x.shape[:3]):
+            known = [rank[k, i] < rank[k, j] for i in range(N)]
+            told = np.concatenate([encoded[k, t, i] if known[i] else 0 * encoded[k, t, i] for i in range(N)])
+            rows.append(np.concatenate([x[k, t, j], told, known]))
+        return torch.as_tensor(np.array(rows).reshape(*x.shape[:3], -1))
+
+    x_pi, x_q = inputs(c.n.obs), inputs(c.state_and_obs(slice(None)).numpy())
+
+    def softmax_over_data(x):
+        out = np.zeros_like(x)
+        for t, j in np.ndindex(x.shape[1:]):
+            k = [k for k in range(len(x)) if (k, t) in c.rows]
+            if k:
+                out[k, t, j] = len(k) * softmax(x[k, t, j])
+        return out
+
+    q_next = c.value(c.tg.q, x_q[:, 1:], c.b.next.actions)
+    v = softmax_over_data(q_next / 0.7) * q_next
+    y = c.n.rewards[..., None] + GAMMA * (1 - c.n.terminated[..., None]) * v
+    q = c.value(c.on.q, x_q[:, :-1])
+    h = c.on.pi(x_pi[:, :-1]).numpy()
+    every = c.every(c.on.q, x_q[:, :-1]) if c.discrete else None
+    advantage = np.zeros(q.shape)
+    for k, t, j in np.ndindex(q.shape):
+        if c.discrete:
+            expected = c.probabilities(h[k, t, j], c.n.avail[k, t, j]) @ every[k, t, j]
+        else:
+            draws = torch.as_tensor(np.stack([c.draw(h[k, t, j], u) for u in c.d.u["own"][k, t, j].numpy()]))
+            expected = c.on.q(x_q[k, t][None, None], draws.expand(1, 1, N, *draws.shape))[0, 0, j].mean().item()
+        advantage[k, t, j] = q[k, t, j] - expected
+    if credit == "prefix":
+        earlier = rank[:, None, :] <= rank[:, :, None]  # [j, i]
+        advantage = np.einsum("kji,kti->ktj", earlier.astype(float), advantage)
+    w = softmax_over_data(advantage / 0.5)
+    _, logs = c.a.update(c.s, c.b, c.d)
+    c.same(logs["loss_critic"], c.mean((y - q) ** 2) / 2)
+    c.same(logs["loss_policy"], -c.mean(w * c.log_probs(h)))
+
+
+# --- MAC-Flow
+
+
+@kinds
+@memories
+@pytest.mark.parametrize("config", [{}, dict(teacher="own"), dict(improvement="argmax")], ids=str)
+def test_macflow(kind, memory, config):
+    c = Case("macflow", kind, alpha=1.5, flow_steps=3, flow_dim=8, network=memory, **config)
+    width, own = A if c.discrete else D, "teacher" in config
+    encoded = np.eye(A)[c.n.actions] if c.discrete else c.n.actions
+    u = {name: x.numpy() for name, x in c.d.u.items()}
+
+    def velocity(f, k, t, x, time):
+        """x [N, width], time [N, 1] or [1, 1] -> v of every agent's action."""
+        if own:
+            return f.flow(torch.as_tensor(np.concatenate([c.n.obs[k, t], x, time], 1))[None, None])[0, 0].numpy()
+        row = np.concatenate([c.n.state[k, t], c.n.obs[k, t].ravel(), x.ravel(), time[0]])
+        return f.flow(torch.as_tensor(row)[None, None, None])[0, 0, 0].numpy().reshape(N, width)
+
+    loss = np.zeros((*c.n.mask.shape, N, width))
+    for k, t in c.rows:
+        z, time, a = ndtri(u["flow"][k, t]), u["time"][k, t], encoded[k, t]
+        loss[k, t] = (velocity(c.on, k, t, (1 - time) * z + time * a, time) - (a - z)) ** 2
+    c.stepped("flow", c.mean(loss), (c.a.flow_loss, c.b, c.d.u))
+
+    def policies(f, obs, name):
+        return f.pi(torch.cat([obs, torch.special.ndtri(c.d.u[name])], -1)).numpy()
+
+    def q_of(f, obs, h, avail):
+        """Mean of both critics at the policies' actions, [B, L, N]."""
+        if not c.discrete:
+            return np.mean([c.value(q, obs, torch.as_tensor(np.clip(h, -1, 1))) for q in (f.q1, f.q2)], 0)
+        every = np.mean([c.every(q, obs) for q in (f.q1, f.q2)], 0)
+        out = np.zeros(h.shape[:-1])
+        for at in np.ndindex(out.shape):
+            p = c.probabilities(h[at], avail[at])
+            out[at] = every[at][p.argmax()] if "improvement" in config else p @ every[at]
+        return out
+
+    def q_tot(f):
+        return [c.value(q, c.b.now.obs).sum(-1) for q in (f.q1, f.q2)]
+
+    rows = slice(None) if memory == "gru" else slice(1, None)
+    obs, avail = c.b.obs[:, rows], c.n.avail[:, rows]
+    v = q_of(c.tg, obs, policies(c.on, obs, "next"), avail).sum(-1)[:, -c.n.mask.shape[1] :]
+    y = c.n.rewards + GAMMA * (1 - c.n.terminated) * v
+    _, logs = c.a.update(c.s, c.b, c.d)
+    c.same(logs["loss_critic"], np.mean([c.mean((y - q) ** 2) for q in q_tot(c.on)]))
+
+    goal, h = np.zeros((*c.n.mask.shape, N, width)), policies(c.on, c.b.now.obs, "policy")
+    distillation = np.zeros(goal.shape[:3])
+    for k, t in c.rows:
+        x = ndtri(u["policy"][k, t])
+        for m in range(3):
+            x = x + velocity(c.on, k, t, x, np.full((N, 1), m / 3)) / 3
+        goal[k, t] = x
+        for i in range(N):
+            ok = c.n.avail[k, t, i]
+            if c.discrete:
+                distillation[k, t, i] = -np.log(c.probabilities(h[k, t, i], ok)[np.where(ok, x[i], -np.inf).argmax()])
+            else:
+                distillation[k, t, i] = ((h[k, t, i] - np.clip(x[i], -1, 1)) ** 2).mean()
+    q = q_of(c.on, c.b.now.obs, h, c.n.avail[:, :-1]).mean(-1)
+    loss = 1.5 * c.mean(distillation) - c.mean(q) / c.mean(abs(q))
+    z = torch.special.ndtri(c.d.u["policy"])
+    ours = c.a.flow(c.on, c.b, z)
+    for row in c.rows:
+        c.same(ours[row], goal[row])
+    c.stepped("pi", loss, (c.a.policy_loss, c.b, z, ours, c.on))

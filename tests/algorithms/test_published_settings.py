@@ -204,6 +204,22 @@ PUBLISHED = [
         OMIGA,
     ),
     Published(
+        "comadice",
+        "github.com/vietbt/ComaDICE at eef0f74, main.py and run.py: 25 passes over 1e6 transitions; 10 and 400 over 1,000 episodes",
+        {
+            f"{name}-{quality}": dict(num_updates=195_000)
+            for name in ("halfcheetah_6x1", "hopper_3x1", "ant_2x4")
+            for quality in ("medium", "medium_replay", "medium_expert", "expert")
+        }
+        | {
+            f"{name}-{quality}": dict(num_updates=updates, weight_max=2.0)
+            for name, updates in (("5m_vs_6m", 2_700), ("6h_vs_8z", 109_000))
+            for quality in ("medium", "expert")
+        },
+        dict(network="mlp", share_params=True, hidden_dim=256, batch_size=128, seq_len=1, lr=1e-4, gamma=0.99, tau=0.005)
+        | dict(max_grad_norm=1.0, alpha=10.0, mixing_dim=64, nu_gradient="code", team_weight="mean"),
+    ),
+    Published(
         "iql",
         "CFCQL's config/algs/baseline_iql.yaml",
         on_smac(),
