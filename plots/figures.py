@@ -77,7 +77,7 @@ def all_figures(frame: pd.DataFrame, metrics: list[str], method: str, draft: boo
 def _captioned(suite: str, metric: str, frame: pd.DataFrame, found: list[tuple[str, str, Figure]]) -> Iterator[CaptionedFigure]:
     runs = frame.groupby(load.GROUP, observed=True).seed.nunique()
     n = " to ".join(map(str, sorted({int(runs.min()), int(runs.max())})))
-    preset, about = frame.preset.iloc[0], style.suite(suite)
+    preset, about, algos = frame.preset.iloc[0], style.suite(suite), frame.algo.unique()
     for k, (kind, method, figure) in enumerate(found):
         pages = [j for j, entry in enumerate(found) if entry[:2] == (kind, method)]
         page = f"-{pages.index(k) + 1}" if len(pages) > 1 else ""
@@ -86,7 +86,9 @@ def _captioned(suite: str, metric: str, frame: pd.DataFrame, found: list[tuple[s
             figure.supxlabel("\n".join(filter(None, [figure.get_supxlabel(), style.preset_label(preset)])), fontsize=7.5)
         caption = CAPTIONS[kind].format(n=n, method=style.algorithm(method).label, lines=LINES.format(reference=about.reference))
         what = "{}, {} of {}".format(about.title, *style.METRICS[metric])
-        yield CaptionedFigure(f"{kind}-{suite}{infix}-{metric}{page}", f"{what}. {caption}{style.preset_note(preset)}", figure)
+        yield CaptionedFigure(
+            f"{kind}-{suite}{infix}-{metric}{page}", f"{what}. {caption}{style.execution_note(algos)}{style.preset_note(preset)}", figure
+        )
 
 
 def png(figure: Figure, dpi: int) -> bytes:

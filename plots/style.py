@@ -25,7 +25,7 @@ class Suite(NamedTuple):
     high: str  # the return whose normalized score is 100
 
 
-# In the order of the columns of tables. The palette of Okabe and Ito, which color-blind readers can tell apart.
+# In the order of the columns of tables. The palettes of Okabe and Ito and of Paul Tol, which color-blind readers can tell apart.
 ALGORITHMS = {
     "bc": Look("BC", "#5A5A5A", "o"),
     "icq": Look("ICQ", "#56B4E9", "v"),
@@ -34,9 +34,14 @@ ALGORITHMS = {
     "omiga": Look("OMIGA", "#0072B2", "D"),
     "iql": Look("MA-IQL", "#332288", "<"),
     "alberdice": Look("AlberDICE", "#E69F00", "X"),
+    "comadice": Look("ComaDICE", "#882255", ">"),
+    "flow_bc": Look("Flow BC", "#999933", "p"),
+    "macflow": Look("MAC-Flow", "#661100", "h"),
+    "oryx": Look("Oryx*", "#44AA99", "d"),
     "inspo": Look("InSPO", "#D55E00", "P"),
 }
-OTHER_LOOKS = [("#882255", ">"), ("#999933", "p"), ("#661100", "h"), ("#44AA99", "d")]  # colors of Paul Tol
+OTHER_LOOKS = [("#117733", "<"), ("#AA4499", ">"), ("#DDCC77", "p"), ("#888888", "h")]  # colors of Paul Tol
+AUTOREGRESSIVE = {"oryx"}  # methods whose agents act in order and are told earlier actions; tables do not compare them with the others
 METRICS = {  # what is measured, and for which policies
     "return": ("return", "greedy policies"),
     "return_sampled": ("return", "sampled actions"),
@@ -77,6 +82,13 @@ def algorithm(name: str) -> Look:
     """Label, color and marker. Those of an algorithm without an entry depend on its name alone."""
     digest = hashlib.sha256(name.encode()).digest()
     return ALGORITHMS.get(name) or Look(name.upper(), *OTHER_LOOKS[digest[0] % len(OTHER_LOOKS)])
+
+
+def execution_note(names: Iterable[str]) -> str:
+    """A sentence for captions if there are methods among these that do not execute independently; else empty."""
+    if not AUTOREGRESSIVE & set(names):
+        return ""
+    return " *: autoregressive execution (agents act in order and know the earlier actions)."
 
 
 def suite_of(backend: str) -> str:
@@ -122,5 +134,6 @@ def preset_label(preset: str) -> str:
 
 
 def preset_note(preset: str) -> str:
-    """A sentence for captions of runs with less than the full budget; empty for runs without a preset."""
-    return f" {preset_label(preset).capitalize()}; not the benchmark's full budget." if preset else ""
+    """A sentence for captions of runs with a preset's settings; empty for runs without a preset."""
+    what = "shared settings" if preset in PRESETS and PRESETS[preset].settings else "full budget"
+    return f" {preset_label(preset).capitalize()}; not the benchmark's {what}." if preset else ""

@@ -10,8 +10,10 @@ same at their best checkpoint; `ablation-<suite>`, if there are runs with `--set
 import inspo_benchmark.core.startup  # noqa: F401
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from inspo_benchmark.core.errors import UserError
@@ -37,8 +39,8 @@ def main_table(frame: pd.DataFrame, metric: str, checkpoint: str, draft: bool = 
     references, data_mean = load.references(frame), load.per_task(frame, "data_mean")
     algos, tasks = style.order(frame.algo.unique()), style.order(references)
     scores = stats.final_scores(frame, metric, checkpoint)
-    task_scores, iqms = stats.task_scores(scores), stats.normalized_iqms(scores, references)
-    means, ranks = stats.normalized_means(scores, references), stats.mean_ranks(scores)
+    task_scores, iqms = _unmarked(stats.task_scores, scores), _unmarked(stats.normalized_iqms, scores, references)
+    means, ranks = _unmarked(stats.normalized_means, scores, references), stats.mean_ranks(scores[~_autoregressive(scores)])
     usual_n = int(task_scores.n.max()) if len(task_scores) else 0
     cells = {(row.task, row.algo): _score(row, usual_n) for row in task_scores.itertuples()}
     for name, table, digits in ((MEAN, means, 1), (IQM, iqms, 1), (RANK, ranks, 2)):
@@ -58,6 +60,7 @@ def main_table(frame: pd.DataFrame, metric: str, checkpoint: str, draft: bool = 
     notes = [
         f"Dataset: mean {style.METRICS[metric][0]} of the episodes in the dataset. Normalized: {scale}. IQM: interquartile mean over runs "
         f"and tasks, with its stratified bootstrap interval. Rank: by the mean score on each task, 1 is best.",
+        *["Bold, † and ranks leave methods with autoregressive execution out."] * bool(style.AUTOREGRESSIVE & set(algos)),
         *_notes(frame),
     ]
     baselines = sum(algo == "bc" for algo in algos)  # BC imitates the data and stands with the references
@@ -67,6 +70,21 @@ def main_table(frame: pd.DataFrame, metric: str, checkpoint: str, draft: bool = 
     table = Table(f"{kind}-{suite_name}-{metric}", _caption(frame, metric, checkpoint, usual_n), header, groups, foot, notes, spans=spans)
     aggregates = [x.assign(task=name) for name, x in ((MEAN, means), (IQM, iqms), (RANK, ranks)) if len(x)]
     return table, pd.concat([task_scores, *aggregates]).assign(suite=suite_name, metric=metric, checkpoint=checkpoint)
+
+
+def _autoregressive(scores: pd.Series) -> np.ndarray:
+    """Which scores are those of methods with autoregressive execution, bool."""
+    return scores.index.get_level_values("algo").isin(style.AUTOREGRESSIVE)
+
+
+def _unmarked(statistic: Callable[..., pd.DataFrame], scores: pd.Series, *args) -> pd.DataFrame:
+    """A table of `stats` in which methods with autoregressive execution are never best or close to it, and the others are compared among
+    themselves."""
+    apart = _autoregressive(scores)
+    if not apart.any():
+        return statistic(scores, *args)
+    compared, others = statistic(scores[~apart], *args), statistic(scores[apart], *args)
+    return pd.concat([compared, others.assign(**{mark: False for mark in ("best", "close") if mark in others})])
 
 
 def ablation_table(frame: pd.DataFrame, metric: str, checkpoint: str) -> tuple[Table, pd.DataFrame]:
@@ -106,7 +124,8 @@ def _caption(frame: pd.DataFrame, metric: str, checkpoint: str, n: int, comparis
     return (
         f"{style.suite(frame.suite.iloc[0]).title}: {what} of {policies} ({metric}), {CHECKPOINTS[checkpoint]}; mean ± standard deviation "
         f"over n = {n} seeds. The final evaluation of a run has {episodes} episodes. Bold: best {comparison} (ties as printed); "
-        "†: the 95% bootstrap interval overlaps with that of the best." + style.preset_note(frame.preset.iloc[0])
+        "†: the 95% bootstrap interval overlaps with that of the best."
+        f"{style.execution_note(frame.algo.unique())}{style.preset_note(frame.preset.iloc[0])}"
     )
 
 

@@ -5,12 +5,17 @@ from itertools import groupby
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.catalog import is_available, status
+from inspo_benchmark.learning.algorithm import Algorithm
 
 
 def list_registered(everything: bool) -> str:
     """Methods with their papers, then tasks: a line per scenario with the qualities that have data, or `everything`, a line per task."""
-    methods = [f"  {name:10} {algorithm.paper}" for name, algorithm in ALGORITHMS.items()]
+    methods = [f"  {name:10} {algorithm.paper}{_execution(algorithm)}" for name, algorithm in ALGORITHMS.items()]
     return "\n".join(["methods (--algo)", *methods, *(_tasks() if everything else _scenarios())])
+
+
+def _execution(algorithm: type[Algorithm]) -> str:
+    return "" if algorithm.execution == "decentralized" else f" ({algorithm.execution} execution)"
 
 
 def _scenarios() -> list[str]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from inspo_benchmark.plots import load, table_writers, tables, tables_appendix
+from inspo_benchmark.core.registry import ALGORITHMS
+from inspo_benchmark.plots import load, style, table_writers, tables, tables_appendix
 from support.results import TASKS, write
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -55,6 +56,27 @@ def test_main_table_holds_what_the_rows_say(tmp_path):
     assert table.spans == [("", 1), ("reference", 3), ("methods", 1)]
     assert "n = 5 seeds" in table.caption
     assert len(numbers) == 2 * (len(TASKS) + 3)
+
+
+def test_autoregressive_execution_is_marked_and_not_compared(tmp_path):
+    """The best scores are Oryx's. The others are marked as if it were not there."""
+    fill(tmp_path / "with", ("bc", "oryx", "inspo"))
+    for task in TASKS:
+        write(tmp_path / "without", "bc", task, skill=0.5)
+        write(tmp_path / "without", "inspo", task, skill=0.8)
+    (table, numbers), (other, _) = (tables.main_table(load.read(tmp_path / name), "return", "last") for name in ("with", "without"))
+    assert table.header[3:] == ["BC", "Oryx*", "InSPO"]
+    assert not any(row[4].bold or row[4].text.endswith(table_writers.CLOSE) for row in table.rows)
+    assert [row[:4] + row[5:] for row in table.rows] == other.rows
+    assert numbers[numbers.algo == "oryx"].value.max() == numbers.value.max()
+    assert table.foot[3][4].text == table_writers.MISSING
+    assert "*: autoregressive execution" in table.caption
+    assert "autoregressive" not in other.caption
+
+
+def test_the_marks_of_execution_are_those_of_the_methods():
+    assert {name for name, algorithm in ALGORITHMS.discover().items() if algorithm.execution != "decentralized"} == style.AUTOREGRESSIVE
+    assert {name for name, look in style.ALGORITHMS.items() if look.label.endswith("*")} == style.AUTOREGRESSIVE
 
 
 def test_checkpoints_differ_and_are_named(tmp_path):

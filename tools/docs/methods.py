@@ -66,7 +66,8 @@ def page(name: str) -> str:
 
 def index() -> str:
     rows = [f"| [{style.algorithm(name)[0]}]({name}.md) | `{name}` | {ALGORITHMS[name].paper} |" for name in style.order(ALGORITHMS)]
-    return "\n".join(["# Methods", "", GENERATED, "", "| method | `--algo` | paper |", "| --- | --- | --- |", *rows, ""])
+    note = style.execution_note(ALGORITHMS).strip()
+    return "\n".join(["# Methods", "", GENERATED, "", "| method | `--algo` | paper |", "| --- | --- | --- |", *rows, "", note, ""])
 
 
 def pages() -> dict[str, str]:

@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 
 from inspo_benchmark.core.atomic_io import atomic_write
+from inspo_benchmark.plots import style
+from inspo_benchmark.plots.table_writers import MISSING
 from inspo_benchmark.tools.docs import parse_no_options
 
 ROOT = Path(__file__).parents[2]
@@ -38,18 +40,19 @@ def cells(row: str) -> list[str]:
 
 
 def overview() -> str:
-    """The interquartile mean of every method over the tasks of each suite."""
-    rows, methods = [], None
+    """The interquartile mean of every method over the tasks of each suite; "--" where a suite lacks the method."""
+    rows, methods = [], []
     for suite, measure, folder, metric in ROWS:
         lines = table(f"results/reference/{folder}/tables/main-{folder}.md", metric).splitlines()
         first = cells(lines[0]).index("dataset") + 2  # after the return with the normalized score 100
-        columns = cells(lines[0])[first:]
-        if columns != (methods := methods or columns):
-            raise ValueError(f"{suite}: methods {columns}, elsewhere {methods}")
         [means] = [cells(line)[first:] for line in lines if line.startswith("| IQM")]
-        rows.append([suite, measure, *means])
+        rows.append((suite, measure, dict(zip(cells(lines[0])[first:], means))))
+        methods += [name for name in rows[-1][2] if name not in methods]
+    order = [style.algorithm(name).label for name in style.order(style.ALGORITHMS)]
+    methods.sort(key=order.index)
     header = [["suite", "measure", *methods], ["---"] * 2 + ["---:"] * len(methods)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in header + rows)
+    lines = [[suite, measure, *(means.get(name, MISSING) for name in methods)] for suite, measure, means in rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in header + lines)
 
 
 def page(path: Path) -> str:
