@@ -2,8 +2,9 @@
 
     python -m tools.speed [PART ...]
 
-A part is a method (updates at the sizes of three tasks), `compiled` (InSPO and BC on Bridge, compiled and not, 1 to 10 seeds packed),
-`smac`, `mujoco`, `data` or `sweep`; the default is all of them. To compare machines, compare the ratios of one run.
+A part is a method (updates and acting at the sizes of three tasks, beside OMIGA's if that is a part too), `compiled` (InSPO and BC on
+Bridge, compiled and not, 1 to 10 seeds packed), `smac`, `mujoco`, `data` or `sweep`; the default is all of them. To compare machines,
+compare the ratios of one run.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from inspo_benchmark.core.types import Batch, Draw, Spec
 from inspo_benchmark.datasets.catalog import fetch
 from inspo_benchmark.datasets.format import load
 from inspo_benchmark.learning import train
-from inspo_benchmark.learning.algorithm import Algorithm
+from inspo_benchmark.learning.algorithm import Algorithm, Nets
 from inspo_benchmark.learning.evaluate import Evaluator
 from inspo_benchmark.learning.sampler import UNIFORM_BOUNDS, Sampler
 from inspo_benchmark.running.eta import Eta
@@ -103,6 +104,36 @@ def updates_by_size(algo: str, flops: float) -> list[Row]:
             rows.append((name, 1e3 * seconds, "ms"))
             rows.append((f"{name}/products", counter.get_total_flops() / seconds / flops, "of the matrix product rate"))
     return rows
+
+
+def acting_by_size(algo: str, num_envs: int = 32) -> list[Row]:
+    """us per step of the greedy policies of one seed in parallel environments, at the sizes of three tasks, without the environments."""
+    rows = []
+    for task, spec, overrides in (*((task, TASKS[task].spec, {}) for task in ("bridge-mix", "2s3z-medium")), OMIGA_HALFCHEETAH):
+        algorithm = ALGORITHMS[algo](settings(algo, task, overrides), spec)
+        f = Nets(algorithm.modules, {name: p[0] for name, p in algorithm.init([0]).params.items()})
+        obs, memory = torch.randn(num_envs, spec.num_agents, spec.obs_dim), algorithm.init_hidden(num_envs)
+        avail = torch.ones(num_envs, spec.num_agents, spec.space.avail_dim, dtype=torch.bool)
+
+        def act(algorithm=algorithm, inputs=(f, obs, avail, memory)):
+            with torch.no_grad():
+                algorithm.act(*inputs)
+
+        seconds = statistics.median(cpu_seconds(act) for _ in range(3))
+        rows.append((f"act/{algo}/{task}/{num_envs}-envs", 1e6 * seconds, "us per step"))
+    return rows
+
+
+def times_omiga(rows: list[Row]) -> list[Row]:
+    """Times of updates and of acting divided by OMIGA's in the same rows, if OMIGA is among the methods."""
+    seconds = {name: value for name, value, unit in rows if unit in ("ms", "us per step") and "/omiga/" in name}
+    found = []
+    for name, value, _ in rows:
+        kind, _, rest = name.partition("/")
+        same = f"{kind}/omiga/{rest.partition('/')[2]}"
+        if kind in ("update", "act") and same in seconds and name != same:
+            found.append((f"{name}/omiga", value / seconds[same], "times OMIGA"))
+    return found
 
 
 def random_batch(algorithm: Algorithm, spec: Spec, seeds: int) -> tuple[Batch, Draw]:
@@ -364,7 +395,8 @@ def main(argv: list[str] | None = None) -> int:
             flops = matrix_product_rate()
             rows.append(("products", flops / 1e9, "Gflop/s"))
             for algo in algos:
-                rows += updates_by_size(algo, flops)
+                rows += updates_by_size(algo, flops) + acting_by_size(algo)
+            rows += times_omiga(rows)
         for part in PARTS:
             if part in args.parts or not args.parts:
                 rows += measure(part)

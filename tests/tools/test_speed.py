@@ -20,6 +20,10 @@ def updates():
     return speed.updates_by_size("bc", flops=1e9)
 
 
+def acting():
+    return speed.acting_by_size("oryx", num_envs=2)
+
+
 def smac():
     return [speed.smac_steps("3m", num_envs=4), speed.smac_interface_steps("3m", steps=20)]
 
@@ -37,11 +41,21 @@ def sweep():
     return speed.sweep(count=2, workers=1)
 
 
-@pytest.mark.parametrize("part", [updates, smac, mujoco, data, sweep])
+@pytest.mark.parametrize("part", [updates, acting, smac, mujoco, data, sweep])
 def test_every_part_runs(part):
     rows = part()
     assert all(value > 0 for _, value, _ in rows)
     assert len({name for name, _, _ in rows}) == len(rows)
+
+
+def test_times_are_divided_by_omigas():
+    rows = [
+        ("update/omiga/3m/1", 2.0, "ms"),
+        ("update/omiga/3m/1/products", 0.5, ""),
+        ("update/bc/3m/1", 3.0, "ms"),
+        ("act/bc/3m", 1.0, "ms"),
+    ]
+    assert speed.times_omiga(rows) == [("update/bc/3m/1/omiga", 1.5, "times OMIGA")]
 
 
 def test_rows_are_printed_and_written(capsys):
