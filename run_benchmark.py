@@ -274,11 +274,11 @@ def show_config(args: argparse.Namespace) -> None:
 
 
 def requested(args: argparse.Namespace) -> tuple[list[str], list[str], tuple[int, ...], str]:
-    """Algorithms, tasks, seeds, and the preset if it reduces the number of updates."""
+    """Algorithms, tasks, seeds, and the preset if it changes settings."""
     preset = PRESETS[args.preset] if args.preset else None
     algos, tasks = ALGORITHMS.match(args.algo), select_tasks(args.env, preset.tasks if preset else ("*",))
     seeds = args.seeds or tuple(range(preset.seeds if preset else 5))
-    return algos, tasks, seeds, args.preset if preset and preset.share < 1 else ""
+    return algos, tasks, seeds, args.preset if preset and preset.marked else ""
 
 
 def run(args: argparse.Namespace) -> int:

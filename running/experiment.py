@@ -28,7 +28,7 @@ class Experiment:
     seeds: tuple[int, ...]
     data: str  # sha256 of the dataset's content
     out: Path  # results folder
-    preset: str = ""  # the preset that reduces the number of updates, if any
+    preset: str = ""  # the preset that changes settings, if any
     trackers: tuple[str, ...] = ()  # tools that get the rows during training; they change no result
 
     @property

@@ -15,6 +15,8 @@ values were chosen in this project: [docs/tuning.md](tuning.md).
 
 from typing import Any, NamedTuple
 
+from inspo_benchmark.core.suites import SUITES
+
 BENCHMARK: dict[str, dict[str, Any]] = {  # suites or globs of tasks -> fields; a method does without those that it lacks
     "smac": dict(network="mlp", share_params=False, hidden_dim=64, seq_len=1, burn_in=0, batch_size=64, num_updates=3000, critic_lr=1e-3),
     "*3m-*": dict(batch_size=128),
@@ -25,12 +27,18 @@ BENCHMARK: dict[str, dict[str, Any]] = {  # suites or globs of tasks -> fields; 
 
 
 class Preset(NamedTuple):
-    """A size of the whole benchmark: `run_benchmark.py --preset`, `make reproduce PRESET=`."""
+    """A size or a variant of the whole benchmark: `run_benchmark.py --preset`, `make reproduce PRESET=`."""
 
     tasks: tuple[str, ...]  # globs; one that fits nothing that is registered here is left out
     seeds: int
-    share: float  # of every method's updates; what is made with less than all is marked by the preset's name, in rows and captions
+    share: float  # of every method's updates
     about: str  # for captions
+    settings: dict[str, Any] = {}  # of every method, in place of the shared ones
+
+    @property
+    def marked(self) -> bool:
+        """Whether its runs differ from those without a preset. Their rows and captions then have the preset's name."""
+        return self.share < 1 or bool(self.settings)
 
 
 PRESETS = {
@@ -50,4 +58,11 @@ PRESETS = {
         about="3 seeds, a fifth of the updates",
     ),
     "full": Preset(("*",), seeds=10, share=1.0, about="10 seeds"),
+    "recurrent": Preset(  # the field evaluates SMAC with memory
+        SUITES["smac"],
+        seeds=5,
+        share=1.0,
+        about="recurrent policies, 16 sequences of 20 steps per update",
+        settings=dict(network="gru", seq_len=20, batch_size=16),
+    ),
 }

@@ -7,7 +7,7 @@ Every field has the value of the last of these that names it:
 3. `benchmark`: the settings that all methods share on a suite, so that tables compare methods and not budgets (`presets.BENCHMARK`);
 4. `TUNED`: the method's table of what this project, or the author of a new baseline, chose;
 5. `task`: the table of the method in the task's own TOML file, if it has one ([docs/new-task.md](new-task.md));
-6. `preset`: a preset trains with a share of the updates;
+6. `preset`: a preset trains with a share of the updates, or with other networks;
 7. `--set`.
 
 With `--paper`, 3 to 6 give way to `OFFICIAL`, the method's switches that make its update that of the published code. `--paper` has no
@@ -59,7 +59,10 @@ def settings_with_sources(algo: str, task: str, overrides: dict[str, Any], paper
         apply(matching(algorithm.TUNED, task), "TUNED")
         apply(of_task(algo, task), "task")
     if preset:
-        apply({"num_updates": max(1, round(chosen["num_updates"].value * PRESETS[preset].share))}, "preset")
+        variant = PRESETS[preset]
+        if variant.share < 1:
+            apply({"num_updates": max(1, round(chosen["num_updates"].value * variant.share))}, "preset")
+        apply(variant.settings, "preset")
     apply(overrides, "--set")
     return chosen
 

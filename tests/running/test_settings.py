@@ -70,6 +70,15 @@ def test_set_wins_over_all(mine, paper):
     assert (found["num_updates"], found["switch"]) == ((5, "--set"), (False, "--set"))
 
 
+@pytest.mark.parametrize("algo", list(ALGORITHMS.discover()))
+def test_every_method_has_recurrent_policies_in_the_variant_for_them(algo):
+    plain, variant = (vars(settings(algo, "3m-medium", {}, preset=preset)) for preset in ("", "recurrent"))
+    changed = dict(network="gru", seq_len=20, batch_size=16)
+    assert plain["network"] == "mlp"
+    assert variant == plain | changed
+    assert settings_with_sources(algo, "3m-medium", {}, preset="recurrent")["network"] == ("gru", "preset")
+
+
 def test_a_preset_takes_its_share_of_the_updates(mine):
     assert settings_with_sources("mine", "3m-medium", {}, preset="quick")["num_updates"] == (18, "preset")
     assert settings_with_sources("mine", "3m-medium", {"num_updates": 5}, preset="quick")["num_updates"] == (5, "--set")
