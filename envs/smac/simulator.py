@@ -91,6 +91,7 @@ class Field(NamedTuple):
     free: np.ndarray  # [x, y] bool, walkable cells
     waypoints: np.ndarray  # [MAP_SIZE**2, MAP_SIZE**2] int16, see paths.waypoints; [1, 1] where every straight line is free
     arrived: float  # cells from the goal
+    contact: np.ndarray  # [U, U] square of the distance at which two units touch; 0 on different layers
 
 
 class Battles:
@@ -107,7 +108,7 @@ class Battles:
         self.rng = np.zeros(num_envs, np.uint64)
         self.clock = np.zeros(num_envs, np.int64)  # game loops since the game, not the battle, began
         size = len(self.units)
-        self.scratch = np.zeros(size, bool), np.zeros(size, np.int64), np.zeros((size, 2))  # alive, stance, old positions
+        self.scratch = np.zeros(size, bool), np.zeros(size, np.int64), np.zeros((4, size))  # alive, stance, positions (_separate)
 
     @property
     def target(self) -> np.ndarray:
@@ -141,6 +142,7 @@ def field(map: Map, profile: str = "liberty") -> Field:
         free=free,
         waypoints=waypoints(free),
         arrived=ARRIVAL_FACTOR * math.sqrt(map.m),
+        contact=(kinds["separation"][:, None] + kinds["separation"]) ** 2 * (kinds["layer"][:, None] == kinds["layer"]),
     )
 
 
@@ -235,7 +237,7 @@ def _loop(f, m, rng, clock, e, alive, stance, old, field):
     size = len(f)
     for i in range(size):
         alive[i] = f[i, HEALTH] > 0
-        old[i, 0], old[i, 1] = f[i, X], f[i, Y]
+        old[0, i], old[1, i] = f[i, X], f[i, Y]
     for i in range(field.agents, size):
         if alive[i]:
             _choose_target(f, m, i, clock[e] + i, field)
@@ -560,36 +562,39 @@ def _recover(f, m, field):
 def _separate(f, old, alive, stance, field):
     """Separate overlapping bodies: others give way to units that fight, and among opponents also to units that stand; equals share.
 
-    `old` [U, 2]: positions before this loop's walk, to which units return that would end on cells that are not walkable.
+    `old` [4, U]: x and y before this loop's walk, to which units return that would end on cells that are not walkable; then scratch space
+    for x and y now, infinite for the dead.
     """
-    size = len(f)
+    size, old_x, old_y, xs, ys = len(f), old[0], old[1], old[2], old[3]
+    for i in range(size):
+        xs[i], ys[i] = (f[i, X], f[i, Y]) if alive[i] else (math.inf, math.inf)
     for i in range(size):
         if alive[i]:
-            a = field.kinds[i]
+            a, x, y = field.kinds[i], xs[i], ys[i]
             for j in range(i + 1, size):
-                b = field.kinds[j]
-                if alive[j] and a.layer == b.layer:
-                    dx, dy, room = f[j, X] - f[i, X], f[j, Y] - f[i, Y], a.separation + b.separation
-                    square = dx * dx + dy * dy
-                    if square < room * room:
-                        distance = math.sqrt(square)
-                        ux, uy = (dx / distance, dy / distance) if distance > 0 else (1.0, 0.0)
-                        overlap = room - distance
-                        firm = IDLING if (i < field.agents) != (j < field.agents) else FIGHTING
-                        firm_i, firm_j = stance[i] >= firm or a.step == 0, stance[j] >= firm or b.step == 0
-                        share = _share(a, b, firm_i, firm_j)
-                        _push(f, old, i, -ux, -uy, share * overlap, firm_j)
-                        _push(f, old, j, ux, uy, (1 - share) * overlap, firm_i)
+                dx, dy = xs[j] - x, ys[j] - y
+                square = dx * dx + dy * dy
+                if square < field.contact[i, j]:
+                    b, distance = field.kinds[j], math.sqrt(square)
+                    ux, uy = (dx / distance, dy / distance) if distance > 0 else (1.0, 0.0)
+                    overlap = a.separation + b.separation - distance
+                    firm = IDLING if (i < field.agents) != (j < field.agents) else FIGHTING
+                    firm_i, firm_j = stance[i] >= firm or a.step == 0, stance[j] >= firm or b.step == 0
+                    share = _share(a, b, firm_i, firm_j)
+                    x, y = _pushed(i, x, y, old_x[i], old_y[i], -ux, -uy, share * overlap, firm_j)
+                    xs[j], ys[j] = _pushed(j, xs[j], ys[j], old_x[j], old_y[j], ux, uy, (1 - share) * overlap, firm_i)
+            xs[i], ys[i] = x, y
     for i in range(size):
         if alive[i]:
-            layer = field.kinds[i].layer
-            if not _passable(f[i, X], f[i, Y], layer, field.free):
-                if _passable(f[i, X], old[i, 1], layer, field.free):
-                    f[i, Y] = old[i, 1]
-                elif _passable(old[i, 0], f[i, Y], layer, field.free):
-                    f[i, X] = old[i, 0]
+            x, y, layer = xs[i], ys[i], field.kinds[i].layer
+            if not _passable(x, y, layer, field.free):
+                if _passable(x, old_y[i], layer, field.free):
+                    y = old_y[i]
+                elif _passable(old_x[i], y, layer, field.free):
+                    x = old_x[i]
                 else:
-                    f[i, X], f[i, Y] = old[i, 0], old[i, 1]
+                    x, y = old_x[i], old_y[i]
+            f[i, X], f[i, Y] = x, y
 
 
 @rule
@@ -606,17 +611,18 @@ def _share(a, b, firm_a, firm_b):
 
 
 @rule
-def _push(f, old, i, ux, uy, push, around):
-    """Move unit i by `push` in direction u. With `around`, a unit that walks against the other one also slides sideways around it."""
+def _pushed(i, x, y, old_x, old_y, ux, uy, push, around):
+    """(x, y) of unit i, moved by `push` in direction u. With `around`, a unit that walks against the other one also slides around it."""
     if push > 0:
-        vx, vy = f[i, X] - old[i, 0], f[i, Y] - old[i, 1]
-        f[i, X] += push * ux
-        f[i, Y] += push * uy
+        vx, vy = x - old_x, y - old_y
+        x += push * ux
+        y += push * uy
         if around and vx * ux + vy * uy < 0:
             side = vx * -uy + vy * ux
             turn = push if side > 0 or (side == 0 and i % 2 == 0) else -push
-            f[i, X] += turn * -uy
-            f[i, Y] += turn * ux
+            x += turn * -uy
+            y += turn * ux
+    return x, y
 
 
 @rule
