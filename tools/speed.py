@@ -1,10 +1,11 @@
 """Measures the speed of training, environments, datasets and sweeps on this machine, and writes results/bench.csv (name, value, unit).
 
-    python -m tools.speed [PART ...]
+    python -m tools.speed [PART ...] [--against FILE]
 
 A part is a method (updates and acting at the sizes of three tasks, beside OMIGA's if that is a part too), `compiled` (InSPO and BC on
 Bridge, compiled and not, 1 to 10 seeds packed), `smac`, `mujoco`, `data` or `sweep`; the default is all of them. To compare machines,
-compare the ratios of one run.
+compare the ratios of one run. With --against, an earlier bench.csv, the command fails (exit code 1) if a speed in units of the matrix
+product rate fell by more than 30 %.
 """
 
 import argparse
@@ -30,7 +31,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from inspo_benchmark.core.atomic_io import atomic_write
-from inspo_benchmark.core.errors import outcome
+from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.core.spaces import Box
 from inspo_benchmark.core.types import Batch, Draw, Spec
@@ -53,6 +54,8 @@ SEEDS = (1, 5, 10)
 ROUNDS, SECONDS = 5, 1.0  # a value is the median of ROUNDS timings of about SECONDS each
 OMIGA_HALFCHEETAH = "halfcheetah_6x1-medium", Spec(6, 23, 23, Box(1), 1000), dict(hidden_dim=256, batch_size=256)  # sizes of OMIGA's code
 MUJOCO_SCENARIOS = ("halfcheetah_6x1", "hopper_3x1", "ant_2x4")
+
+TOLERANCE = 0.3  # share of an earlier speed that may be lost
 
 Row = tuple[str, float, str]  # name, value, unit
 
@@ -383,17 +386,18 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m tools.speed", description=title, epilog=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("parts", nargs="*", metavar="PART", help=f"a method, or one of {', '.join(PARTS)} (default: all)")
+    options.add_argument("--against", type=Path, metavar="FILE", help="an earlier bench.csv, whose speeds these must not fall below")
     args = options.parse_args(argv)
 
-    def work() -> None:
+    def work() -> int:
+        earlier = read(args.against) if args.against else []
         os.environ["OMP_NUM_THREADS"] = "1"  # one core; it also keeps MuJoCo environments in this process
         ALGORITHMS.discover(), TASKS.discover()
         torch.set_num_threads(1)
-        rows: list[Row] = [("cores", os.cpu_count(), "cores")]
+        flops = matrix_product_rate()
+        rows: list[Row] = [("cores", os.cpu_count(), "cores"), ("products", flops / 1e9, "Gflop/s")]
         names = [part for part in args.parts if part not in PARTS]
         if algos := ALGORITHMS.match(names) if names else () if args.parts else ALGORITHMS.match(["*"]):
-            flops = matrix_product_rate()
-            rows.append(("products", flops / 1e9, "Gflop/s"))
             for algo in algos:
                 rows += updates_by_size(algo, flops) + acting_by_size(algo)
             rows += times_omiga(rows)
@@ -401,8 +405,46 @@ def main(argv: list[str] | None = None) -> int:
             if part in args.parts or not args.parts:
                 rows += measure(part)
         show(rows)
+        if losses := slower(rows, earlier):
+            print(f"slower than {args.against}, in units of the matrix product rate:", *losses, sep="\n")
+        return 1 if losses else 0
 
     return outcome(work)
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a bench.csv. UserError: there is no such file, or it is not one."""
+    try:
+        with path.open(newline="") as file:
+            return [(row["name"], float(row["value"]), row["unit"]) for row in csv.DictReader(file)]
+    except (OSError, KeyError, TypeError, ValueError) as e:
+        raise UserError(f"{path} is not a file of speeds: {e}") from None
+
+
+def slower(rows: list[Row], earlier: list[Row]) -> list[str]:
+    """A line for each speed in both that fell by more than TOLERANCE. Times and rates are taken in units of the matrix product rate."""
+    now, before = (relative_speeds(x) for x in (rows, earlier))
+    return [
+        f"{name}: {now[name] / speed:.2f} of the earlier speed"
+        for name, speed in before.items()
+        if name in now and now[name] < (1 - TOLERANCE) * speed
+    ]
+
+
+def relative_speeds(rows: list[Row]) -> dict[str, float]:
+    """The rows that are speeds or costs, as speeds that do not depend on the machine's: name -> speed, the greater the better."""
+    products = dict((name, value) for name, value, _ in rows).get("products", 1.0)
+    speeds = {}
+    for name, value, unit in rows:
+        if unit in ("s", "ms", "us per step"):
+            speeds[name] = 1 / (value * products)
+        elif unit == "steps/s":
+            speeds[name] = value / products
+        elif unit.startswith("times "):
+            speeds[name] = 1 / value
+        elif unit == "of the matrix product rate":
+            speeds[name] = value
+    return speeds
 
 
 def show(rows: list[Row]) -> None:

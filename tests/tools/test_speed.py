@@ -67,3 +67,50 @@ def test_rows_are_printed_and_written(capsys):
 def test_an_unknown_part_is_an_error(capsys):
     assert speed.main(["nonsense"]) == 2
     assert "nonsense" in capsys.readouterr().err
+
+
+EARLIER = [
+    ("products", 100.0, "Gflop/s"),
+    ("update/bc/3m", 2.0, "ms"),
+    ("smac/3m", 500.0, "steps/s"),
+    ("update/bc/3m/products", 0.5, "of the matrix product rate"),
+    ("sweep/overhead", 1.1, "times the ideal"),
+    ("smac/memory", 1.0, "GiB"),
+    ("gone", 1.0, "s"),
+]
+
+
+def changed(**values: float) -> list:
+    return [(name, values.get(name, value), unit) for name, value, unit in EARLIER if name != "gone"]
+
+
+def test_speeds_are_compared_in_units_of_the_matrix_product_rate():
+    assert speed.slower(changed(), EARLIER) == []
+    slower_machine = {"products": 50.0, "update/bc/3m": 4.0, "smac/3m": 250.0, "smac/memory": 9.0}
+    assert speed.slower(changed(**slower_machine), EARLIER) == []
+    for name, allowed, too_slow in (
+        ("update/bc/3m", 2.8, 2.9),
+        ("smac/3m", 351.0, 349.0),
+        ("update/bc/3m/products", 0.36, 0.34),
+        ("sweep/overhead", 1.5, 1.6),
+    ):
+        assert speed.slower(changed(**{name: allowed}), EARLIER) == []
+        [line] = speed.slower(changed(**{name: too_slow}), EARLIER)
+        assert line.startswith(f"{name}: 0.")
+    faster_machine = changed(products=200.0)
+    assert len(speed.slower(faster_machine, EARLIER)) == 2  # the time and the rate should have improved with it
+
+
+def test_the_command_fails_if_a_speed_fell(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(speed, "matrix_product_rate", lambda: 1e11)
+    monkeypatch.setattr(speed, "measure", lambda part: [("smac/3m", 500.0, "steps/s")])
+    old = tmp_path / "old.csv"
+    for value, code in ((500.0, 0), (1000.0, 1)):
+        monkeypatch.setattr(speed, "OUT", old)
+        speed.show([("products", 100.0, "Gflop/s"), ("smac/3m", value, "steps/s")])
+        monkeypatch.setattr(speed, "OUT", tmp_path / "bench.csv")
+        assert speed.main(["smac", "--against", str(old)]) == code
+    assert "smac/3m: 0.50 of the earlier speed" in capsys.readouterr().out
+    assert speed.main(["smac", "--against", str(tmp_path / "no.csv")]) == 2
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    assert speed.main(["smac", "--against", str(tmp_path / "other.csv")]) == 2
