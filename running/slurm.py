@@ -3,6 +3,7 @@
 The result of a job is read from its files, because SLURM's accounting of ended jobs needs a database that small sites lack.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.core.registry import ALGORITHMS, MODULES, TASKS, own_files
 from inspo_benchmark.running.eta import Eta
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.pool import Limits, Outcome, result_summary, run_pool
@@ -93,6 +94,8 @@ def submit(experiments: Sequence[Experiment], device: str, limits: Limits, optio
         stderr_to_stdout=True,
         additional_parameters={"requeue": True, "chdir": str(ROOT), **options.more},
     )
+    if files := own_files():  # the jobs get this environment, and have another working directory
+        os.environ[MODULES] = os.pathsep.join(map(str, files))
     job_limits = limits._replace(max_seconds=float("inf"), fail_fast=False)
     size, jobs = max_array_size(), {}
     try:

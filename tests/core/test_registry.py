@@ -1,12 +1,13 @@
 """Registries: a file in the folder is enough, and unknown or duplicate names give clear errors."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.core.registry import ALGORITHMS, TASKS, Registry, suggest
+from inspo_benchmark.core.registry import ALGORITHMS, MODULES, TASKS, Registry, suggest
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,3 +115,22 @@ def test_every_public_file_registers_and_nothing_else_does(registry, package):
 def test_tasks_are_registered_under_their_names():
     assert TASKS.discover()
     assert all(name == task.name for name, task in TASKS.items())
+
+
+def test_files_of_the_user_are_imported_once(package, tmp_path, monkeypatch):
+    own = tmp_path / "own"
+    own.mkdir()
+    add(own, "okapi")
+    add(own, "zebra")
+    monkeypatch.setenv(MODULES, os.pathsep.join([str(own / "okapi.py"), str(own / "zebra.py")]))
+    try:
+        assert list(animals().discover()) == ["lion", "okapi", "zebra"]
+        assert list(animals().discover()) == ["lion", "okapi", "zebra"]
+    finally:
+        for name in ("okapi", "zebra"):
+            sys.modules.pop(name, None)
+    for name, said in ("nowhere.py", "no file .*nowhere.py"), ("notes.txt", "no Python file"):
+        (own / "notes.txt").write_text("text")
+        monkeypatch.setenv(MODULES, str(own / name))
+        with pytest.raises(UserError, match=f"{MODULES}: .*{said}"):
+            animals().discover()
