@@ -15,8 +15,8 @@ critic, of which there are two.
                 G bootstraps from the actions of the target policies, with noise, and from the smaller critic           (5)
     MACQL       log sum exp Q over random joint actions takes the place of sum_i lambda_i lse_i                         (6)
 
-mu_i is cloned from the data in the first updates, the share `bc_share` of them, and stays as it is afterwards. `return_sampled` of the
-discrete method samples from softmax(Q_i), which is not a trained policy.
+mu_i is cloned from the data in the first updates, the share `bc_share` of them, and stays as it is afterwards. The discrete method has no
+sampled scores: a softmax of Q_i is no policy that it learns.
 
 `candidate_source` says how (1) and (6) are estimated where actions are continuous (learning/conservative.py): their MPE code has
 "uniform", their HalfCheetah code "crossed", an accident; "noisy" is what it was meant to be. In "crossed" the candidates around
@@ -250,6 +250,7 @@ class DiscreteCFCQL(CFCQL):
     """Q is a QMIX of agents that act greedily on their Q_i."""
 
     td_weight = 0.5  # c_TD of (2)
+    stochastic = False
 
     def nets(self):
         c = self.cfg

@@ -12,13 +12,14 @@ the manifest also states their statistics.
 """
 
 import hashlib
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -118,7 +119,7 @@ def assemble(task: Task, parts: list[Part], behavior: str, run: Callable[[list[P
             played.append(x._replace(actions=actions, logp=x.logp.astype("<f4"), rewards=x.rewards.astype("<f4"), offset=x.lengths))
     obs, state, avail, actions, logp, rewards, lengths, terminated, won = (np.concatenate(x) for x in zip(*played, strict=True))
     seeds = [_first_seed(task.name.rpartition("-")[0], quality) + numbers for quality, _, numbers in parts]
-    return join(
+    d = join(
         task,
         lengths,
         obs=obs,
@@ -133,6 +134,22 @@ def assemble(task: Task, parts: list[Part], behavior: str, run: Callable[[list[P
         source="built",
         behaviour=behavior,
     )
+    d.meta.update(greedy_scores(parts))
+    return d
+
+
+def greedy_scores(parts: list[Part]) -> dict[str, Any]:
+    """Metadata of the behavior policies: `dataset.GREEDY`, the greedy win rate of each, and the number of their trainings. {}: random."""
+    if parts[0].policy is None:
+        return {}
+    policies, episodes = [part.policy for part in parts], [len(part.numbers) for part in parts]
+    means = {
+        "behavior_greedy_return": float(np.average([policy.greedy_return for policy in policies], weights=episodes)),
+        "behavior_greedy_win_rate": float(np.average([policy.greedy_win_rate for policy in policies], weights=episodes)),
+    }
+    known = {key: x for key, x in means.items() if not math.isnan(x)}
+    rates = ", ".join(f"{policy.greedy_win_rate:.2f}" for policy in policies if not math.isnan(policy.greedy_win_rate))
+    return known | {"behavior_greedy_win_rates": rates, "behavior_trainings": len({policy.seed for policy in policies})}
 
 
 def _first_seed(name: str, quality: str) -> int:

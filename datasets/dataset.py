@@ -49,6 +49,8 @@ CARD = {  # metadata that follow from the task
 }
 # Metadata of the recording; "" if unknown. The behavior policy's key, in `meta` as in files, has the spelling of format version 1.
 PROVENANCE = {"source": str, "source_sha256": str, "behaviour": str, "notes": str}
+# Optional metadata: mean scores of the behavior policies when they take their most probable actions, over the episodes that they recorded.
+GREEDY = ("behavior_greedy_return", "behavior_greedy_win_rate")
 
 
 @dataclass(frozen=True)

@@ -104,15 +104,18 @@ class Stage(NamedTuple):
 class Algorithm(ABC):
     """A method. A subclass defines `nets`, `update` and `action_params`.
 
-    `paper` is its citation. Three tables hold settings per task. Their keys are globs of task names or names of suites (`core.suites`);
-    of the rows that match a task, the last one wins. `PAPER` holds what the paper or its code states, `OFFICIAL` the switches that make
-    the update that of the published code, `TUNED` the values that were chosen otherwise. `running.settings` says which table wins.
+    `paper` is its citation. `stochastic` is false if it learns no distribution over actions, but for example Q-values, and takes the action
+    with the largest one: then nothing is sampled in evaluation. Three tables hold settings per task. Their keys are globs of task names or
+    names of suites (`core.suites`); of the rows that match a task, the last one wins. `PAPER` holds what the paper or its code states,
+    `OFFICIAL` the switches that make the update that of the published code, `TUNED` the values that were chosen otherwise.
+    `running.settings` says which table wins.
     """
 
     Config: ClassVar[type[Common]] = Common
     PAPER: ClassVar[dict[str, dict[str, Any]]] = {}
     OFFICIAL: ClassVar[dict[str, dict[str, Any]]] = {}
     TUNED: ClassVar[dict[str, dict[str, Any]]] = {}
+    stochastic: ClassVar[bool] = True
     paper: ClassVar[str]
     execution: ClassVar[str] = "decentralized"  # "autoregressive": agents act one after the other and know the earlier actions
 

@@ -18,6 +18,8 @@ from inspo_benchmark.learning.sampler import UNIFORM_BOUNDS
 IDENTITY = Normalizer()
 TRACE_FROM = 50  # steps of an episode from which tracing the act function pays
 Scores = dict[str, np.ndarray]  # metric -> value of every policy and episode [S, E]
+NEARLY_ALL_THE_SAME = 0.05  # share of distinct episodes below which an evaluation says little more than a single episode
+SEQUENCE = "sequence"  # among the scores of `_rollout`: a hash of the episode's joint actions
 
 
 class Evaluator:
@@ -29,14 +31,27 @@ class Evaluator:
         self.traced: dict[tuple[int, bool], Callable] = {}  # act functions by number of environments, greedy or sampled
 
     def __call__(self, s: State, episodes: int) -> dict[str, np.ndarray]:
-        """Means over episodes per seed [S]: `return`, `length` (and `win_rate`) of the greedy policies, `return_sampled` of the stochastic
-        ones. The random numbers of the latter depend on the seed, the updates done and the number of episodes alone."""
-        greedy = self.rollout(s, episodes, sampled=False)
-        sampled = self.rollout(s, episodes, sampled=True)
-        return {**{metric: values.mean(1) for metric, values in greedy.items()}, "return_sampled": sampled["return"].mean(1)}
+        """Means over episodes per seed [S]: `return`, `length` (and `win_rate`) of the greedy policies, `return_sampled` (and
+        `win_rate_sampled`) of the stochastic ones, if the method has any. The random numbers of the latter depend on the seed, the updates
+        done and the number of episodes alone. Where episodes are won with discrete actions, `distinct_episodes` is the share of different
+        sequences of joint actions among the greedy episodes."""
+        greedy = self._in_parts(s, episodes, sampled=False)
+        sequences = greedy.pop(SEQUENCE, None)
+        scores = {metric: values.mean(1) for metric, values in greedy.items()}
+        if sequences is not None:
+            scores["distinct_episodes"] = np.array([len(np.unique(x)) for x in sequences]) / episodes
+        if self.algorithm.stochastic:
+            sampled = self.rollout(s, episodes, sampled=True)
+            scores |= {f"{metric}_sampled": sampled[metric].mean(1) for metric in ("return", "win_rate") if metric in sampled}
+        return scores
 
     def rollout(self, s: State, episodes: int, sampled: bool) -> Scores:
-        """The scores of each policy in each episode [S, E]. The environments run in parallel, at most `task.max_envs` at a time."""
+        """The scores of each policy in each episode [S, E]."""
+        scores = self._in_parts(s, episodes, sampled)
+        return {metric: values for metric, values in scores.items() if metric != SEQUENCE}
+
+    def _in_parts(self, s: State, episodes: int, sampled: bool) -> Scores:
+        """The environments run in parallel, at most `task.max_envs` at a time."""
         parallel = min(episodes, max(1, self.task.max_envs // len(self.seeds)))
         parts = [self._rollout(s, range(k, min(k + parallel, episodes)), sampled) for k in range(0, episodes, parallel)]
         return {metric: np.concatenate([part[metric] for part in parts], 1) for metric in parts[0]}
@@ -54,7 +69,7 @@ class Evaluator:
         memory = algorithm.init_hidden(seeds, episodes).to(self.device)
         params = algorithm.acting_params(s)
         reward_sum, length, over = np.zeros(num_envs), np.zeros(num_envs, np.int64), np.zeros(num_envs, bool)
-        won = None
+        won, sequence = None, np.zeros(num_envs, np.uint64)
         with torch.no_grad():
             while not over.all():
                 inputs = [self.to_device(self.normalizer(observation.obs)), self.to_device(observation.avail), memory]
@@ -64,7 +79,10 @@ class Evaluator:
                 if (num_envs, sampled) not in self.traced:
                     self.traced[num_envs, sampled] = self.traced_act(sampled, params, *inputs)
                 actions, memory = self.traced[num_envs, sampled](params, *inputs)
-                observation, rewards, terminated, truncated, info = env.step(actions.flatten(0, 1).cpu().numpy())
+                joint = actions.flatten(0, 1).cpu().numpy()
+                observation, rewards, terminated, truncated, info = env.step(joint)
+                if joint.ndim == 2:
+                    sequence = np.where(over, sequence, next_hash(sequence, joint))
                 reward_sum += np.where(over, 0.0, rewards)
                 length += ~over
                 over = terminated | truncated
@@ -72,6 +90,8 @@ class Evaluator:
         scores = {"return": self.task.scaled_returns(reward_sum, length), "length": length.astype(float)}
         if won is not None:
             scores["win_rate"] = np.asarray(won, float)
+            if self.task.spec.space.kind == "discrete":
+                scores[SEQUENCE] = sequence
         return {metric: values.reshape(seeds, episodes) for metric, values in scores.items()}
 
     def traced_act(self, sampled: bool, *example: Any) -> Callable:
@@ -92,6 +112,13 @@ class Evaluator:
     def close(self) -> None:
         for env in self.envs.values():
             env.close()
+
+
+def next_hash(sequence: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """Hashes [E] of sequences of joint actions with another one, actions [E, N], at their end."""
+    for a in actions.T.astype(np.uint64):
+        sequence = (sequence ^ (sequence >> np.uint64(32)) ^ (a + np.uint64(1))) * np.uint64(0x9E3779B97F4A7C15)
+    return sequence
 
 
 def vmap_over_seeds(act: Callable, algorithm: Algorithm, seeds: int) -> Callable:

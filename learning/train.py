@@ -2,7 +2,7 @@
 same rows as an undisturbed one."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from inspo_benchmark.core.atomic_io import DamagedFile, load_checked, save_check
 from inspo_benchmark.core.types import State, Task
 from inspo_benchmark.datasets.dataset import Dataset
 from inspo_benchmark.learning.algorithm import Algorithm
-from inspo_benchmark.learning.evaluate import Evaluator
+from inspo_benchmark.learning.evaluate import NEARLY_ALL_THE_SAME, Evaluator
 from inspo_benchmark.learning.normalize import Normalizer, normalize_dataset
 from inspo_benchmark.learning.sampler import Sampler
 
@@ -125,6 +125,8 @@ class Training:
         """Add the rows of this update: scores, and mean losses since the last evaluation. Returns the mean return over seeds."""
         last, task, current = update == self.algorithm.cfg.num_updates, self.task, self.current
         scores = self.evaluator(current.state, task.final_episodes if last else task.eval_episodes)
+        if last:
+            warn_about_equal_episodes(self.seeds, scores.get("distinct_episodes", ()))
         losses = {name: (total / calls).numpy() for name, (total, calls) in current.losses.items()}
         for k, seed in enumerate(self.seeds):
             current.rows += [(seed, update, metric, float(values[k])) for metric, values in (scores | losses).items()]
@@ -174,6 +176,13 @@ def train(
         raise
     training.evaluator.close()
     return TrainingResult(training.current.rows, training.current.state, training.normalizer, training.seconds)
+
+
+def warn_about_equal_episodes(seeds: Sequence[int], distinct: Iterable[float]) -> None:
+    """`distinct`: the share of distinct episodes in each seed's last evaluation."""
+    if alike := [str(seed) for seed, share in zip(seeds, distinct) if share < NEARLY_ALL_THE_SAME]:
+        which = f"policies of seeds {', '.join(alike)} act" if len(alike) > 1 else f"policy of seed {alike[0]} acts"
+        print(f"warning: the greedy {which} (nearly) the same in all evaluation episodes: their scores are those of a few episodes")
 
 
 def run_updates(current: Checkpoint, update: Callable, sampler: Sampler, end: int, turns: int) -> Checkpoint:

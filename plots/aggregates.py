@@ -103,7 +103,7 @@ def quality(frame: pd.DataFrame, metric: str) -> Figure | None:
     panel.grid(axis="y", linewidth=0.4, color="0.85")
     panel.set_axisbelow(True)
     what, policies = style.METRICS[metric]
-    panel.set_ylabel(f"{what}, %\n({policies})" if metric == "win_rate" else f"normalized {what}\n({policies})")
+    panel.set_ylabel(f"{what}, %\n({policies})" if what == "win rate" else f"normalized {what}\n({policies})")
     legend(figure, [*map(_marker_handle, algos), Line2D([], [], label="dataset mean", **DATA_LINE)])
     return figure
 

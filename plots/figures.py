@@ -1,6 +1,6 @@
 """Makes the figures of the paper as PNG, and with --pdf as PDF too, from the rows in a results folder.
 
-    python -m plots.figures [--out results] [--draft] [--metric return return_sampled win_rate] [--of inspo] [--pdf]
+    python -m plots.figures [--out results] [--draft] [--metric return win_rate_sampled] [--of inspo] [--pdf]
 
 For every suite in the results, `<out>/figures` gets `curves` (learning curves), `scores` (of single runs), `efficiency` (score over
 updates), `aggregate` (IQM with its interval), `profiles` (performance profiles), `improvement` (probability of improvement of the method
@@ -59,6 +59,7 @@ def all_figures(frame: pd.DataFrame, metrics: list[str], method: str, draft: boo
             if (plain.metric == metric).any():
                 if not draft:
                     load.require_complete(plain, metric)
+                plain = plain[plain.algo.isin(plain.algo[plain.metric == metric].unique())]  # methods without it have no place in legends
                 found += [("curves", "", figure) for figure in curves.learning_curves(plain, metric)]
                 found += [("scores", "", figure) for figure in curves.run_scores(plain, metric)]
                 found.append(("quality", "", aggregates.quality(plain, metric)))

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ REQUIRED = {
 }
 TOGETHER, MAX_CSV = 500, 10 << 20  # files that are read at once, and bytes of each
 MAX_RETURN = 1e30  # of the magnitude of returns: their squares have to be finite
+SAMPLED = "_sampled"  # the end of the names of scores of sampled actions
 GROUP = ["algo", "overrides", "task"]  # one method on one task; several files may hold its seeds
 
 
@@ -48,7 +50,9 @@ def result_files(out: str | Path) -> list[ResultFile]:
 
 def read(out: str | Path, overrides: bool = False, files: list[ResultFile] | None = None) -> pd.DataFrame:
     """All rows in `<out>/runs`: the columns of the CSV files and, from the JSON files, `overrides` ("" or "alpha=0.1, beta=0"), `data`
-    (sha256), `data_mean` (mean return), `data_win_rate` (-1: nothing to win), `reference_low` and `reference_high` (returns with the
+    (sha256), `data_mean` (mean return), `data_win_rate` (-1: nothing to win), `behavior` and
+    `behavior_win_rate` (of the behavior policies' most probable actions; NaN: unknown), `stochastic` (false: the method has no sampled
+    scores), `reference_low` and `reference_high` (returns with the
     normalized scores 0 and 100), `per_step`, `episodes` (of the final evaluation), `suite`, `preset` ("" if none) and `file`. Text columns
     are categorical. Runs with overrides (`--set`) are left out unless asked for; the table may then be empty.
 
@@ -60,6 +64,7 @@ def read(out: str | Path, overrides: bool = False, files: list[ResultFile] | Non
     frame, lengths = _all_rows(files)
     for column, values in _columns(files).items():
         frame[column] = values.repeat(lengths)
+    frame = frame[frame.stochastic | ~frame.metric.str.endswith(SAMPLED)]
     if not overrides:
         frame = frame[frame.overrides == ""]
     for column in frame.columns[frame.dtypes == "category"]:
@@ -77,10 +82,13 @@ def _columns(files: list[ResultFile]) -> dict[str, pd.Categorical | np.ndarray]:
 
 
 def missing_seeds(frame: pd.DataFrame, metric: str = "return") -> list[tuple[str, str, list[int]]]:
-    """(algo, task, seeds without `metric`) wherever the full product of the frame's algorithms, tasks and seeds is incomplete."""
+    """(algo, task, seeds without `metric`) wherever the full product of the frame's algorithms, tasks and seeds is incomplete. Methods
+    without a stochastic policy lack no sampled scores."""
     present = set(frame.loc[frame.metric == metric, ["algo", "task", "seed"]].itertuples(index=False, name=None))
     algos, tasks, seeds = (sorted(frame[column].unique().tolist()) for column in ("algo", "task", "seed"))
-    missing = [(algo, task, [seed for seed in seeds if (algo, task, seed) not in present]) for algo in algos for task in tasks]
+    nothing_to_sample = set(frame.loc[~frame.stochastic, ["algo", "task"]].itertuples(index=False, name=None))
+    pairs = [(algo, task) for algo in algos for task in tasks if not (metric.endswith(SAMPLED) and (algo, task) in nothing_to_sample)]
+    missing = [(algo, task, [seed for seed in seeds if (algo, task, seed) not in present]) for algo, task in pairs]
     return [group for group in missing if group[2]]
 
 
@@ -107,11 +115,12 @@ def suites(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def for_metric(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The rows for tables of `metric`. For `win_rate`: tasks with something to win, with win rates as data mean and reference scores."""
-    if metric != "win_rate":
+    """The rows for tables of `metric`. For win rates: tasks with something to win, with win rates as data mean, behavior and reference
+    scores."""
+    if not metric.startswith("win_rate"):
         return frame
     frame = frame[frame.data_win_rate >= 0]
-    return frame.assign(data_mean=frame.data_win_rate, reference_low=0.0, reference_high=1.0)
+    return frame.assign(data_mean=frame.data_win_rate, behavior=frame.behavior_win_rate, reference_low=0.0, reference_high=1.0)
 
 
 def references(frame: pd.DataFrame) -> dict[str, tuple[float, float]]:
@@ -134,6 +143,9 @@ def _result_file(path: Path) -> ResultFile:
         data=data["sha256"],
         data_mean=float(data["return_mean"]),
         data_win_rate=float(data.get("win_rate", -1)),
+        behavior=float(data.get("behavior_greedy_return", math.nan)),
+        behavior_win_rate=float(data.get("behavior_greedy_win_rate", math.nan)),
+        stochastic=document.get("stochastic", True),
         reference_low=float(low),
         reference_high=float(high),
         per_step=document["per_step"],

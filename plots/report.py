@@ -1,6 +1,6 @@
 """Writes `<out>/report.html`: one page about all runs in a results folder, which needs no other file.
 
-    python -m plots.report [--out results] [--metric return return_sampled win_rate] [--of inspo]
+    python -m plots.report [--out results] [--metric return win_rate_sampled] [--of inspo]
 
 The page holds tables that sort and filter, figures, the curves of every run, settings, provenance, and failed and missing runs. It loads
 nothing from the network, and its content security policy forbids any script but its own.
@@ -22,6 +22,7 @@ import pandas as pd
 
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.learning.evaluate import NEARLY_ALL_THE_SAME
 from inspo_benchmark.plots import cli, figures, load, style, tables
 from inspo_benchmark.plots.load import ResultFile
 from inspo_benchmark.plots.table_writers import number
@@ -59,6 +60,8 @@ def page(out: Path, metrics: list[str], method: str) -> str:
         results=_lines(frame, results),
         data={"results": _curves(frame, results), "colors": {algo: style.algorithm(algo).color for algo in frame.algo.unique()}},
         provenance=_provenance(results),
+        metrics=list(style.METRICS),
+        alike=_alike(frame),
         missing=_missing(frame, metrics),
         unfinished=_unfinished(out),
     )
@@ -142,6 +145,14 @@ def _missing(frame: pd.DataFrame, metrics: list[str]) -> list[tuple[str, str, st
                 groups = load.missing_seeds(measured, metric)
                 missing += [(suite, metric, f"{algo} on {task}", ", ".join(map(str, seeds))) for algo, task, seeds in groups]
     return missing
+
+
+def _alike(frame: pd.DataFrame) -> list[tuple[str, str, str, str]]:
+    """Method, overrides, task and seeds whose final greedy policies acted (nearly) the same in all evaluation episodes."""
+    last = frame[frame.metric == "distinct_episodes"]
+    last = last[last.step == last.groupby("file", observed=True).step.transform("max")]
+    groups = last[last.value < NEARLY_ALL_THE_SAME].groupby(["algo", "overrides", "task"], observed=True).seed
+    return [(style.algorithm(algo).label, overrides, task, ", ".join(map(str, sorted(x)))) for (algo, overrides, task), x in groups]
 
 
 def _unfinished(out: Path) -> list[dict[str, str]]:

@@ -46,6 +46,7 @@ METRICS = {  # what is measured, and for which policies
     "return": ("return", "greedy policies"),
     "return_sampled": ("return", "sampled actions"),
     "win_rate": ("win rate", "greedy policies"),
+    "win_rate_sampled": ("win rate", "sampled actions"),
 }
 RANDOM = "the mean return of uniformly random actions"
 SUITES = {

@@ -1,6 +1,6 @@
 """Makes the tables of the paper as Markdown, LaTeX (booktabs, graphicx) and CSV from the rows in a results folder.
 
-    python -m plots.tables [--out results] [--draft] [--metric return return_sampled win_rate]
+    python -m plots.tables [--out results] [--draft] [--metric return win_rate_sampled]
 
 For every suite in the results, `<out>/tables` gets: `main-<suite>`, the runs without `--set` at their last checkpoint; `best-<suite>`, the
 same at their best checkpoint; `ablation-<suite>`, if there are runs with `--set`; `hyperparameters-<suite>`; `costs-<suite>`;
@@ -36,7 +36,8 @@ def main_table(frame: pd.DataFrame, metric: str, checkpoint: str, draft: bool = 
     `draft`."""
     if not draft:
         load.require_complete(frame, metric)
-    references, data_mean = load.references(frame), load.per_task(frame, "data_mean")
+    references, data_mean, behavior = load.references(frame), load.per_task(frame, "data_mean"), load.per_task(frame, "behavior")
+    known = any(map(pd.notna, behavior.values()))  # older result files do not know it
     algos, tasks = style.order(frame.algo.unique()), style.order(references)
     scores = stats.final_scores(frame, metric, checkpoint)
     task_scores, iqms = _unmarked(stats.task_scores, scores), _unmarked(stats.normalized_iqms, scores, references)
@@ -49,23 +50,30 @@ def main_table(frame: pd.DataFrame, metric: str, checkpoint: str, draft: bool = 
     for row in iqms.itertuples():
         cells[INTERVAL, row.algo] = Cell(MISSING if pd.isna(row.low) else f"[{number(row.low, 1)}, {number(row.high, 1)}]")
 
-    def line(name: str, *extra: str) -> list[Cell]:
-        return [Cell(name), *map(Cell, extra), *(cells.get((name, algo), Cell(MISSING)) for algo in algos)]
+    def line(name: str, data: str = "", greedy: str = "", reference: str = "") -> list[Cell]:
+        texts = [name, data, *[greedy] * known, reference]
+        return [*map(Cell, texts), *(cells.get((name, algo), Cell(MISSING)) for algo in algos)]
 
-    groups = [[line(task, number(data_mean[task]), number(references[task][1])) for task in group] for group in style.by_scenario(tasks)]
-    foot = [line(MEAN, "", "100"), line(IQM, "", "100"), line(INTERVAL, "", ""), line(RANK, "", "")]
+    def task_line(task: str) -> list[Cell]:
+        greedy = number(behavior[task]) if pd.notna(behavior[task]) else MISSING
+        return line(task, number(data_mean[task]), greedy, number(references[task][1]))
+
+    groups = [[task_line(task) for task in group] for group in style.by_scenario(tasks)]
+    foot = [line(MEAN, reference="100"), line(IQM, reference="100"), line(INTERVAL), line(RANK)]
     suite_name = frame.suite.iloc[0]
     suite = style.suite(suite_name)
-    scale = "the win rate in percent" if metric == "win_rate" else f"0 is {suite.low}, 100 is {suite.high}"
+    scale = "the win rate in percent" if metric.startswith("win_rate") else f"0 is {suite.low}, 100 is {suite.high}"
     notes = [
         f"Dataset: mean {style.METRICS[metric][0]} of the episodes in the dataset. Normalized: {scale}. IQM: interquartile mean over runs "
         f"and tasks, with its stratified bootstrap interval. Rank: by the mean score on each task, 1 is best.",
         *["Bold, † and ranks leave methods with autoregressive execution out."] * bool(style.AUTOREGRESSIVE & set(algos)),
+        *(["Behavior: the same of the policies that recorded the data, with their most probable actions."] if known else []),
+        *_without_samples(frame, metric),
         *_notes(frame),
     ]
     baselines = sum(algo == "bc" for algo in algos)  # BC imitates the data and stands with the references
-    spans = [("", 1), ("reference", 2 + baselines), ("methods", len(algos) - baselines)]
-    header = ["task", "dataset", suite.reference, *(style.algorithm(algo).label for algo in algos)]
+    spans = [("", 1), ("reference", 2 + known + baselines), ("methods", len(algos) - baselines)]
+    header = ["task", "dataset", *["behavior"] * known, suite.reference, *(style.algorithm(algo).label for algo in algos)]
     kind = "main" if checkpoint == "last" else checkpoint
     table = Table(f"{kind}-{suite_name}-{metric}", _caption(frame, metric, checkpoint, usual_n), header, groups, foot, notes, spans=spans)
     aggregates = [x.assign(task=name) for name, x in ((MEAN, means), (IQM, iqms), (RANK, ranks)) if len(x)]
@@ -127,6 +135,11 @@ def _caption(frame: pd.DataFrame, metric: str, checkpoint: str, n: int, comparis
         "†: the 95% bootstrap interval overlaps with that of the best."
         f"{style.execution_note(frame.algo.unique())}{style.preset_note(frame.preset.iloc[0])}"
     )
+
+
+def _without_samples(frame: pd.DataFrame, metric: str) -> list[str]:
+    algos = style.order(frame.algo[~frame.stochastic].unique()) if metric.endswith(load.SAMPLED) else []
+    return [f"{', '.join(style.algorithm(algo).label for algo in algos)}: {MISSING} (no stochastic policy is learned)."] if algos else []
 
 
 def _notes(frame: pd.DataFrame) -> list[str]:

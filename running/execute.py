@@ -12,6 +12,7 @@ from inspo_benchmark.core.atomic_io import write_errors
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.datasets.catalog import fetch
+from inspo_benchmark.datasets.dataset import GREEDY
 from inspo_benchmark.datasets.format import load
 from inspo_benchmark.learning import saved_policy, train
 from inspo_benchmark.running.experiment import Experiment
@@ -79,12 +80,14 @@ def _train(experiment: Experiment, device: str, progress: train.Progress, locked
     saved_policy.save(
         experiment.algo, experiment.task, algorithm, experiment.seeds, result.state, result.normalizer, experiment.policies_path
     )
-    summary = {key: data.meta[key] for key in ("source", "episodes", "steps", "return_mean", "return_std", "win_rate")}
+    described = ("source", "episodes", "steps", "return_mean", "return_std", "win_rate", *GREEDY)
+    summary = {key: data.meta[key] for key in described if key in data.meta}
     metadata = experiment.metadata | {
         "data": {"sha256": experiment.data, **summary},
         "backend": task.backend,
         "reference": list(task.reference),
         "per_step": task.per_step,
+        "stochastic": algorithm.stochastic,
         "versions": versions(),
         "machine": machine(device),
         "wall_seconds": round(setup_seconds + result.seconds, 2),

@@ -20,7 +20,8 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.learning.train import Row
 from inspo_benchmark.running.experiment import Experiment
 
-EVALUATIONS = ("return", "return_sampled", "win_rate", "length")  # all other metrics are training losses
+# All other metrics are training losses.
+EVALUATIONS = ("return", "return_sampled", "win_rate", "win_rate_sampled", "length", "distinct_episodes")
 PROJECT = "inspo-benchmark"
 
 

@@ -45,7 +45,8 @@ def ship(folder: Path) -> Path:
         net = Net(*(rng.normal(0, 0.3, shape).astype(np.float32) for shape in shapes(m, 64)))
         (folder / "3m").mkdir(exist_ok=True)
         noise = (0.0, 1.0) if name.startswith("replay") else (0.05, 0.0)
-        save(Policy("3m", net, 100 * k, k % 2, *noise), folder / "3m" / f"{name}.npz")
+        known = {"greedy_win_rate": 0.2 + 0.1 * k, "greedy_return": 10.0 + 2 * k}
+        save(Policy("3m", net, 100 * k, k % 2, *noise, **known), folder / "3m" / f"{name}.npz")
     return folder
 
 
@@ -175,16 +176,30 @@ def test_cards(tmp_path, monkeypatch):
         assert (tmp_path / "cards" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     d = made["3m-expert"]
     line = next(line for line in text.splitlines() if line.startswith("| 3m-expert"))
-    taken, avail = np.zeros((2, 3, 9))
+    pairs, nats = set(), []
     for e in range(d.episodes):
         for t in range(d.lengths[e]):
             step = d.offset[e] + t
-            for i in range(3):
-                taken[i, d.actions[step, i]] += 1
-                avail[i] += d.avail[step + e, i]
-    share = np.mean([taken[i, a] >= 0.01 * avail[i, a] for i in range(3) for a in range(9) if avail[i, a]])
-    wins, length = d.won.mean(), d.steps / 20
+            pairs.add((*np.round(d.state[step + e], 4).tolist(), *d.actions[step].tolist()))
+            nats += [-d.behavior_logp[step, i] for i in range(3) if d.avail[step + e, i].sum() > 1]
     assert f"| 20 | {d.steps:,} | {d.returns.mean():.2f} ± {d.returns.std():.2f} | " in line
-    assert f" | {wins:.1%} | {length:.1f} | {share:.0%} | MAPPO after 200 steps" in line
+    assert f" | {d.won.mean():.1%} | 40.0% | {np.mean(nats):.2f} | {len(pairs) / d.steps:.2f} | 1 | " in line
+    assert f" | {d.steps / 20:.1f} ± {d.lengths.std():.1f} | {d.truncated.sum() / 20:.1%} | MAPPO after 200 steps" in line
     assert content_sha256(d)[:12] in line
-    assert share < 1
+    assert 0 < len(pairs) < d.steps
+    assert "| 3m-expert | OG-MARL Good | 16.50 | 22.9 | -- | 0.80 |" in text
+    assert "| 8m-random | OG-MARL Poor | 5.28 ± 0.56 | 48.2 | -- | -- |" in text
+
+
+def test_metadata_of_the_behavior_policies():
+    """The scores of their most probable actions are averaged over episodes, of which half are by the medium policies."""
+    about = collect.greedy_scores(collect.assign_policies("3m", "mixed", 20, partial(load, map=find_map("3m"))))
+    assert about == {
+        "behavior_greedy_return": pytest.approx((10 + 12) / 4 + 14 / 2),
+        "behavior_greedy_win_rate": pytest.approx((0.2 + 0.3) / 4 + 0.4 / 2),
+        "behavior_greedy_win_rates": "0.20, 0.30, 0.40",
+        "behavior_trainings": 2,
+    }
+    d = collect.smac(task("mixed"))
+    assert {key: d.meta[key] for key in about} == about
+    assert collect.greedy_scores([collect.Part("random", None, np.arange(3))]) == {}

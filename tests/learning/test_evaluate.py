@@ -1,6 +1,7 @@
 """Evaluation: every environment runs one episode and counts once; a known policy gets its known return."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from inspo_benchmark.envs.matrix import XOR
 from inspo_benchmark.learning import evaluate
 from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.config import Common
-from inspo_benchmark.learning.evaluate import Evaluator
+from inspo_benchmark.learning.evaluate import SEQUENCE, Evaluator, next_hash
+from inspo_benchmark.learning.train import warn_about_equal_episodes
 from support.toy import close, run_of
 
 ALGORITHMS.discover()
@@ -64,6 +66,13 @@ class Matching(Uneven):
         over = np.full(self.num_envs, self.t >= LIMIT)
         seen = self.seen()
         return Step(seen._replace(obs=np.zeros_like(seen.obs)), right, np.zeros(self.num_envs, bool), over, {})
+
+
+class Won(Matching):
+    """All episodes are won."""
+
+    def step(self, act):
+        return super().step(act)._replace(info=dict(won=np.ones(self.num_envs, bool)))
 
 
 def task(env=Uneven, **fields) -> Task:
@@ -136,6 +145,48 @@ def test_short_episodes_count_once():
     assert scores["win_rate"].tolist() == [0.5]
     assert scores["return"].tolist() == scores["return_sampled"].tolist() == [(LIMIT - 1) / 2]
     assert scores["length"].tolist() == [(LIMIT + 1) / 2]
+    assert scores["win_rate_sampled"].tolist() == [0.5]
+
+
+def test_a_method_without_a_stochastic_policy_has_no_sampled_scores():
+    class Greedy(Fixed):
+        stochastic = False
+
+    e, s = evaluator(task(), kind=Greedy)
+    assert set(e(s, 4)) == {"return", "length", "win_rate", "distinct_episodes"}
+    for name, sampled in (("cfcql", set()), ("bc", {"return_sampled"})):
+        xor = TASKS["xor-all"]
+        algorithm = ALGORITHMS[name](ALGORITHMS[name].Config(hidden_dim=4), xor.spec)
+        assert set(Evaluator(algorithm, xor, (0,))(algorithm.init((0,)), 2)) == {"return", "length"} | sampled
+
+
+def test_distinct_episodes_are_different_sequences_of_joint_actions():
+    """Half of the episodes end after one step, and greedy actions are always the same: there are two sequences."""
+    e, s = evaluator(task(), seeds=(0, 1))
+    assert e(s, 40)["distinct_episodes"].tolist() == [2 / 40] * 2
+    e, s = evaluator(task(Won), kind=Counting)
+    assert e(s, 40)["distinct_episodes"].tolist() == [ACTIONS / 40]  # the right action of the first step is one of three
+    assert SEQUENCE not in e.rollout(s, 4, sampled=False)
+    e, s = evaluator(TASKS["xor-all"])
+    assert "distinct_episodes" not in e(s, 4)  # nothing is won
+
+
+def test_a_warning_names_the_seeds_whose_episodes_are_the_same(capsys):
+    warn_about_equal_episodes((3, 5, 8), np.array([0.003, 0.049, 0.05]))
+    assert capsys.readouterr().out.startswith("warning: the greedy policies of seeds 3, 5 act (nearly) the same in all evaluation episodes")
+    warn_about_equal_episodes((3, 5, 8), ())
+    warn_about_equal_episodes((3, 5), np.array([0.9, 1.0]))
+    assert not capsys.readouterr().out
+
+
+def test_hashes_tell_sequences_apart():
+    sequences = list(itertools.product(range(3), repeat=6))  # of three joint actions of two agents
+    hashes = np.zeros(len(sequences), np.uint64)
+    seen = set()
+    for joint in np.array(sequences).reshape(-1, 3, 2).swapaxes(0, 1):
+        hashes = next_hash(hashes, joint)
+        seen |= set(hashes.tolist())
+    assert len(seen) == 9 + 9**2 + 9**3  # beginnings of sequences differ from longer ones too
 
 
 def test_episodes_have_fixed_seeds():

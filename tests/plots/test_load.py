@@ -62,6 +62,16 @@ def test_missing_seeds_are_counted_against_the_full_product(tmp_path):
     assert len(load.missing_seeds(frame, "win_rate")) == 4
 
 
+def test_a_method_without_a_stochastic_policy_lacks_no_sampled_scores(tmp_path):
+    write(tmp_path, "bc", "xor-ab")
+    write(tmp_path, "bc", "xor-all")
+    write(tmp_path, "cfcql", "xor-ab", stochastic=False)
+    frame = load.read(tmp_path)
+    assert set(frame[frame.algo == "cfcql"].metric) == set(METRICS) - {"return_sampled"}  # what older versions sampled is left out
+    assert load.missing_seeds(frame, "return_sampled") == [("cfcql", "xor-all", [0, 1, 2, 3, 4])]
+    assert load.missing_seeds(frame, "return") == [("cfcql", "xor-all", [0, 1, 2, 3, 4])]
+
+
 def test_no_runs_says_how_to_make_some(tmp_path):
     assert "run_benchmark.py" in refusal(tmp_path)
 

@@ -22,6 +22,8 @@ def fill(out: Path) -> Path:
             write(out, algo, task, skill=skill, wall_seconds=36.0, peak_memory=1 << 30, **about)
     write(out, "inspo", "xor-ab", overrides={"beta": EVIL}, key="o", skill=0.1)
     write(out, "bc", "xor-all", seeds=[0, 1, 2], preset="")
+    path = write(out, "other", "xor-all", seeds=[0, 1, 2])
+    path.write_text(path.read_text() + "".join(f"other,xor-all,{k},1000,distinct_episodes,{x}\n" for k, x in enumerate((0.003, 0.9, 0.01))))
     note = Path(out, "unfinished", "bc", "mne-balanced-0.json")
     note.parent.mkdir(parents=True)
     note.write_text(json.dumps({"algo": "bc", "task": "mne-balanced", "seeds": [0, 1], "reason": f"step 3: not a number {EVIL}"}))
@@ -84,6 +86,13 @@ def test_text_from_files_is_escaped(browser):
     for button in browser.find_elements("css selector", "#results .open"):
         browser.execute_script("arguments[0].click()", button)
     assert browser.get_log("browser") == []
+
+
+def test_evaluations_of_a_single_episode_are_listed(page):
+    text = page.read_text()
+    assert '<p class="warning">Greedy policies of 1 experiment act' in text
+    row = "<tr><td>OTHER</td><td></td><td>xor-all</td><td>0, 2</td></tr>"
+    assert row in text[text.index('<h2 id="alike">') : text.index('<h2 id="provenance">')]
 
 
 def test_tables_sort_both_ways_by_number(browser):

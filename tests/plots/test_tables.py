@@ -327,3 +327,33 @@ def test_win_rates_have_a_table_where_there_is_something_to_win(tmp_path):
     assert [[cell.text for cell in row] for row in table.groups[0]] == [["bridge-mix", "0.50", "1.00", "0.75 ± 0.00"]]
     assert table.caption.startswith("Games: win rate of greedy policies")
     assert numbers.value.tolist() == [0.75, 75.0, 75.0, 1.0]
+
+
+def test_a_method_without_a_stochastic_policy_has_dashes_and_a_note(tmp_path):
+    write(tmp_path, "bc", "xor-ab")
+    write(tmp_path, "cfcql", "xor-ab", stochastic=False)
+    frame = load.read(tmp_path)
+    table, _ = tables.main_table(frame, "return_sampled", "last")
+    assert table.header == ["task", "dataset", "optimum", "BC", "CFCQL"]
+    assert {row[4].text for row in table.rows} == {"--"}
+    assert any(note.startswith("CFCQL: --") for note in table.notes)
+    table, _ = tables.main_table(frame, "return", "last")
+    assert table.rows[0][4].text != "--"
+    assert not any("CFCQL" in note for note in table.notes)
+    assert tables.main(["--out", str(tmp_path)]) == 0  # nothing is missing
+
+
+def test_the_behavior_policies_have_a_column_if_they_are_known(tmp_path):
+    data = {"return_mean": 5.0, "win_rate": 0.5}
+    known = {"behavior_greedy_return": 7.0, "behavior_greedy_win_rate": 0.25}
+    for k, (task, about) in enumerate({"3m-medium": data | known, "3m-random": data}.items()):
+        path = write(tmp_path, "bc", task, data={"sha256": f"{k}" * 64} | about)
+        path.write_text(path.read_text() + "".join(f"bc,{task},{seed},1000,win_rate,0.75\n" for seed in range(5)))
+    frame = load.read(tmp_path)
+    table, _ = tables.main_table(frame, "return", "last")
+    assert table.header[:4] == ["task", "dataset", "behavior", "optimum"]
+    assert [[cell.text for cell in row[1:4]] for row in table.rows[:2]] == [["5.00", "7.00", "20.00"], ["5.00", "--", "20.00"]]
+    assert table.rows[2][3].text == "100"
+    table, _ = tables.main_table(load.for_metric(frame, "win_rate"), "win_rate", "last")
+    assert [[cell.text for cell in row[1:4]] for row in table.rows[:2]] == [["0.50", "0.25", "1.00"], ["0.50", "--", "1.00"]]
+    assert any(note.startswith("Behavior: ") for note in table.notes)

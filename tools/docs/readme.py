@@ -44,9 +44,10 @@ def overview() -> str:
     rows, methods = [], []
     for suite, measure, folder, metric in ROWS:
         lines = table(f"results/reference/{folder}/tables/main-{folder}.md", metric).splitlines()
-        first = cells(lines[0]).index("dataset") + 2  # after the return with the normalized score 100
+        head = cells(lines[0])
+        first = head.index("dataset") + 2 + ("behavior" in head)  # after the return with the normalized score 100
         [means] = [cells(line)[first:] for line in lines if line.startswith("| IQM")]
-        rows.append((suite, measure, dict(zip(cells(lines[0])[first:], means))))
+        rows.append((suite, measure, dict(zip(head[first:], means))))
         methods += [name for name in rows[-1][2] if name not in methods]
     order = [style.algorithm(name).label for name in style.order(style.ALGORITHMS)]
     methods.sort(key=order.index)
