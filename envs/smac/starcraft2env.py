@@ -98,7 +98,8 @@ class Heuristic:
 
     def __call__(self, frame: np.ndarray, avail: np.ndarray) -> list[int]:
         """frame [U, 6], avail [n, A] -> one action per agent. To be called at every step of an episode."""
-        return [self._act(i, frame.tolist(), avail[i]) for i in range(self.map.n)]
+        rows = frame.tolist()
+        return [self._act(i, rows, avail[i]) for i in range(self.map.n)]
 
     def _act(self, i: int, frame: list, avail: np.ndarray) -> int:
         n, heals, t = self.map.n, self.units[i].heal > 0, self.targets[i]
