@@ -13,6 +13,7 @@ their values [..., K].
 | log_prob(h, a, avail)      | masked log-softmax                  | tanh-Gaussian                                        |
 | mode(h, avail)             | masked argmax                       | tanh(mean)                                           |
 | sample(h, avail, u)        | inverse CDF at u                    | tanh(mean + std z), z the normal quantile of u       |
+| kl(h, other, avail)        | exact                               | exact: the tanh does not change it                   |
 | support(h, avail, u)       | all actions, probabilities          | K samples, 1/K each                                  |
 | mix_uniform(h, epsilon)    | (1 - epsilon) softmax + epsilon / n | h, unchanged                                         |
 | expect(q, h, avail, u)     | exact sum over the support          | mean over K samples                                  |
@@ -75,6 +76,10 @@ class Discrete:
         logp = self.logp(h, avail)
         rows = torch.broadcast_shapes(logp.shape[:-1], a.shape)
         return logp.expand(*rows, self.n).gather(-1, a.expand(rows)[..., None])[..., 0]
+
+    def kl(self, h: Tensor, other: Tensor, avail: Tensor) -> Tensor:
+        log_p = self.logp(h, avail)
+        return (log_p.exp() * (log_p - self.logp(other, avail))).sum(-1)
 
     def mode(self, h: Tensor, avail: Tensor) -> Tensor:
         return torch.where(avail, h, ILLEGAL).argmax(-1)
@@ -157,6 +162,11 @@ class Box:
         a = a.clamp(-EDGE, EDGE)
         z = (torch.atanh(a) - mean) * (-log_std).exp()
         return (-0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi) - torch.log1p(-(a**2))).sum(-1)
+
+    def kl(self, h: Tensor, other: Tensor, avail: Tensor) -> Tensor:
+        (mean, log_std), (mean_2, log_std_2) = self.gaussian(h), self.gaussian(other)
+        ratio = 2 * (log_std - log_std_2)
+        return 0.5 * (ratio.exp() - ratio - 1 + ((mean - mean_2) * (-log_std_2).exp()) ** 2).sum(-1)
 
     def mode(self, h: Tensor, avail: Tensor) -> Tensor:
         return torch.tanh(self.gaussian(h)[0])

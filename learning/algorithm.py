@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_map
 from inspo_benchmark.core.types import Batch, Draw, Spec, State, Timestep
 from inspo_benchmark.datasets.dataset import Dataset
 from inspo_benchmark.learning.config import Common
-from inspo_benchmark.learning.nets import flatten, unflatten
+from inspo_benchmark.learning.nets import flatten, replace, select, unflatten
+from inspo_benchmark.learning.normalize import normalize_rewards
 from inspo_benchmark.learning.optim import Adam, RMSprop
 
 
@@ -26,14 +27,17 @@ class Nets:
 
     def __init__(self, modules: dict[str, nn.Module], params: dict[str, Tensor]):
         self._modules, self._params = modules, params
+        self._unflattened: dict[str, dict[str, Tensor]] = {}  # of calls for all agents
 
     def __getattr__(self, name: str) -> Callable:
         module, flat = self._modules[name], self._params[name]
 
         def call(*args, agent=None, **kwargs):
             if agent is not None:
-                kwargs["agent"] = agent
-            return functional_call(module, unflatten(module, flat, agent), args, kwargs)
+                return functional_call(module, unflatten(module, flat, agent), args, {**kwargs, "agent": agent})
+            if name not in self._unflattened:
+                self._unflattened[name] = unflatten(module, flat)
+            return functional_call(module, self._unflattened[name], args, kwargs)
 
         return call
 
@@ -165,8 +169,9 @@ class Algorithm(ABC):
 
     def prepare_data(self, data: Dataset) -> Dataset:
         """What the method trains on, made once from whole episodes: a subset of them (`data.subset`), or other rewards, such as returns to
-        go. Observations are normalized already, in the same way for all methods."""
-        return data
+        go. Observations are normalized already, in the same way for all methods. Here: rewards are normalized if the method's
+        `normalize_rewards` is set."""
+        return normalize_rewards(data, self.cfg.gamma) if self.cfg.normalize_rewards else data
 
     # acting ------------------------------------------------------------------------------------------------------------
 
@@ -250,23 +255,23 @@ class Algorithm(ABC):
         """One optimizer step of the named networks on `loss(on, tg, *args)`: next state, loss.
 
         `on` and `tg` are the online and the target networks; only the named online ones carry a gradient. Gradients are clipped to
-        `max_grad_norm`, see `clip_gradients`. `only`: of networks with weights per agent, move this agent's alone. `when`: do not move,
-        unless this is true.
+        `max_grad_norm`, see `clip_gradients`. `only`: of networks with weights per agent, move this agent's alone; `loss` has to call them
+        with `agent`. `when`: do not move, unless this is true.
         """
-        moving = {name: s.params[name] for name in names.split()}
+        moving = {name: (s.params[name], s.slots[name]) for name in names.split()}
+        moving = tree_map(partial(agent_row, only), moving)  # the rows that move, and their slots
 
-        def of(params):
-            return loss(Nets(self.modules, {**s.params, **params}), self.targets(s), *args)
+        def of(rows):
+            return loss(Nets(self.modules, {**s.params, **rows}), self.targets(s), *args)
 
-        grads, value = grad_and_value(of)(moving)
+        grads, value = grad_and_value(of)({name: row for name, (row, _) in moving.items()})
         grads = clip_gradients(grads, self.cfg.max_grad_norm)
         params, slots = dict(s.params), dict(s.slots)
-        for name, p in moving.items():
-            new = self.optimizer(name).step(p, grads[name], s.slots[name])
-            new = tree_map(partial(select_agent, only), new, (p, s.slots[name]))
+        for name, (row, slot) in moving.items():
+            new = self.optimizer(name).step(row, grads[name], slot)
             if when is not None:
-                new = tree_map(partial(torch.where, when), new, (p, s.slots[name]))
-            params[name], slots[name] = new
+                new = tree_map(partial(torch.where, when), new, (row, slot))
+            params[name], slots[name] = tree_map(partial(put_agent_row, only), new, (s.params[name], s.slots[name]))
         return s._replace(params=params, slots=slots), value
 
     def gradient_step_per_timestep(
@@ -301,7 +306,8 @@ class Algorithm(ABC):
         elif tau is None:
             tau = self.cfg.tau
         for name in names.split():
-            target[name] = select_agent(only, target[name].lerp(s.params[name], tau), target[name])
+            new = agent_row(only, target[name]).lerp(agent_row(only, s.params[name]), tau)
+            target[name] = put_agent_row(only, new, target[name])
         return s._replace(target=target)
 
     def at_next(self, net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -309,8 +315,13 @@ class Algorithm(ABC):
         return net(x)[:, 1:] if self.cfg.network == "gru" else net(x[:, 1:])
 
 
-def select_agent(only: Tensor | int | None, new: Tensor, old: Tensor) -> Tensor:
-    """The `new` row of agent `only`, the `old` rows of the others. Without `only`, or with shared weights, all rows are new."""
-    if only is None or new.shape[0] == 1:
-        return new
-    return torch.where((torch.arange(new.shape[0], device=new.device) == only)[:, None], new, old)
+def agent_row(only: Tensor | int | None, x: Tensor) -> Tensor:
+    """The row [1, ...] of agent `only` in x [N, ...]. Without `only`, or with shared weights, x itself."""
+    return x if only is None or x.shape[0] == 1 else select(x, 0, only)[None]
+
+
+def put_agent_row(only: Tensor | int | None, row: Tensor, x: Tensor) -> Tensor:
+    """x with its row of agent `only` replaced, as `agent_row` cuts it."""
+    if only is None or x.shape[0] == 1:
+        return row
+    return replace(x, 0, only, row[0])

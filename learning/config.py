@@ -26,12 +26,16 @@ class Common:
     num_updates: int = 2000  # gradient updates
 
     @property
-    def burn_in(self) -> int:  # like the next one a constant here, a field of Valued
+    def burn_in(self) -> int:  # like the next two a constant here, a field of Valued
         return 0
 
     @property
     def target_update_interval(self) -> int:
         return 0
+
+    @property
+    def normalize_rewards(self) -> bool:
+        return False
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -66,6 +70,7 @@ class Valued(Common):
     tau: float = 0.005  # Polyak rate of the targets
     target_update_interval: int = 0  # updates between copies to the targets; 0 is Polyak averaging
     burn_in: int = 0  # first steps of a sequence that only warm up the recurrent state, unless they begin the episode
+    normalize_rewards: bool = False  # divide rewards by the standard deviation of the data's discounted returns-to-go
 
     def __post_init__(self):
         super().__post_init__()

@@ -19,17 +19,21 @@ def flatten(net: nn.Module) -> Tensor:
 
     With one tensor per network an update is a short list of large operations, and the weights of agent i are a row.
     """
-    rows = max((getattr(m, "stack", 0) for m in net.modules()), default=0) or 1
-    return torch.cat([p.detach().reshape(rows, -1) for p in net.parameters()], 1)
+    return torch.cat([p.detach().reshape(stack_of(net) or 1, -1) for p in net.parameters()], 1)
+
+
+def stack_of(net: nn.Module) -> int:
+    """The number of agents whose weights are stacked in a network; 0 if they share its weights."""
+    return max((getattr(m, "stack", 0) for m in net.modules()), default=0)
 
 
 def unflatten(net: nn.Module, flat: Tensor, agent: int | Tensor | None = None) -> dict[str, Tensor]:
     """The parameters in a matrix [rows, P] made by `flatten`, by name and in their shapes. With `agent`: this agent's row alone, if
-    weights are stacked, in the shapes of a network of one agent."""
-    named = dict(net.named_parameters())
-    row = flat if agent is None or len(flat) == 1 else select(flat, 0, agent)[None]
-    one = row is not flat
-    parts = row.split([p.numel() // len(flat) for p in named.values()], 1)
+    weights are stacked, in the shapes of a network of one agent; a matrix of one row is this row."""
+    named, rows = dict(net.named_parameters()), stack_of(net)
+    one = agent is not None and rows > 0
+    row = select(flat, 0, agent)[None] if agent is not None and len(flat) > 1 else flat
+    parts = row.split([p.numel() // (rows or 1) for p in named.values()], 1)
     return {name: part.reshape(p.shape[1:] if one else p.shape) for (name, p), part in zip(named.items(), parts)}
 
 
@@ -40,6 +44,14 @@ def select(x: Tensor, dim: int, i: int | Tensor) -> Tensor:
     shape = list(x.shape)
     shape[dim] = 1
     return x.gather(dim, i.expand(shape)).squeeze(dim)
+
+
+def replace(x: Tensor, dim: int, i: int | Tensor, new: Tensor) -> Tensor:
+    """x with `new` in place of what `select` cuts out."""
+    if isinstance(i, int):
+        return x.select_scatter(new, dim, i)
+    new = new.unsqueeze(dim)
+    return x.scatter(dim, i.expand(new.shape), new)
 
 
 def matmul(x: Tensor, w: Tensor) -> Tensor:

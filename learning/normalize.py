@@ -1,4 +1,5 @@
-"""Standardization of observations and states by the dataset's statistics, the same for every method, in training and in evaluation."""
+"""Standardization of observations and states by the dataset's statistics, the same for every method, in training and in evaluation; and of
+rewards, for methods that ask for it."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -38,3 +39,15 @@ def normalize_dataset(data: Dataset) -> tuple[Dataset, Normalizer]:
     """The dataset with standardized observations and states, and the normalizer of the observations."""
     normalizer = Normalizer.of(data.obs)
     return replace(data, obs=normalizer(data.obs), state=Normalizer.of(data.state)(data.state)), normalizer
+
+
+def normalize_rewards(data: Dataset, gamma: float) -> Dataset:
+    """The dataset with rewards divided by the standard deviation of the discounted returns-to-go over all steps; as it is, if they are
+    constant. Weights of regularizers then mean the same on every task."""
+    to_go = np.empty(len(data.rewards))
+    value = np.zeros(data.episodes)
+    for t in reversed(range(data.lengths.max())):
+        steps = (data.offset[:-1] + t)[lasting := data.lengths > t]
+        to_go[steps] = value[lasting] = data.rewards[steps] + gamma * value[lasting]
+    std = to_go.std()
+    return replace(data, rewards=data.rewards / std) if std > MIN_STD else data

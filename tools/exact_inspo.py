@@ -13,7 +13,7 @@ K^i is neither defined nor needed where mu^i = 0. alpha = 0 places no constraint
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.special import log_softmax
@@ -21,6 +21,7 @@ from scipy.special import log_softmax
 LOG_ZERO = -1e9  # alpha * |LOG_ZERO| must be far larger than all payoffs
 
 Policies = Sequence[np.ndarray]
+Refresh = Literal["sweep", "turn"]
 
 
 class MarkovGame(NamedTuple):
@@ -83,11 +84,6 @@ def objective(game: MarkovGame, pi: Policies, alpha: float, beta: float) -> floa
     return float(game.start @ evaluate(game, pi, alpha, beta)[0])
 
 
-def local_q(game: MarkovGame, pi: Policies, i: int, alpha: float, beta: float) -> np.ndarray:
-    """Q^i of (4), [S, A_i]."""
-    return expectation_over_teammates(evaluate(game, pi, alpha, beta)[1], pi, i)
-
-
 def local_k(game: MarkovGame, pi: Policies, i: int) -> np.ndarray:
     """K^i of (3), [S, A_i]: KL( pi^{-i} || mu(.|s, a^i) )."""
     log_pi = sum(x for j, x in enumerate(broadcastable([log(p) for p in pi])) if j != i)
@@ -95,27 +91,41 @@ def local_k(game: MarkovGame, pi: Policies, i: int) -> np.ndarray:
     return expectation_over_teammates(log_pi - log_mu, pi, i)
 
 
-def best_response(game: MarkovGame, pi: Policies, i: int, alpha: float, beta: float, with_k: bool = True) -> np.ndarray:
+def best_response(
+    game: MarkovGame, pi: Policies, i: int, alpha: float, beta: float, q: np.ndarray | None = None, with_k: bool = True
+) -> np.ndarray:
     """pi^i* of (5), [S, A_i], given the teammates' policies in pi. `with_k = False` omits K^i, as an ablation.
 
-    alpha + beta must be positive. Q is that of pi. Replacing pi^i by pi^i* lowers neither J nor the value of any state.
+    alpha + beta must be positive. q [S, A_1 .. A_N] is the Q to respond to; without it, that of pi. Replacing pi^i by pi^i* raises
+    E_pi[ q - alpha log(pi/mu) - beta log pi ] in every state, or leaves it as it is; with the Q of pi, so it does V.
     """
-    logits = local_q(game, pi, i, alpha, beta) + alpha * log(marginal(game.mu, i))
+    q = evaluate(game, pi, alpha, beta)[1] if q is None else q
+    logits = expectation_over_teammates(q, pi, i) + alpha * log(marginal(game.mu, i))  # (4)
     if with_k:
         logits = logits - alpha * local_k(game, pi, i)
     return np.exp(log_softmax(logits / (alpha + beta), axis=-1))
 
 
 def iterate(
-    game: MarkovGame, pi: Policies, order: Sequence[int], alpha: float, beta: float, sequential: bool = True, with_k: bool = True
+    game: MarkovGame,
+    pi: Policies,
+    order: Sequence[int],
+    alpha: float,
+    beta: float,
+    refresh: Refresh = "sweep",
+    sequential: bool = True,
+    with_k: bool = True,
 ) -> list[np.ndarray]:
-    """One iteration: (5) for every agent in `order`, against the newest policies of its teammates and their Q.
+    """One iteration: (5) for every agent in `order`, against the newest policies of its teammates.
 
+    `refresh = "sweep"`, as in the paper: Q is evaluated once, before any agent moves. V then falls in no state over the iteration.
+    `refresh = "turn"`: Q is evaluated before each agent moves. V then falls in no state at any turn.
     With `sequential = False` all agents respond to the old policies, which may lower J.
     """
-    new = list(pi)
+    new, q = list(pi), evaluate(game, pi, alpha, beta)[1]
     for i in order:
-        new[i] = best_response(game, new if sequential else pi, i, alpha, beta, with_k)
+        own = None if refresh == "turn" and sequential else q
+        new[i] = best_response(game, new if sequential else pi, i, alpha, beta, own, with_k)
     return new
 
 
@@ -125,13 +135,14 @@ def solve(
     orders: Sequence[Sequence[int]],
     alpha: float | np.ndarray,
     beta: float | np.ndarray,
+    refresh: Refresh = "sweep",
     sequential: bool = True,
     with_k: bool = True,
 ) -> list[list[np.ndarray]]:
     """pi and the T iterates that follow, for T orders of the agents. alpha and beta are constants or schedules [T]."""
     path = [list(pi)]
     for order, a, b in zip(orders, np.broadcast_to(alpha, len(orders)), np.broadcast_to(beta, len(orders)), strict=True):
-        path.append(iterate(game, path[-1], order, a, b, sequential, with_k))
+        path.append(iterate(game, path[-1], order, a, b, refresh, sequential, with_k))
     return path
 
 

@@ -77,21 +77,27 @@ def test_icq_at_an_infinite_temperature_clones(kind):
 @memories
 @pytest.mark.parametrize("share", [False, True])
 def test_inspo_at_an_infinite_alpha_clones_in_turn(kind, memory, share):
-    """Where the model of the data factorises: K_i does not depend on the agent's own action then, and (6) has w = 1."""
-    limit = dict(alpha=HUGE, bc_warmup=0.0, behavior="factored")
-    lab, bc = (Lab(algo, kind, network=memory, share_params=share, lr=1e-2, **own) for algo, own in (("inspo", limit), ("bc", {})))
-    s, cloned = (tree_map(lambda x: x[0], x.init()) for x in (lab, bc))
-    s = s._replace(params={**s.params, "pi": cloned.params["pi"]})
-    batch, draw = tree_map(lambda x: x[0], lab.sampler.draw(0))
-    ours = lab.algorithm.update(s, batch, draw)[0].params["pi"]
-    i = int(draw.agent)
+    """Where the model of the data factorizes: K_i does not depend on the agent's own action then, and (6) has w = 1."""
+    limit = dict(alpha=HUGE, bc_share=0.0, behavior="factored")
+    one, bc = One("inspo", kind, network=memory, share_params=share, lr=1e-2, **limit), Lab("bc", kind, lr=1e-2)
+    theirs, b = one.s, one.b
 
-    def loss(on, tg):
-        log_pi = bc.algorithm.space.log_prob(on.pi(batch.obs)[:, :-1], batch.now.actions, batch.now.avail)
-        return -masked_mean(batch.mask, log_pi[..., i])
+    def loss(on, tg, i):
+        log_pi = bc.algorithm.space.log_prob(on.pi(b.obs[:, :, i], agent=i)[:, :-1], b.now.actions[:, :, i], b.now.avail[:, :, i])
+        return -masked_mean(b.mask, log_pi)
 
-    theirs = bc.algorithm.gradient_step(cloned, "pi", loss, only=i)[0].params["pi"]
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    for i in one.d.u["turns"].argsort().tolist():
+        theirs, _ = one.a.gradient_step(theirs, "pi", loss, i, only=i)
+    torch.testing.assert_close(one.updated().params["pi"], theirs.params["pi"], rtol=0, atol=1e-6)
+
+
+@kinds
+def test_inspo_of_one_agent_has_no_teammates(kind):
+    one = One("inspo", kind, agents=1)
+    h = one.on.pi(one.b.obs)
+    assert not one.a.ratios(one.on, one.b, h).any()
+    still = one.a.clash(one.on, one.b.now, 0, h[:, :-1], one.d.u["team"][:, :, :-1])
+    assert not still.any()
 
 
 # --- CFCQL
@@ -336,17 +342,15 @@ def test_targets_are_copied_every_period():
 @kinds
 @pytest.mark.parametrize("share", [False, True])
 def test_inspo_acts_by_the_mean_of_its_last_policies(kind, share):
-    """Of all of them so far until there are 1 / average, then by a running one; nothing else changes."""
-    lab, newest = (Lab("inspo", kind, share_params=share, num_updates=100, ema_rate=average) for average in (0.25, 1.0))
+    """From the clones of the data on; nothing else changes."""
+    lab, newest = (Lab("inspo", kind, share_params=share, num_updates=6, ema_rate=rate) for rate in (0.25, 1.0))
     s, plain = lab.init(), newest.init()
-    ours = s.params["pi"]
-    for call in range(6 * lab.algorithm.turns):
+    for call in range(lab.calls):
         batch, draw = lab.sampler.draw(call)
-        s, _ = lab.algorithm.pack(1)(s, batch, draw)
-        plain, _ = newest.algorithm.pack(1)(plain, batch, draw)
-        moved = (torch.arange(ours.shape[1]) == draw.agent[0])[None, :, None] if not share else True
-        rate = max(1 / (1 + call // lab.algorithm.turns), 0.25)
-        ours = torch.where(torch.as_tensor(moved), ours + rate * (s.params["pi"] - ours), ours)
+        stage, _ = lab.algorithm.stage_at(call)
+        s, _ = lab.algorithm.pack(1, stage)(s, batch, draw)
+        plain, _ = newest.algorithm.pack(1, newest.algorithm.stage_at(call)[0])(plain, batch, draw)
+        ours = s.params["pi"] if stage.name == "cloning" else ours + 0.25 * (s.params["pi"] - ours)  # noqa: F821
         close(lab.algorithm.acting_params(s)["pi"], ours, 1e-12)
         assert torch.equal(newest.algorithm.acting_params(plain)["pi"], plain.params["pi"])
     close(s.params, plain.params, 0)

@@ -17,6 +17,7 @@ from inspo_benchmark.learning.algorithm import resampling_counts
 from inspo_benchmark.tools import exact_inspo
 
 ATOL = 1e-10
+refreshes = pytest.mark.parametrize("refresh", ["sweep", "turn"])
 
 
 def simplex(rng, *shape):
@@ -76,14 +77,51 @@ def test_no_step_of_an_agent_lowers_the_objective_in_any_state(agents, states, g
     assert gained >= 3  # the steps are not all idle
 
 
+@refreshes
+@pytest.mark.parametrize("partial", [False, True])
+@pytest.mark.parametrize(("states", "gamma"), [(1, 0.0), (4, 0.9)])
+@pytest.mark.parametrize("agents", [2, 3, 4])
+def test_no_iteration_lowers_the_value_of_any_state(agents, states, gamma, partial, refresh):
+    rng = np.random.default_rng([13, agents, states, partial])
+    gained = 0
+    for _ in range(10):
+        g, pi = game(rng, agents, states, gamma, partial)
+        alpha, beta = temperatures(rng, partial)
+        v = first = exact_inspo.evaluate(g, pi, alpha, beta)[0]
+        for _ in range(8):
+            pi = exact_inspo.iterate(g, pi, rng.permutation(agents), alpha, beta, refresh)
+            old, v = v, exact_inspo.evaluate(g, pi, alpha, beta)[0]
+            assert (v >= old - ATOL * (1 + abs(old))).all()
+        gained += (v > first + 1e-3).all()
+    assert gained >= 3  # the iterations are not all idle
+
+
+@refreshes
+def test_both_ways_to_refresh_q_converge_to_an_equilibrium(refresh):
+    rng = np.random.default_rng(17)
+    for agents in (2, 3):
+        for _ in range(3):
+            g, pi = game(rng, agents, 4, 0.9)
+            pi = exact_inspo.solve(g, pi, [rng.permutation(agents) for _ in range(150)], 0.3, 0.2, refresh)[-1]
+            assert exact_inspo.residual(g, pi, 0.3, 0.2) < 1e-6
+
+
+def test_in_a_game_of_one_step_both_ways_to_refresh_q_are_one():
+    rng = np.random.default_rng(19)
+    g, pi = game(rng, 3)
+    for p, q in zip(*(exact_inspo.solve(g, pi, [(2, 0, 1)] * 5, 0.3, 0.2, refresh)[-1] for refresh in ("sweep", "turn"))):
+        np.testing.assert_array_equal(p, q)
+
+
+@refreshes
 @pytest.mark.parametrize("partial", [False, True])
 @pytest.mark.parametrize("agents", [2, 3, 4])
-def test_fixed_points_are_quantal_response_equilibria(agents, partial):
+def test_fixed_points_are_quantal_response_equilibria(agents, partial, refresh):
     rng = np.random.default_rng([7, agents, partial])
     for _ in range(4):
         g, pi = game(rng, agents, partial=partial)
         alpha, beta = rng.uniform(0.3, 1.5, 2)
-        pi = exact_inspo.solve(g, pi, [rng.permutation(agents) for _ in range(100)], alpha, beta)[-1]
+        pi = exact_inspo.solve(g, pi, [rng.permutation(agents) for _ in range(100)], alpha, beta, refresh)[-1]
         assert exact_inspo.residual(g, pi, alpha, beta) < 1e-8
         mu, p = g.mu[0], [x[0] for x in pi]
         for i in range(agents):  # (5) with (3) and (4), joint action by joint action
@@ -196,8 +234,23 @@ def test_updating_all_at_once_can_lower_the_objective():
     np.testing.assert_allclose(at_once, [0.171404, -0.067266, -0.104115], atol=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_agents_that_move_at_once_circle_in_xor(seed):
+    """The smallest game for it: two agents with equal policies, data of all four joint actions. Each answers what the other leaves."""
+    rng = np.random.default_rng(seed)
+    g, p = exact_inspo.one_step(XOR, np.full((2, 2), 0.25)), rng.uniform(0.3, 0.7)
+    orders = [rng.permutation(2) for _ in range(40)]
+
+    def returns(sequential):
+        path = exact_inspo.solve(g, [np.array([[p, 1 - p]])] * 2, orders, 0.1, 0.0, sequential=sequential)
+        return [exact_inspo.objective(g, pi, 0, 0) for pi in path[-10:]]
+
+    assert min(returns(True)) > 0.999
+    np.testing.assert_allclose(sorted(returns(False)), [-2] * 5 + [0] * 5, atol=1e-3)  # AA, BB, AA, ...
+
+
 def test_a_value_of_old_teammates_protects_the_iteration_but_not_each_step():
-    """With Q evaluated once per iteration J still does not fall over all N steps, but it can at one: hence a new Q per step."""
+    """With Q evaluated once per iteration J does not fall over all N steps, but it can at one of them."""
     steps, rounds = [], []
     for seed in range(200):
         g, pi = game(np.random.default_rng(seed), 2, 2, 0.9)
@@ -310,12 +363,15 @@ ALPHA, BETA, GAMMA = 0.6, 0.3, 0.9
 
 
 class Deep:
-    """An InSPO with random networks, a random batch, and the same in tables: one game state per row of the batch, R = B (L + 1)."""
+    """An InSPO with random networks, a random batch, and the same in tables: one game state per row of the batch, R = B (L + 1).
 
-    def __init__(self, agents, samples=1, **config):
+    Expectations over joint actions are sums, so that deep and tabular terms are equal to rounding.
+    """
+
+    def __init__(self, agents, num_samples=0, **config):
         rng = np.random.default_rng(agents)
-        cfg = InSPO.Config(hidden_dim=8, batch_size=B, seq_len=L, num_samples=samples, weight_max=3.0, rho_max=2.0, gamma=GAMMA, **config)
-        self.algo = InSPO(cfg, Spec(agents, 2, 3, Discrete(A), L))
+        cfg = dict(hidden_dim=8, batch_size=B, seq_len=L, weight_max=3.0, rho_max=2.0, gamma=GAMMA, alpha=ALPHA, beta=BETA, bc_share=0.0)
+        self.algo = InSPO(InSPO.Config(**cfg | dict(num_samples=num_samples) | config), Spec(agents, 2, 3, Discrete(A), L))
         state = tree_map(lambda x: x[0], self.algo.init([0]))
         noisy = {k: 3 * v for k, v in state.params.items() if k != "log_alpha"}  # heads far from uniform
         self.state = state._replace(params={**state.params, **noisy}, target={**state.target, **{k: 0.7 * v for k, v in noisy.items()}})
@@ -329,106 +385,124 @@ class Deep:
         self.rows, self.n = np.arange(B * (L + 1)), agents
         self.act = act.reshape(-1, agents)
         self.avail = avail.reshape(-1, agents, A)
-        grid = (torch.arange(cfg.num_samples if agents > 2 else 1) + 0.5) / (cfg.num_samples if agents > 2 else 1)
-        noise = {name: torch.as_tensor(rng.random(shape)) for name, shape in self.algo.noise().items()}
-        noise["team"] = grid.view(-1, 1, 1, 1).expand(noise["team"].shape)  # the mean over a grid of quantiles is no longer random
-        noise["order"] = noise["order"].argsort(-1)
-        self.u = noise
+        self.u = {name: torch.as_tensor(rng.random(shape)) for name, shape in self.algo.noise().items()}
 
-    def pi(self, params):
+    def nets(self, params=None):
+        return self.algo.online(self.state._replace(params=params or self.state.params))
+
+    def h(self, params=None):
+        return self.nets(params).pi(self.b.obs)
+
+    def pi(self, params=None):
         """N arrays [R, A]."""
-        action_params = self.algo.online(self.state._replace(params=params)).pi(self.b.obs)
-        p = self.algo.space.logp(action_params, self.b.avail).exp().numpy().reshape(-1, self.n, A)
+        p = self.algo.space.logp(self.h(params), self.b.avail).exp().numpy().reshape(-1, self.n, A)
         return [p[:, j] for j in range(self.n)]
 
-    def mu(self, params, i):
-        """The joint that the chain i, i+1, .. spells out, [R, A .. A], as a game."""
-        nets = self.algo.online(self.state._replace(params=params))
-        joint = torch.cartesian_prod(*[torch.arange(A)] * self.n)[:, None, None].expand(-1, B, L + 1, -1)
-        action_params = self.algo.mu(nets, self.b.state, joint, torch.tensor([(j - i) % self.n for j in range(self.n)]))
-        p = self.algo.space.log_prob(action_params, joint, self.b.avail).sum(-1).exp().numpy()
-        mu = p.reshape(*[A] * self.n, -1)
-        mu = np.moveaxis(mu, -1, 0)
+    def mu(self, i):
+        """The joint that the chain of agent i and then the others in their order spells out, [R, A .. A], as a game."""
+        joint = torch.cartesian_prod(*[torch.arange(A)] * self.n).view(-1, 1, 1, self.n).expand(-1, B, L + 1, -1)
+        rank = torch.tensor([-1 if j == i else j for j in range(self.n)])
+        h = self.algo.mu(self.nets(), self.b.state, joint, known=(rank < rank[:, None]).double())
+        p = self.algo.space.log_prob(h, joint, self.b.avail).sum(-1).exp().numpy()
+        mu = np.moveaxis(p.reshape(*[A] * self.n, -1), -1, 0)
+        np.testing.assert_allclose(mu.reshape(len(mu), -1).sum(1), 1)
         return exact_inspo.MarkovGame(np.zeros_like(mu), np.zeros(0), mu, 0.0, np.zeros(0))
+
+    def log_own(self, i):
+        """log mu^i of all actions, [R, A]."""
+        return exact_inspo.log(exact_inspo.marginal(self.mu(i).mu, i))
 
     def q(self, params, i):
         """The smaller critic of agent i at all its actions, [R, A]."""
-        nets = self.algo.online(self.state._replace(params=params))
+        nets = self.nets(params)
         every = torch.arange(A).expand(B, L + 1, self.n, A)
         seen = self.b.state[:, :, None].expand(-1, -1, self.n, -1)
         return np.minimum(*(q(seen, every)[:, :, i].numpy().reshape(-1, A) for q in (nets.q1, nets.q2)))
 
-    def value(self, q_params, params, i, pi):
-        """V of (2) with (4), [R]: the joint KL and entropy by enumeration of the joint actions."""
-        mu, p = self.mu(params, i).mu, exact_inspo.joint(pi)
-        logs = np.log(p, out=np.zeros_like(p), where=p > 0)
-        ratio = logs - np.log(mu, out=np.zeros_like(mu), where=p > 0)
-        axes = tuple(range(1, p.ndim))
-        return (pi[i] * self.q(q_params, i)).sum(1) - ALPHA * (p * ratio).sum(axes) - BETA * (p * logs).sum(axes)
+    def divergence(self, pi):
+        """KL(pi || mu), by enumeration of the joint actions, [R]."""
+        mu, p = self.mu(0).mu, exact_inspo.joint(pi)
+        ratio = np.log(p, out=np.zeros_like(p), where=p > 0) - np.log(mu, out=np.zeros_like(mu), where=p > 0)
+        return (p * ratio).reshape(len(p), -1).sum(1)
 
-    def weight(self, q_params, params, i, pi):
+    def value(self, q_params, i, pi):
+        """V^i of (8), [R]."""
+        p = exact_inspo.joint(pi)
+        entropy = -(p * np.log(p, out=np.zeros_like(p), where=p > 0)).reshape(len(p), -1).sum(1)
+        return (pi[i] * self.q(q_params, i)).sum(1) - ALPHA * self.divergence(pi) + BETA * entropy
+
+    def k(self, i, pi):
+        """K^i of (3), [R, A]."""
+        return np.where(self.avail[:, i], exact_inspo.local_k(self.mu(i), pi, i), 0)
+
+    def weight(self, q_params, i, pi):
         """w of (6) at the data's actions, [R]."""
-        g = self.mu(params, i)
-        each = self.q(q_params, i) - ALPHA * exact_inspo.local_k(g, pi, i) - BETA * exact_inspo.log(exact_inspo.marginal(g.mu, i))
+        each = self.q(q_params, i) - ALPHA * self.k(i, pi) - BETA * self.log_own(i)
         each = np.where(self.avail[:, i], each, 0)
         return np.minimum(np.exp((each[self.rows, self.act[:, i]] - (pi[i] * each).sum(1)) / (ALPHA + BETA)), 3.0)
 
-    def rho(self, params, i, pi):
+    def rho(self, i, pi):
         """rho^i of (7) at the data's actions, [R]."""
-        mu, at = self.mu(params, i).mu, (self.rows, *self.act.T)
         team = np.prod([pi[j][self.rows, self.act[:, j]] for j in range(self.n) if j != i], 0)
-        return np.minimum(team / (mu[at] / exact_inspo.marginal(mu, i)[self.rows, self.act[:, i]]), 2.0)
+        behavior = self.mu(0).mu[(self.rows, *self.act.T)] / np.exp(self.log_own(i))[self.rows, self.act[:, i]]
+        return np.minimum(team / behavior, 2.0)
+
+    def target(self, q_params, i, pi):
+        """What the critics of agent i regress to, [B, L]."""
+        v = self.steps(self.value(q_params, i, pi), slice(1, None))
+        return self.b.rewards.numpy() + GAMMA * (1 - self.b.terminated.numpy()) * v
 
     def steps(self, x, side=slice(None, -1)):
         """[R] -> [B, L]: the first L rows of each window, or another side of them."""
         return x.reshape(B, L + 1)[:, side]
 
 
-def deep(agents):
-    """Two agents need no samples; of three, the last in a chain is averaged over a grid of quantiles of the one before it."""
-    return Deep(agents, *[] if agents == 2 else [2000]), 1e-10 if agents == 2 else 5e-3
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("agents", [1, 2, 3])
+def test_deep_terms_equal_the_tabular_ones(agents):
+    d = Deep(agents)
+    nets, h, pi, everyone = d.nets(), d.h(), d.pi(), range(agents)
+    v, kl = d.algo.values(nets, d.algo.targets(d.state), d.b, h, ALPHA, BETA, d.u)
+    np.testing.assert_allclose(kl, d.steps(d.divergence(pi), slice(1, None)), atol=ATOL)
+    log_rho, advantage = d.algo.ratios(nets, d.b, h), d.algo.advantages(nets, d.b, h, BETA, d.u)
+    spread = 0
+    for i in everyone:
+        np.testing.assert_allclose(v[..., i], d.steps(d.value(d.state.target, i, pi), slice(1, None)), atol=ATOL)
+        np.testing.assert_allclose(log_rho[..., i].exp(), d.steps(d.rho(i, pi)), atol=ATOL)
+        k = d.k(i, pi)
+        clash = k[d.rows, d.act[:, i]] - (pi[i] * k).sum(1)
+        np.testing.assert_allclose(d.algo.clash(nets, d.b.now, i, h[:, :-1], d.u["team"][:, :, :-1]), d.steps(clash), atol=ATOL)
+        spread = max(spread, abs(clash).max())
+        w = d.algo.weights(nets, d.b, i, h, advantage, ALPHA, BETA, d.u).numpy()
+        np.testing.assert_allclose(w, d.steps(d.weight(d.state.params, i, pi)), atol=ATOL)
+        assert (w < 2.9).any()  # not all at the cap
+    assert spread > 0.5 or agents == 1  # K^i tells actions apart
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("agents", [2, 3])
-def test_deep_terms_equal_the_tabular_ones(agents):
-    d, tolerance = deep(agents)
-    nets, action_params = d.algo.online(d.state), d.algo.online(d.state).pi(d.b.obs)
-    pi = d.pi(d.state.params)
-    spread = 0
-    for i in range(agents):
-        x = d.algo.local(nets, d.b, i, action_params, d.u)
-        g, avail = d.mu(d.state.params, i), d.avail[:, i]
-        np.testing.assert_allclose(g.mu.reshape(len(g.mu), -1).sum(1), 1)
-        k, deep_k = exact_inspo.local_k(g, pi, i), x.k.numpy().reshape(-1, A + 1)
-        np.testing.assert_allclose(deep_k[:, :-1][avail], k[avail], atol=tolerance)
-        np.testing.assert_allclose(deep_k[:, -1], k[d.rows, d.act[:, i]], atol=tolerance)
-        spread = max(spread, np.ptp(np.where(avail, k, k[avail].mean()), 1).max())
-        own = exact_inspo.log(exact_inspo.marginal(g.mu, i))
-        np.testing.assert_allclose(x.log_mu.numpy().reshape(-1, A + 1)[:, :-1][avail], own[avail], atol=ATOL)
-
-        w = d.algo.weights(nets, d.b, i, x, ALPHA, BETA).numpy()
-        np.testing.assert_allclose(w, d.steps(d.weight(d.state.params, d.state.params, i, pi)), atol=tolerance * 10)
-        assert (w < 2.9).any()  # not all at the cap
-        others = sum(-(p * np.log(np.where(p > 0, p, 1))).sum(1) for j, p in enumerate(pi) if j != i)
-        y = d.algo.target(d.algo.targets(d.state), d.b, i, x, ALPHA, BETA, torch.as_tensor(others.reshape(B, L + 1)))
-        v = d.steps(d.value(d.state.target, d.state.params, i, pi), slice(1, None))
-        np.testing.assert_allclose(y, d.b.rewards.numpy() + GAMMA * (1 - d.b.terminated.numpy()) * v, atol=tolerance)
-        log_rho = d.algo.ratios(nets, d.b, i, action_params).numpy()
-        np.testing.assert_allclose(np.exp(log_rho), d.steps(d.rho(d.state.params, i, pi)), atol=ATOL)
-    assert spread > 0.5  # K^i tells actions apart
+def test_sampled_terms_are_the_exact_ones_on_average():
+    """KL(pi || mu) and K^i from many joint samples against sums over all joint actions."""
+    exact, sampled = Deep(3), Deep(3, num_samples=4000)
+    h = exact.h()
+    for term in (
+        lambda d: d.algo.kl(d.nets(), d.b.now, h[:, :-1], d.u["team"][:, :, :-1]),
+        lambda d: d.algo.clash(d.nets(), d.b.now, 1, h[:, :-1], d.u["team"][:, :, :-1]),
+    ):
+        np.testing.assert_allclose(term(sampled), term(exact), atol=0.1)
+        assert term(exact).abs().max() > 0.5
 
 
 @pytest.mark.usefixtures("float64")
 def test_a_factored_behaviour_model_has_a_flat_k():
-    d = Deep(3, 1, behavior="factored")
-    x = d.algo.local(d.algo.online(d.state), d.b, 1, d.algo.online(d.state).pi(d.b.obs), d.u)
-    np.testing.assert_allclose(np.ptp(x.k.numpy(), -1), 0, atol=ATOL)
-    g, pi = d.mu(d.state.params, 1), d.pi(d.state.params)
-    np.testing.assert_allclose(g.mu, exact_inspo.joint(exact_inspo.marginals(g.mu)), atol=ATOL)
-    np.testing.assert_allclose(
-        x.k.numpy().reshape(-1, A + 1)[d.avail[:, 1, 0], 0], exact_inspo.local_k(g, pi, 1)[d.avail[:, 1, 0], 0], atol=ATOL
-    )
+    d = Deep(3, behavior="factored")
+    pi = d.pi()
+    np.testing.assert_allclose(d.mu(1).mu, exact_inspo.joint(exact_inspo.marginals(d.mu(1).mu)), atol=ATOL)
+    k = exact_inspo.local_k(d.mu(1), pi, 1)
+    each = np.where(d.avail[:, 1], k, np.nan)
+    np.testing.assert_allclose(np.nanmax(each, 1), np.nanmin(each, 1), atol=ATOL)
+    advantage = d.algo.advantages(d.nets(), d.b, d.h(), BETA, d.u)
+    w = d.algo.weights(d.nets(), d.b, 1, d.h(), advantage, ALPHA, BETA, d.u)
+    np.testing.assert_allclose(w, d.steps(d.weight(d.state.params, 1, pi)), atol=ATOL)
 
 
 @pytest.mark.usefixtures("float64")
@@ -446,29 +520,50 @@ def test_resampling_draws_in_proportion_to_rho():
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("i", [0, 1])
-def test_a_turn_puts_the_pieces_together(i):
-    """The logged losses of one turn, from the tables of the networks before and after it."""
-    d = Deep(2, alpha=2 * ALPHA, alpha_end=0.5, beta=4 * BETA, beta_end=0.25, num_updates=100)
-    start = d.state._replace(step=torch.tensor(2 * 100))  # at the end of the annealing
-    before, _ = d.algo.update(start, d.b, Draw(d.u, torch.tensor(1 - i)))  # the other agent's momentum must not move it again
-    after, logs = d.algo.update(before, d.b, Draw(d.u, torch.tensor(i)))
-    mixed = {**before.params, "mu": after.params["mu"]}  # the behaviour model moves first, then the critics, then the policy
-    pi, mask = d.pi(before.params), d.b.mask.numpy()
-    v = d.steps(d.value(before.target, mixed, i, pi), slice(1, None))
-    y = d.b.rewards.numpy() + GAMMA * (1 - d.b.terminated.numpy()) * v
-    rho = d.steps(d.rho(mixed, i, pi)) * mask
-    count = resampling_counts(torch.as_tensor(np.log(np.maximum(rho, 1e-300))), d.b.mask, d.u["resample"]).numpy()
-    nets = d.algo.online(before)
-    data = d.b.now.actions[:, :, i, None]
-    loss = sum((count * (q(d.b.now.state, data, agent=i)[..., 0].numpy() - y) ** 2).sum() for q in (nets.q1, nets.q2)) / count.sum()
-    assert logs["loss_critic"].item() == pytest.approx(loss, abs=ATOL)
-    w = d.steps(d.weight(after.params, mixed, i, pi))
-    log_pi = d.steps(np.log(pi[i][d.rows, d.act[:, i]]))
-    assert logs["loss_policy"].item() == pytest.approx(-(mask * w * log_pi).sum() / mask.sum(), abs=ATOL)
-    p, mu = exact_inspo.joint(pi), d.mu(mixed, i).mu
-    kl = d.steps((p * np.log(np.where(p > 0, p / np.where(p > 0, mu, 1), 1))).sum((1, 2)))
-    assert logs["kl"].item() == pytest.approx((mask * kl).sum() / mask.sum(), abs=ATOL)
-    for name in ("q1", "q2", "pi"):
-        moved = (after.params[name] != before.params[name]).any(1)
-        assert moved.tolist() == [j == i for j in range(2)]
+@pytest.mark.parametrize("refresh", ["sweep", "turn"])
+@pytest.mark.parametrize("sequential", [True, False])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_sweep_puts_the_pieces_together(first, sequential, refresh):
+    """The logged losses of an update, from the tables of the networks before and after it."""
+    d = Deep(2, alpha=2 * ALPHA, alpha_end=0.5, beta=4 * BETA, beta_end=0.25, num_updates=100, sequential=sequential, refresh=refresh)
+    before = d.state._replace(step=torch.tensor(100))  # at the end of the annealing
+    d.u["turns"] = torch.tensor([first, 1 - first]) / 2.0
+    after, logs = d.algo.update(before, d.b, Draw(d.u, torch.tensor(0)))
+    assert after.slots["q1"].t.unique().tolist() == [2 if refresh == "turn" else 1]
+    assert after.slots["pi"].t.unique().tolist() == [1]
+    old, new, mask = d.pi(), d.pi(after.params), d.b.mask.numpy()
+    assert abs(new[first] - old[first]).max() > 1e-4
+    now = [old]  # the policies at the turns
+    now.append([new[i] if i == first and sequential else old[i] for i in range(2)])
+    if refresh == "turn":  # the critics of the first turn are not to be seen from outside
+        np.testing.assert_allclose(logs["kl"], (mask * d.steps(d.divergence(now[1]), slice(1, None))).sum() / mask.sum(), atol=ATOL)
+        return
+    np.testing.assert_allclose(logs["kl"], (mask * d.steps(d.divergence(old), slice(1, None))).sum() / mask.sum(), atol=ATOL)
+    total = 0.0
+    for i in range(2):
+        rho = d.steps(d.rho(i, old)) * mask
+        count = resampling_counts(torch.as_tensor(np.log(np.maximum(rho, 1e-300))), d.b.mask, d.u["resample"]).numpy()
+        every = d.b.now.state[:, :, None].expand(-1, -1, 2, -1), d.b.now.actions[..., None]
+        errors = [(q(*every)[:, :, i, 0].numpy() - d.target(before.target, i, old)) ** 2 for q in (d.nets().q1, d.nets().q2)]
+        total += sum((count * x).sum() / count.sum() for x in errors) / 2
+    assert logs["loss_critic"].item() == pytest.approx(total, abs=ATOL)
+    loss = 0.0
+    for pi, i in zip(now, (first, 1 - first)):
+        w = d.steps(d.weight(after.params, i, pi))
+        loss -= (mask * w * d.steps(np.log(old[i][d.rows, d.act[:, i]]))).sum() / mask.sum() / 2
+    assert logs["loss_policy"].item() == pytest.approx(loss, abs=ATOL)
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_first_stage_clones_the_data():
+    d = Deep(2, num_updates=100, bc_share=0.5)
+    after, logs = d.algo.clone(d.state, d.b, Draw(d.u, torch.tensor(0)))
+    moved = {name for name in after.params if not torch.equal(after.params[name], d.state.params[name])}
+    assert moved == {"mu", "pi"}
+    mask, pi = d.b.mask.numpy(), d.pi()
+    log_pi = sum(d.steps(np.log(pi[i][d.rows, d.act[:, i]])) for i in range(2)) / 2
+    assert logs["loss_policy"].item() == pytest.approx(-(mask * log_pi).sum() / mask.sum(), abs=ATOL)
+    chains = [np.log(d.mu(i).mu[(d.rows, *d.act.T)]) for i in range(2)]  # an order per row
+    first = (d.u["chain"][..., 0] > d.u["chain"][..., 1]).numpy()
+    log_mu = np.where(first, *(d.steps(x) for x in chains[::-1])) / 2
+    assert logs["loss_behavior"].item() == pytest.approx(-(mask * log_mu).sum() / mask.sum(), abs=ATOL)

@@ -50,6 +50,24 @@ def test_parameters_around_a_point():
 
 
 @pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("other", HEADS)
+def test_divergences_are_those_of_quadrature(head, other):
+    p, q = (Box(1).log_prob(torch.tensor(x), GRID, FREE) for x in (head, other))
+    assert Box(1).kl(torch.tensor(head), torch.tensor(other), FREE) == pytest.approx(float(2 * (p.exp() * (p - q)).mean()), abs=1e-4)
+    wide = [torch.tensor([x[0], 0.1, x[1], -0.4]) for x in (head, other)]  # a second dimension in which they are equal
+    torch.testing.assert_close(Box(2).kl(*wide, FREE), Box(1).kl(torch.tensor(head), torch.tensor(other), FREE))
+
+
+def test_divergences_of_masked_distributions_are_torchs():
+    rng = np.random.default_rng(2)
+    avail = torch.as_tensor(masks(rng, 50, 4))
+    h, other = torch.as_tensor(rng.normal(0, 2, (2, 50, 4)))
+    p, q = (Categorical(logits=torch.where(avail, x, -torch.inf)).probs for x in (h, other))
+    expected = torch.where(avail, p * (p.log() - q.log()), 0.0).sum(-1)
+    torch.testing.assert_close(Discrete(4).kl(h, other, avail), expected)
+
+
+@pytest.mark.parametrize("head", HEADS)
 def test_densities_integrate_to_one(head):
     p = Box(1).log_prob(torch.tensor(head), GRID, FREE).exp()
     assert 2 * p.mean() == pytest.approx(1, abs=1e-4)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inspo_benchmark.learning.algorithm import select_agent
+from inspo_benchmark.learning.algorithm import put_agent_row
 from inspo_benchmark.learning.optim import Adam, RMSprop
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -33,7 +33,8 @@ def test_every_row_is_an_optimiser_of_torch(kind, turns):
             ours, slot = new
         else:
             (i,) = moving
-            ours, slot = select_agent(i, new[0], ours), type(slot)(*(select_agent(i, a, b) for a, b in zip(new[1], slot)))
+            ours = put_agent_row(i, new[0][i : i + 1], ours)
+            slot = type(slot)(*(put_agent_row(i, a[i : i + 1], b) for a, b in zip(new[1], slot)))
         torch.testing.assert_close(ours, torch.stack([row.detach() for row in theirs]), rtol=0, atol=1e-12)
     assert (ours - p).abs().min() > 1e-4  # all have moved
 

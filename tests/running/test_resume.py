@@ -16,7 +16,7 @@ from support.project import Project, leftovers, project_in, results, trained, un
 if not Path("/proc/self/stat").exists():
     pytest.skip("processes are looked up in /proc", allow_module_level=True)
 
-# bc is traced and its updates are fast. inspo has two turns per update and its updates are slow.
+# bc is traced and its updates are fast. inspo has two stages and its updates are slow.
 SMALL = ["--env", "bridge-optimal", "--seeds", "2", "--set", "hidden_dim=8", "batch_size=8"]
 BC, INSPO = ["--algo", "bc", *SMALL, "num_updates=404"], ["--algo", "inspo", *SMALL, "num_updates=40"]
 

@@ -72,9 +72,8 @@ class Lab:
 
     def for_seeds(self, seeds) -> Sampler:
         a = self.algorithm
-        return Sampler(
-            episodes(self.task), self.task.spec, self.cfg.batch_size, self.cfg.seq_len, a.turns, a.noise(), seeds, burn_in=self.cfg.burn_in
-        )
+        data = a.prepare_data(episodes(self.task))
+        return Sampler(data, self.task.spec, self.cfg.batch_size, self.cfg.seq_len, a.turns, a.noise(), seeds, burn_in=self.cfg.burn_in)
 
     def init(self) -> State:
         return self.algorithm.init(self.seeds)
