@@ -63,6 +63,7 @@ def all_figures(frame: pd.DataFrame, metrics: list[str], method: str, draft: boo
                 found += [("curves", "", figure) for figure in curves.learning_curves(plain, metric)]
                 found += [("scores", "", figure) for figure in curves.run_scores(plain, metric)]
                 found.append(("quality", "", aggregates.quality(plain, metric)))
+                plain = load.without_easy(plain)
                 complete = stats.complete_scores(stats.final_scores(plain, metric, "last"), plain.task.unique().tolist())
                 if complete:  # only methods with scores on all tasks can be compared
                     found.append(("efficiency", "", curves.sample_efficiency(plain, metric)))

@@ -13,6 +13,7 @@ from pandas.api.types import union_categoricals
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.limits import claim
 from inspo_benchmark.core.registry import NAME
+from inspo_benchmark.envs.smac import EASY
 from inspo_benchmark.plots import style
 from inspo_benchmark.running import schema
 
@@ -121,6 +122,12 @@ def for_metric(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
         return frame
     frame = frame[frame.data_win_rate >= 0]
     return frame.assign(data_mean=frame.data_win_rate, behavior=frame.behavior_win_rate, reference_low=0.0, reference_high=1.0)
+
+
+def without_easy(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the tasks that aggregates are over: all that are not easy, or all tasks if there are no others."""
+    kept = frame[~frame.task.isin(EASY)]
+    return kept if len(kept) else frame
 
 
 def references(frame: pd.DataFrame) -> dict[str, tuple[float, float]]:

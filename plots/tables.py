@@ -40,8 +40,10 @@ def main_table(frame: pd.DataFrame, metric: str, checkpoint: str, draft: bool = 
     known = any(map(pd.notna, behavior.values()))  # older result files do not know it
     algos, tasks = style.order(frame.algo.unique()), style.order(references)
     scores = stats.final_scores(frame, metric, checkpoint)
-    task_scores, iqms = _unmarked(stats.task_scores, scores), _unmarked(stats.normalized_iqms, scores, references)
-    means, ranks = _unmarked(stats.normalized_means, scores, references), stats.mean_ranks(scores[~_autoregressive(scores)])
+    part = load.without_easy(frame)
+    aggregated, scales = stats.final_scores(part, metric, checkpoint), load.references(part)
+    task_scores, iqms = _unmarked(stats.task_scores, scores), _unmarked(stats.normalized_iqms, aggregated, scales)
+    means, ranks = _unmarked(stats.normalized_means, aggregated, scales), stats.mean_ranks(aggregated[~_autoregressive(aggregated)])
     usual_n = int(task_scores.n.max()) if len(task_scores) else 0
     cells = {(row.task, row.algo): _score(row, usual_n) for row in task_scores.itertuples()}
     for name, table, digits in ((MEAN, means, 1), (IQM, iqms, 1), (RANK, ranks, 2)):
@@ -66,6 +68,7 @@ def main_table(frame: pd.DataFrame, metric: str, checkpoint: str, draft: bool = 
     notes = [
         f"Dataset: mean {style.METRICS[metric][0]} of the episodes in the dataset. Normalized: {scale}. IQM: interquartile mean over runs "
         f"and tasks, with its stratified bootstrap interval. Rank: by the mean score on each task, 1 is best.",
+        *_without_easy(frame),
         *["Bold, † and ranks leave methods with autoregressive execution out."] * bool(style.AUTOREGRESSIVE & set(algos)),
         *(["Behavior: the same of the policies that recorded the data, with their most probable actions."] if known else []),
         *_without_samples(frame, metric),
@@ -93,6 +96,12 @@ def _unmarked(statistic: Callable[..., pd.DataFrame], scores: pd.Series, *args) 
         return statistic(scores, *args)
     compared, others = statistic(scores[~apart], *args), statistic(scores[apart], *args)
     return pd.concat([compared, others.assign(**{mark: False for mark in ("best", "close") if mark in others})])
+
+
+def _without_easy(frame: pd.DataFrame) -> list[str]:
+    """A note on the tasks that the aggregates leave out."""
+    left_out = style.order(set(frame.task) - set(load.without_easy(frame).task))
+    return [f"The aggregates leave out tasks that do not tell methods apart: {', '.join(left_out)}."] if left_out else []
 
 
 def ablation_table(frame: pd.DataFrame, metric: str, checkpoint: str) -> tuple[Table, pd.DataFrame]:

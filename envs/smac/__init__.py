@@ -23,7 +23,7 @@ QUALITIES = ("random", "medium", "medium_replay", "expert", "mixed")
 BEST_RETURN = 20.0  # return of a won battle without regeneration of enemies
 BEST_RETURNS = {"bane_vs_bane": 20.4}  # random actions win here too, with regenerating enemies; this is the highest return of 200 battles
 SIMULATOR = "smac-sim-2"  # the number changes with the dynamics
-EASY: tuple[str, ...] = ()  # tasks that do not tell methods apart, see tests/datasets/test_ship_gate.py; left out of aggregates
+EASY = ("3m-medium",)  # tasks that do not tell methods apart, see tests/datasets/test_ship_gate.py; left out of aggregates
 RANDOM_RETURN = {  # mean return of 1000 battles under uniformly random available actions
     "3m": 1.78, "8m": 2.20, "25m": 2.79, "5m_vs_6m": 1.62, "8m_vs_9m": 1.91, "10m_vs_11m": 2.05, "27m_vs_30m": 2.54, "MMM": 2.30,
     "MMM2": 1.67, "2s3z": 4.24, "3s5z": 4.69, "3s5z_vs_3s6z": 4.07, "3s_vs_3z": 4.98, "3s_vs_4z": 3.70, "3s_vs_5z": 2.96, "1c3s5z": 7.01,

@@ -357,3 +357,19 @@ def test_the_behavior_policies_have_a_column_if_they_are_known(tmp_path):
     table, _ = tables.main_table(load.for_metric(frame, "win_rate"), "win_rate", "last")
     assert [[cell.text for cell in row[1:4]] for row in table.rows[:2]] == [["0.50", "0.25", "1.00"], ["0.50", "--", "1.00"]]
     assert any(note.startswith("Behavior: ") for note in table.notes)
+
+
+def test_aggregates_leave_easy_tasks_out(tmp_path):
+    for task, skill in (("3m-medium", 0.1), ("2s3z-medium", 0.9)):
+        write(tmp_path, "bc", task, seeds=[0, 1], skill=skill, backend="smac-sim-2")
+    alone = tmp_path / "alone"
+    write(alone, "bc", "3m-medium", seeds=[0, 1], backend="smac-sim-2")
+    table, numbers = tables.main_table(load.read(tmp_path), "return", "last")
+    [mean] = numbers[numbers.task == tables.MEAN].value
+    [task_mean] = numbers[numbers.task == "2s3z-medium"].value
+    low, high = load.references(load.read(tmp_path))["2s3z-medium"]
+    assert mean == pytest.approx(100 * (task_mean - low) / (high - low))
+    assert any("leave out tasks that do not tell methods apart: 3m-medium." in note for note in table.notes)
+    table, numbers = tables.main_table(load.read(alone), "return", "last")  # nothing else would be left
+    assert len(numbers[numbers.task == tables.MEAN]) == 1
+    assert not any("leave out" in note for note in table.notes)
