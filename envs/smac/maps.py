@@ -1,8 +1,11 @@
-"""The 23 maps of SMAC: units, spawn points, orders, episode limits, terrain, and the sizes of observations, states and actions.
+"""The 23 maps of SMAC and the 15 scenarios of SMACv2: units, starts, orders, episode limits, terrain, and the sizes of observations,
+states and actions.
 
-Source of rosters, points and orders: the map archives of github.com/oxwhirl/smac at d6aab33.
+A map's units and starts are fixed; a scenario's are drawn for each battle (starts.py). Source of the maps' rosters, points and orders: the
+map archives of github.com/oxwhirl/smac at d6aab33. Source of the scenarios: github.com/oxwhirl/smacv2 at 577ab5a.
 """
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -15,12 +18,18 @@ from inspo_benchmark.envs.smac.units import PROFILES, Unit
 
 MAP_SIZE = 32  # cells per side
 PLAYABLE = (2, 30)  # bounds of the playable area in x and y, cells
+NO_OP = 0  # the only action of dead agents
 NO_ATTACK = 6  # number of actions before the attacks: no-op, stop, north, south, east, west
 WIN_REWARD, DEATH_REWARD, REWARD_SCALE = 200, 10, 20  # reward of a win, of a kill, and of a won episode after scaling
 
 HUNT, IDLE = "hunt", "idle"  # orders other than a point: chase the allies wherever they are; no order
 MIDDLE = "middle"  # attack-move to a random point between the allies' two groups
+NEAREST = "nearest"  # attack the nearest ally until it is dead, then the next one
 PROTOSS = {"stalker", "zealot", "colossus"}
+
+# Where a scenario's teams start: allies at random in the west and enemies at their mirror images; allies in the center and enemies in groups
+# on the diagonals; one of these; allies and enemies each on one point.
+REFLECT, SURROUNDED, BOTH, FACING = "reflect_position", "surrounded", "surrounded_and_reflect", "facing"
 
 
 class Group(NamedTuple):
@@ -32,7 +41,30 @@ class Group(NamedTuple):
     y: float
 
 
-class Map(NamedTuple):
+class Sizes:
+    """Sizes that maps and scenarios compute alike, from n, m, types, own_position and the shields."""
+
+    @property
+    def actions(self) -> int:
+        """Number of actions of an agent: no attack, then one for each enemy, or for each agent that a Medivac may heal."""
+        return NO_ATTACK + (max(self.n, self.m) if "medivac" in self.types else self.m)
+
+    @property
+    def obs(self) -> int:
+        """Size of an observation: move, enemy, ally and own features."""
+        bits, own = len(self.types), self.ally_shield
+        others = self.m * (5 + self.enemy_shield + bits) + (self.n - 1) * (5 + own + bits)
+        return 4 + others + 1 + own + 2 * self.own_position + bits
+
+    @property
+    def state(self) -> int:
+        """Size of the state: allies, enemies and last actions."""
+        bits = len(self.types)
+        return self.n * (4 + self.ally_shield + bits) + self.m * (3 + self.enemy_shield + bits) + self.n * self.actions
+
+
+@dataclass(frozen=True)
+class Map(Sizes):
     name: str
     limit: int  # most steps of an episode
     allies: tuple[Group, ...]  # in order of creation
@@ -40,6 +72,13 @@ class Map(NamedTuple):
     goal: tuple[float, float] | str  # the enemies' order at the start: attack-move to this point, HUNT, IDLE or MIDDLE
     types: tuple[str, ...] = ()  # ally types in the order of their one-hot bits; empty if all allies have the same type
     enemy_types: tuple[str, ...] = ()
+
+    own_position = False  # agents do not see where they are
+
+    @property
+    def terrain(self) -> str:
+        """Name of its ground in terrain.txt."""
+        return self.name
 
     @property
     def n(self) -> int:
@@ -72,36 +111,67 @@ class Map(NamedTuple):
         return int(self.enemies[0].type in PROTOSS)
 
     @property
-    def actions(self) -> int:
-        """Number of actions of an agent."""
-        return NO_ATTACK + self.m
-
-    @property
-    def obs(self) -> int:
-        """Size of an observation: move, enemy, ally and own features."""
-        bits, own = len(self.types), self.ally_shield
-        return 4 + self.m * (5 + self.enemy_shield + bits) + (self.n - 1) * (5 + own + bits) + 1 + own + bits
-
-    @property
-    def state(self) -> int:
-        """Size of the state: allies, enemies and last actions."""
-        bits = len(self.types)
-        return self.n * (4 + self.ally_shield + bits) + self.m * (3 + self.enemy_shield + bits) + self.n * self.actions
-
-    @property
-    def rescue(self) -> bool:
-        """Whether MMM's rule holds: a team whose only living unit is a Medivac has lost."""
-        return "medivac" in self.types
+    def rescue(self) -> int:
+        """MMM's rule: a team of at most this many Medivacs and nothing else has lost; 0: there is no such rule."""
+        return int("medivac" in self.types)
 
     def units(self, profile: str = "liberty") -> tuple[Unit, ...]:
         """Unit data of the agents, then of the enemies. UserError: no such profile."""
-        if profile not in PROFILES:
-            raise UserError(f"no unit data {profile!r}; {suggest(profile, PROFILES)}")
-        return tuple(PROFILES[profile][name] for name in self.ally_roster + self.enemy_roster)
+        units = unit_data(profile)
+        return tuple(units[name] for name in self.ally_roster + self.enemy_roster)
 
     def max_reward(self, profile: str = "liberty") -> float:
         """Unscaled return of a won episode without regeneration of enemies."""
         return WIN_REWARD + sum(DEATH_REWARD + unit.health + unit.shield for unit in self.units(profile)[self.n :])
+
+
+@dataclass(frozen=True)
+class Scenario(Sizes):
+    """A scenario of SMACv2: each battle draws both teams' units and where they start."""
+
+    name: str
+    n: int  # number of agents
+    m: int  # number of enemies
+    types: tuple[str, ...]  # in the order of their one-hot bits, for both sides
+    unit_types: tuple[str, ...]  # in the order in which they are drawn
+    weights: tuple[float, ...]  # their probabilities
+    exceptions: tuple[str, ...] = ()  # a draw of these types only is repeated
+    places: str = BOTH  # BOTH, REFLECT, SURROUNDED or FACING
+    reflect_probability: float = 0.5  # of REFLECT under BOTH
+    own_position: bool = True  # agents see where they are
+    unit_ranges: bool = True  # each type's own attack and sight ranges instead of SMAC's 6 and 9
+    min_attack_range: float = 2.0  # cells; the least attack range among `unit_ranges`
+    show_teammates: bool = True  # agents see the types of the other agents
+    see_all: bool = False  # agents see units at any distance
+    mask_out_of_range: bool = True  # attacks are available in range only; otherwise on all living targets
+
+    limit = 200
+    goal = NEAREST
+    terrain = "32x32_flat"
+
+    @property
+    def enemy_types(self) -> tuple[str, ...]:
+        return self.types
+
+    @property
+    def ally_shield(self) -> int:
+        return int(self.types[0] in PROTOSS)
+
+    @property
+    def enemy_shield(self) -> int:
+        return self.ally_shield
+
+    @property
+    def rescue(self) -> int:
+        """As on MMM, but with any number of Medivacs."""
+        return self.m if "medivac" in self.types else 0
+
+
+def unit_data(profile: str) -> dict[str, Unit]:
+    """Name -> unit. UserError: no such profile."""
+    if profile not in PROFILES:
+        raise UserError(f"no unit data {profile!r}; {suggest(profile, PROFILES)}")
+    return PROFILES[profile]
 
 
 def _roster(groups: tuple[Group, ...]) -> tuple[str, ...]:
@@ -158,11 +228,25 @@ MAPS = {
 }  # fmt: skip
 
 
-def find_map(name: str) -> Map:
-    """The map of that name. UserError, with the nearest names: there is none."""
-    if name not in MAPS:
-        raise UserError(f"no SMAC map {name!r}; {suggest(name, MAPS)}")
-    return MAPS[name]
+RACES = {  # race -> types in the order of their bits, types in the order in which they are drawn, probabilities, exceptions
+    "protoss": (("stalker", "zealot", "colossus"), ("stalker", "zealot", "colossus"), (0.45, 0.45, 0.1), ()),
+    "terran": (("marine", "marauder", "medivac"), ("marine", "marauder", "medivac"), (0.45, 0.45, 0.1), ("medivac",)),
+    "zerg": (("zergling", "hydralisk", "baneling"), ("zergling", "baneling", "hydralisk"), (0.45, 0.1, 0.45), ("baneling",)),
+}
+SCENARIOS = {
+    x.name: x
+    for race, (types, unit_types, weights, exceptions) in RACES.items()
+    for n, m in ((5, 5), (10, 10), (10, 11), (20, 20), (20, 23))
+    for x in (Scenario(f"{race}_{n}_vs_{m}", n, m, types, unit_types, weights, exceptions),)
+}
+
+
+def find_map(name: str) -> Map | Scenario:
+    """The map or scenario of that name. UserError, with the nearest names: there is none."""
+    known = MAPS | SCENARIOS
+    if name not in known:
+        raise UserError(f"no SMAC map {name!r}; {suggest(name, known)}")
+    return known[name]
 
 
 @cache

@@ -9,7 +9,7 @@ published data leave open; docs/smac.md gives the reason for each.
 
     unit, kind    a unit of a battle; `kind` holds the constant data of its type, in loops (KIND)
     mind          the mutable state of a unit that is not in a frame: its order, target, hits under way (MIND)
-    field         the constants of all battles on a map (Field)
+    field         the constants of a battle (Field); on a map those of all battles
     rng           the state of a battle's random numbers; the only chance in a battle
     kernel, rule  a compiled function called from Python, and one that is inlined into kernels (envs/smac/compiled.py)
     f, m          in rules: the frame [U, 6] and the minds [U] of one battle
@@ -23,9 +23,10 @@ from typing import NamedTuple
 import numpy as np
 
 from inspo_benchmark.envs.smac.compiled import SPLITMIX_STEP, kernel, rule, splitmix64, unit_interval
-from inspo_benchmark.envs.smac.maps import HUNT, IDLE, MAP_SIZE, MIDDLE, NO_ATTACK, PLAYABLE, Map, ground
+from inspo_benchmark.envs.smac.maps import HUNT, IDLE, MAP_SIZE, MIDDLE, NEAREST, NO_ATTACK, PLAYABLE, Map, Scenario, ground, unit_data
 from inspo_benchmark.envs.smac.paths import waypoints
-from inspo_benchmark.envs.smac.units import LOOPS_PER_SECOND, LOOPS_PER_STEP, Unit
+from inspo_benchmark.envs.smac.starts import Starts, draw
+from inspo_benchmark.envs.smac.units import LOOPS_PER_SECOND, LOOPS_PER_STEP, TYPES, Unit
 
 X, Y, HEALTH, SHIELD, COOLDOWN, ENERGY = range(6)  # columns of a frame
 
@@ -48,12 +49,13 @@ MIN_DAMAGE = 0.5  # a hit's least damage, whatever the armor
 ARRIVAL_FACTOR = 0.6  # k enemies have arrived within ARRIVAL_FACTOR * sqrt(k) cells of their goal
 SPAWN_GAP = 0.05  # cells between the bodies of a group that spawns at one point
 SPAWN_GRID, SPAWN_REACH = 0.125, 6.0  # cells: spacing and half width of the grid of candidate places around that point
+DRAWN_REACH = 12.0  # the half width in a scenario, where a group may be large and in a corner
 BEAM_HALF_WIDTH, BEAM_POINTS, BEAM_RADIUS = 1.25, 11, 0.15  # the Colossus' sweep: cells to each side, points, cells around a point
 GROUND, AIR, CLIFF_WALKER = 0, 1, 2  # layers: units collide within their layer only; a Colossus walks over cliffs
 
-STAND, GO, FIGHT = range(3)  # orders of an agent
+STAND, GO, FIGHT = range(3)  # orders of an agent; an enemy's is FIGHT under ATTACK_NEAREST, otherwise STAND
 WALKING, IDLING, FIGHTING = range(3)  # stances of a unit in a loop; in a collision the lower one gives way
-ATTACK_MOVE, CHASE, NO_ORDER = range(3)  # orders of the enemies
+ATTACK_MOVE, CHASE, NO_ORDER, ATTACK_NEAREST = range(4)  # orders of the enemies
 NO_UNIT = -1
 
 KIND = np.dtype(
@@ -81,12 +83,12 @@ MIND = np.dtype(
 
 
 class Field(NamedTuple):
-    """The constants of all battles on a map; U units."""
+    """The constants of all battles on a map; U units. In a scenario, each battle has its own units and starts, see Battles.rows."""
 
     kinds: np.ndarray  # [U] KIND
     start: np.ndarray  # [U, 2] positions at the start
     agents: int
-    orders: int  # ATTACK_MOVE, CHASE or NO_ORDER
+    orders: int  # ATTACK_MOVE, CHASE, NO_ORDER or ATTACK_NEAREST
     goal: np.ndarray  # [2, 2]: the enemies' goal is uniform on the segment between these two points
     free: np.ndarray  # [x, y] bool, walkable cells
     waypoints: np.ndarray  # [MAP_SIZE**2, MAP_SIZE**2] int16, see paths.waypoints; [1, 1] where every straight line is free
@@ -101,13 +103,15 @@ class Battles:
     Observations, rewards and time limits are in views.py and vector.py.
     """
 
-    def __init__(self, map: Map, num_envs: int, profile: str = "liberty"):
-        self.map, self.num_envs, self.units, self.field = map, num_envs, map.units(profile), field(map, profile)
-        self.frame = np.zeros((num_envs, len(self.units), 6))
-        self.mind = np.zeros((num_envs, len(self.units)), MIND)
+    def __init__(self, map: Map | Scenario, num_envs: int, profile: str = "liberty"):
+        self.map, self.num_envs, self.profile, self.field = map, num_envs, profile, field(map, profile)
+        size = map.n + map.m
+        self.types = _map_types(map)[None] if isinstance(map, Map) else np.zeros((num_envs, size), np.int64)  # index into units.TYPES
+        self.drawn: tuple[np.ndarray, np.ndarray] | None = None  # a scenario's kinds [E, U] and starts [E, U, 2]
+        self.frame = np.zeros((num_envs, size, 6))
+        self.mind = np.zeros((num_envs, size), MIND)
         self.rng = np.zeros(num_envs, np.uint64)
         self.clock = np.zeros(num_envs, np.int64)  # game loops since the game, not the battle, began
-        size = len(self.units)
         self.scratch = np.zeros(size, bool), np.zeros(size, np.int64), np.zeros((4, size))  # alive, stance, positions (_separate)
 
     @property
@@ -115,35 +119,65 @@ class Battles:
         """Index of the unit that each unit attacks or heals [E, U]; -1: none."""
         return self.mind["target"]
 
-    def spawn(self, seeds: Sequence[int]) -> None:
-        """Start all battles; the randomness of battle e depends on seeds[e] >= 0 alone."""
-        _spawn(self.frame, self.mind, self.rng, self.clock, np.asarray(seeds, np.uint64), *self.scratch, self.field)
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """Unit data of the agents, then of the enemies; in a scenario those of the first battle."""
+        units = unit_data(self.profile)
+        return tuple(units[TYPES[k]] for k in self.types[0])
+
+    @property
+    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Kinds [R, U] and starts [R, U, 2] of the battles; R is E, or 1 if all battles have the same."""
+        return self.drawn or (self.field.kinds[None], self.field.start[None])
+
+    def spawn(self, seeds: Sequence[int], starts: Starts | None = None) -> None:
+        """Start all battles; the randomness of battle e depends on seeds[e] >= 0 alone. `starts`: a scenario's, instead of drawn ones."""
+        if isinstance(self.map, Scenario):
+            self.types, places = _settle(self.map, starts or draw(self.map, seeds), self.profile)
+            self.drawn = _kinds(self.profile)[self.types], places
+        _spawn(self.frame, self.mind, self.rng, self.clock, np.asarray(seeds, np.uint64), *self.scratch, *self.rows, self.field)
 
     def advance(self, act: np.ndarray, live: np.ndarray) -> None:
         """Run one step under the agents' actions [E, n] int64; battles that are not live [E] bool do not change."""
-        _advance(self.frame, self.mind, self.rng, self.clock, act, live, *self.scratch, self.field)
+        _advance(self.frame, self.mind, self.rng, self.clock, act, live, *self.scratch, *self.rows, self.field)
 
 
 # --- constants of a map
 
 
 @cache
-def field(map: Map, profile: str = "liberty") -> Field:
-    units, free = map.units(profile), ground(map.name)
-    kinds = np.array([_kind(unit) for unit in units], KIND)
-    (allies, enemies), goal = (_formation(groups, kinds, map, free, profile) for groups in (map.allies, map.enemies)), map.goal
+def field(map: Map | Scenario, profile: str = "liberty") -> Field:
+    free, goal = ground(map.terrain), map.goal
+    if isinstance(map, Map):
+        kinds = _kinds(profile)[_map_types(map)]
+        allies, enemies = (_formation(groups, kinds, map, free, profile) for groups in (map.allies, map.enemies))
+        start = np.concatenate([_sorted(allies, map), enemies])
+    else:
+        kinds, start = np.zeros(map.n + map.m, KIND), np.zeros((map.n + map.m, 2))
     ends = [[group.x, group.y] for group in map.allies] if goal == MIDDLE else [[0.0, 0.0]] * 2 if isinstance(goal, str) else [goal] * 2
     return Field(
         kinds=kinds,
-        start=np.concatenate([_sorted(allies, map), enemies]),
+        start=start,
         agents=map.n,
-        orders={HUNT: CHASE, IDLE: NO_ORDER}.get(goal, ATTACK_MOVE),
+        orders={HUNT: CHASE, IDLE: NO_ORDER, NEAREST: ATTACK_NEAREST}.get(goal, ATTACK_MOVE),
         goal=np.array(ends, np.float64),
         free=free,
         waypoints=waypoints(free),
         arrived=ARRIVAL_FACTOR * math.sqrt(map.m),
         contact=(kinds["separation"][:, None] + kinds["separation"]) ** 2 * (kinds["layer"][:, None] == kinds["layer"]),
     )
+
+
+def _map_types(map: Map) -> np.ndarray:
+    """Types of a map's units [U], as indices into units.TYPES."""
+    return np.array([TYPES.index(name) for name in map.ally_roster + map.enemy_roster])
+
+
+@cache
+def _kinds(profile: str) -> np.ndarray:
+    """The KIND of every type, in the order of units.TYPES."""
+    units = unit_data(profile)
+    return np.array([_kind(units[name]) for name in TYPES], KIND)
 
 
 def _kind(unit: Unit) -> tuple:
@@ -165,9 +199,7 @@ def _kind(unit: Unit) -> tuple:
 def _formation(groups, kinds: np.ndarray, map: Map, free: np.ndarray, profile: str) -> np.ndarray:
     """Start positions of a team [k, 2] in order of creation: each unit as close to its group's point as there is room."""
     of_type = {unit.name: kind for unit, kind in zip(map.units(profile), kinds, strict=True)}
-    line = np.arange(-SPAWN_REACH, SPAWN_REACH + SPAWN_GRID, SPAWN_GRID)
-    spots = np.stack(np.meshgrid(line, line, indexing="ij"), -1).reshape(-1, 2)
-    spots = spots[np.lexsort((spots[:, 0], spots[:, 1], (spots**2).sum(1)))]
+    spots = _spots(SPAWN_REACH)
     placed, bodies = np.zeros((0, 2)), np.zeros((0, 2))  # bodies: separation, layer
     for group in groups:
         kind = of_type[group.type]
@@ -188,7 +220,57 @@ def _sorted(places: np.ndarray, map: Map) -> np.ndarray:
     return places[np.lexsort((places[:, 1], places[:, 0], rank))]
 
 
+@cache
+def _spots(reach: float) -> np.ndarray:
+    """Candidate places around a point [k, 2], the nearest first."""
+    line = np.arange(-reach, reach + SPAWN_GRID, SPAWN_GRID)
+    spots = np.stack(np.meshgrid(line, line, indexing="ij"), -1).reshape(-1, 2)
+    return spots[np.lexsort((spots[:, 0], spots[:, 1], (spots**2).sum(1)))]
+
+
 # --- start
+
+
+def _settle(scenario: Scenario, starts: Starts, profile: str) -> tuple[np.ndarray, np.ndarray]:
+    """Types [E, U] and free places [E, U, 2] for drawn starts; the agents in the order of their ids: by type, then x, then y."""
+    types, places = starts.types, np.empty_like(starts.places)
+    _place(starts.places, _kinds(profile)[types], _spots(DRAWN_REACH), ground(scenario.terrain), places)
+    agents = types[:, : scenario.n]
+    order = np.lexsort((places[:, : scenario.n, 1], places[:, : scenario.n, 0], agents))
+    settled = np.take_along_axis(places[:, : scenario.n], order[..., None], 1), np.take_along_axis(agents, order, 1)
+    return np.concatenate([settled[1], types[:, scenario.n :]], 1), np.concatenate([settled[0], places[:, scenario.n :]], 1)
+
+
+@kernel
+def _place(wanted, kinds, spots, free, places):
+    """Put each unit, in order of creation, on the free spot nearest to the place it wants, within the playable area.
+
+    Spots are free if no body stands there; flying units have no body for the others, while a Colossus does.
+    """
+    for e in range(len(wanted)):
+        for i in range(wanted.shape[1]):
+            kind, k, free_spot = kinds[e, i], 0, False
+            low, high = PLAYABLE[0] + kind.radius, PLAYABLE[1] - kind.radius
+            x, y = min(max(wanted[e, i, 0], low), high), min(max(wanted[e, i, 1], low), high)
+            while not free_spot and k < len(spots):
+                u, v = x + spots[k, 0], y + spots[k, 1]
+                free_spot = low <= u <= high and low <= v <= high and free[int(u), int(v)]
+                j = 0
+                while free_spot and j < i:
+                    other = kinds[e, j]
+                    if (other.layer == AIR) == (kind.layer == AIR):
+                        dx, dy, room = u - places[e, j, 0], v - places[e, j, 1], kind.separation + other.separation + SPAWN_GAP
+                        free_spot = dx * dx + dy * dy >= room * room
+                    j += 1
+                k += 1
+            places[e, i, 0], places[e, i, 1] = u, v
+
+
+@rule
+def _battle(e, kinds, start, field):
+    """The constants of battle e, from those of all battles [R, U]."""
+    k = min(e, len(kinds) - 1)
+    return Field(kinds[k], start[k], field.agents, field.orders, field.goal, field.free, field.waypoints, field.arrived)
 
 
 @kernel
@@ -199,8 +281,9 @@ def _uniform(rng, e):
 
 
 @kernel
-def _spawn(frame, mind, rng, clock, seeds, alive, stance, old, field):
+def _spawn(frame, mind, rng, clock, seeds, alive, stance, old, kinds, start, constants):
     for e in range(len(frame)):
+        field = _battle(e, kinds, start, constants)
         rng[e] = seeds[e]
         u = _uniform(rng, e) if field.orders == ATTACK_MOVE else 0.0
         clock[e] = np.int64(CLOCK_RANGE * _uniform(rng, e))
@@ -223,10 +306,13 @@ def _spawn(frame, mind, rng, clock, seeds, alive, stance, old, field):
 
 
 @kernel
-def _advance(frame, mind, rng, clock, act, live, alive, stance, old, field):
+def _advance(frame, mind, rng, clock, act, live, alive, stance, old, kinds, start, constants):
     for e in range(len(frame)):
         if live[e]:
+            field = _battle(e, kinds, start, constants)
             _command(frame[e], mind[e], act[e], field)
+            if field.orders == ATTACK_NEAREST:
+                _order_enemies(frame[e], mind[e], field)
             for _ in range(LOOPS_PER_STEP):
                 _loop(frame[e], mind[e], rng, clock, e, alive, stance, old, field)
 
@@ -274,6 +360,22 @@ def _command(f, m, act, field):
                 unit.order, unit.target, unit.aiming = STAND, NO_UNIT, -1.0
 
 
+@kernel
+def _order_enemies(f, m, field):
+    """Order every enemy without a target to attack the agent closest to it. A ground weapon refuses a flying target, and a Medivac any."""
+    for i in range(field.agents, len(f)):
+        unit = m[i]
+        if f[i, HEALTH] > 0 and (unit.target < 0 or f[unit.target, HEALTH] <= 0) and field.kinds[i].damage > 0:
+            near, least = NO_UNIT, 0.0
+            for j in range(field.agents):
+                if f[j, HEALTH] > 0:
+                    distance = _distance(f, i, j)
+                    if near < 0 or distance < least:
+                        near, least = j, distance
+            if near >= 0 and _can_hit(field.kinds[i], field.kinds[near]):
+                unit.order, unit.target, unit.aiming = FIGHT, near, -1.0
+
+
 @rule
 def _can_hit(kind, other):
     return kind.damage > 0 and (kind.hits_air > 0 or other.layer != AIR)
@@ -293,7 +395,8 @@ def _edge_distance(f, i, j, field):
 
 @rule
 def _choose_target(f, m, i, tick, field):
-    """An enemy keeps a target that its weapon reaches; otherwise it searches every SCAN_INTERVAL loops.
+    """An enemy keeps a target that it was ordered to attack until it is dead, or that its weapon reaches; otherwise it searches every
+    SCAN_INTERVAL loops.
 
     It takes the nearest agent that it can hit at once; else the one that attacked it since its last search; else it pursues its target
     as far as the leash allows; else it takes the nearest agent in its acquire range (with the order CHASE: anywhere). Harmless agents
@@ -304,6 +407,10 @@ def _choose_target(f, m, i, tick, field):
     lost = unit.target >= 0 and f[unit.target, HEALTH] <= 0
     if lost:
         unit.target, unit.aiming = NO_UNIT, -1.0
+    if unit.order == FIGHT:
+        if unit.target >= 0:
+            return
+        unit.order, unit.attacker = STAND, NO_UNIT  # the order is carried out; who hit it meanwhile is forgotten
     if unit.aiming >= 0 or not (lost or tick % SCAN_INTERVAL == 0):
         return
     if kind.heal > 0:
@@ -413,7 +520,9 @@ def _walk(f, i, x, y, field):
 
 @rule
 def _heal(f, m, i, alive, field):
-    """A Medivac heals its target or flies to it; an enemy Medivac without one follows its army. Returns the unit's stance."""
+    """A Medivac heals its target or flies to it; an enemy Medivac without one follows its army, but in SMACv2 stays where it is. Returns
+    the unit's stance.
+    """
     unit, kind, t = m[i], field.kinds[i], m[i].target
     if t >= 0 and not alive[t]:
         unit.target, t = NO_UNIT, NO_UNIT
@@ -428,7 +537,7 @@ def _heal(f, m, i, alive, field):
                 gap = _edge_distance(f, i, j, field)
                 if near < 0 or gap < near_gap:
                     near, near_gap = j, gap
-        if near >= 0 and near_gap > FOLLOW_RANGE:
+        if near >= 0 and near_gap > FOLLOW_RANGE and field.orders != ATTACK_NEAREST:
             _walk(f, i, f[near, X], f[near, Y], field)
             return WALKING
         return IDLING

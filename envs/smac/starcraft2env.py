@@ -10,13 +10,15 @@ None, a random seed is drawn, which `seed()` returns. With `heuristic_ai`, a Med
 import math
 import secrets
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 
 from inspo_benchmark.core.env import Observation
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.envs.smac.maps import DEATH_REWARD, MAP_SIZE, NO_ATTACK, REWARD_SCALE, WIN_REWARD, Map, find_map
+from inspo_benchmark.envs.smac.maps import DEATH_REWARD, MAP_SIZE, NO_ATTACK, REWARD_SCALE, WIN_REWARD, Map, Scenario, find_map
 from inspo_benchmark.envs.smac.simulator import ENERGY_MAX, HEALTH, MOVE_AMOUNT, X, Y
+from inspo_benchmark.envs.smac.starts import Starts
 from inspo_benchmark.envs.smac.units import LOOPS_PER_STEP, Unit
 from inspo_benchmark.envs.smac.vector import Smac
 from inspo_benchmark.envs.smac.views import LOST, MAP_EXTENT, WON, RewardConfig, fill_visibility
@@ -36,6 +38,9 @@ MAP_TYPES = {  # ally types -> SMAC's map_type
     ("colossus", "stalker", "zealot"): "colossi_stalkers_zealots",
     ("marauder", "marine", "medivac"): "MMM",
     ("baneling", "zergling"): "bane",
+    ("stalker", "zealot", "colossus"): "protoss_gen",
+    ("marine", "marauder", "medivac"): "terran_gen",
+    ("zergling", "hydralisk", "baneling"): "zerg_gen",
 }
 MOVES = 4
 # Cells around an agent that obs_pathing_grid shows.
@@ -92,8 +97,9 @@ class Heuristic:
     attack from afar, move into a wall, or attack a dead unit. Action 0: there is no unit to attack or heal.
     """
 
-    def __init__(self, map: Map, rest: bool = False):
-        self.map, self.units, self.rest = map, map.units(), rest
+    def __init__(self, map: Map | Scenario, rest: bool = False, units: Sequence[Unit] | None = None):
+        """`units`: those of the battle, if the map does not determine them."""
+        self.map, self.units, self.rest = map, units or map.units(), rest
         self.targets: list[int | None] = [None] * map.n  # unit index
 
     def __call__(self, frame: np.ndarray, avail: np.ndarray) -> list[int]:
@@ -135,6 +141,9 @@ class StarCraft2Env:
     AssertionError: an action is not available ("Agent 0 cannot perform action 6").
     """
 
+    obs_own_pos = False
+    _unused_time = 1  # numbers in an observation that obs_timestep_number adds besides the time
+
     def __init__(
         self,
         map_name="8m",
@@ -170,7 +179,7 @@ class StarCraft2Env:
         debug=False,
         profile="liberty",
     ):
-        map = find_map(map_name)
+        map = self._find(map_name)
         for name, value, only in (("step_mul", step_mul, LOOPS_PER_STEP), ("move_amount", move_amount, MOVE_AMOUNT)):
             if value != only:
                 raise UserError(f"{name}={value}: the simulator knows {name}={only:g} only, SMAC's default")
@@ -188,24 +197,24 @@ class StarCraft2Env:
         self.state_last_action, self.state_timestep_number = state_last_action, state_timestep_number
         self.heuristic_ai, self.heuristic_rest = heuristic_ai, heuristic_rest
 
-        foes = map.units(profile)[map.n :]
+        foes = map.units(profile)[map.n :] if isinstance(map, Map) else ()
         self.max_reward = self.n_enemies * reward_death_value + reward_win + sum(unit.health + unit.shield for unit in foes)
         terms = RewardConfig(
-            scale=self.max_reward / reward_scale_rate if reward_scale else 1.0,
+            scale=self.max_reward / reward_scale_rate if reward_scale and foes else 1.0,
             only_positive=bool(reward_only_positive),
             sparse=bool(reward_sparse),
             death=float(reward_death_value),
             win=float(reward_win),
             defeat=float(reward_defeat),
             negative=float(reward_negative_scale),
+            absolute=isinstance(map, Map),
         )
-        self.game = Smac(map_name, 1, profile, terms)
+        self.game = Smac(map, 1, profile, terms)
         self.pathing_grid, self.terrain_height = self.game.scene.free, np.full((MAP_SIZE, MAP_SIZE), TERRAIN_HEIGHT)
-        fighters = [
-            UnitProxy(row, unit, tag=k + 1, unit_type=self._unit_type(map, k, unit), owner=1 if k < map.n else 2)
-            for k, (row, unit) in enumerate(zip(self.game.battles.frame[0], self.game.battles.units, strict=True))
-        ]
-        self.agents, self.enemies = dict(enumerate(fighters[: map.n])), dict(enumerate(fighters[map.n :]))
+        self.agents: dict[int, UnitProxy] = {}
+        self.enemies: dict[int, UnitProxy] = {}
+        if isinstance(map, Map):
+            self._meet()
 
         if seed is not None and seed < 0:
             raise UserError(f"seed={seed}: seeds are 0 and above, or None for a random one")
@@ -221,9 +230,7 @@ class StarCraft2Env:
 
     def reset(self):
         """Returns a list of the agents' observations, and the state."""
-        self._observation, self._over = self.game.reset([self._episodes.random_raw()]), False
-        self.last_action = np.zeros((self.n_agents, self.n_actions))
-        self._heuristic = Heuristic(self.game.map, self.heuristic_rest)
+        self._begin()
         return self.get_obs(), self.get_state()
 
     def step(self, actions):
@@ -358,7 +365,8 @@ class StarCraft2Env:
         return self.n_agents - 1, 4 + health + self.unit_type_bits + self.n_actions * bool(self.obs_last_action)
 
     def get_obs_own_feats_size(self):
-        return (1 + self.shield_bits_ally) * bool(self.obs_own_health) + self.unit_type_bits + bool(self.obs_timestep_number)
+        health = (1 + self.shield_bits_ally) * bool(self.obs_own_health)
+        return health + 2 * bool(self.obs_own_pos) + self.unit_type_bits + bool(self.obs_timestep_number)
 
     def get_state_size(self):
         if self.obs_instead_of_state:
@@ -401,6 +409,27 @@ class StarCraft2Env:
 
     # --- internals
 
+    def _find(self, map_name: str) -> Map | Scenario:
+        map = find_map(map_name)
+        if isinstance(map, Scenario):
+            raise UserError(f"{map_name} is a scenario of SMACv2, whose class is inspo_benchmark.envs.smac.StarCraftCapabilityEnvWrapper")
+        return map
+
+    def _begin(self, starts: Starts | None = None) -> None:
+        """Start the next episode."""
+        self._observation, self._over = self.game.reset([self._episodes.random_raw()], starts), False
+        self.last_action = np.zeros((self.n_agents, self.n_actions))
+        self._heuristic = Heuristic(self.game.map, self.heuristic_rest, self.game.battles.units)
+
+    def _meet(self) -> None:
+        """Make the units of the battle."""
+        battles, n = self.game.battles, self.n_agents
+        units = [
+            UnitProxy(row, unit, tag=k + 1, unit_type=self._unit_type(k, unit), owner=1 if k < n else 2)
+            for k, (row, unit) in enumerate(zip(battles.frame[0], battles.units, strict=True))
+        ]
+        self.agents, self.enemies = dict(enumerate(units[:n])), dict(enumerate(units[n:]))
+
     def _now(self) -> Observation:
         if self._observation is None:
             raise UserError("there are no observations before the first episode: call reset()")
@@ -410,9 +439,11 @@ class StarCraft2Env:
     def _clock(self) -> float:
         return self.game.t / self.episode_limit
 
-    @staticmethod
-    def _unit_type(map: Map, k: int, unit: Unit) -> int:
-        return UNIT_TYPE_IDS[unit.name] if k >= map.n else FIRST_AGENT_TYPE_ID + (map.types.index(unit.name) if map.types else 0)
+    def _unit_type(self, k: int, unit: Unit) -> int:
+        if k >= self.n_agents:
+            return UNIT_TYPE_IDS[unit.name]
+        types = self.game.map.types
+        return FIRST_AGENT_TYPE_ID + (types.index(unit.name) if types else 0)
 
     def _shield_and_types(self, shield: int) -> list[str]:
         return ["shield"] * shield + [f"type_{bit}" for bit in range(self.unit_type_bits)]
@@ -441,7 +472,7 @@ class StarCraft2Env:
             allies = np.concatenate([allies, self.last_action[others] * allies[..., :1]], 2, dtype=np.float32)
         if not self.obs_own_health:
             itself = itself[:, own:]
-        time = [np.zeros((n, 1)), np.full((n, 1), self._clock)] if self.obs_timestep_number else []  # the zero is SMAC's
+        time = [np.zeros((n, self._unused_time)), np.full((n, 1), self._clock)] if self.obs_timestep_number else []  # the zero is SMAC's
         return np.concatenate([move, *ground, enemies.reshape(n, -1), allies.reshape(n, -1), itself, *time], 1)
 
     def _around(self, offsets: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -83,3 +83,4 @@ LOTV = LIBERTY | {
     "colossus": LIBERTY["colossus"]._replace(damage=10, bonus=5, bonus_to="light", period=1.5, range=7),
 }
 PROFILES = {"liberty": LIBERTY, "lotv": LOTV}
+TYPES = (*sorted(LIBERTY.keys() - {"spinecrawler"}), "spinecrawler")  # agents are numbered in this order; SMAC's structure comes last

@@ -1,4 +1,4 @@
-"""SMAC on the simulator as a vectorized environment."""
+"""SMAC and SMACv2 on the simulator as a vectorized environment."""
 
 from collections.abc import Sequence
 
@@ -6,30 +6,35 @@ import numpy as np
 
 from inspo_benchmark.core.env import Observation, Step
 from inspo_benchmark.envs.smac.compiled import kernel
-from inspo_benchmark.envs.smac.maps import find_map
+from inspo_benchmark.envs.smac.maps import NO_OP, REWARD_SCALE, Map, Scenario, find_map
 from inspo_benchmark.envs.smac.simulator import Battles
+from inspo_benchmark.envs.smac.starts import Starts
 from inspo_benchmark.envs.smac.views import (
     NO_ACTION,
     ONGOING,
     WON,
     RewardConfig,
+    best_returns,
     default_reward_config,
+    drawn_scene,
     fill_observations,
     fill_rewards,
-    scene,
 )
 
 
 class Smac:
-    """E battles on one map, see `core.env.VecEnv`; info: won [E] bool. UserError: no such map or profile.
+    """E battles on one map or in one scenario, see `core.env.VecEnv`; info: won [E] bool. UserError: no such map or profile.
 
-    An episode terminates when a side has won or all units are dead, and is truncated at the map's limit.
+    An episode terminates when a side has won or all units are dead, and is truncated at the map's limit. In a scenario, `reward_config.scale`
+    applies besides the scale of each episode, which makes a won one return REWARD_SCALE.
     """
 
-    def __init__(self, name: str, num_envs: int, profile: str = "liberty", reward_config: RewardConfig | None = None):
-        self.map, self.num_envs = find_map(name), num_envs
-        self.battles, self.scene = Battles(self.map, num_envs, profile), scene(self.map, profile)
+    def __init__(self, name: str | Map | Scenario, num_envs: int, profile: str = "liberty", reward_config: RewardConfig | None = None):
+        self.map, self.num_envs = find_map(name) if isinstance(name, str) else name, num_envs
+        self.battles = Battles(self.map, num_envs, profile)
+        self.scene = drawn_scene(self.map, self.battles.types, profile)
         self.reward_config = reward_config or default_reward_config(self.map, profile)
+        self.scale: np.ndarray | float = 1.0  # of each episode's rewards [E], besides that of reward_config
         self.before = np.zeros_like(self.battles.frame)
         self.deaths_counted = np.zeros(self.before.shape[:2], bool)  # deaths that were rewarded
         self.outcome = np.full(num_envs, ONGOING)
@@ -38,8 +43,13 @@ class Smac:
         self.t, self.limit = 0, self.map.limit
         self.shapes = (num_envs, self.map.n, self.map.obs), (num_envs, self.map.state)
 
-    def reset(self, seeds: Sequence[int]) -> Observation:
-        self.battles.spawn(seeds)
+    def reset(self, seeds: Sequence[int], starts: Starts | None = None) -> Observation:
+        """`starts`: a scenario's teams and places, instead of those that are drawn with the seeds."""
+        self.battles.spawn(seeds, starts)
+        if isinstance(self.map, Scenario):
+            types, profile = self.battles.types, self.battles.profile
+            self.scene = drawn_scene(self.map, types, profile)
+            self.scale = best_returns(self.map, types, self.reward_config, profile) / REWARD_SCALE
         self.deaths_counted[:], self.outcome[:], self.last_actions[:], self.t = False, ONGOING, NO_ACTION, 0
         return self._observe()
 
@@ -49,7 +59,7 @@ class Smac:
         e, agent = _unavailable(act, self.avail, live)
         if e >= 0:
             raise AssertionError(f"Agent {agent} cannot perform action {act[e, agent]}")
-        return self.step_unchecked(act, act, live)
+        return self.step_unchecked(act if self.scene.mask_out_of_range else self._within_range(act), act, live)
 
     @property
     def live(self) -> np.ndarray:
@@ -63,6 +73,7 @@ class Smac:
         self.battles.advance(act, live)
         np.copyto(self.last_actions, shown, where=live[:, None])
         fill_rewards(self.before, self.battles.frame, self.deaths_counted, live, self.scene, self.reward_config, reward, self.outcome)
+        reward /= self.scale
         self.t += 1
         terminated = self.outcome != ONGOING
         truncated = ~terminated if self.t >= self.limit else np.zeros(self.num_envs, bool)
@@ -70,6 +81,13 @@ class Smac:
 
     def close(self) -> None:
         pass
+
+    def _within_range(self, act: np.ndarray) -> np.ndarray:
+        """The actions, where attacks on targets out of range are no-ops: the game gets no order, so the old one stays."""
+        obs, state = (np.empty(shape, np.float32) for shape in self.shapes)
+        avail = np.empty_like(self.avail)
+        fill_observations(self.battles.frame, self.last_actions, self.scene._replace(mask_out_of_range=1), obs, state, avail)
+        return np.where(np.take_along_axis(avail, act[..., None], 2)[..., 0], act, NO_OP)
 
     def _observe(self) -> Observation:
         obs, state = (np.empty(shape, np.float32) for shape in self.shapes)

@@ -1,10 +1,13 @@
-"""SMAC's observations, states, available actions, rewards and outcomes: pure functions of unit arrays.
+"""SMAC's and SMACv2's observations, states, available actions, rewards and outcomes: pure functions of unit arrays.
 
-The rules are those of StarCraft2Env (github.com/oxwhirl/smac at d6aab33) with its default flags, every quirk included. Kernels write into
-arrays of the caller. They use basic IEEE operations on float64 and round to float32 at the end, so results have the same bits everywhere.
+The rules on maps are those of StarCraft2Env (github.com/oxwhirl/smac at d6aab33) with its default flags, every quirk included. Those in
+scenarios are SMACv2's (github.com/oxwhirl/smacv2 at 577ab5a) with the flags of its published configurations, except that an agent sees
+every enemy in its sight range (`EnemyMemory` in smacv2.py has the rules of the code). Kernels write into arrays of the caller. They use
+basic IEEE operations on float64 and round to float32 at the end, so results have the same bits everywhere.
 
-    obs of an agent  available moves (4), enemies, other agents, itself [health, (shield), type bits]; zeros for dead and unseen units
-    a unit in sight  [attackable (enemies) or 1 (agents), distance / 9, dx / 9, dy / 9, health, (shield), type bits]
+    obs of an agent  available moves (4), enemies, other agents, itself [health, (shield), (x / 32, y / 32 in SMACv2), type bits]; zeros
+                     for dead and unseen units
+    a unit in sight  [attackable (enemies) or 1 (agents), distance / S, dx / S, dy / S, health, (shield), type bits]; S: sight range
     state            agents [health, cooldown or a Medivac's energy, x, y, (shield), type bits],
                      enemies [health, x, y, (shield), type bits], last actions one-hot
 """
@@ -17,10 +20,15 @@ import numpy as np
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.envs.smac.compiled import kernel, rule
-from inspo_benchmark.envs.smac.maps import DEATH_REWARD, MAP_SIZE, NO_ATTACK, REWARD_SCALE, WIN_REWARD, Map, find_map, ground
+from inspo_benchmark.envs.smac.maps import DEATH_REWARD, MAP_SIZE, NO_ATTACK, REWARD_SCALE, WIN_REWARD, Map, Scenario, find_map, ground, unit_data
 from inspo_benchmark.envs.smac.simulator import COOLDOWN, ENERGY, HEALTH, SHIELD, X, Y
+from inspo_benchmark.envs.smac.units import TYPES
 
 SIGHT_RANGE, SHOOT_RANGE = 9.0, 6.0  # cells between centers, for every type: seen below the one, attackable up to the other
+UNIT_RANGES = {  # SMACv2's own sight and attack ranges; the latter are at least min_attack_range
+    "marine": (9.0, 5.0), "marauder": (10.0, 6.0), "medivac": (11.0, 4.0), "stalker": (10.0, 6.0), "zealot": (9.0, 0.1),
+    "colossus": (10.0, 7.0), "zergling": (8.0, 0.1), "baneling": (8.0, 0.25), "hydralisk": (9.0, 5.0),
+}  # fmt: skip
 MOVE_LOOKAHEAD = 1.0  # cells: a move is available if this point is walkable, although the order goes twice as far
 CENTER, MAP_EXTENT = MAP_SIZE / 2, 28.0  # positions in the state are (x - CENTER) / MAP_EXTENT
 MAX_COOLDOWN = {  # loops that SMAC divides by, not the units' own (github.com/oxwhirl/smac/issues/95); for a Medivac, energy
@@ -30,19 +38,34 @@ MAX_COOLDOWN = {  # loops that SMAC divides by, not the units' own (github.com/o
 LOST, DRAWN, WON, ONGOING = -1, 0, 1, 2  # outcomes of a battle; drawn: all units are dead
 NO_ACTION = -1  # the last action before the first step
 
-UNIT_VIEW = np.dtype([("health", "f8"), ("shield", "f8"), ("cooldown", "f8"), ("bit", "i8"), ("heals", "i8")])  # divisors, one-hot bit
+UNIT_VIEW = np.dtype(
+    [
+        ("health", "f8"),  # divisors: of health, shield, and cooldown or energy
+        ("shield", "f8"),
+        ("cooldown", "f8"),
+        ("bit", "i8"),  # one-hot
+        ("heals", "i8"),
+        ("sight", "f8"),  # divisor of distances
+        ("seen", "f8"),  # what is nearer is seen; infinite if distance does not matter
+        ("reach", "f8"),  # an attack is available up to this distance
+    ]
+)
 
 
 class Scene(NamedTuple):
-    """The constants of a map's observations and rewards; U units."""
+    """The constants of observations and rewards of R battles, 1 if those of all are the same; U units."""
 
     agents: int
     enemies: int
+    actions: int
     bits: int  # length of a type's one-hot code
     ally_shield: int  # 1: the allies have shields, which are shown
     enemy_shield: int
-    rescue: int  # 1: MMM's rule, see maps.Map.rescue
-    units: np.ndarray  # [U] UNIT_VIEW
+    rescue: int  # see maps.Map.rescue
+    own_position: int  # 1: agents see where they are
+    show_teammates: int  # 1: agents see the types of the other agents
+    mask_out_of_range: int  # 1: attacks out of range are not available
+    units: np.ndarray  # [R, U] UNIT_VIEW; in rules [U]
     free: np.ndarray  # [x, y] bool, walkable cells
 
 
@@ -56,31 +79,81 @@ class RewardConfig(NamedTuple):
     win: float = WIN_REWARD
     defeat: float = 0.0
     negative: float = 0.5  # weight of the damage and the deaths of agents
+    absolute: bool = True  # with only_positive, health and shields that enemies regain are rewarded too, as in SMAC; in SMACv2 they are not
 
 
 @cache
 def scene(map: Map, profile: str = "liberty") -> Scene:
-    rows = []
-    for k, unit in enumerate(map.units(profile)):
-        types = map.types if k < map.n else map.enemy_types
-        bit = types.index(unit.name) if types else 0
-        rows.append((unit.health, unit.shield, MAX_COOLDOWN.get(unit.name, 15), bit, unit.heal > 0))
-    units = np.array(rows, UNIT_VIEW)
-    return Scene(map.n, map.m, len(map.types), map.ally_shield, map.enemy_shield, int(map.rescue), units, ground(map.name))
+    return drawn_scene(map, np.array([[TYPES.index(unit.name) for unit in map.units(profile)]]), profile)
 
 
-def default_reward_config(map: Map, profile: str = "liberty") -> RewardConfig:
+def drawn_scene(map: Map | Scenario, types: np.ndarray, profile: str = "liberty") -> Scene:
+    """The scene of battles between units of these types [R, n + m], which are indices into units.TYPES."""
+    n, (allies, enemies) = map.n, _unit_views(map, profile)
+    drawn = isinstance(map, Scenario)
+    return Scene(
+        agents=n,
+        enemies=map.m,
+        actions=map.actions,
+        bits=len(map.types),
+        ally_shield=map.ally_shield,
+        enemy_shield=map.enemy_shield,
+        rescue=map.rescue,
+        own_position=int(map.own_position),
+        show_teammates=int(not drawn or map.show_teammates),
+        mask_out_of_range=int(not drawn or map.mask_out_of_range),
+        units=np.concatenate([allies[types[:, :n]], enemies[types[:, n:]]], 1),
+        free=ground(map.terrain),
+    )
+
+
+@cache
+def _unit_views(map: Map | Scenario, profile: str) -> tuple[np.ndarray, np.ndarray]:
+    """The UNIT_VIEW of every type of units.TYPES, for the agents and for the enemies."""
+    sides = []
+    for types in (map.types, map.enemy_types):
+        rows = []
+        for name, unit in ((name, unit_data(profile)[name]) for name in TYPES):
+            sight, reach, seen = SIGHT_RANGE, SHOOT_RANGE, SIGHT_RANGE
+            if isinstance(map, Scenario):
+                if map.unit_ranges and name in UNIT_RANGES:
+                    sight, reach = UNIT_RANGES[name][0], max(UNIT_RANGES[name][1], map.min_attack_range)
+                seen = math.inf if map.see_all else sight
+            bit = types.index(name) if name in types else 0
+            rows.append((unit.health, unit.shield, MAX_COOLDOWN.get(name, 15), bit, unit.heal > 0, sight, seen, reach))
+        sides.append(np.array(rows, UNIT_VIEW))
+    return tuple(sides)
+
+
+def default_reward_config(map: Map | Scenario, profile: str = "liberty") -> RewardConfig:
+    """SMAC's settings, which scale a won episode to REWARD_SCALE. A scenario's episodes have each their own scale, see `best_returns`."""
+    if isinstance(map, Scenario):
+        return RewardConfig(scale=1.0, absolute=False)
     return RewardConfig(scale=map.max_reward(profile) / REWARD_SCALE)
+
+
+def best_returns(map: Map | Scenario, types: np.ndarray, terms: RewardConfig, profile: str = "liberty") -> np.ndarray:
+    """Unscaled return of a won episode without regeneration of enemies [R], between units of these types [R, n + m]."""
+    worth = np.array([unit_data(profile)[name].health + unit_data(profile)[name].shield for name in TYPES])
+    return terms.win + map.m * terms.death + worth[types[:, map.n :]].sum(1)
 
 
 # --- recorded frames
 
 
-def observe(map_name: str, allies: np.ndarray, enemies: np.ndarray, last_actions: np.ndarray) -> tuple[np.ndarray, ...]:
+def observe(
+    map_name: str,
+    allies: np.ndarray,
+    enemies: np.ndarray,
+    last_actions: np.ndarray,
+    ally_types: np.ndarray | None = None,
+    enemy_types: np.ndarray | None = None,
+) -> tuple[np.ndarray, ...]:
     """Observations of F frames.
 
     allies [F, n, 6], enemies [F, m, 6] float: x, y, health, shield, cooldown (loops), energy; last_actions [F, n] int, -1 before the
-    first step. Returns obs [F, n, O] float32, state [F, S] float32, avail [F, n, A] bool, visible [F, n, n + m] bool.
+    first step. In a scenario also the names of the types, ally_types [F, n] and enemy_types [F, m].
+    Returns obs [F, n, O] float32, state [F, S] float32, avail [F, n, A] bool, visible [F, n, n + m] bool.
     UserError: no such map, or arrays of another shape.
     """
     map = find_map(map_name)
@@ -88,31 +161,43 @@ def observe(map_name: str, allies: np.ndarray, enemies: np.ndarray, last_actions
     frames = len(frame)
     if last.shape != (frames, map.n):
         raise UserError(f"last actions of shape {last.shape}: {map.name} has {map.n} agents, so ({frames}, {map.n}) is needed")
+    shown = _scene_of(map, frames, ally_types, enemy_types)
     obs, state = np.empty((frames, map.n, map.obs), np.float32), np.empty((frames, map.state), np.float32)
     avail, visible = np.empty((frames, map.n, map.actions), bool), np.empty((frames, map.n, map.n + map.m), bool)
-    fill_observations(frame, last, scene(map), obs, state, avail)
-    fill_visibility(frame, scene(map), visible)
+    fill_observations(frame, last, shown, obs, state, avail)
+    fill_visibility(frame, shown, visible)
     return obs, state, avail, visible
 
 
-def reward(map_name: str, allies0: np.ndarray, enemies0: np.ndarray, allies1: np.ndarray, enemies1: np.ndarray) -> tuple[np.ndarray, ...]:
+def reward(
+    map_name: str,
+    allies0: np.ndarray,
+    enemies0: np.ndarray,
+    allies1: np.ndarray,
+    enemies1: np.ndarray,
+    ally_types: np.ndarray | None = None,
+    enemy_types: np.ndarray | None = None,
+) -> tuple[np.ndarray, ...]:
     """Rewards of F steps, from the frames before and after each, as in `observe`.
 
-    Returns reward [F] float64 (scaled), terminated [F] bool (by the battle, not by the time limit), won [F] bool, and the numbers of
-    dead units dead_allies [F], dead_enemies [F] int64. Deaths before the step are not rewarded again.
-    UserError: no such map, or arrays of another shape.
+    Returns reward [F] float64 (scaled; in a scenario by each step's own enemies), terminated [F] bool (by the battle, not by the time
+    limit), won [F] bool, and the numbers of dead units dead_allies [F], dead_enemies [F] int64. Deaths before the step are not rewarded
+    again. UserError: no such map, or arrays of another shape.
     """
     map = find_map(map_name)
     before, after = _frame(map, allies0, enemies0), _frame(map, allies1, enemies1)
     if len(before) != len(after):
         raise UserError(f"{len(before)} frames before a step and {len(after)} after it: one of each is needed")
+    shown, terms = _scene_of(map, len(after), ally_types, enemy_types), default_reward_config(map)
     paid, outcome = np.zeros(len(after)), np.full(len(after), ONGOING)
     deaths_counted, dead = before[..., HEALTH] == 0, after[..., HEALTH] == 0
-    fill_rewards(before, after, deaths_counted, np.ones(len(after), bool), scene(map), default_reward_config(map), paid, outcome)
+    fill_rewards(before, after, deaths_counted, np.ones(len(after), bool), shown, terms, paid, outcome)
+    if isinstance(map, Scenario):
+        paid /= best_returns(map, _type_numbers(map, len(after), ally_types, enemy_types), terms) / REWARD_SCALE
     return paid, outcome != ONGOING, outcome == WON, dead[:, : map.n].sum(1), dead[:, map.n :].sum(1)
 
 
-def _frame(map: Map, allies: np.ndarray, enemies: np.ndarray) -> np.ndarray:
+def _frame(map: Map | Scenario, allies: np.ndarray, enemies: np.ndarray) -> np.ndarray:
     for kind, units, count in (("agents", allies, map.n), ("enemies", enemies, map.m)):
         if np.ndim(units) != 3 or np.shape(units)[1:] != (count, 6):
             raise UserError(f"{kind} of shape {np.shape(units)}: {map.name} has {count} {kind}, so (frames, {count}, 6) is needed")
@@ -121,16 +206,53 @@ def _frame(map: Map, allies: np.ndarray, enemies: np.ndarray) -> np.ndarray:
     return np.concatenate([allies, enemies], 1, dtype=np.float64)
 
 
+def _scene_of(map: Map | Scenario, frames: int, ally_types: np.ndarray | None, enemy_types: np.ndarray | None) -> Scene:
+    if isinstance(map, Map):
+        return scene(map)
+    return drawn_scene(map, _type_numbers(map, frames, ally_types, enemy_types))
+
+
+def _type_numbers(scenario: Scenario, frames: int, ally_types: np.ndarray | None, enemy_types: np.ndarray | None) -> np.ndarray:
+    """Names of types [F, n] and [F, m] -> indices into units.TYPES [F, n + m]."""
+    for kind, names, count in (("agents", ally_types, scenario.n), ("enemies", enemy_types, scenario.m)):
+        if np.shape(names) != (frames, count):
+            raise UserError(f"types of the {kind} of shape {np.shape(names)}: {scenario.name} needs ({frames}, {count})")
+    names = np.concatenate([ally_types, enemy_types], 1)
+    if wrong := sorted(set(names.ravel().tolist()) - set(scenario.types)):
+        raise UserError(f"units of type {wrong[0]!r}: {scenario.name} has {', '.join(scenario.types)}")
+    return np.searchsorted(TYPES[:-1], names)
+
+
 # --- kernels
+
+
+@rule
+def _row(e, scene):
+    """The scene of battle e."""
+    return Scene(
+        scene.agents,
+        scene.enemies,
+        scene.actions,
+        scene.bits,
+        scene.ally_shield,
+        scene.enemy_shield,
+        scene.rescue,
+        scene.own_position,
+        scene.show_teammates,
+        scene.mask_out_of_range,
+        scene.units[min(e, len(scene.units) - 1)],
+        scene.free,
+    )
 
 
 @kernel
 def fill_observations(frame, last, scene, obs, state, avail):
     """frame [E, U, 6], last [E, n] int64 (last actions) -> obs [E, n, O] float32, state [E, S] float32, avail [E, n, A] bool."""
     for e in range(len(frame)):
-        for i in range(scene.agents):
-            _agent(frame[e], i, scene, obs[e, i], avail[e, i])
-        _state(frame[e], last[e], scene, state[e])
+        row = _row(e, scene)
+        for i in range(row.agents):
+            _agent(frame[e], i, row, obs[e, i], avail[e, i])
+        _state(frame[e], last[e], row, state[e])
 
 
 @rule
@@ -158,41 +280,51 @@ def _agent(f, i, scene, obs, avail):
     avail[1] = True
     avail[2], avail[3] = _walkable(x, y + MOVE_LOOKAHEAD, scene.free), _walkable(x, y - MOVE_LOOKAHEAD, scene.free)
     avail[4], avail[5] = _walkable(x + MOVE_LOOKAHEAD, y, scene.free), _walkable(x - MOVE_LOOKAHEAD, y, scene.free)
+    sight, seen, reach = scene.units[i].sight, scene.units[i].seen, scene.units[i].reach
     if healer:  # its targets are agents: action NO_ATTACK + j heals agent j, although enemy j has this place in the observation
         for j in range(n):
             if f[j, HEALTH] > 0 and not scene.units[j].heals:
-                avail[NO_ATTACK + j] = _distance(f, i, j) <= SHOOT_RANGE
+                avail[NO_ATTACK + j] = _distance(f, i, j) <= reach
     for k in range(4):
         obs[k] = avail[2 + k]
     at = 4
     for j in range(n, n + scene.enemies):
         if f[j, HEALTH] > 0:
             distance, action = _distance(f, i, j), NO_ATTACK + j - n
-            if distance < SIGHT_RANGE:
-                if not healer:
-                    avail[action] = distance <= SHOOT_RANGE
-                _unit(f, i, j, distance, avail[action], scene.enemy_shield, scene, obs, at)
+            if not healer:
+                avail[action] = distance <= reach
+            if distance < seen:
+                _unit(f, i, j, distance, sight, avail[action], scene.enemy_shield, True, scene, obs, at)
         at += 5 + scene.enemy_shield + scene.bits
     for j in range(n):
         if j != i:
             if f[j, HEALTH] > 0:
                 distance = _distance(f, i, j)
-                if distance < SIGHT_RANGE:
-                    _unit(f, i, j, distance, True, scene.ally_shield, scene, obs, at)
+                if distance < seen:
+                    _unit(f, i, j, distance, sight, True, scene.ally_shield, scene.show_teammates, scene, obs, at)
             at += 5 + scene.ally_shield + scene.bits
     _health(f, i, scene.ally_shield, scene, obs, at, at + 1)
-    _type(i, scene, obs, at + 1 + scene.ally_shield)
+    at += 1 + scene.ally_shield
+    if scene.own_position:
+        obs[at], obs[at + 1] = x / MAP_SIZE, y / MAP_SIZE
+        at += 2
+    _type(i, scene, obs, at)
+    if not scene.mask_out_of_range:  # only what agents see tells whether a target is in range
+        for k in range(n if healer else scene.enemies):
+            j = k if healer else n + k
+            avail[NO_ATTACK + k] = f[j, HEALTH] > 0 and not (healer and scene.units[j].heals)
 
 
 @rule
-def _unit(f, i, j, distance, flag, shield, scene, obs, at):
+def _unit(f, i, j, distance, sight, flag, shield, typed, scene, obs, at):
     """Features of unit j as seen by agent i."""
     obs[at] = flag
-    obs[at + 1] = distance / SIGHT_RANGE
-    obs[at + 2] = (f[j, X] - f[i, X]) / SIGHT_RANGE
-    obs[at + 3] = (f[j, Y] - f[i, Y]) / SIGHT_RANGE
+    obs[at + 1] = distance / sight
+    obs[at + 2] = (f[j, X] - f[i, X]) / sight
+    obs[at + 3] = (f[j, Y] - f[i, Y]) / sight
     _health(f, j, shield, scene, obs, at + 4, at + 5)
-    _type(j, scene, obs, at + 5 + shield)
+    if typed:
+        _type(j, scene, obs, at + 5 + shield)
 
 
 @rule
@@ -226,11 +358,10 @@ def _state(f, last, scene, state):
             _position(f, j, state, at + 1)
             _type(j, scene, state, at + 3 + scene.enemy_shield)
         at += 3 + scene.enemy_shield + scene.bits
-    actions = NO_ATTACK + scene.enemies
     for i in range(n):
-        if 0 <= last[i] < actions:
+        if 0 <= last[i] < scene.actions:
             state[at + last[i]] = 1
-        at += actions
+        at += scene.actions
 
 
 @rule
@@ -241,12 +372,16 @@ def _position(f, i, state, at):
 
 @kernel
 def fill_visibility(frame, scene, visible):
-    """frame [E, U, 6] -> visible [E, n, U] bool: both units are alive and within sight range; no agent sees itself."""
+    """frame [E, U, 6] -> visible [E, n, U] bool: both units are alive and within sight range; no agent sees itself.
+
+    Of two agents, the sight range of the one with the lower number decides for both, in SMACv2's matrix only.
+    """
     for e in range(len(frame)):
-        f = frame[e]
-        for i in range(scene.agents):
-            for j in range(scene.agents + scene.enemies):
-                visible[e, i, j] = i != j and f[i, HEALTH] > 0 and f[j, HEALTH] > 0 and _distance(f, i, j) < SIGHT_RANGE
+        f, row = frame[e], _row(e, scene)
+        for i in range(row.agents):
+            for j in range(row.agents + row.enemies):
+                seen = row.units[min(i, j)].seen  # enemies have higher numbers
+                visible[e, i, j] = i != j and f[i, HEALTH] > 0 and f[j, HEALTH] > 0 and _distance(f, i, j) < seen
 
 
 @kernel
@@ -259,8 +394,9 @@ def fill_rewards(before, after, deaths_counted, live, scene, terms, reward, outc
     for e in range(len(after)):
         reward[e] = 0.0
         if live[e]:
-            outcome[e] = _outcome(after[e], scene)
-            reward[e] = _reward(before[e], after[e], deaths_counted[e], outcome[e], scene, terms) / terms.scale
+            row = _row(e, scene)
+            outcome[e] = _outcome(after[e], row)
+            reward[e] = _reward(before[e], after[e], deaths_counted[e], outcome[e], row, terms) / terms.scale
 
 
 @rule
@@ -276,14 +412,16 @@ def _outcome(f, scene):
             healers += scene.units[j].heals
     if (allies == 0 and enemies > 0) or (scene.rescue and fighters == 0):
         return LOST
-    if (allies > 0 and enemies == 0) or (scene.rescue and enemies == 1 and healers == 1):
+    if (allies > 0 and enemies == 0) or (enemies == healers and 0 < enemies <= scene.rescue):
         return WON
     return ONGOING if allies > 0 else DRAWN
 
 
 @rule
 def _reward(before, after, deaths_counted, outcome, scene, terms):
-    """Unscaled reward |damage to enemies + 10 for each death|; health and shields that enemies regain are rewarded as well."""
+    """Unscaled reward |damage to enemies + 10 for each death|, so that health and shields that enemies regain are rewarded as well; or,
+    if not terms.absolute, max(damage + 10 for each death, 0).
+    """
     if terms.sparse:
         return 1.0 if outcome == WON else -1.0 if outcome == LOST else 0.0
     own, theirs, deaths = 0.0, 0.0, 0.0
@@ -299,7 +437,9 @@ def _reward(before, after, deaths_counted, outcome, scene, terms):
             theirs += _damage_taken(before, after, j)
             if deaths_counted[j]:
                 deaths += terms.death
-    fight = abs(theirs + deaths) if terms.only_positive else theirs + deaths - own
+    fight = theirs + deaths - (0.0 if terms.only_positive else own)
+    if terms.only_positive:
+        fight = abs(fight) if terms.absolute else max(fight, 0.0)
     return fight + (terms.win if outcome == WON else terms.defeat if outcome == LOST else 0.0)
 
 

@@ -1,0 +1,384 @@
+"""SMACv2's classes on the simulator, for code written for SMACv2: signatures, methods, attributes and types of StarCraft2Env and
+StarCraftCapabilityEnvWrapper (github.com/oxwhirl/smacv2 at 577ab5a, smacv2/env/starcraft2).
+
+Differences, besides those of starcraft2env.py: The draws of an episode follow from `seed` (SMACv2 does not seed them). The caller's
+configuration is not changed. Units start within the playable area. An agent sees all enemies in its sight range, and an episode's rewards
+are scaled by its own enemies; `quirk_enemy_block` and `quirk_first_scale` are the rules of the code. `conic_fov` and the capabilities
+"attack", "health" and "enemy_mask" are not supported, nor are maps without drawn teams; `kill_unit_step_mul` has no effect.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import suggest
+from inspo_benchmark.envs.smac.maps import (
+    BOTH,
+    DEATH_REWARD,
+    FACING,
+    MAP_SIZE,
+    RACES,
+    REFLECT,
+    REWARD_SCALE,
+    SURROUNDED,
+    WIN_REWARD,
+    Map,
+    Scenario,
+)
+from inspo_benchmark.envs.smac.simulator import HEALTH, X, Y
+from inspo_benchmark.envs.smac.starcraft2env import FIRST_AGENT_TYPE_ID, UNIT_TYPE_IDS
+from inspo_benchmark.envs.smac.starcraft2env import StarCraft2Env as SmacEnv
+from inspo_benchmark.envs.smac.starts import Starts, draw
+from inspo_benchmark.envs.smac.units import TYPES, Unit
+from inspo_benchmark.envs.smac.views import best_returns
+
+MAP_RACES = {f"10gen_{race}": race for race in RACES}
+PLACES = (REFLECT, SURROUNDED, BOTH)
+UNSUPPORTED = ("attack", "health", "enemy_mask")  # capabilities
+
+
+class EnemyMemory:
+    """Which enemies an agent knows: whoever finds an enemy tells each teammate of it with probability `probability`.
+
+    With `blank_blocks`, as in SMACv2's code, an enemy that an agent does not know hides all enemies with lower numbers from it, not just
+    itself. An enemy is unknown until somebody has found it, and again when it or its finder has died.
+    """
+
+    def __init__(self, n: int, m: int, probability: float, blank_blocks: bool, uniform: Callable[[], float]):
+        """`uniform`: the next random number on [0, 1)."""
+        self.probability, self.blank_blocks, self.uniform = probability, blank_blocks, uniform
+        self.finder = np.full(m, -1)
+        self.known = np.zeros((m, n), bool)
+
+    def clear(self) -> None:
+        self.finder[:], self.known[:] = -1, False
+
+    def look(self, frame: np.ndarray, sight: np.ndarray, order: Sequence[int]) -> np.ndarray:
+        """The agents look around in this order. frame [U, 6], sight [n] -> shown [n, m] bool: enemies that an agent sees if they are alive
+        and in its sight range. Dead enemies are found where they fell."""
+        m, n = self.known.shape
+        shown = np.zeros((n, m), bool)
+        distance = np.hypot(frame[:n, None, X] - frame[n:, X], frame[:n, None, Y] - frame[n:, Y])
+        for a in order:
+            if frame[a, HEALTH] == 0:
+                continue
+            for e in range(m):
+                if distance[a, e] < sight[a] and self.finder[e] < 0:
+                    self.finder[e], self.known[e, a] = a, True
+                    for b in range(n):
+                        if b != a and self.uniform() < self.probability:
+                            self.known[e, b] = True
+                if self.known[e, a]:
+                    shown[a, e] = True
+                elif self.blank_blocks:
+                    shown[a] = False
+        return shown
+
+    def forget(self, frame: np.ndarray) -> None:
+        """What the dead found is unknown again, and so are dead enemies."""
+        m, n = self.known.shape
+        dead = frame[:, HEALTH] == 0
+        for e in range(m):
+            if self.finder[e] >= 0 and dead[self.finder[e]]:
+                self.known[:, self.finder[e]] = False
+                self.finder[e], self.known[e] = -1, False
+            if dead[n + e]:
+                self.finder[e], self.known[e] = -1, False
+
+
+class StarCraft2Env(SmacEnv):
+    """A battle between two teams of `capability_config`; see the module's docstring. `profile` as in SMAC's class.
+
+    UserError: as in SMAC's class, or something in the configuration is missing or not supported.
+    """
+
+    _unused_time = 0
+
+    def __init__(
+        self,
+        map_name="8m",
+        step_mul=8,
+        move_amount=2,
+        difficulty="7",
+        game_version=None,
+        seed=None,
+        continuing_episode=False,
+        obs_all_health=True,
+        obs_own_health=True,
+        obs_last_action=False,
+        obs_pathing_grid=False,
+        obs_terrain_height=False,
+        obs_instead_of_state=False,
+        obs_timestep_number=False,
+        obs_own_pos=False,
+        obs_starcraft=True,
+        conic_fov=False,
+        num_fov_actions=12,
+        state_last_action=True,
+        state_timestep_number=False,
+        reward_sparse=False,
+        reward_only_positive=True,
+        reward_death_value=DEATH_REWARD,
+        reward_win=WIN_REWARD,
+        reward_defeat=0,
+        reward_negative_scale=0.5,
+        reward_scale=True,
+        reward_scale_rate=REWARD_SCALE,
+        use_unit_ranges=False,
+        min_attack_range=2,
+        kill_unit_step_mul=2,
+        fully_observable=False,
+        capability_config=None,
+        replay_dir="",
+        replay_prefix="",
+        window_size_x=1920,
+        window_size_y=1200,
+        heuristic_ai=False,
+        heuristic_rest=False,
+        debug=False,
+        prob_obs_enemy=1.0,
+        action_mask=True,
+        profile="liberty",
+        quirk_enemy_block=False,
+        quirk_first_scale=False,
+    ):
+        if conic_fov:
+            raise UserError("conic_fov=True is not supported: agents see in all directions")
+        scenario = configured(
+            map_name,
+            capability_config or {},
+            own_position=bool(obs_own_pos),
+            unit_ranges=bool(use_unit_ranges),
+            min_attack_range=float(min_attack_range),
+            see_all=bool(fully_observable),
+            mask_out_of_range=bool(action_mask),
+        )
+        super().__init__(
+            scenario,
+            step_mul=step_mul,
+            move_amount=move_amount,
+            seed=seed,
+            continuing_episode=continuing_episode,
+            obs_all_health=obs_all_health,
+            obs_own_health=obs_own_health or obs_all_health,
+            obs_last_action=obs_last_action,
+            obs_pathing_grid=obs_pathing_grid,
+            obs_terrain_height=obs_terrain_height,
+            obs_instead_of_state=obs_instead_of_state,
+            obs_timestep_number=obs_timestep_number,
+            state_last_action=state_last_action,
+            state_timestep_number=state_timestep_number,
+            reward_sparse=reward_sparse,
+            reward_only_positive=reward_only_positive,
+            reward_death_value=reward_death_value,
+            reward_win=reward_win,
+            reward_defeat=reward_defeat,
+            reward_negative_scale=reward_negative_scale,
+            heuristic_ai=heuristic_ai,
+            heuristic_rest=heuristic_rest,
+            profile=profile,
+        )
+        self.map_name, self.capability_config = map_name, capability_config
+        self.obs_own_pos, self.obs_starcraft, self.fully_observable = obs_own_pos, obs_starcraft, fully_observable
+        self.prob_obs_enemy, self.action_mask = prob_obs_enemy, action_mask
+        self.reward_scale, self.reward_scale_rate, self.quirk_first_scale = reward_scale, reward_scale_rate, quirk_first_scale
+        self._random = random.Random(self._seed)
+        self._first = True
+        self._memory = EnemyMemory(self.n_agents, self.n_enemies, prob_obs_enemy, bool(quirk_enemy_block), self._random.random)
+        self._forgetful = quirk_enemy_block or prob_obs_enemy < 1
+
+    # --- episodes
+
+    def reset(self, episode_config=None):
+        """`episode_config`: {"team_gen": {"ally_team": [...], "enemy_team": [...]}, "ally_start_positions": {"item": [n, 2]},
+        "enemy_start_positions": {"item": [m, 2]}}; what it lacks is drawn. UserError: wrong numbers or types of units."""
+        self._begin(self._starts(episode_config or {}))
+        self._meet()
+        if self._first or not self.quirk_first_scale:
+            self.max_reward = float(best_returns(self.game.map, self.game.battles.types, self.game.reward_config, self.game.battles.profile)[0])
+        self.game.scale = self.max_reward / self.reward_scale_rate if self.reward_scale else 1.0
+        self._first = False
+        self._memory.clear()
+        return self.get_obs(), self.get_state()
+
+    def step(self, actions):
+        """One action per agent -> reward, terminated, info."""
+        out = super().step(actions)
+        self._memory.forget(self.game.battles.frame[0])
+        return out
+
+    def _starts(self, config: Mapping[str, Any]) -> Starts | None:
+        if not config:
+            return None
+        map, n = self.game.map, self.n_agents
+        types, places = (x[0] for x in draw(map, [self._random.getrandbits(32)]))
+        if "team_gen" in config:
+            teams = [*config["team_gen"]["ally_team"]], [*config["team_gen"]["enemy_team"]]
+            if (len(teams[0]), len(teams[1])) != (n, map.m) or not set(teams[0] + teams[1]) <= set(map.types):
+                raise UserError(f"team_gen: {n} allies and {map.m} enemies of the types {', '.join(map.types)} are needed")
+            types = np.array([TYPES.index(str(name)) for name in teams[0] + teams[1]])
+        for key, rows in (("ally_start_positions", slice(None, n)), ("enemy_start_positions", slice(n, None))):
+            if key in config:
+                given = np.asarray(config[key]["item"], float)
+                if given.shape != places[rows].shape or not np.isfinite(given).all():
+                    raise UserError(f"{key}: finite positions of shape {places[rows].shape} are needed")
+                places[rows] = given
+        return Starts(types[None], places[None])
+
+    # --- observations
+
+    def get_obs(self):
+        """A list of float32 arrays; with obs_timestep_number, float64."""
+        obs = super().get_obs()
+        if not self.obs_starcraft:
+            return [x[-1:] if self.obs_timestep_number else x[:0] for x in obs]
+        if self._forgetful:
+            order = self._random.sample(range(self.n_agents), self.n_agents)
+            shown = self._memory.look(self.game.battles.frame[0], self.game.scene.units["seen"][0, : self.n_agents], order)
+            first, shape = self.get_obs_move_feats_size(), self.get_obs_enemy_feats_size()
+            for x, seen in zip(obs, shown, strict=True):
+                x[first : first + shape[0] * shape[1]].reshape(shape)[~seen] = 0
+        return obs
+
+    def get_obs_agent(self, agent_id, fully_observable=False):
+        return self.get_obs()[agent_id]
+
+    def get_capabilities(self):
+        """The one-hot types of all agents, float32 [n * 3]."""
+        return np.concatenate([self.get_capabilities_agent(i) for i in range(self.n_agents)])
+
+    def get_capabilities_agent(self, agent_id):
+        self._now()
+        return np.eye(self.unit_type_bits, dtype=np.float32)[self.game.scene.units["bit"][0, agent_id]]
+
+    # --- sizes and names
+
+    def get_obs_size(self):
+        return super().get_obs_size() if self.obs_starcraft else int(bool(self.obs_timestep_number))
+
+    def get_cap_size(self):
+        return self.unit_type_bits
+
+    def get_env_info(self):
+        return super().get_env_info() | {"cap_shape": self.get_cap_size()}
+
+    def get_obs_feature_names(self):
+        """A name for every number of an observation; teammates are numbered without the agent itself."""
+        time = ["timestep"] * bool(self.obs_timestep_number)
+        if not self.obs_starcraft:
+            return time
+        names = [f"move_action_{way}" for way in ("north", "south", "east", "west")]
+        around = self.get_obs_move_feats_size() - len(names)
+        grid = 8 * bool(self.obs_pathing_grid)
+        names += [f"pathing_grid_{k}" for k in range(grid)] + [f"terrain_height_{k}" for k in range(around - grid)]
+        enemy = ["shootable", "distance", "relative_x", "relative_y", *self._health(self.obs_all_health, self.shield_bits_enemy)]
+        names += [f"enemy_{x}_{j}" for j in range(self.n_enemies) for x in enemy + self._bits()]
+        ally = ["visible", "distance", "relative_x", "relative_y", *self._health(self.obs_all_health, self.shield_bits_ally), *self._bits()]
+        ally += [f"last_action_{a}" for a in range(self.n_actions)] * bool(self.obs_last_action)
+        names += [f"ally_{x}_{j}" for j in range(self.n_agents - 1) for x in ally]
+        own = self._health(self.obs_own_health, self.shield_bits_ally) + ["pos_x", "pos_y"] * bool(self.obs_own_pos) + self._bits()
+        return names + [f"own_{x}" for x in own] + time
+
+    def get_state_feature_names(self):
+        """A name for every number of the state."""
+        if self.obs_instead_of_state:
+            return [f"agent_{i}_{name}" for i in range(self.n_agents) for name in self.get_obs_feature_names()]
+        names = [f"ally_{x}_{i}" for i in range(self.n_agents) for x in self.ally_state_attr_names]
+        names += [f"enemy_{x}_{j}" for j in range(self.n_enemies) for x in self.enemy_state_attr_names]
+        if self.state_last_action:
+            names += [f"ally_last_action_{a}_{i}" for i in range(self.n_agents) for a in range(self.n_actions)]
+        return names + ["timestep"] * bool(self.state_timestep_number)
+
+    @staticmethod
+    def _health(shown: bool, shield: int) -> list[str]:
+        return ["health"] * bool(shown) + ["shield"] * (shield * bool(shown))
+
+    def _bits(self) -> list[str]:
+        return [f"unit_type_bit_{bit}" for bit in range(self.unit_type_bits)]
+
+    # --- internals
+
+    def _find(self, map_name: Scenario) -> Map | Scenario:
+        return map_name
+
+    def _unit_type(self, k: int, unit: Unit) -> int:
+        return UNIT_TYPE_IDS[unit.name] if k >= self.n_agents else FIRST_AGENT_TYPE_ID + TYPES.index(unit.name)
+
+
+class StarCraftCapabilityEnvWrapper:
+    """SMACv2's wrapper: `reset()` draws the teams and places. Everything else is the StarCraft2Env in `env`."""
+
+    def __init__(self, **kwargs):
+        if "capability_config" not in kwargs:
+            raise UserError("capability_config is missing")
+        self.distribution_config = kwargs["capability_config"]
+        self.env = StarCraft2Env(**kwargs)
+
+    def reset(self):
+        return self.env.reset()
+
+    def __getattr__(self, name):
+        if name == "env":  # before __init__, e.g. in a copy
+            raise AttributeError(name)
+        return getattr(self.env, name)
+
+
+def configured(map_name: str, config: Mapping[str, Any], **flags) -> Scenario:
+    """The scenario of a capability configuration on one of SMACv2's maps. UserError: something is missing or not supported."""
+    if map_name not in MAP_RACES:
+        raise UserError(f"no SMACv2 map {map_name!r}; {suggest(map_name, MAP_RACES)}")
+    for name in UNSUPPORTED:
+        if name in config:
+            raise UserError(f"capability_config: {name!r} is not supported")
+    team, start = _entry(config, "team_gen"), config.get("start_positions")
+    n, m = (_count(config, key) for key in ("n_units", "n_enemies"))
+    if _entry(team, "dist_type", "team_gen") != "weighted_teams":
+        raise UserError(f"team_gen: dist_type {team['dist_type']!r} is not supported, only 'weighted_teams'")
+    race = MAP_RACES[map_name]
+    types, unit_types, weights = RACES[race][0], tuple(_entry(team, "unit_types", "team_gen")), tuple(_entry(team, "weights", "team_gen"))
+    exceptions = tuple(team.get("exception_unit_types", ()))
+    if wrong := sorted(set(unit_types) - set(types)):
+        raise UserError(f"team_gen: no unit type {wrong[0]!r} on {map_name}; {suggest(wrong[0], types)}")
+    if len(weights) != len(unit_types) or min(weights, default=-1.0) < 0 or abs(sum(weights) - 1) > 1e-8:
+        raise UserError(f"team_gen: weights {list(weights)} are not {len(unit_types)} probabilities that add up to 1")
+    if not any(weight > 0 and name not in exceptions for name, weight in zip(unit_types, weights, strict=True)):
+        raise UserError("team_gen: every drawn type is in exception_unit_types, so no team can be drawn")
+    places, p = FACING, 0.5
+    if start is not None:
+        places, p = _entry(start, "dist_type", "start_positions"), start.get("p", 0.5)
+        if places not in PLACES:
+            raise UserError(f"start_positions: dist_type {places!r} is not supported; {suggest(str(places), PLACES)}")
+        if places == BOTH:
+            p = _entry(start, "p", "start_positions")
+        for axis in ("map_x", "map_y"):
+            if start.get(axis, MAP_SIZE) != MAP_SIZE:
+                raise UserError(f"start_positions: {axis} is {start[axis]}, the map has {MAP_SIZE} cells")
+    return Scenario(
+        f"{race}_{n}_vs_{m}",
+        n,
+        m,
+        types,
+        unit_types,
+        weights,
+        exceptions,
+        places=places,
+        reflect_probability=float(p),
+        show_teammates=bool(team.get("observe", True)),
+        **flags,
+    )
+
+
+def _entry(config: Mapping[str, Any], key: str, within: str = "capability_config") -> Any:
+    if key not in config:
+        raise UserError(f"{within}: {key!r} is missing")
+    return config[key]
+
+
+def _count(config: Mapping[str, Any], key: str) -> int:
+    value = _entry(config, key)
+    if not (isinstance(value, int) and value > 0):
+        raise UserError(f"capability_config: {key} is {value!r}, a positive whole number is needed")
+    return value
