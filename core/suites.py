@@ -9,6 +9,7 @@ SUITES: dict[str, tuple[str, ...]] = {  # name -> globs of task names
             "3m", "8m", "25m", "5m_vs_6m", "8m_vs_9m", "10m_vs_11m", "27m_vs_30m", "MMM", "MMM2", "2s3z",
             "3s5z", "3s5z_vs_3s6z", "3s_vs_3z", "3s_vs_4z", "3s_vs_5z", "1c3s5z", "2m_vs_1z", "corridor",
             "6h_vs_8z", "2s_vs_1sc", "so_many_baneling", "bane_vs_bane", "2c_vs_64zg",
+            *(f"{race}_{n}_vs_{m}" for race in ("protoss", "terran", "zerg") for n, m in ((5, 5), (10, 10), (10, 11), (20, 20), (20, 23))),
         )
     ),
     "mujoco": ("halfcheetah_2x3*-*", "halfcheetah_6x1*-*", "hopper_3x1*-*", "ant_2x4*-*"),  # with any observations

@@ -32,7 +32,7 @@ from inspo_benchmark.datasets.behavior.rollout import Episodes, rollout
 from inspo_benchmark.datasets.behavior.smac_policy import load, uniform
 from inspo_benchmark.datasets.dataset import Dataset, action_dtype, join
 from inspo_benchmark.envs.mamujoco import MaMujoco
-from inspo_benchmark.envs.smac.maps import find_map
+from inspo_benchmark.envs.smac.maps import SCENARIOS, find_map
 from inspo_benchmark.envs.smac.vector import Smac
 
 EPISODES, MUJOCO_EPISODES = 5000, 1000
@@ -40,6 +40,7 @@ FEWER = {  # where that many would exceed about 800 MB in memory
     **dict.fromkeys(("3s5z", "MMM", "2c_vs_64zg", "8m_vs_9m", "10m_vs_11m", "so_many_baneling"), 2000),
     **dict.fromkeys(("MMM2", "1c3s5z", "3s5z_vs_3s6z", "corridor"), 1000),
     **dict.fromkeys(("25m", "27m_vs_30m", "bane_vs_bane"), 300),
+    **{name: {5: EPISODES, 10: 2000, 20: 500}[scenario.n] for name, scenario in SCENARIOS.items()},
     **dict.fromkeys(("ant_2x4", "ant_2x4_obsk0", "ant_2x4_obsk1"), 400),
 }
 NUM_ENVS = 125  # episodes in parallel

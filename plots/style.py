@@ -51,7 +51,8 @@ METRICS = {  # what is measured, and for which policies
 RANDOM = "the mean return of uniformly random actions"
 SUITES = {
     "games": Suite("Games", ("matrix", "bridge"), "optimum", RANDOM, "the optimal return"),
-    "smac": Suite("SMAC (simulator)", ("smac",), "maximum", RANDOM, "20, the return of a battle won while no enemy heals"),
+    "smac": Suite("SMAC (simulator)", ("smac-",), "maximum", RANDOM, "20, the return of a battle won while no enemy heals"),
+    "smacv2": Suite("SMACv2 (simulator)", ("smacv2-",), "maximum", RANDOM, "20, the return of a battle won while no enemy heals"),
     "starcraft": Suite("SMAC (StarCraft II)", ("sc2",), "maximum", "a return of 0", "20, the return of a battle won while no enemy heals"),
     "mujoco": Suite("MaMuJoCo", ("mujoco",), "expert", RANDOM, "the mean return of the expert policy"),
 }

@@ -18,8 +18,8 @@ from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.datasets.behavior.policy import Policy
 from inspo_benchmark.datasets.behavior.smac_policy import act, load, uniform
-from inspo_benchmark.envs.smac.maps import MAPS, NO_ATTACK, Map, find_map, ground
-from inspo_benchmark.envs.smac.simulator import COOLDOWN, ENERGY, HEALTH, SHIELD, X, Y
+from inspo_benchmark.envs.smac.maps import MAPS, NO_ATTACK, SCENARIOS, Map, Scenario, find_map, ground
+from inspo_benchmark.envs.smac.simulator import COOLDOWN, ENERGY, HEALTH, SHIELD, Battles, X, Y
 from inspo_benchmark.envs.smac.starcraft2env import Heuristic
 from inspo_benchmark.envs.smac.units import LOOPS_PER_STEP, Unit
 from inspo_benchmark.envs.smac.vector import Smac
@@ -49,6 +49,7 @@ examples:
   python -m tools.render_smac 3s_vs_5z --policy expert --out kiting.gif
   python -m tools.render_smac 6h_vs_8z --policy heuristic --seed 3 --out focus.mp4
   python -m tools.render_smac corridor --policy random --step 12 --out neck.png
+  python -m tools.render_smac zerg_10_vs_11 --seed 5 --out surrounded.gif
   python -m tools.render_smac 3m --policy my/checkpoint.npz
   python -m tools.render_smac 3m --policy results/runs/inspo/3m-medium-0123456789ab.policies:4   seed 4 of the run"""
 
@@ -68,10 +69,10 @@ class Snapshot(NamedTuple):
 class Canvas:
     """Draws the snapshots of one episode as images of the same size."""
 
-    def __init__(self, map: Map, units: Sequence[Unit], snapshots: Sequence[Snapshot], title: str):
+    def __init__(self, map: Map | Scenario, units: Sequence[Unit], snapshots: Sequence[Snapshot], title: str):
         """`title`: the policy and the seed."""
         self.map, self.units, self.title = map, units, title
-        cells = np.argwhere(_reachable(ground(map.name), snapshots[0].frame))
+        cells = np.argwhere(_reachable(ground(map.terrain), snapshots[0].frame))
         places = np.concatenate(
             [cells, cells + 1, *(snapshot.frame[:, [X, Y]] for snapshot in snapshots)]
         )  # flying units may leave the walkable cells
@@ -124,7 +125,7 @@ class Canvas:
 
     def _draw_ground(self) -> Image.Image:
         image = Image.new("RGB", self.size, BACKGROUND)
-        pen, free, wide = ImageDraw.Draw(image), np.pad(ground(self.map.name), 1), SUPERSAMPLING
+        pen, free, wide = ImageDraw.Draw(image), np.pad(ground(self.map.terrain), 1), SUPERSAMPLING
         for x, y in np.argwhere(free) - 1:
             (x0, y0), (x1, y1) = self._at(x, y + 1), self._at(x + 1, y)
             pen.rectangle((x0, y0, x1, y1), GROUND)
@@ -214,9 +215,16 @@ def _blend(a: Color, b: Color, share: float) -> Color:
 # --- the episode
 
 
-def actor(policy: str, map: Map, seed: int) -> Actor:
+def units_of(map: Map | Scenario, seed: int) -> tuple[Unit, ...]:
+    """The units of the battle with this seed."""
+    battles = Battles(map, 1)
+    battles.spawn([seed])
+    return battles.units
+
+
+def actor(policy: str, map: Map | Scenario, seed: int) -> Actor:
     """`heuristic`, `random`, or any policy of `rendering.find_actor`. UserError: there is no such policy."""
-    heuristic = Heuristic(map)
+    heuristic = Heuristic(map, units=units_of(map, seed))
 
     def sample(net: Policy) -> Actor:
         return sampled(partial(act, net), seed, map.n)
@@ -228,13 +236,13 @@ def actor(policy: str, map: Map, seed: int) -> Actor:
     return find_actor(policy, map.name, builtin, lambda path: sample(load(path, map)))
 
 
-def record(map: Map, act: Actor, seed: int) -> list[Snapshot]:
+def record(map: Map | Scenario, act: Actor, seed: int) -> list[Snapshot]:
     """One episode: snapshots at its start and after every step."""
     env = Smac(map.name, 1)
+    observation, total, end = env.reset([seed]), 0.0, ""
     units, frames = env.battles.units, env.battles.frame
     heals, explodes = np.array([unit.heal > 0 for unit in units]), np.array([unit.splash > 0 for unit in units])
     no_target, none = np.full(len(units), -1), np.zeros(len(units), bool)
-    observation, total, end = env.reset([seed]), 0.0, ""
     snapshots = [Snapshot(frames[0].copy(), no_target, none, none, 0, total, end)]
     while not end:
         actions, before = act(env, observation, len(snapshots) - 1), snapshots[-1]
@@ -299,7 +307,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    cli.add_argument("map", metavar="MAP", help=", ".join(MAPS))
+    cli.add_argument("map", metavar="MAP", help=", ".join(MAPS | SCENARIOS))
     cli.add_argument(
         "--policy",
         default="heuristic",
@@ -329,7 +337,7 @@ def render(args: argparse.Namespace) -> str:
     act = actor(args.policy, map, args.seed)
     with atomic_write(out) as part:  # before the episode, so that an unwritable folder is an immediate error
         snapshots = record(map, act, args.seed)
-        canvas = Canvas(map, map.units(), snapshots, f"{Path(args.policy).name}, seed {args.seed}")
+        canvas = Canvas(map, units_of(map, args.seed), snapshots, f"{Path(args.policy).name}, seed {args.seed}")
         if kind == ".png":
             step = middle_of_fight(snapshots) if args.step is None else args.step
             if not 0 <= step < len(snapshots):

@@ -223,6 +223,29 @@ def smac_steps(name: str, num_envs: int = 256) -> Row:
     return f"smac/{name}/{num_envs}-envs", statistics.median(rates[1:]), "steps/s"
 
 
+def smacv2_steps(scenario: str, map: str, num_envs: int = 256) -> list[Row]:
+    """Steps per second of a scenario, as in `smac_steps` but in CPU time and including resets, which draw teams and places; and compared
+    with a map on which as many units fight."""
+    envs, rates = {name: TASKS[f"{name}-random"].make(num_envs) for name in (scenario, map)}, {scenario: [], map: []}
+    rng = np.random.default_rng(0)
+    for _ in range(ROUNDS + 1):  # alternately, so that a drift of the machine's speed affects both
+        for name, env in envs.items():
+            started = time.process_time()
+            observation, over, steps = env.reset(range(num_envs)), np.zeros(num_envs, bool), 0
+            seconds = time.process_time() - started
+            while not over.all():
+                actions = (rng.random(observation.avail.shape) * observation.avail).argmax(-1)
+                started = time.process_time()
+                step = env.step(actions)
+                seconds += time.process_time() - started
+                steps += int((~over).sum())
+                observation, over = step.observation, step.terminated | step.truncated
+            rates[name].append(steps / seconds)
+    ratio = statistics.median(a / b for a, b in zip(rates[scenario][1:], rates[map][1:], strict=True))
+    name = f"smacv2/{scenario}/{num_envs}-envs"
+    return [(name, statistics.median(rates[scenario][1:]), "steps/s"), (f"{name}/relative", ratio, f"times {map}")]
+
+
 def smac_interface_steps(name: str, steps: int = 3000) -> Row:
     """Steps per second through SMAC's own interface, with the calls that PyMARL makes in a step."""
     from inspo_benchmark.envs.smac import StarCraft2Env
@@ -371,7 +394,8 @@ def measure(part: str) -> list[Row]:
     if part == "compiled":
         return [*compiled_updates("inspo", "bridge-mix"), *compiled_updates("bc", "bridge-mix")]
     if part == "smac":
-        return [smac_steps("3m"), smac_steps("5m_vs_6m"), smac_interface_steps("3m"), *smac_start()]
+        scenarios = [*smacv2_steps("terran_5_vs_5", "2s3z"), *smacv2_steps("terran_10_vs_10", "MMM")]
+        return [smac_steps("3m"), smac_steps("5m_vs_6m"), *scenarios, smac_interface_steps("3m"), *smac_start()]
     if part == "mujoco":
         return [row for name in MUJOCO_SCENARIOS for row in mujoco_evaluation(name)]
     return {"data": speed_data.measure, "sweep": sweep}[part]()

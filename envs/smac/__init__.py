@@ -1,13 +1,16 @@
-"""StarCraft micromanagement: SMAC's 23 maps on the embedded simulator (`3m-medium`) and on the real game (`sc2:3m-medium`).
+"""StarCraft micromanagement: SMAC's 23 maps and SMACv2's 15 scenarios on the embedded simulator (`3m-medium`, `terran_5_vs_5-medium`) and
+on the real game (`sc2:3m-medium`).
 
     maps, units, terrain.txt   the game's data
+    starts                     SMACv2's random teams and places
     simulator, paths           how units move and fight
-    views                      SMAC's observations, states, available actions, rewards and outcomes
+    views                      observations, states, available actions, rewards and outcomes of SMAC and SMACv2
     vector                     the tasks' vectorized environment
     starcraft2env              SMAC's class, for code written for SMAC: `from inspo_benchmark.envs.smac import StarCraft2Env`
+    smacv2                     SMACv2's: `from inspo_benchmark.envs.smac import StarCraftCapabilityEnvWrapper`
     starcraft                  the real game
 
-See docs/smac.md. The simulator is imported when an environment is made, so that listings are fast.
+See docs/smac.md and docs/smacv2.md. The simulator is imported when an environment is made, so that listings are fast.
 """
 
 from dataclasses import replace
@@ -16,19 +19,20 @@ from functools import partial
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.spaces import Discrete
 from inspo_benchmark.core.types import Spec, Task
-from inspo_benchmark.envs.smac.maps import MAPS
+from inspo_benchmark.envs.smac.maps import MAPS, SCENARIOS
 from inspo_benchmark.envs.smac.starcraft import backend, max_games
 
 QUALITIES = ("random", "medium", "medium_replay", "expert", "mixed")
 BEST_RETURN = 20.0  # return of a won battle without regeneration of enemies
 BEST_RETURNS = {"bane_vs_bane": 20.4}  # random actions win here too, with regenerating enemies; this is the highest return of 200 battles
-SIMULATOR = "smac-sim-2"  # the number changes with the dynamics
+SIMULATOR, SIMULATOR_V2 = "smac-sim-2", "smacv2-sim-2"  # of maps and of scenarios; the number changes with the dynamics
 EASY = ("3m-medium",)  # tasks that do not tell methods apart, see tests/datasets/test_ship_gate.py; left out of aggregates
 RANDOM_RETURN = {  # mean return of 1000 battles under uniformly random available actions
     "3m": 1.78, "8m": 2.20, "25m": 2.79, "5m_vs_6m": 1.62, "8m_vs_9m": 1.91, "10m_vs_11m": 2.05, "27m_vs_30m": 2.54, "MMM": 2.30,
     "MMM2": 1.67, "2s3z": 4.24, "3s5z": 4.69, "3s5z_vs_3s6z": 4.07, "3s_vs_3z": 4.98, "3s_vs_4z": 3.70, "3s_vs_5z": 2.96, "1c3s5z": 7.01,
     "2m_vs_1z": 1.39, "corridor": 4.15, "6h_vs_8z": 4.77, "2s_vs_1sc": 0.96, "so_many_baneling": 15.09, "bane_vs_bane": 20.04,
     "2c_vs_64zg": 11.41,
+    **dict.fromkeys(SCENARIOS, 0.0),
 }  # fmt: skip
 
 
@@ -37,6 +41,10 @@ def __getattr__(name: str):
         from inspo_benchmark.envs.smac.starcraft2env import StarCraft2Env
 
         return StarCraft2Env
+    if name == "StarCraftCapabilityEnvWrapper":
+        from inspo_benchmark.envs.smac.smacv2 import StarCraftCapabilityEnvWrapper
+
+        return StarCraftCapabilityEnvWrapper
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -52,7 +60,7 @@ def make_real(name: str, num_envs: int):
     return Games(name, num_envs)
 
 
-for map in MAPS.values():
+for map in (MAPS | SCENARIOS).values():
     for quality in QUALITIES:
         task = Task(
             name=f"{map.name}-{quality}",
@@ -60,7 +68,7 @@ for map in MAPS.values():
             make=partial(make_simulated, map.name),
             family="smac",
             quality=quality,
-            backend=SIMULATOR,
+            backend=SIMULATOR if map.name in MAPS else SIMULATOR_V2,
             reference=(RANDOM_RETURN[map.name], BEST_RETURNS.get(map.name, BEST_RETURN)),
         )
         TASKS.register(task.name)(task)

@@ -27,8 +27,8 @@ MIDDLE = "middle"  # attack-move to a random point between the allies' two group
 NEAREST = "nearest"  # attack the nearest ally until it is dead, then the next one
 PROTOSS = {"stalker", "zealot", "colossus"}
 
-# Where a scenario's teams start: allies at random in the west and enemies at their mirror images; allies in the center and enemies in groups
-# on the diagonals; one of these; allies and enemies each on one point.
+# Where a scenario's teams start: allies at random in the west and enemies at their mirror images; allies in the center and enemies in
+# groups on the diagonals; one of these; allies and enemies each on one point.
 REFLECT, SURROUNDED, BOTH, FACING = "reflect_position", "surrounded", "surrounded_and_reflect", "facing"
 
 

@@ -35,7 +35,7 @@ COOLDOWN_NOISE = (-1.0, 2.0)  # loops, bounds of the uniform noise on each coold
 ACQUIRE_RANGE = 5.0  # cells, edge to edge: how far an enemy sees targets, unless its weapon reaches farther
 SCAN_INTERVAL = 2  # loops between two searches for a target
 LEASH_RANGE = 21.0  # cells that an enemy pursues its target, from where it acquired it
-HEAD_START = 2  # at most this many loops pass between the spawn and the first frame
+HEAD_START = 2  # at most this many loops pass between the spawn and the first frame on a map; none in a scenario
 CLOCK_RANGE = 1 << 16  # the loop counter starts below this number, because SMAC does not restart the game between battles
 HELP_RANGE = 4.0  # cells in which an enemy that is hit calls for help
 HELP_INTERVAL = 2 * LOOPS_PER_SECOND  # loops between two calls of a unit
@@ -287,7 +287,7 @@ def _spawn(frame, mind, rng, clock, seeds, alive, stance, old, kinds, start, con
         rng[e] = seeds[e]
         u = _uniform(rng, e) if field.orders == ATTACK_MOVE else 0.0
         clock[e] = np.int64(CLOCK_RANGE * _uniform(rng, e))
-        head_start = np.int64((HEAD_START + 1) * _uniform(rng, e))
+        head_start = np.int64((HEAD_START + 1) * _uniform(rng, e)) if field.orders != ATTACK_NEAREST else 0
         for i in range(len(field.kinds)):
             unit, kind = mind[e, i], field.kinds[i]
             frame[e, i, X], frame[e, i, Y] = field.start[i, 0], field.start[i, 1]

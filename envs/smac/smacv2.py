@@ -9,6 +9,7 @@ are scaled by its own enemies; `quirk_enemy_block` and `quirk_first_scale` are t
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,7 @@ class StarCraft2Env(SmacEnv):
         min_attack_range=2,
         kill_unit_step_mul=2,
         fully_observable=False,
-        capability_config=None,
+        capability_config=MappingProxyType({}),
         replay_dir="",
         replay_prefix="",
         window_size_x=1920,
@@ -149,7 +150,7 @@ class StarCraft2Env(SmacEnv):
             raise UserError("conic_fov=True is not supported: agents see in all directions")
         scenario = configured(
             map_name,
-            capability_config or {},
+            capability_config,
             own_position=bool(obs_own_pos),
             unit_ranges=bool(use_unit_ranges),
             min_attack_range=float(min_attack_range),
@@ -198,7 +199,9 @@ class StarCraft2Env(SmacEnv):
         self._begin(self._starts(episode_config or {}))
         self._meet()
         if self._first or not self.quirk_first_scale:
-            self.max_reward = float(best_returns(self.game.map, self.game.battles.types, self.game.reward_config, self.game.battles.profile)[0])
+            self.max_reward = float(
+                best_returns(self.game.map, self.game.battles.types, self.game.reward_config, self.game.battles.profile)[0]
+            )
         self.game.scale = self.max_reward / self.reward_scale_rate if self.reward_scale else 1.0
         self._first = False
         self._memory.clear()
@@ -355,7 +358,7 @@ def configured(map_name: str, config: Mapping[str, Any], **flags) -> Scenario:
             p = _entry(start, "p", "start_positions")
         for axis in ("map_x", "map_y"):
             if start.get(axis, MAP_SIZE) != MAP_SIZE:
-                raise UserError(f"start_positions: {axis} is {start[axis]}, the map has {MAP_SIZE} cells")
+                raise UserError(f"start_positions: {axis} is {start[axis]}, but the map has {MAP_SIZE}")
     return Scenario(
         f"{race}_{n}_vs_{m}",
         n,

@@ -1,11 +1,12 @@
-"""The real StarCraft II with the interface of the simulator; it needs SMAC and the game (docs/smac.md says how to install them).
+"""The real StarCraft II with the interface of the simulator; it needs SMAC or SMACv2 and the game (docs/smac.md says how to install them).
 
-Each environment is one StarCraft2Env of the package smac, which is one running game. A game that is not stepped only takes memory, so
-memory limits the number of games; there is one process per core, which steps its games in turn.
+Each environment is one StarCraft2Env of the package smac, or one wrapper of the package smacv2: a running game. A game that is not stepped
+only takes memory, so memory limits the number of games; there is one process per core, which steps its games in turn.
 
 Differences from the simulator: A game is seeded when it starts. Later episodes of an environment continue in the same game, and depend on
 that seed alone only if the game itself is deterministic. If a game crashes, its episode is truncated and not won, with a warning, and the
-environment's next episode starts a new game (SMAC returns (0, True, {}) and keeps the old units).
+environment's next episode starts a new game (SMAC returns (0, True, {}) and keeps the old units). In SMACv2's scenarios, teams and places
+do not follow from the seed, because the package does not seed them.
 """
 
 import importlib.util
@@ -22,9 +23,10 @@ import numpy as np
 from inspo_benchmark.core.env import Observation, Step
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.envs import _workers
-from inspo_benchmark.envs.smac.maps import find_map
+from inspo_benchmark.envs.smac.maps import DEATH_REWARD, MAP_SIZE, WIN_REWARD, Scenario, find_map
 
 INSTALL_COMMAND = "pip install git+https://github.com/oxwhirl/smac.git"
+INSTALL_V2_COMMAND = "pip install git+https://github.com/oxwhirl/smacv2.git"
 VERSIONS = {69232: "4.6.2", 75689: "4.10.0"}  # builds with published SMAC results (SMAC's README; pysc2's list of versions)
 GAME_BYTES = 1 << 30  # estimated memory of a running game; no number is published
 
@@ -73,17 +75,35 @@ def detect() -> type:
     except ImportError as e:
         raise UserError(f"smac cannot be imported ({e}): {INSTALL_COMMAND}") from e
 
+    _find_game("*.SC2Map", "smac/env/starcraft2/maps/SMAC_Maps of github.com/oxwhirl/smac")
+    return StarCraft2Env
+
+
+def detect_v2() -> type:
+    """SMACv2's class StarCraftCapabilityEnvWrapper. UserError as of `detect`."""
+    try:
+        from smacv2.env.starcraft2.wrapper import StarCraftCapabilityEnvWrapper
+    except ModuleNotFoundError as e:
+        raise UserError(f"SMACv2's scenarios need {e.name}, which is not installed: {INSTALL_V2_COMMAND}") from e
+    except TypeError as e:
+        if "Descriptors cannot" not in str(e):
+            raise
+        raise UserError(f"protobuf {_protobuf_version()} is too new for StarCraft's messages: pip install 'protobuf<3.21'") from e
+    except ImportError as e:
+        raise UserError(f"smacv2 cannot be imported ({e}): {INSTALL_V2_COMMAND}") from e
+    _find_game("32x32_flat.SC2Map", "smacv2/env/starcraft2/maps/SMAC_Maps of github.com/oxwhirl/smacv2")
+    return StarCraftCapabilityEnvWrapper
+
+
+def _find_game(maps: str, source: str) -> None:
+    """UserError: the game is not installed, or none of its files is called `maps`."""
     if not installed_builds():
         raise UserError(
             f"StarCraft II is not in {game_folder()} (there is no Versions/Base...): unzip Blizzard's Linux package there "
             "(github.com/Blizzard/s2client-proto#downloads), or set SC2PATH to the game's folder"
         )
-    if not any((game_folder() / "Maps" / "SMAC_Maps").glob("*.SC2Map")):
-        raise UserError(
-            f"SMAC's maps are not in {game_folder() / 'Maps' / 'SMAC_Maps'}: copy smac/env/starcraft2/maps/SMAC_Maps "
-            f"of github.com/oxwhirl/smac to {game_folder() / 'Maps'}"
-        )
-    return StarCraft2Env
+    if not any((game_folder() / "Maps" / "SMAC_Maps").glob(maps)):
+        raise UserError(f"SMAC's maps are not in {game_folder() / 'Maps' / 'SMAC_Maps'}: copy {source} to {game_folder() / 'Maps'}")
 
 
 def _protobuf_version() -> str:
@@ -122,7 +142,7 @@ class Games:
     """
 
     def __init__(self, name: str, num_envs: int):
-        find_map(name), detect()
+        detect_v2() if isinstance(find_map(name), Scenario) else detect()
         if num_envs > max_games():
             raise UserError(
                 f"{num_envs} games of StarCraft II at a time: this machine's memory holds {max_games()}; "
@@ -169,19 +189,34 @@ class Games:
 
 # --- the worker processes
 
+FLAGS = dict(obs_own_pos=True, use_unit_ranges=True, min_attack_range=2)  # of SMACv2's published configurations
+
+
+def capability_config(scenario: Scenario) -> dict:
+    """SMACv2's configuration of a scenario."""
+    team = dict(dist_type="weighted_teams", unit_types=[*scenario.unit_types], weights=[*scenario.weights], observe=True)
+    if scenario.exceptions:
+        team["exception_unit_types"] = [*scenario.exceptions]
+    start = dict(dist_type=scenario.places, p=scenario.reflect_probability, map_x=MAP_SIZE, map_y=MAP_SIZE)
+    return dict(n_units=scenario.n, n_enemies=scenario.m, team_gen=team, start_positions=start)
+
 
 class Game:
     """The episodes of one running game."""
 
     def __init__(self, name: str):
         self.name, self.env, self.latest = name, None, None
+        map = find_map(name)
+        self.scenario = map if isinstance(map, Scenario) else None
 
     def reset(self, seed: np.ndarray) -> GameStep:
         if self.latest is None or not (self.latest.terminated or self.latest.truncated):
             self.close()  # if its first episode has not ended, SMAC would start a second game and leave the first one running
-        self.env = self.env or detect()(map_name=self.name, seed=int(seed))
+        self.env = self.env or self._start(int(seed))
         self.latest = None
         self.env.reset()
+        if self.scenario:
+            self._scale_rewards()
         self.latest = self._observe()
         return self.latest
 
@@ -205,8 +240,22 @@ class Game:
             self.env.close()
             self.env = None
 
+    def _start(self, seed: int):
+        if self.scenario is None:
+            return detect()(map_name=self.name, seed=seed)
+        return detect_v2()(
+            capability_config=capability_config(self.scenario), map_name=f"10gen_{self.name.split('_')[0]}", seed=seed, **FLAGS
+        )
+
+    def _scale_rewards(self) -> None:
+        """Scale this episode's rewards by its own enemies; SMACv2 keeps the scale of the game's first episode."""
+        enemies = self.env.env.enemies.values()
+        self.env.env.max_reward = WIN_REWARD + sum(DEATH_REWARD + unit.health_max + unit.shield_max for unit in enemies)
+
     def _observe(self) -> GameStep:
         env = self.env
+        if self.scenario and getattr(env.env, "obs_enemies", None) is not None:
+            env.env.obs_enemies[...] = 1  # every agent knows of all enemies, so it sees those in its sight range (docs/smacv2.md)
         return GameStep(np.array(env.get_obs(), np.float32), np.array(env.get_state(), np.float32), np.array(env.get_avail_actions(), bool))
 
 

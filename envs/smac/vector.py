@@ -25,8 +25,8 @@ from inspo_benchmark.envs.smac.views import (
 class Smac:
     """E battles on one map or in one scenario, see `core.env.VecEnv`; info: won [E] bool. UserError: no such map or profile.
 
-    An episode terminates when a side has won or all units are dead, and is truncated at the map's limit. In a scenario, `reward_config.scale`
-    applies besides the scale of each episode, which makes a won one return REWARD_SCALE.
+    An episode terminates when a side has won or all units are dead, and is truncated at the map's limit. In a scenario,
+    `reward_config.scale` applies besides the scale of each episode, which makes a won one return REWARD_SCALE.
     """
 
     def __init__(self, name: str | Map | Scenario, num_envs: int, profile: str = "liberty", reward_config: RewardConfig | None = None):

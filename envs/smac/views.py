@@ -20,7 +20,18 @@ import numpy as np
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.envs.smac.compiled import kernel, rule
-from inspo_benchmark.envs.smac.maps import DEATH_REWARD, MAP_SIZE, NO_ATTACK, REWARD_SCALE, WIN_REWARD, Map, Scenario, find_map, ground, unit_data
+from inspo_benchmark.envs.smac.maps import (
+    DEATH_REWARD,
+    MAP_SIZE,
+    NO_ATTACK,
+    REWARD_SCALE,
+    WIN_REWARD,
+    Map,
+    Scenario,
+    find_map,
+    ground,
+    unit_data,
+)
 from inspo_benchmark.envs.smac.simulator import COOLDOWN, ENERGY, HEALTH, SHIELD, X, Y
 from inspo_benchmark.envs.smac.units import TYPES
 

@@ -12,10 +12,10 @@ from inspo_benchmark.datasets import catalog, collect
 from inspo_benchmark.datasets.behavior import SHIPPED, shipped
 from inspo_benchmark.datasets.dataset import content_sha256
 from inspo_benchmark.envs import mamujoco
-from inspo_benchmark.envs.smac.maps import MAPS
+from inspo_benchmark.envs.smac import maps
 
 TASKS.discover()
-SCENARIOS = [name for name in MAPS if shipped(name)]
+SCENARIOS = [name for name in maps.MAPS | maps.SCENARIOS if shipped(name)]
 MUJOCO_SCENARIOS = [name for name in mamujoco.SCENARIOS if shipped(name)]
 
 

@@ -1,6 +1,7 @@
 """The real game's adapter, as far as it can be tested without the game: with packages and installations that only look real."""
 
 import ast
+import json
 import multiprocessing
 import os
 import re
@@ -20,8 +21,10 @@ from inspo_benchmark.datasets.format import load, save
 from inspo_benchmark.envs import _workers
 from inspo_benchmark.envs.smac import simulator, starcraft
 from inspo_benchmark.envs.smac.maps import find_map
+from inspo_benchmark.envs.smac.smacv2 import configured
 from inspo_benchmark.envs.smac.starcraft import Games, backend, detect
 from inspo_benchmark.envs.smac.starcraft2env import StarCraft2Env
+from inspo_benchmark.envs.smac.vector import Smac
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,7 +118,7 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setenv("SC2PATH", str(game))
     monkeypatch.setenv("GAMES", str(tmp_path / "games"))
     yield packages, game
-    for name in [name for name in sys.modules if name.split(".")[0] == "smac"]:
+    for name in [name for name in sys.modules if name.split(".")[0] in ("smac", "smacv2")]:
         del sys.modules[name]
 
 
@@ -396,6 +399,90 @@ def test_the_sweep_may_play_games_and_may_be_killed(played):
     process.kill()
     process.join()
     assert gone(played())
+
+
+# --- SMACv2
+
+SIMULATED_V2 = """
+import json, os
+import numpy as np
+from inspo_benchmark.envs.smac.smacv2 import StarCraftCapabilityEnvWrapper as Base
+
+class StarCraftCapabilityEnvWrapper(Base):  # with the code's scale of the first episode, and a memory that starts empty
+    def __init__(self, **kwargs):
+        with open(os.environ["GAMES"], "a") as f:
+            f.write(json.dumps(kwargs) + "\\n")
+        super().__init__(**kwargs)
+        self.env.obs_enemies = np.zeros((self.n_enemies, self.n_agents))
+
+    def reset(self):
+        self.env.obs_enemies[:] = 0
+        out = super().reset()
+        self.env.max_reward = 1.0
+        return out
+
+    def step(self, actions):
+        self.env.game.scale = self.env.max_reward / 20
+        return super().step(actions)
+
+    def get_obs(self):
+        return [x * (self.env.obs_enemies == 1).all() for x in super().get_obs()]
+"""
+
+
+def package_v2(folder: Path, content: str = SIMULATED_V2) -> None:
+    (folder / "smacv2" / "env" / "starcraft2").mkdir(parents=True)
+    for part in ("smacv2", "smacv2/env", "smacv2/env/starcraft2"):
+        (folder / part / "__init__.py").touch()
+    (folder / "smacv2" / "env" / "starcraft2" / "wrapper.py").write_text(content)
+
+
+def test_what_scenarios_need_is_named(machine):
+    packages, game = machine
+    with pytest.raises(UserError, match="SMACv2's scenarios need smacv2, which is not installed: pip install git"):
+        Games("terran_5_vs_5", 1)
+    package_v2(packages)
+    with pytest.raises(UserError, match="StarCraft II is not in"):
+        Games("terran_5_vs_5", 1)
+    install(game)  # with SMAC's maps only
+    with pytest.raises(UserError, match="copy smacv2/env/starcraft2/maps/SMAC_Maps"):
+        Games("terran_5_vs_5", 1)
+    (packages / "smacv2" / "env" / "starcraft2" / "wrapper.py").write_text("raise TypeError('Descriptors cannot be created directly')")
+    with pytest.raises(UserError, match="protobuf"):
+        Games("terran_5_vs_5", 1)
+
+
+@pytest.mark.parametrize("name", ["protoss_5_vs_5", "terran_10_vs_11"])
+def test_scenarios_of_the_real_game_behave_like_the_simulators(machine, tmp_path, monkeypatch, name):
+    """The package is given the scenario's configuration; observations and rewards follow the simulator's rules in every episode."""
+    packages, game = machine
+    package_v2(packages)
+    install(game)
+    (game / "Maps" / "SMAC_Maps" / "32x32_flat.SC2Map").touch()
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    scenario, rng, num_envs = find_map(name), np.random.default_rng(0), 3
+    games, ours = Games(name, num_envs), [Smac(name, 1) for _ in range(num_envs)]
+    episodes = [np.random.Philox(key=seed) for seed in range(num_envs)]  # the stand-in's
+    for _ in range(2):
+        observation = games.reset(range(num_envs))
+        single = [env.reset([bits.random_raw()]) for env, bits in zip(ours, episodes, strict=True)]
+        over = np.zeros(num_envs, bool)
+        while not over.all():
+            for k, x in enumerate(single):
+                for a, b in zip(observation, x, strict=True):
+                    np.testing.assert_array_equal(a[k], b[0])
+            act = avail(rng, observation)
+            step, steps = games.step(act), [env.step(act[k : k + 1]) for k, env in enumerate(ours)]
+            observation, single = step.observation, [x.observation for x in steps]
+            np.testing.assert_allclose(step.rewards, [x.rewards[0] for x in steps], atol=1e-9)
+            assert step.terminated.tolist() == [x.terminated[0] for x in steps]
+            assert step.truncated.tolist() == [x.truncated[0] for x in steps]
+            assert step.info["won"].tolist() == [x.info["won"][0] for x in steps]
+            over = step.terminated | step.truncated
+    games.close()
+    given = [json.loads(line) for line in (tmp_path / "games").read_text().splitlines()]
+    assert [x["seed"] for x in given] in ([0, 1, 2], [0, 2, 1], [1, 0, 2])
+    assert configured(given[0]["map_name"], given[0]["capability_config"]) == scenario
 
 
 # --- recordings

@@ -12,7 +12,7 @@ from PIL import Image, ImageSequence
 from inspo_benchmark.datasets import behavior
 from inspo_benchmark.datasets.behavior.policy import save
 from inspo_benchmark.datasets.behavior.smac_policy import uniform
-from inspo_benchmark.envs.smac.maps import MAPS, find_map, ground
+from inspo_benchmark.envs.smac.maps import MAPS, SCENARIOS, find_map, ground
 from inspo_benchmark.envs.smac.simulator import HEALTH, SHIELD, Battles
 from inspo_benchmark.envs.smac.vector import Smac
 from inspo_benchmark.tools import render_smac
@@ -224,6 +224,20 @@ def test_a_png_shows_one_step(tmp_path):
             assert (np.asarray(image) == np.asarray(canvas.draw(snapshots[k]))).all()
 
 
+def test_a_scenario_shows_the_battle_of_the_seed(tmp_path):
+    map = find_map("zerg_5_vs_5")
+    images = []
+    for seed in (1, 2):
+        snapshots = record(map, actor("heuristic", map, seed), seed)
+        canvas = Canvas(map, render_smac.units_of(map, seed), snapshots, f"heuristic, seed {seed}")
+        with Image.open(run(tmp_path, "zerg_5_vs_5", "--seed", str(seed), "--step", "0", f"{seed}.png")) as image:
+            images.append(np.asarray(image))
+        assert (images[-1] == np.asarray(canvas.draw(snapshots[0]))).all()
+        assert snapshots[0].frame.shape == (10, 6)
+        assert any(snapshot.fired.any() for snapshot in snapshots)
+    assert images[0].shape != images[1].shape or (images[0] != images[1]).any()
+
+
 def fake_ffmpeg(folder: Path, script: str, monkeypatch) -> None:
     (folder / "ffmpeg").write_text(f"#!{sys.executable}\nimport sys, pathlib\n{script}\n")
     (folder / "ffmpeg").chmod(0o755)
@@ -293,7 +307,7 @@ def test_help_teaches(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
-    assert all(name in text for name in MAPS)
+    assert all(name in text for name in MAPS | SCENARIOS)
     assert text.count("python -m tools.render_smac") >= 4
     assert all(glyph for glyph in render_smac.LETTERS.values())
     assert {unit.name for map in MAPS.values() for unit in map.units()} == set(render_smac.LETTERS)
