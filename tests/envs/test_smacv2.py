@@ -424,9 +424,12 @@ def test_recovered_health_is_not_rewarded():
 def clean_win(env: StarCraftCapabilityEnvWrapper) -> float:
     """The return of an episode in which all enemies die at once."""
     env.reset()
-    frame = env.env.game.battles.frame[0]
-    frame[env.n_agents :, [HEALTH, SHIELD]] = 0
-    frame[:, [X, Y]] = np.linspace(3, 29, len(frame))[:, None]
+    battles = env.env.game.battles
+
+    def advance(act, live):
+        battles.frame[0, env.n_agents :, [HEALTH, SHIELD]] = 0
+
+    battles.advance = advance
     value, over, info = env.step([STOP] * env.n_agents)
     assert over
     assert info["battle_won"]
@@ -590,7 +593,7 @@ def stop(env: Smac) -> np.ndarray:
 
 
 def test_an_ordered_enemy_keeps_its_target():
-    env = duel([("zealot", 10, 16), ("zealot", 4, 28)], [("zealot", 20, 16)])
+    env = duel([("zealot", 10, 16), ("zealot", 11, 28)], [("zealot", 20, 16)])
     env.step(stop(env))
     assert env.battles.target[0, 2] == 0
     env.battles.frame[0, 1, [X, Y]] = env.battles.frame[0, 2, [X, Y]] + [0, 1.5]  # another one comes nearer
@@ -617,7 +620,7 @@ def test_an_enemy_medivac_stays_where_it_is_unless_somebody_is_wounded():
     for _ in range(5):
         env.step(stop(env))
     assert (env.battles.frame[0, 2, [X, Y]] == place).all()
-    env.battles.frame[0, 3, [X, Y, HEALTH]] = 26, 20, 20
+    env.battles.frame[0, 3, [X, Y, HEALTH]] = 26, 23, 20
     env.step(stop(env))
     assert env.battles.target[0, 2] == 3
     assert env.battles.frame[0, 3, HEALTH] > 20
@@ -629,9 +632,9 @@ def test_an_enemy_marauder_does_not_chase_a_medivac():
     for _ in range(8):
         env.step(stop(env))
     assert (env.battles.frame[0, 2, [X, Y]] == place).all()
-    env.battles.frame[0, 1, [X, Y]] = 26, 20  # within its range
+    env.battles.frame[0, 0, [X, Y]] = 26, 20  # the marine, within its range
     env.step(stop(env))
-    assert env.battles.target[0, 2] == 1
+    assert env.battles.target[0, 2] == 0
 
 
 @pytest.mark.parametrize("name", ["protoss_5_vs_5", "zerg_5_vs_5"])
