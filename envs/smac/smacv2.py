@@ -312,7 +312,9 @@ class StarCraft2Env(SmacEnv):
 
 
 class StarCraftCapabilityEnvWrapper:
-    """SMACv2's wrapper: `reset()` draws the teams and places. Everything else is the StarCraft2Env in `env`."""
+    """SMACv2's wrapper: `reset()` draws the teams and places. Everything else is the StarCraft2Env in `env`; the methods below are those
+    that subclasses extend.
+    """
 
     def __init__(self, **kwargs):
         if "capability_config" not in kwargs:
@@ -327,6 +329,27 @@ class StarCraftCapabilityEnvWrapper:
         if name == "env":  # before __init__, e.g. in a copy
             raise AttributeError(name)
         return getattr(self.env, name)
+
+    def step(self, actions):
+        return self.env.step(actions)
+
+    def get_obs(self):
+        return self.env.get_obs()
+
+    def get_obs_agent(self, agent_id):
+        return self.env.get_obs_agent(agent_id)
+
+    def get_state(self):
+        return self.env.get_state()
+
+    def get_avail_actions(self):
+        return self.env.get_avail_actions()
+
+    def get_avail_agent_actions(self, agent_id):
+        return self.env.get_avail_agent_actions(agent_id)
+
+    def get_env_info(self):
+        return self.env.get_env_info()
 
 
 def configured(map_name: str, config: Mapping[str, Any], **flags) -> Scenario:

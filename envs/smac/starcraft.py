@@ -64,35 +64,31 @@ def detect() -> type:
             f"the smac installed in {places[0] if places else spec.origin} is not StarCraft's but another package, "
             f"probably PyPI's SMAC3: pip uninstall smac, then {INSTALL_COMMAND}"
         )
-    try:
-        from smac.env import StarCraft2Env
-    except ModuleNotFoundError as e:
-        raise UserError(f"smac needs {e.name}, which is not installed: {INSTALL_COMMAND} installs it too") from e
-    except TypeError as e:
-        if "Descriptors cannot" not in str(e):
-            raise
-        raise UserError(f"protobuf {_protobuf_version()} is too new for StarCraft's messages: pip install 'protobuf<3.21'") from e
-    except ImportError as e:
-        raise UserError(f"smac cannot be imported ({e}): {INSTALL_COMMAND}") from e
-
+    env = _import("smac", "smac.env", "StarCraft2Env", INSTALL_COMMAND)
     _find_game("*.SC2Map", "smac/env/starcraft2/maps/SMAC_Maps of github.com/oxwhirl/smac")
-    return StarCraft2Env
+    return env
 
 
 def detect_v2() -> type:
     """SMACv2's class StarCraftCapabilityEnvWrapper. UserError as of `detect`."""
+    if importlib.util.find_spec("smacv2") is None:
+        raise UserError(f"SMACv2's scenarios need the package smacv2, which is not installed: {INSTALL_V2_COMMAND}")
+    wrapper = _import("smacv2", "smacv2.env.starcraft2.wrapper", "StarCraftCapabilityEnvWrapper", INSTALL_V2_COMMAND)
+    _find_game("32x32_flat.SC2Map", "smacv2/env/starcraft2/maps/SMAC_Maps of github.com/oxwhirl/smacv2")
+    return wrapper
+
+
+def _import(package: str, module: str, name: str, command: str) -> type:
     try:
-        from smacv2.env.starcraft2.wrapper import StarCraftCapabilityEnvWrapper
+        return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as e:
-        raise UserError(f"SMACv2's scenarios need {e.name}, which is not installed: {INSTALL_V2_COMMAND}") from e
+        raise UserError(f"{package} needs {e.name}, which is not installed: {command} installs it too") from e
     except TypeError as e:
         if "Descriptors cannot" not in str(e):
             raise
         raise UserError(f"protobuf {_protobuf_version()} is too new for StarCraft's messages: pip install 'protobuf<3.21'") from e
-    except ImportError as e:
-        raise UserError(f"smacv2 cannot be imported ({e}): {INSTALL_V2_COMMAND}") from e
-    _find_game("32x32_flat.SC2Map", "smacv2/env/starcraft2/maps/SMAC_Maps of github.com/oxwhirl/smacv2")
-    return StarCraftCapabilityEnvWrapper
+    except (ImportError, AttributeError) as e:
+        raise UserError(f"{package} cannot be imported ({e}): {command}") from e
 
 
 def _find_game(maps: str, source: str) -> None:

@@ -114,7 +114,7 @@ def machine(tmp_path, monkeypatch):
     packages, game = tmp_path / "packages", tmp_path / "StarCraftII"
     packages.mkdir()
     monkeypatch.syspath_prepend(packages)
-    monkeypatch.setenv("PYTHONPATH", str(packages))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(packages), *filter(None, [os.environ.get("PYTHONPATH")])]))
     monkeypatch.setenv("SC2PATH", str(game))
     monkeypatch.setenv("GAMES", str(tmp_path / "games"))
     yield packages, game
@@ -439,7 +439,7 @@ def package_v2(folder: Path, content: str = SIMULATED_V2) -> None:
 
 def test_what_scenarios_need_is_named(machine):
     packages, game = machine
-    with pytest.raises(UserError, match="SMACv2's scenarios need smacv2, which is not installed: pip install git"):
+    with pytest.raises(UserError, match="SMACv2's scenarios need the package smacv2, which is not installed: pip install git"):
         Games("terran_5_vs_5", 1)
     package_v2(packages)
     with pytest.raises(UserError, match="StarCraft II is not in"):
@@ -447,7 +447,8 @@ def test_what_scenarios_need_is_named(machine):
     install(game)  # with SMAC's maps only
     with pytest.raises(UserError, match="copy smacv2/env/starcraft2/maps/SMAC_Maps"):
         Games("terran_5_vs_5", 1)
-    (packages / "smacv2" / "env" / "starcraft2" / "wrapper.py").write_text("raise TypeError('Descriptors cannot be created directly')")
+    sys.modules.pop("smacv2.env.starcraft2.wrapper")
+    (packages / "smacv2" / "env" / "starcraft2" / "wrapper.py").write_text("raise TypeError('Descriptors cannot be created directly')  #")
     with pytest.raises(UserError, match="protobuf"):
         Games("terran_5_vs_5", 1)
 
