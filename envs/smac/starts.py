@@ -1,13 +1,12 @@
 """The teams and starting places of SMACv2's scenarios: its distributions, with the same calls of numpy's generators.
 
 With the generators of SMACv2's objects, `teams` and `places` return what its objects return (github.com/oxwhirl/smacv2 at 577ab5a,
-smacv2/env/starcraft2/distributions.py). SMACv2 does not seed them. Here one generator per battle, seeded by the battle's seed, makes all
-draws, so a battle does not depend on those before it.
+smacv2/env/starcraft2/distributions.py). SMACv2 does not seed them. Here one generator per battle, whose key is the battle's seed, makes
+all draws, so a battle does not depend on those before it.
 
 Requested places may overlap or lie outside the playable area; the simulator puts each unit on the nearest free spot.
 """
 
-import random
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
@@ -24,6 +23,7 @@ ALLIES_FACING, ENEMIES_FACING = (8.0, 16.0), (24.0, 16.0)  # the points of FACIN
 CENTER = MAP_SIZE / 2
 CORNERS = np.array([(0.0, 0.0), (0.0, MAP_SIZE), (MAP_SIZE, MAP_SIZE), (MAP_SIZE, 0.0)])
 NEAR = CENTER + INNER * np.sign(CORNERS - CENTER)  # the nearest places on these diagonals
+EQUAL_SHARES = [np.ones(k) / max(k, 1) for k in range(5)]
 WEST = np.array([CENTER - REFLECT_MARGIN, MAP_SIZE])
 NUMBER = {name: k for k, name in enumerate(TYPES)}
 
@@ -50,13 +50,20 @@ def draw(scenario: Scenario, seeds: Sequence[int]) -> Starts:
     """The starts of E battles; battle e depends on seeds[e] >= 0 alone."""
     n = scenario.n
     types, spots = np.empty((len(seeds), n + scenario.m), np.int64), np.empty((len(seeds), n + scenario.m, 2))
+    bits = np.random.Philox(key=0)
+    rng, start = np.random.Generator(bits), bits.state
+    sources = Sources(rng, _keep_order, rng, rng, rng, rng)
     for e, seed in enumerate(seeds):
-        rng = np.random.default_rng(int(seed))
-        sources = Sources(rng, random.Random(int(seed)).shuffle, rng, rng, rng, rng)
+        start["state"]["key"][0] = seed  # faster than a new generator
+        bits.state = start
         allies, enemies = teams(scenario, sources)
         types[e] = [NUMBER[name] for name in allies + enemies]
         spots[e, :n], spots[e, n:] = places(scenario, sources)
     return Starts(types, spots)
+
+
+def _keep_order(team: list) -> None:
+    """Independent draws need no shuffling."""
 
 
 def teams(scenario: Scenario, sources: Sources) -> tuple[list[str], list[str]]:
@@ -104,7 +111,7 @@ def _surrounded(scenario: Scenario, sources: Sources) -> tuple[np.ndarray, np.nd
     """Agents in the center; one to four groups of enemies on different diagonals, each on one point between the corner and the center."""
     rng, m = sources.surrounded, scenario.m
     groups = int(rng.integers(1, 5))
-    sizes = rng.multinomial(m, np.ones(groups) / groups)
+    sizes = rng.multinomial(m, EQUAL_SHARES[groups])
     nearness = rng.random(groups)[:, None]
     ways = rng.choice(4, size=(groups,), replace=False)
     points = NEAR[ways] * nearness + CORNERS[ways] * (1 - nearness)

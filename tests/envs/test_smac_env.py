@@ -466,7 +466,7 @@ def test_recorded_steps(name):
     def put(when):
         battles.frame[0] = np.concatenate([d[f"step_allies{when}"], d[f"step_enemies{when}"]], 1)[state["k"]]
 
-    battles.spawn, battles.advance = lambda seeds: put(0), lambda act, live: put(1)
+    battles.spawn, battles.advance = lambda seeds, starts: put(0), lambda act, live: put(1)
     for state["k"] in range(0, 150, 3):
         env.reset()
         k = state["k"]
