@@ -107,7 +107,7 @@ class Battles:
         self.map, self.num_envs, self.profile, self.field = map, num_envs, profile, field(map, profile)
         size = map.n + map.m
         self.types = _map_types(map)[None] if isinstance(map, Map) else np.zeros((num_envs, size), np.int64)  # index into units.TYPES
-        self.drawn: tuple[np.ndarray, np.ndarray] | None = None  # a scenario's kinds [E, U] and starts [E, U, 2]
+        self.drawn: tuple[np.ndarray, ...] | None = None  # the `rows` of a scenario
         self.frame = np.zeros((num_envs, size, 6))
         self.mind = np.zeros((num_envs, size), MIND)
         self.rng = np.zeros(num_envs, np.uint64)
@@ -126,15 +126,16 @@ class Battles:
         return tuple(units[TYPES[k]] for k in self.types[0])
 
     @property
-    def rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Kinds [R, U] and starts [R, U, 2] of the battles; R is E, or 1 if all battles have the same."""
-        return self.drawn or (self.field.kinds[None], self.field.start[None])
+    def rows(self) -> tuple[np.ndarray, ...]:
+        """The battles' kinds [R, U], starts [R, U, 2] and contact distances [R, U, U]; R is E, or 1 if all battles have the same."""
+        return self.drawn or (self.field.kinds[None], self.field.start[None], self.field.contact[None])
 
     def spawn(self, seeds: Sequence[int], starts: Starts | None = None) -> None:
         """Start all battles; the randomness of battle e depends on seeds[e] >= 0 alone. `starts`: a scenario's, instead of drawn ones."""
         if isinstance(self.map, Scenario):
             self.types, places = _settle(self.map, starts or draw(self.map, seeds), self.profile)
-            self.drawn = _kinds(self.profile)[self.types], places
+            kinds = _kinds(self.profile)[self.types]
+            self.drawn = kinds, places, _contact(kinds)
         _spawn(self.frame, self.mind, self.rng, self.clock, np.asarray(seeds, np.uint64), *self.scratch, *self.rows, self.field)
 
     def advance(self, act: np.ndarray, live: np.ndarray) -> None:
@@ -164,8 +165,14 @@ def field(map: Map | Scenario, profile: str = "liberty") -> Field:
         free=free,
         waypoints=waypoints(free),
         arrived=ARRIVAL_FACTOR * math.sqrt(map.m),
-        contact=(kinds["separation"][:, None] + kinds["separation"]) ** 2 * (kinds["layer"][:, None] == kinds["layer"]),
+        contact=_contact(kinds),
     )
+
+
+def _contact(kinds: np.ndarray) -> np.ndarray:
+    """kinds [..., U] -> the contact distances [..., U, U] of a Field."""
+    separation, layer = kinds["separation"], kinds["layer"]
+    return (separation[..., :, None] + separation[..., None, :]) ** 2 * (layer[..., :, None] == layer[..., None, :])
 
 
 def _map_types(map: Map) -> np.ndarray:
@@ -267,10 +274,10 @@ def _place(wanted, kinds, spots, free, places):
 
 
 @rule
-def _battle(e, kinds, start, field):
-    """The constants of battle e, from those of all battles [R, U]."""
+def _battle(e, kinds, start, contact, field):
+    """The constants of battle e, from the rows of all battles and what they share."""
     k = min(e, len(kinds) - 1)
-    return Field(kinds[k], start[k], field.agents, field.orders, field.goal, field.free, field.waypoints, field.arrived)
+    return Field(kinds[k], start[k], field.agents, field.orders, field.goal, field.free, field.waypoints, field.arrived, contact[k])
 
 
 @kernel
@@ -281,9 +288,9 @@ def _uniform(rng, e):
 
 
 @kernel
-def _spawn(frame, mind, rng, clock, seeds, alive, stance, old, kinds, start, constants):
+def _spawn(frame, mind, rng, clock, seeds, alive, stance, old, kinds, start, contact, constants):
     for e in range(len(frame)):
-        field = _battle(e, kinds, start, constants)
+        field = _battle(e, kinds, start, contact, constants)
         rng[e] = seeds[e]
         u = _uniform(rng, e) if field.orders == ATTACK_MOVE else 0.0
         clock[e] = np.int64(CLOCK_RANGE * _uniform(rng, e))
@@ -306,10 +313,10 @@ def _spawn(frame, mind, rng, clock, seeds, alive, stance, old, kinds, start, con
 
 
 @kernel
-def _advance(frame, mind, rng, clock, act, live, alive, stance, old, kinds, start, constants):
+def _advance(frame, mind, rng, clock, act, live, alive, stance, old, kinds, start, contact, constants):
     for e in range(len(frame)):
         if live[e]:
-            field = _battle(e, kinds, start, constants)
+            field = _battle(e, kinds, start, contact, constants)
             _command(frame[e], mind[e], act[e], field)
             if field.orders == ATTACK_NEAREST:
                 _order_enemies(frame[e], mind[e], field)

@@ -504,7 +504,7 @@ def test_ten_thousand_starts():
         s, count = find_map(name), 667
         battles, seeds = Battles(s, count), range(total, total + count)
         battles.spawn(seeds)
-        kinds, frame = battles.drawn[0], battles.frame
+        kinds, frame = battles.rows[0], battles.frame
         spots = frame[..., [X, Y]]
         total += count
         room = kinds["separation"][:, :, None] + kinds["separation"][:, None]
