@@ -32,9 +32,9 @@ RANDOM_RETURN = {  # mean return of 1000 battles under uniformly random availabl
     "MMM2": 1.67, "2s3z": 4.24, "3s5z": 4.69, "3s5z_vs_3s6z": 4.07, "3s_vs_3z": 4.98, "3s_vs_4z": 3.70, "3s_vs_5z": 2.96, "1c3s5z": 7.01,
     "2m_vs_1z": 1.39, "corridor": 4.15, "6h_vs_8z": 4.77, "2s_vs_1sc": 0.96, "so_many_baneling": 15.09, "bane_vs_bane": 20.04,
     "2c_vs_64zg": 11.41,
-    "protoss_5_vs_5": 5.02, "protoss_10_vs_10": 6.09, "protoss_10_vs_11": 5.38, "protoss_20_vs_20": 7.17, "protoss_20_vs_23": 6.01,
-    "terran_5_vs_5": 2.44, "terran_10_vs_10": 2.98, "terran_10_vs_11": 2.56, "terran_20_vs_20": 2.93, "terran_20_vs_23": 2.42,
-    "zerg_5_vs_5": 3.79, "zerg_10_vs_10": 5.18, "zerg_10_vs_11": 4.93, "zerg_20_vs_20": 6.45, "zerg_20_vs_23": 6.05,
+    "protoss_5_vs_5": 4.96, "protoss_10_vs_10": 5.96, "protoss_10_vs_11": 5.21, "protoss_20_vs_20": 7.05, "protoss_20_vs_23": 5.87,
+    "terran_5_vs_5": 2.38, "terran_10_vs_10": 2.96, "terran_10_vs_11": 2.63, "terran_20_vs_20": 3.03, "terran_20_vs_23": 2.48,
+    "zerg_5_vs_5": 3.78, "zerg_10_vs_10": 5.08, "zerg_10_vs_11": 4.87, "zerg_20_vs_20": 6.46, "zerg_20_vs_23": 6.10,
 }  # fmt: skip
 
 
