@@ -160,7 +160,9 @@ class InSPO(Algorithm):
 
     TUNED = {  # the paper's settings are not public; gamma = 0 where actions do not change the state
         "smac": dict(gamma=0.98, tau=0.05, alpha=1.0, alpha_end=0.3, ema_rate=0.005),
-        "mujoco": dict(alpha=10.0, ema_rate=0.005),
+        "mujoco": dict(alpha=1.0, alpha_end=0.3, ema_rate=0.005),
+        "hopper_*": dict(alpha=10.0, alpha_end=1.0, ema_rate=1.0),
+        "ant_*": dict(alpha=10.0),
         "xor-*": dict(gamma=0.0, batch_size=64, num_updates=700),
         "mne*": dict(gamma=0.0, lr=3e-3, beta=5.0, beta_end=0.0, batch_size=256, num_updates=1000),
         "bridge-*": dict(lr=3e-3, batch_size=32, tau=0.02, alpha_end=0.3, num_updates=4000),
@@ -227,14 +229,13 @@ class InSPO(Algorithm):
         return f.mu(state, self.space.encode(act), **given)
 
     def joint_actions(self, h, avail, u):
-        """Joint actions of the policies [M, B, L, N] and their weights [M, B, L]: M samples, or all of them.
+        """Joint actions of the policies [M, B, L, N] and their weights: M samples and 1 / M, or all joint actions and [M, B, L].
 
         h: action parameters [B, L, N, P].
         """
         agents = self.spec.num_agents
         if self.cfg.num_samples:
-            a = self.space.sample(h, avail, u)
-            return a, torch.full_like(h[..., 0, 0], 1 / len(a)).expand(len(a), *h.shape[:2])
+            return self.space.sample(h, avail, u), 1 / self.cfg.num_samples
         one = torch.arange(self.space.n, device=h.device)
         every = torch.cartesian_prod(*[one] * agents).view(-1, 1, 1, agents)
         a = every.expand(-1, *h.shape[:-1])
@@ -321,9 +322,9 @@ class InSPO(Algorithm):
         log_w = gain / (alpha + beta)  # (6)
         return log_w.clamp(max=math.log(self.cfg.weight_max)).exp()
 
-    def policy_loss(self, on, tg, b, i, w):
+    def policy_loss(self, on, tg, b, i, obs, w):  # obs: agent i's, [B, L+1, O]
         x = b.now
-        h = on.pi(select(x.obs, 2, i), agent=i)
+        h = on.pi(obs[:, :-1], agent=i)
         log_pi = self.space.log_prob(h, select(x.actions, 2, i), select(x.avail, 2, i))
         return -masked_mean(b.mask, w * log_pi)  # (6); its minimizer is (5)
 
@@ -350,15 +351,15 @@ class InSPO(Algorithm):
         losses = []
         for n in range(agents):
             i = order[n]
+            obs = select(b.obs, 2, i)
             if n == 0 or c.refresh == "turn":
                 s, loss_critic, kl = self.critic_step(s, b, h, alpha, beta, d.u)
                 advantage = self.advantages(self.online(s), b, h, beta, d.u)
             w = self.weights(on, b, i, h, advantage, alpha, beta, d.u)
-            s, loss = self.gradient_step(s, "pi", self.policy_loss, b, i, w, only=i)
+            s, loss = self.gradient_step(s, "pi", self.policy_loss, b, i, obs, w, only=i)
             losses.append(loss)
             if c.sequential and n + 1 < agents:
-                new = self.online(s).pi(select(b.obs, 2, i), agent=i)
-                h = replace(h, 2, i, new)
+                h = replace(h, 2, i, self.online(s).pi(obs, agent=i))
 
         if c.ema_rate < 1:
             s = self.update_targets(s, "pi", tau=c.ema_rate)

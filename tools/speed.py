@@ -91,10 +91,11 @@ def compiled_updates(algo: str, task: str) -> list[Row]:
 
 
 def updates_by_size(algo: str, flops: float) -> list[Row]:
-    """ms per update of 1 and 5 packed seeds, not compiled, on random batches with the sizes of three tasks; and the share of the machine's
+    """ms per update of 1 and 5 packed seeds, not compiled, on random batches with the sizes of four tasks; and the share of the machine's
     matrix product rate [flop/s] that the matrix products of an update reach."""
     rows = []
-    for task, spec, overrides in (*((task, TASKS[task].spec, {}) for task in ("bridge-mix", "2s3z-medium")), OMIGA_HALFCHEETAH):
+    sizes = [(task, TASKS[task].spec, {}) for task in ("bridge-mix", "2s3z-medium", "5m_vs_6m-medium")]
+    for task, spec, overrides in (*sizes, OMIGA_HALFCHEETAH):
         algorithm = ALGORITHMS[algo](settings(algo, task, overrides), spec)
         for seeds in (1, 5):
             name, inputs = f"update/{algo}/{task}/plain/{seeds}-packed", random_batch(algorithm, spec, seeds)
