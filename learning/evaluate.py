@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch.func import vmap
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from inspo_benchmark.core.env import VecEnv
@@ -14,6 +13,7 @@ from inspo_benchmark.core.types import State, Task
 from inspo_benchmark.learning.algorithm import Algorithm, Nets
 from inspo_benchmark.learning.normalize import Normalizer
 from inspo_benchmark.learning.sampler import UNIFORM_BOUNDS
+from inspo_benchmark.learning.tracing import trace
 
 IDENTITY = Normalizer()
 TRACE_FROM = 50  # steps of an episode from which tracing the act function pays
@@ -101,7 +101,7 @@ class Evaluator:
         if self.task.spec.episode_limit < TRACE_FROM:
             return act
         leaves, structure = tree_flatten(example)
-        flat = make_fx(lambda *leaves: act(*tree_unflatten(leaves, structure)))(*leaves).forward
+        flat = trace(lambda *leaves: act(*tree_unflatten(leaves, structure)), *leaves).forward
         return lambda *inputs: flat(*tree_flatten(inputs)[0])
 
     def to_device(self, array: np.ndarray) -> torch.Tensor:

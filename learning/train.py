@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import torch
 from filelock import FileLock
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from inspo_benchmark.core.atomic_io import DamagedFile, load_checked, save_checked
@@ -20,6 +19,7 @@ from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.evaluate import NEARLY_ALL_THE_SAME, Evaluator
 from inspo_benchmark.learning.normalize import Normalizer, normalize_dataset
 from inspo_benchmark.learning.sampler import Sampler
+from inspo_benchmark.learning.tracing import trace
 
 TRACE_FROM = 100  # calls of `update` from which tracing it (2 s) pays
 COMPILE_FROM = 4000  # calls of `update` from which compiling it (about 80 s) pays
@@ -211,7 +211,7 @@ def prepare_update(update: Callable, example: tuple[Any, ...], calls: int) -> Ca
     if calls < TRACE_FROM:
         return update
     with torch.no_grad():
-        traced = make_fx(update)(*example)
+        traced = trace(update, *example)
         if calls < COMPILE_FROM:
             return traced
         from torch._dynamo.exc import TorchDynamoException  # slow imports, only for those who compile

@@ -1,0 +1,56 @@
+"""Functions of tensors as flat lists of operations, without the dispatch of vmap and grad, and without operations that are done twice."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch.fx import Graph, Node
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.node import map_arg
+
+
+def trace(function: Callable, *example: Any) -> Callable:
+    """The operations of `function` on inputs with the shapes of the example. It gives the same bits as the function."""
+    traced = make_fx(function)(*example)
+    merge_equal_operations(traced.graph)
+    traced.recompile()
+    return traced
+
+
+def merge_equal_operations(graph: Graph) -> None:
+    """Do each operation once: a network that several losses call on the same inputs, the parameters that each call unpacks, a target."""
+    changed, first = overwritten(graph), {}
+    for node in list(graph.nodes):
+        if node.op == "call_function" and node not in changed:
+            name = map_arg((node.args, dict(node.kwargs)), lambda x: f"%{x.name}")
+            same = first.setdefault(repr((str(node.target), name)), node)
+            if same is not node:
+                node.replace_all_uses_with(same)
+                graph.erase_node(node)
+    graph.eliminate_dead_code()
+
+
+def overwritten(graph: Graph) -> set[Node]:
+    """Tensors that an operation writes into, those that share their memory, and all that is made of them."""
+    found: set[Node] = set()
+    todo = [x for node in graph.nodes for x in written(node)]
+    while todo:
+        node = todo.pop()
+        if node not in found:
+            found.add(node)
+            todo += [*node.users, *(written(node) or (node.all_input_nodes if is_view(node) else []))]
+    return found
+
+
+def written(node: Node) -> list[Node]:
+    """The inputs that an operation writes into."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not schema.is_mutable:
+        return []
+    given = {**{x.name: value for x, value in zip(schema.arguments, node.args)}, **node.kwargs}
+    return [given[x.name] for x in schema.arguments if x.alias_info and x.alias_info.is_write and isinstance(given.get(x.name), Node)]
+
+
+def is_view(node: Node) -> bool:
+    """Whether a tensor that the operation returns may share memory with its inputs."""
+    schema = getattr(node.target, "_schema", None)
+    return node.op == "call_function" and (schema is None or any(x.alias_info for x in schema.returns))
