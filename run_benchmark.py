@@ -33,6 +33,7 @@ from inspo_benchmark.running.slurm import SlurmOptions, run_on_slurm
 from inspo_benchmark.running.status import files_to_clean, scan
 from inspo_benchmark.running.summary import summary
 from inspo_benchmark.running.trackers import TRACKERS, check_installed
+from inspo_benchmark.running.untrusted import check_folder
 
 MAX_SEEDS = 10_000
 REFERENCE = Path(__file__).parent / "results" / "reference"
@@ -291,6 +292,7 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         print(list_registered(args.list == "all"))
         return 0
+    check_folder(args.out)
     if args.clean:
         clean(args.out, args.dry_run)
         return 0

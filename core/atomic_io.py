@@ -73,7 +73,7 @@ def save_checked(content: Any, path: Path) -> None:
 def load_checked(path: Path, convert: Callable[[Any], T] = lambda x: x) -> T:
     """Load what `save_checked` saved, passed through `convert`. DamagedFile: the file is damaged, or `convert` fails. OSError.
     UserError: the file is too large."""
-    content = memoryview(limits.content(path))
+    content = memoryview(limits.read_bytes(path))
     try:
         if hashlib.sha256(content[CHECKSUM_SIZE:]).digest() != content[:CHECKSUM_SIZE]:
             raise ValueError("wrong checksum")

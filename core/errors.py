@@ -38,8 +38,13 @@ def outcome(work: Callable[[], int | None]) -> int:
         name = str(e.filename or "")
         reason = f"{e.strerror or e}{f': {name[:200]}' if name else ''}{'...' * (len(name) > 200)}"
     with suppress(OSError):
-        print(f"error: {reason}", file=sys.stderr)
+        print(f"error: {printable(reason)}", file=sys.stderr)
     return 2
+
+
+def printable(text: str) -> str:
+    """The text in one line. Control characters, which a terminal would interpret, become escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def open_standard_streams() -> None:

@@ -1,8 +1,8 @@
-"""What torch.save wrote, read without torch's loader: plain values, tensors, and numpy's arrays of numbers.
+"""Reads files by torch.save without torch's loader: plain values, tensors, and numpy arrays of numbers.
 
-`torch.load(weights_only=True)` runs no code of a file, but it lets the file call constructors of torch and numpy with sizes of its own
-choice, and it unpacks compressed records without a limit. Here every name in a file stands for a function of this module and there are no
-other names, only the opcodes below are read, and nothing that is made is larger than the bytes that the file holds for it.
+`torch.load(weights_only=True)` runs no code from a file. But the file can call constructors of torch and numpy with sizes of its own
+choice, and compressed records are unpacked without a limit. This reader accepts only the opcodes below and the names in `find_class`, each
+of which stands for a function of this module. An array or a tensor is only made if the file holds all its bytes.
 """
 
 import io
@@ -38,14 +38,14 @@ TENSORS = {
     "torch.ByteStorage": torch.uint8,
     "torch.BoolStorage": torch.bool,
 }
-DAMAGE = (  # what Python raises over a file that is not what it should be
+DAMAGE = (  # exceptions that a damaged or malicious file can cause
     *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, RuntimeError, EOFError, MemoryError),
     *(pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error),
 )
 
 
 def read(content: bytes) -> Any:
-    """What was saved. One of DAMAGE for anything else."""
+    """The saved object. One of the exceptions in DAMAGE: the file holds anything else."""
     return _read_archive(content) if content[:2] == b"PK" else _read_legacy(content)
 
 
@@ -65,31 +65,31 @@ def _read_archive(content: bytes) -> Any:
 
 
 def _read_legacy(content: bytes) -> Any:
-    """Pickles one after the other: a number, a version, the machine, the content, the keys of the storages; then of each storage how many
-    numbers it has, and these."""
+    """Five pickles: a magic number, a version, the machine, the saved object, the keys of the storages. Then for each storage the number of
+    its elements and the elements."""
     file, size = io.BytesIO(content), len(content)
     head = [_Unpickler(file, size).load() for _ in range(3)]
     if head[:2] != [MAGIC, PROTOCOL] or head[2]["little_endian"] is not True:
         raise ValueError("not a file by torch.save")
-    start, places = file.tell(), _Unpickler(file, size)
-    places.load()  # says of which types the storages are
+    start, first_pass = file.tell(), _Unpickler(file, size)
+    first_pass.load()  # for the types of the storages
     storages = {}
     for key in _Unpickler(file, size).load():
         (count,) = struct.unpack("<q", file.read(8))
-        storages[key] = file.read(max(0, count) * places.types[key].itemsize)
+        storages[key] = file.read(max(0, count) * first_pass.types[key].itemsize)
     file.seek(start)
     return _Unpickler(file, size, storages).load()
 
 
 class _DType:
-    """A type of numbers while its description is read."""
+    """A numpy dtype whose description is being read."""
 
     def __init__(self, name: str):
         self.type = ARRAYS[name]
 
 
 class _Unpickler(pickle._Unpickler):
-    """`storages`: key -> bytes; None: no tensor is made."""
+    """`storages`: key -> bytes. None: only the types of the storages are read, and tensors are None."""
 
     stack: list[Any]  # two that the base class has and its stubs do not name
     pop_mark: Callable[[], list]
@@ -99,9 +99,9 @@ class _Unpickler(pickle._Unpickler):
 
     def __init__(self, file: io.BytesIO, size: int, storages: dict[str, bytes] | None = None):
         super().__init__(file)
-        self.left, self.storages = 2 * size, storages  # bytes that may still be made: an array is bytes first
+        self.bytes_left, self.storages = 2 * size, storages  # twice the file's size, because an array is made from a copy of its bytes
         self.types: dict[str, torch.dtype] = {}  # of the storages
-        self.made: dict[str, Tensor] = {}
+        self.tensors: dict[str, Tensor] = {}  # of the storages
 
     def find_class(self, module: str, name: str) -> Any:
         full = f"{module.replace('numpy._core.', 'numpy.core.')}.{name}"
@@ -113,30 +113,31 @@ class _Unpickler(pickle._Unpickler):
             "torch._utils._rebuild_tensor_v2": self._tensor,
             "collections.OrderedDict": lambda: {},
             "__builtin__.bytes": lambda: b"",
-            "numpy.ndarray": _never,  # only an argument of _reconstruct
+            "numpy.ndarray": _refuse_call,  # only named as an argument of _reconstruct
             **TENSORS,
         }
         if full not in calls:
             raise ValueError(f"{full[:80]} in a file that should hold numbers alone")
         return calls[full]
 
-    def _spend(self, count: int) -> None:
-        self.left -= count
-        if self.left < 0:
+    def _count(self, size: int) -> None:
+        """ValueError: the objects together are larger than the file."""
+        self.bytes_left -= size
+        if self.bytes_left < 0:
             raise ValueError("more content than the file has bytes")
 
     def _encoded(self, text: str, encoding: str) -> bytes:
-        """As old pickles hold bytes."""
+        """Bytes, as pickles of protocol 2 store them."""
         if type(text) is not str or encoding != "latin1":
             raise ValueError(f"text as {encoding!r:.20}, not latin1")
-        self._spend(len(text))
+        self._count(len(text))
         return text.encode("latin1")
 
     def _filled(self, x: np.ndarray, state: tuple) -> np.ndarray:
         _, shape, dtype, by_columns, content = state
         if type(content) is not bytes or not _sizes(shape) or prod(shape) * dtype.type.itemsize != len(content):
-            raise ValueError("an array that does not hold the numbers that it declares")
-        self._spend(len(content))
+            raise ValueError("an array whose shape does not fit its bytes")
+        self._count(len(content))
         x.__setstate__((1, shape, dtype.type, by_columns is True, content))  # type: ignore[arg-type]  # Python's bool
         return x
 
@@ -144,10 +145,10 @@ class _Unpickler(pickle._Unpickler):
         if self.storages is None:
             return None
         if not _sizes((offset,)) or not _sizes(size) or not _sizes(stride) or len(size) != len(stride):
-            raise ValueError("a tensor without a shape")
+            raise ValueError("a tensor with a malformed shape")
         end = 1 + sum((n - 1) * step for n, step in zip(size, stride)) if prod(size) else 0
         if offset + max(end, prod(size)) > len(storage):
-            raise ValueError("a tensor that is larger than what is stored of it")
+            raise ValueError("a tensor that is larger than its storage")
         return storage.as_strided(size, stride, offset)
 
     def persistent_load(self, pid: Any) -> Tensor | None:
@@ -157,10 +158,10 @@ class _Unpickler(pickle._Unpickler):
         if self.storages is None:
             return None
         if len(content := self.storages[key]) != count * dtype.itemsize:
-            raise ValueError("a storage that does not hold the numbers that it declares")
-        if key not in self.made:  # a copy is aligned as torch likes it
-            self.made[key] = torch.frombuffer(bytearray(content), dtype=dtype).clone() if count else torch.empty(0, dtype=dtype)
-        return self.made[key]
+            raise ValueError("a storage whose size does not fit its bytes")
+        if key not in self.tensors:  # the copy is aligned
+            self.tensors[key] = torch.frombuffer(bytearray(content), dtype=dtype).clone() if count else torch.empty(0, dtype=dtype)
+        return self.tensors[key]
 
     def load_build(self) -> None:
         state, x = self.stack.pop(), self.stack[-1]
@@ -168,7 +169,7 @@ class _Unpickler(pickle._Unpickler):
             self._filled(x, state)
         elif type(x) is _DType:
             x.type = x.type.newbyteorder(BYTE_ORDERS[state[1]])
-        elif type(x) is not dict:  # networks leave a note of their versions at a dictionary, which is not needed
+        elif type(x) is not dict:  # a state_dict has an attribute with versions, which is not needed
             raise ValueError(f"a state for a {type(x).__name__}")
 
     def load_setitems(self) -> None:
@@ -190,9 +191,10 @@ class _Unpickler(pickle._Unpickler):
     dispatch |= {pickle.BUILD[0]: load_build, pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems}
 
 
-def _never(*_: Any) -> None:
-    raise ValueError("a call of a type")
+def _refuse_call(*_: Any) -> None:
+    raise ValueError("a call of numpy.ndarray")
 
 
 def _sizes(x: Any) -> bool:
+    """Whether x is a tuple of sizes."""
     return type(x) is tuple and all(type(n) is int and 0 <= n < 1 << 60 for n in x)

@@ -26,7 +26,7 @@ import numpy as np
 
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.core.limits import claim
+from inspo_benchmark.core.limits import check_size
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.dataset import (
     FORMAT,
@@ -270,7 +270,7 @@ def _read_arrays(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, np.ndarr
     """Name -> array, and the faults found. Nothing is read if `_stored` finds a fault."""
     stored, found = _stored(f, meta)
     size = Path(f.filename).stat().st_size
-    claim(Path(f.filename), sum(array.nbytes for array in stored.values()), size)
+    check_size(Path(f.filename), sum(array.nbytes for array in stored.values()), size)
     arrays = {}
     for name, array in stored.items():
         try:

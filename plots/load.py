@@ -11,11 +11,12 @@ import pandas as pd
 from pandas.api.types import union_categoricals
 
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.core.limits import claim
+from inspo_benchmark.core.limits import check_size
 from inspo_benchmark.core.registry import NAME
 from inspo_benchmark.envs.smac import EASY
 from inspo_benchmark.plots import style
 from inspo_benchmark.running import schema
+from inspo_benchmark.running.untrusted import check_folder, read_regular
 
 COLUMN_TYPES = {"algo": str, "task": str, "seed": np.int64, "step": np.int64, "metric": str, "value": float}
 REQUIRED = {
@@ -42,7 +43,8 @@ class ResultFile(NamedTuple):
 
 
 def result_files(out: str | Path) -> list[ResultFile]:
-    """The files in `<out>/runs`. UserError: there are none, or a JSON file is malformed."""
+    """The files in `<out>/runs`. UserError: there are none, a JSON file is malformed or the folder holds symbolic links."""
+    check_folder(Path(out))
     paths = sorted(Path(out, "runs").glob("*/[!.]*.csv"))
     if not paths:
         raise UserError(f"no runs in {Path(out, 'runs')}; make some with: python run_benchmark.py --out {out}")
@@ -194,7 +196,7 @@ def _rows_together(files: list[ResultFile]) -> tuple[pd.DataFrame, list[int]] | 
     """What `_rows` returns of each file, in one table, and the number of rows of each; None if one of them is not as usual."""
     header = (",".join(COLUMN_TYPES) + "\n").encode()
     try:
-        contents = [schema.read_own(file.path, MAX_CSV) for file in files]
+        contents = [read_regular(file.path, MAX_CSV) for file in files]
         usual = all(content.startswith(header) and content.endswith(b"\n") and b'"' not in content for content in contents)
         counts = [content.count(b"\n") - 1 for content in contents]
         hashes = [file.document.get("csv_sha256") for file in files]
@@ -232,8 +234,8 @@ def _rows(file: ResultFile) -> pd.DataFrame:
 
     try:
         size = file.path.lstat().st_size
-        claim(file.path, 10 * size, size)
-        content = schema.read_own(file.path)
+        check_size(file.path, 10 * size, size)
+        content = read_regular(file.path)
         table = pd.read_csv(io.BytesIO(content), dtype=COLUMN_TYPES, keep_default_na=False, na_values={"value": ["nan"]})
         table = table[list(COLUMN_TYPES)]
     except KeyError as error:

@@ -21,13 +21,14 @@ import matplotlib
 import pandas as pd
 
 from inspo_benchmark.core.atomic_io import atomic_write
-from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.errors import UserError, printable
 from inspo_benchmark.learning.evaluate import NEARLY_ALL_THE_SAME
 from inspo_benchmark.plots import cli, figures, load, style, tables
 from inspo_benchmark.plots.load import ResultFile
 from inspo_benchmark.plots.table_writers import number
 from inspo_benchmark.plots.tables_appendix import machine
 from inspo_benchmark.running import schema
+from inspo_benchmark.running.untrusted import regular_size
 
 HERE = Path(__file__).parent
 DPI, DIGITS = 160, 4
@@ -163,7 +164,7 @@ def _unfinished(out: Path) -> list[dict[str, str]]:
         try:
             record = schema.parse(path, {"algo", "task", "seeds", "reason"})
             name = f"{record['algo']} on {record['task']}, seeds {', '.join(map(str, record['seeds']))}"
-            reason = record["reason"].strip() or "started, not finished"
+            reason = "\n".join(map(printable, record["reason"].strip().splitlines())) or "started, not finished"
         except (OSError, ValueError) as error:
             name, reason = path.stem, f"unreadable record ({error})"
         experiments.append({"name": name, "short": reason.splitlines()[-1], "reason": reason, "log": _tail(log)})
@@ -171,9 +172,9 @@ def _unfinished(out: Path) -> list[dict[str, str]]:
 
 
 def _tail(log: Path) -> str:
-    """The end of a log. Empty if there is none, or if it is a link, a pipe or a device: the page is passed on."""
+    """The end of a log. Empty if there is none, or if it is a pipe or a device."""
     try:
-        size = schema.check_own(log)
+        size = regular_size(log)
         with log.open("rb") as file:
             file.seek(max(0, size - 4 * LOG_TAIL))
             return file.read(4 * LOG_TAIL).decode(errors="replace")[-LOG_TAIL:]

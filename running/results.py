@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from inspo_benchmark.core.atomic_io import atomic_write, write_errors
-from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.errors import UserError, printable
 from inspo_benchmark.learning.train import Row
 from inspo_benchmark.running import schema
 from inspo_benchmark.running.experiment import Experiment
@@ -109,7 +109,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
         record = schema.parse(path, schema.UNFINISHED)
     except (OSError, ValueError):
         return None
-    return record | {"reason": schema.CONTROL.sub(" ", record["reason"])}  # safe to print
+    return record | {"reason": " ".join(map(printable, record["reason"].split("\n")))}
 
 
 def last_evaluation(record: dict[str, Any]) -> tuple[int, float] | None:

@@ -111,7 +111,7 @@ def _redirect_output(path: Path) -> None:
     """Append all further output of this process and its children to a file."""
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)  # does not wait for the reader of a pipe
     sys.stdout.flush(), sys.stderr.flush()
     os.dup2(file, 1), os.dup2(file, 2)
     os.close(file)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import tempfile
 import zipfile
 import zlib
@@ -142,21 +143,21 @@ def test_policies_of_networks_that_the_file_does_not_hold(tmp_path, little_memor
 
 def test_the_limit_is_the_users(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "free_memory", lambda: 16 << 30)
-    limits.claim(tmp_path, 300 << 20, 3 << 20)
-    with pytest.raises(UserError, match="400 bytes would become 300000000, more than the 268435456 allowed; INSPO_MAX"):
-        limits.claim(tmp_path, 300_000_000, 400)
+    limits.check_size(tmp_path, 300 << 20, 3 << 20)
+    with pytest.raises(UserError, match="400 bytes would become 300000000, more than the limit of 268435456; INSPO_MAX"):
+        limits.check_size(tmp_path, 300_000_000, 400)
     monkeypatch.setenv("INSPO_MAX_BYTES", "1G")
-    limits.claim(tmp_path, 300_000_000, 400)
+    limits.check_size(tmp_path, 300_000_000, 400)
     monkeypatch.setenv("INSPO_MAX_BYTES", "100")
-    with pytest.raises(UserError, match="more than the 100 allowed"):
-        limits.claim(tmp_path, 101, 101)
+    with pytest.raises(UserError, match="more than the limit of 100"):
+        limits.check_size(tmp_path, 101, 101)
     monkeypatch.setenv("INSPO_MAX_BYTES", "much")
     with pytest.raises(UserError, match="write 8G, 500M, or a number of bytes"):
-        limits.claim(tmp_path, 1, 1)
+        limits.check_size(tmp_path, 1, 1)
     monkeypatch.delenv("INSPO_MAX_BYTES")
     monkeypatch.setattr(limits, "free_memory", lambda: 1 << 20)
-    with pytest.raises(UserError, match="more than the 524288 allowed"):
-        limits.claim(tmp_path, 1 << 20, 1 << 20)
+    with pytest.raises(UserError, match="more than the limit of 524288"):
+        limits.check_size(tmp_path, 1 << 20, 1 << 20)
 
 
 ZEROS = 400 << 20  # bytes
@@ -205,7 +206,7 @@ def test_a_small_recording_of_many_bytes(tmp_path, monkeypatch, how):
     layout, path = zeros(tmp_path, how)
 
     def refused():
-        with pytest.raises(UserError, match="INSPO_MAX_BYTES=8G allows more"):
+        with pytest.raises(UserError, match="INSPO_MAX_BYTES=8G raises the limit"):
             read(layout, path)
 
     assert allocated(refused) < 100 << 20
@@ -410,14 +411,67 @@ def test_only_a_folders_own_files_are_opened(tmp_path, capsys, command, what, fi
         assert code == 2
 
 
-def test_a_folder_of_a_results_folder_is_its_own(tmp_path, capsys):
-    result(tmp_path / "other")
-    result(tmp_path / "out", key="mine")
-    (tmp_path / "out" / "runs" / "link").symlink_to(tmp_path / "other" / "runs" / "bc")
-    assert COMMANDS["status"](tmp_path / "out") == 2
-    assert "not a regular file of this folder" in one_line(capsys)
-    (tmp_path / "link").symlink_to(tmp_path / "other")
-    assert COMMANDS["status"](tmp_path / "link") == 0  # the folder itself may be anywhere
+LINKS = [
+    "runs",
+    "runs/bc",
+    "runs/link",
+    "runs/bc/.xor-ab-abc123abc123.lock",
+    "unfinished",
+    "logs",
+    "logs/bc",
+    "logs/bc/xor-ab-1.log",
+    "stale",
+    "tables",
+    "figures",
+    "tensorboard/xor-ab/bc",
+    "wandb",
+]
+START = ["--algo", "bc", "--env", "xor-ab", "--seeds", "1", "--set", "num_updates=40"]
+
+
+@pytest.mark.parametrize("command", ["status", "clean", "tables", "marl-eval", "train"])
+@pytest.mark.parametrize("where", LINKS)
+def test_no_link_leads_out_of_a_results_folder(tmp_path, capsys, command, where):
+    """Neither reading nor writing leaves the folder, and the message names the link."""
+    out, outside = tmp_path / "out", tmp_path / "outside"
+    result(out), record(out)
+    link = out / where
+    if (out / where).exists():
+        shutil.move(link, outside)
+    elif link.suffix:
+        outside.write_text("mine")
+    else:
+        outside.mkdir()
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(outside)
+    before = files(tmp_path)
+    assert (COMMANDS[command](out) if command in COMMANDS else run_benchmark.main([*START, "--out", str(out)])) == 2
+    assert f"{link} is a symbolic link: only the results folder itself may be one" in one_line(capsys)
+    assert files(tmp_path) == before
+
+
+def test_names_in_a_results_folder_can_be_printed(tmp_path, capsys):
+    path = result(tmp_path)
+    path.rename(path.with_name("x\x1b[31m\n.csv"))
+    for command in ("status", "clean", "tables"):
+        assert COMMANDS[command](tmp_path) == 2
+        assert r"a file whose name is 'x\x1b[31m\n.csv'" in one_line(capsys)
+
+
+@pytest.mark.parametrize("reason", ["\ud800", "a\x1b[31m\nb\u202e"])
+def test_reasons_of_failures_can_be_printed(tmp_path, capsys, reason):
+    record(tmp_path, reason=reason)
+    for command in ("status", "report"):
+        assert COMMANDS[command](tmp_path) == 0
+    assert all(line.isprintable() for line in capsys.readouterr().out.split("\n"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_results_folder_may_be_a_link(tmp_path, capsys, command):
+    """To a larger disk, for example."""
+    result(tmp_path / "disk")
+    (tmp_path / "results").symlink_to(tmp_path / "disk")
+    assert COMMANDS[command](tmp_path / "results") == 0
 
 
 def test_an_edited_csv_is_not_what_was_written(tmp_path):

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.core.limits import claim
+from inspo_benchmark.core.limits import check_size
 from inspo_benchmark.datasets.format import DAMAGE, DEFLATE_RATIO
 from inspo_benchmark.datasets.validate import line
 
@@ -144,7 +144,7 @@ class Guarded:
         self.stored = thing.id.get_storage_size() if isinstance(thing, h5py.Dataset) else size
         self.dtype, self.shape, self.ndim = thing.dtype, tuple(thing.shape), len(thing.shape)
         if chunks := getattr(thing, "chunks", None):  # one of them is the least that is read
-            claim(source, int(np.prod(chunks, dtype=object)) * self.dtype.itemsize, self.stored)
+            check_size(source, int(np.prod(chunks, dtype=object)) * self.dtype.itemsize, self.stored)
 
     def __len__(self) -> int:
         return len(self.thing)
@@ -152,7 +152,7 @@ class Guarded:
     def __getitem__(self, rows: slice) -> np.ndarray:
         if self.ndim:
             row = int(np.prod(self.shape[1:], dtype=object)) * self.dtype.itemsize
-            claim(self.source, len(range(*rows.indices(self.shape[0]))) * row, self.stored)
+            check_size(self.source, len(range(*rows.indices(self.shape[0]))) * row, self.stored)
         return self.thing[rows]
 
 
@@ -169,7 +169,7 @@ def _unpacked(source: Path, stack: ExitStack) -> dict[str, Npy]:
     with zipfile.ZipFile(source) as archive:
         infos = [info for info in archive.infolist() if info.filename.endswith(".npy")]
         total, free = sum(info.file_size for info in infos), shutil.disk_usage(tempfile.gettempdir()).free
-        claim(source, total, size_of(source))
+        check_size(source, total, size_of(source))
         if total > free:
             raise UserError(
                 f"{source}: it would be unpacked to {total} bytes in {tempfile.gettempdir()}, where {free} are free; set TMPDIR"

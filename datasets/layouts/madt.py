@@ -88,7 +88,7 @@ def _read(files: list[Path], r: Recording, task: Task, a: int, b: int) -> Datase
 def episode(file: Path, spec: Spec | None = None) -> dict[str, np.ndarray]:
     """share_obs [T, N, S], obs [T, N, O], action [T, N], reward [T], done [T, N], avail [T, N, A]"""
     try:
-        content = limits.content(file)
+        content = limits.read_bytes(file)
         agents = tensor_file.read(content)
     except (OSError, *tensor_file.DAMAGE) as e:
         said = f"{type(e).__name__}: {' '.join(str(e).split())[:100]}"

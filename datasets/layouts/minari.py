@@ -30,7 +30,7 @@ import numpy as np
 
 from inspo_benchmark.core.atomic_io import permissions, write_errors
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.core.limits import content
+from inspo_benchmark.core.limits import read_bytes
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec, Task
 from inspo_benchmark.datasets.dataset import Dataset, joined
@@ -49,7 +49,7 @@ def open(source: Path) -> Iterator[Recording]:
         raise UserError(f"{source}: no {ABOUT} and {MAIN}; Minari's datasets are folders with both (Arrow storage is not read)")
     with ExitStack() as stack:
         with reading(source):
-            about, size = json.loads(content(folder / ABOUT)), size_of(folder)
+            about, size = json.loads(read_bytes(folder / ABOUT)), size_of(folder)
             f = stack.enter_context(h5py.File(folder / MAIN, "r", locking=False))
             episodes = sorted((k for k in f if re.fullmatch(r"episode_\d+", k)), key=lambda k: int(k[8:]))
             if not episodes or not isinstance(f.get(episodes[0]), h5py.Group):

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.core.limits import claim, content
+from inspo_benchmark.core.limits import check_size, read_bytes
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec, Task
 from inspo_benchmark.datasets.dataset import PART, Dataset
@@ -58,14 +58,14 @@ class Leaf:
         self.shape = (rows, *store.shape[2:])
         self.ndim = len(self.shape)
         self.source, self.stored, self.row = source, stored, prod(self.shape[1:]) * self.dtype.itemsize
-        claim(source, prod(store.chunk_layout.read_chunk.shape) * self.dtype.itemsize, stored)  # the least that is read
+        check_size(source, prod(store.chunk_layout.read_chunk.shape) * self.dtype.itemsize, stored)  # the least that is read
 
     def __len__(self) -> int:
         return self.rows
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         a, b, _ = rows.indices(self.rows)
-        claim(self.source, (b - a) * self.row, self.stored)
+        check_size(self.source, (b - a) * self.row, self.stored)
         return np.asarray(self.store[0, a:b].read().result())
 
 
@@ -150,7 +150,7 @@ def _leaves(source: Path) -> dict[str, Leaf]:
         return tensorstore.open({"driver": "zarr", "kvstore": kvstore}, read=True, open=True).result()
 
     with reading(source):
-        names, size = _flat(json.loads(content(source / "metadata.json"))["structure_shape"]), size_of(source)
+        names, size = _flat(json.loads(read_bytes(source / "metadata.json"))["structure_shape"]), size_of(source)
         if (index := leaf("vault_index")).shape != (1,):
             raise ValueError(f"vault_index has shape {index.shape}")
         t = int(index.read().result()[0])
