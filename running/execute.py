@@ -35,19 +35,25 @@ def execute(experiment: Experiment, device: str = "cpu", progress: train.Progres
             lock.acquire(blocking=False)
         except Timeout:  # an OSError too: it must not reach write_errors
             return False
-        ours = os.stat(lock.lock_file)
 
-    def locked() -> bool:
-        """Whether the lock is still this process's. Once its file is deleted, another process can lock a new one."""
-        try:
-            return os.path.samestat(ours, os.stat(lock.lock_file))
-        except OSError:
-            return False
+    def inode() -> tuple[int, int] | None:
+        """Of the file of the lock; None if it was deleted."""
+        with suppress(OSError):
+            about = os.stat(lock.lock_file)
+            return about.st_dev, about.st_ino
+        return None
+
+    def remaining() -> Experiment | None:
+        return experiment.remaining(finished_seeds(experiment.out, experiment.algo, experiment.task))
+
+    def alone() -> bool:
+        """Whether no other process trains these seeds or has trained them. Once the file of a lock is deleted, others can lock another."""
+        return ours is not None and inode() == ours and remaining() == to_train
 
     try:
-        finished = finished_seeds(experiment.out, experiment.algo, experiment.task)
-        if remaining := experiment.remaining(finished):
-            return _train(remaining, device, progress, locked)
+        ours = inode()
+        if to_train := remaining():
+            return _train(to_train, device, progress, alone)
         else:  # a process that was killed right after it finished leaves these files
             delete_unfinished(experiment)
     finally:
@@ -55,9 +61,9 @@ def execute(experiment: Experiment, device: str = "cpu", progress: train.Progres
     return True
 
 
-def _train(experiment: Experiment, device: str, progress: train.Progress, locked: Callable[[], bool]) -> bool:
-    """The policies and the JSON are written before the CSV: a CSV never exists without them. False: nothing is written, because the lock
-    was lost, and another process may have written some of the seeds; the checkpoint stays."""
+def _train(experiment: Experiment, device: str, progress: train.Progress, alone: Callable[[], bool]) -> bool:
+    """The policies and the JSON are written before the CSV: a CSV never exists without them. False: nothing is written, because
+    another process may train or has trained some of the seeds; the checkpoint stays."""
     started, task = time.monotonic(), TASKS[experiment.task]
     delete_partial_files(experiment)
     write_record(experiment)
@@ -75,7 +81,7 @@ def _train(experiment: Experiment, device: str, progress: train.Progress, locked
     setup_seconds = time.monotonic() - started
     with live(experiment) as log:
         result = train.train(algorithm, task, data, experiment.seeds, device, experiment.checkpoint_path, report, experiment.key, log)
-    if not locked():
+    if not alone():
         return False
     saved_policy.save(
         experiment.algo, experiment.task, algorithm, experiment.seeds, result.state, result.normalizer, experiment.policies_path
