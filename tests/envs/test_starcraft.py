@@ -139,7 +139,7 @@ def running(pid: int) -> bool:
         return False
 
 
-def gone(pids: list[int], seconds: float = 15) -> bool:
+def gone(pids: list[int], seconds: float = 600) -> bool:
     end = time.monotonic() + seconds
     while any(map(running, pids)) and time.monotonic() < end:
         time.sleep(0.05)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("algorithms", "core", "datasets", "envs", "learning", "plots", "running", "tests", "tools")
 SMALL = ["--set", "num_updates=40", "hidden_dim=8", "batch_size=8"]
-MAX_WAIT = 120  # seconds, for what takes a few seconds on an idle machine
+MAX_WAIT = 1200  # seconds, for what takes a few on an idle machine: only a test that fails waits so long
 
 # A module of the copy's `algorithms` package, which every process of a sweep imports. It makes evaluations few and checkpoints many, and
 # lists what is trained. Setting a name that does not exist is an error, so that a rename cannot switch this off unseen.
