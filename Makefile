@@ -11,7 +11,7 @@ PRESET ?= full
 RUN := $(PY) run_benchmark.py --workers $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data cards demo reproduce ablations tables pages docs test test-slow test-faults test-slurm bench
+.PHONY: help setup data cards demo reproduce ablations tables pages docs test test-slow test-faults test-fuzz test-slurm bench
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -78,6 +78,10 @@ test-slow: setup ## run the tests that take long: every method compiled
 
 test-faults: setup ## run a sweep with 200 random faults and check that no row is lost (some minutes)
 	$(PY) -m pytest -m slow tests/running/test_faults.py -s
+
+CASES ?= 2000
+test-fuzz: setup ## damage files at random and check that every command works or says why not (CASES=2000 of each kind; an hour)
+	FUZZ_CASES=$(CASES) $(PY) -m pytest -n auto -m fuzz tests/test_fuzz.py
 
 test-slurm: setup ## run a sweep on a SLURM cluster of one node; installs Debian packages, needs root
 	apt-get install -y --no-install-recommends slurm-wlm munge
