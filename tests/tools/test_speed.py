@@ -25,7 +25,8 @@ def acting():
 
 
 def smac():
-    return [speed.smac_steps("3m", num_envs=4), speed.smac_interface_steps("3m", steps=20)]
+    scenario = speed.smacv2_steps("terran_5_vs_5", "2s3z", num_envs=4)
+    return [speed.smac_steps("3m", num_envs=4), *scenario, speed.smac_interface_steps("3m", steps=20)]
 
 
 def mujoco():
