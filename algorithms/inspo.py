@@ -159,7 +159,7 @@ class InSPO(Algorithm):
                 raise UserError("num_samples must not be negative; weight_max and rho_max must be at least 1")
 
     TUNED = {  # the paper's settings are not public; gamma = 0 where actions do not change the state
-        "smac": dict(gamma=0.98, tau=0.05, alpha=1.0, alpha_end=0.3, ema_rate=0.005),
+        "smac": dict(gamma=0.98, tau=0.05, alpha=1.0, ema_rate=0.005),
         "mujoco": dict(alpha=1.0, alpha_end=0.3, ema_rate=0.005),
         "hopper_*": dict(alpha=10.0, alpha_end=1.0, ema_rate=1.0),
         "ant_*": dict(alpha=10.0),
