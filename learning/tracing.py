@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch.fx import Graph, Node
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
 
 
-def trace(function: Callable, *example: Any) -> Callable:
+def trace(function: Callable, *example: Any) -> GraphModule:
     """The operations of `function` on inputs with the shapes of the example. It gives the same bits as the function."""
     traced = make_fx(function)(*example)
     merge_equal_operations(traced.graph)
@@ -18,7 +18,8 @@ def trace(function: Callable, *example: Any) -> Callable:
 
 def merge_equal_operations(graph: Graph) -> None:
     """Do each operation once: a network that several losses call on the same inputs, the parameters that each call unpacks, a target."""
-    changed, first = overwritten(graph), {}
+    changed = overwritten(graph)
+    first: dict[str, Node] = {}
     for node in list(graph.nodes):
         if node.op == "call_function" and node not in changed:
             name = map_arg((node.args, dict(node.kwargs)), lambda x: f"%{x.name}")
@@ -47,7 +48,8 @@ def written(node: Node) -> list[Node]:
     if schema is None or not schema.is_mutable:
         return []
     given = {**{x.name: value for x, value in zip(schema.arguments, node.args)}, **node.kwargs}
-    return [given[x.name] for x in schema.arguments if x.alias_info and x.alias_info.is_write and isinstance(given.get(x.name), Node)]
+    targets = [given.get(x.name) for x in schema.arguments if x.alias_info and x.alias_info.is_write]
+    return [target for target in targets if isinstance(target, Node)]
 
 
 def is_view(node: Node) -> bool:
