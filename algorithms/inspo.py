@@ -224,9 +224,10 @@ class InSPO(Algorithm):
     # behavior model ----------------------------------------------------------------------------------------------------
 
     def mu(self, f, state, act, **given):  # action parameters of the behavior model, [..., N, P]; see Conditional
+        act = self.space.encode(act)
         if self.cfg.behavior == "factored":
-            return f.mu(state)
-        return f.mu(state, self.space.encode(act), **given)
+            return f.mu(state).expand(*act.shape[:-1], -1)
+        return f.mu(state, act, **given)
 
     def joint_actions(self, h, avail, u):
         """Joint actions of the policies [M, B, L, N] and their weights: M samples and 1 / M, or all joint actions and [M, B, L].

@@ -125,7 +125,7 @@ def test_an_environment_is_the_packages(variant):
 def test_whole_episodes_are_gymnasiums(name):
     """States, rewards and terminations of two episodes of the expert, to the last bit."""
     task, num_envs = TASKS[f"{name}-expert"], 2
-    expert, rng = mujoco_policy.load(SHIPPED / name / "expert.npz", name, task.spec), np.random.default_rng(0)
+    expert, rng = mujoco_policy.load(SHIPPED / name / "expert-0.npz", name, task.spec), np.random.default_rng(0)
     env, alone = MaMujoco(name, num_envs), [package_env(name).single_agent_env.unwrapped for _ in range(num_envs)]
     observation, over, lengths = env.reset([8, 9]), np.zeros(num_envs, bool), np.zeros(num_envs, int)
     for e, reference in enumerate(alone):
@@ -279,7 +279,7 @@ def test_data_of_another_variant_are_refused(tmp_path):
 def weights(name: str, seed: int) -> Policy:
     spec, rng = TASKS[f"{name}-expert"].spec, np.random.default_rng(seed)
     net = Net(*(rng.normal(0, 0.3, shape).astype("<f2").astype(np.float32) for shape in mujoco_policy.shapes(spec, 16)))
-    return Policy(name, net, 100 * seed, float("nan"), 10.0 * seed)
+    return Policy(name, net, 100 * seed, mean_return=10.0 * seed)
 
 
 @pytest.fixture
@@ -296,9 +296,9 @@ def shipped(monkeypatch, tmp_path):
 def test_ship_selects_expert_medium_and_replay_policies(shipped, capsys):
     spec = TASKS["hopper_3x1-expert"].spec
     at = {path.stem: mujoco_policy.load(path, "hopper_3x1", spec).mean_return for path in shipped.glob("*.npz")}
-    assert at == {"expert": 40.0, "medium": 20.0, "replay-0": 0.0, "replay-1": 10.0, "replay-2": 20.0}
+    assert at == {"expert-0": 40.0, "medium-0": 20.0, "replay-00": 0.0, "replay-01": 10.0, "replay-02": 20.0}
     with pytest.raises(UserError, match="a policy for 'hopper_3x1', not for ant_2x4"):
-        mujoco_policy.load(shipped / "expert.npz", "ant_2x4", TASKS["ant_2x4-expert"].spec)
+        mujoco_policy.load(shipped / "expert-0.npz", "ant_2x4", TASKS["ant_2x4-expert"].spec)
     with pytest.raises(UserError, match=r"no such policy.*tools.behavior.masac hopper_3x1"):
         mujoco_policy.load(shipped / "best.npz", "hopper_3x1", spec)
 

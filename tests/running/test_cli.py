@@ -236,7 +236,7 @@ def test_settings_are_shown_with_their_sources(project, tmp_path):
     shown = project.run("--show-config", "--algo", "bc", "inspo", "--env", "3m-medium", "xor-ab", "--set", "lr=0.5")
     assert (shown.code, shown.err) == (0, "")
     blocks = [block.splitlines() for block in shown.out.split("\n\n")]
-    assert [block[0] for block in blocks] == [f"{algo} on {task}" for algo in ("bc", "inspo") for task in ("xor-ab", "3m-medium")]
+    assert [block[0] for block in blocks] == [f"{algo} on {task}" for algo in ("bc", "inspo") for task in ("3m-medium", "xor-ab")]
     rows = {block[0]: [line.split() for line in block[1:]] for block in blocks}
     assert ["lr", "0.5", "--set"] in rows["bc on 3m-medium"]
     assert ["num_updates", "3000", "benchmark"] in rows["bc on 3m-medium"]

@@ -88,7 +88,7 @@ class Lab:
         a, logs = self.algorithm, []
         with torch.no_grad():
             for call, (batch, draw) in enumerate(draws):
-                now = step or a.pack(len(s.step), a.stage_at(call // a.turns)[0])
+                now = a.pack(len(s.step), a.stage_at(call // a.turns)[0]) if step is None else step
                 s, log = now(s, batch, draw)
                 logs.append(log)
         return s, logs
