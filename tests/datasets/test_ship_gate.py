@@ -45,7 +45,7 @@ def test_evaluation_battles_differ(name):
     policies = [load(path, map) for path in sorted((SHIPPED / name).glob("*-*.npz"))]
     policy = min(policies, key=lambda p: abs(p.greedy_win_rate - 0.5))
     played = rollout(env, policy, range(320), greedy=True)
-    assert 0.2 < played.won.mean() < 0.8
+    assert 0.2 <= played.won.mean() <= 0.8
     battles = {played.actions[a:b].tobytes() for a, b in zip(played.offset[:-1], played.offset[1:], strict=True)}
     assert len(battles) >= 100
     assert len(np.unique(played.state[played.offset[:-1] + np.arange(320)], axis=0)) >= 3
