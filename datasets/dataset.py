@@ -83,6 +83,11 @@ class Dataset:
         """Number of steps of each episode [E] int64."""
         return np.diff(self.offset)
 
+    @property
+    def now(self) -> np.ndarray:
+        """Row of the observation before each step [T] int64."""
+        return np.arange(self.steps) + np.repeat(np.arange(self.episodes), self.lengths)
+
     @cached_property
     def returns(self) -> np.ndarray:
         """Sum of the rewards of each episode [E] float64, correctly rounded, so the same on every machine."""

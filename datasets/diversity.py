@@ -14,7 +14,7 @@ def saco(d: Dataset) -> float:
 
     States are equal if their numbers, rounded to four decimals, are. Pairs are compared by hashes of 64 bits.
     """
-    now = np.arange(d.steps) + np.repeat(np.arange(d.episodes), d.lengths)
+    now = d.now
     row_bytes = d.state[:1].nbytes + d.actions[:1].nbytes
     seen: set[int] = set()
     for part in np.array_split(np.arange(d.steps), max(1, d.steps * row_bytes // PART)):
@@ -29,7 +29,7 @@ def entropy(d: Dataset) -> float:
     NaN: their probabilities are unknown."""
     if not d.behavior_logp.size:
         return math.nan
-    now = np.arange(d.steps) + np.repeat(np.arange(d.episodes), d.lengths)
+    now = d.now
     total, decisions = 0.0, 0
     for part in np.array_split(np.arange(d.steps), max(1, d.avail.nbytes // PART)):
         free = d.avail[now[part]].sum(-1) > 1

@@ -19,7 +19,7 @@ from inspo_benchmark.datasets.catalog import BUILDERS, fetch, is_available
 from inspo_benchmark.datasets.dataset import Dataset, statistics
 from inspo_benchmark.datasets.diversity import entropy, saco
 from inspo_benchmark.datasets.format import load
-from inspo_benchmark.datasets.published import RECORDINGS
+from inspo_benchmark.datasets.published import RECORDINGS, Recording
 from inspo_benchmark.plots import style
 from inspo_benchmark.plots.table_writers import MISSING, number
 
@@ -122,19 +122,18 @@ def greedy(meta: dict[str, Any]) -> str:
 def published(scenario: str, qualities: Sequence[str]) -> list[str]:
     """The lines about published recordings of a map."""
     return [
-        line(
-            [
-                f"{scenario}-{quality}",
-                x.name,
-                MISSING if x.mean is None else number(x.mean) + (f" ± {number(x.std, like=x.mean)}" if x.std is not None else ""),
-                MISSING if x.length is None else number(x.length, 1),
-                x.win_rate or MISSING,
-                x.saco or MISSING,
-            ]
-        )
+        line([f"{scenario}-{quality}", *recording_columns(x)])
         for quality in qualities
         for x in RECORDINGS.get(scenario, {}).get(quality, [])
     ]
+
+
+def recording_columns(x: Recording) -> list[str]:
+    """Name, return, length, win rate and SACo of a published recording."""
+    mean = MISSING if x.mean is None else number(x.mean)
+    std = "" if x.std is None else f" ± {number(x.std, like=x.mean)}"
+    length = MISSING if x.length is None else number(x.length, 1)
+    return [x.name, mean + std, length, x.win_rate or MISSING, x.saco or MISSING]
 
 
 def histograms(scenario: str, returns: dict[str, np.ndarray]) -> Figure:

@@ -43,7 +43,7 @@ def record(name: str, act: Actor, seed: int, steps: int) -> tuple[list[Image.Ima
     observation, total, images = env.reset([seed]), 0.0, []
     for t in range(steps):
         if t % STEPS_PER_IMAGE == 0:
-            images.append(Image.fromarray(env.robots.env.render()))
+            images.append(Image.fromarray(env.physics.env.render()))
         observation, reward, terminated, truncated, _ = env.step(act(env, observation, t))
         total += float(reward[0])
         if terminated[0] or truncated[0]:

@@ -15,6 +15,7 @@ import inspo_benchmark as ib
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import outcome
 from inspo_benchmark.core.registry import TASKS
+from inspo_benchmark.datasets.catalog import is_available, manifest
 from inspo_benchmark.datasets.dataset import Dataset, content_sha256
 
 FILE = Path(__file__).parents[1] / "datasets" / "ship_gate.csv"
@@ -48,8 +49,6 @@ def main(argv: list[str] | None = None) -> int:
     args = p.parse_args(argv)
 
     def work() -> None:
-        from inspo_benchmark.datasets.catalog import is_available, manifest
-
         TASKS.discover()
         names = [name for name in TASKS.match(args.tasks) if TASKS[name].family == "smac" and is_available(TASKS[name])]
         rows = {row["task"]: row for row in pd.read_csv(FILE).to_dict("records")} if FILE.exists() else {}

@@ -31,6 +31,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from inspo_benchmark.core.atomic_io import atomic_write
+from inspo_benchmark.core.env import VecEnv
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.core.spaces import Box
@@ -207,19 +208,27 @@ print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru
 """
 
 
+def random_battles(env: VecEnv, rng: np.random.Generator, clock: Callable[[], float]) -> tuple[int, float, float]:
+    """Plays random available actions until half of the episodes are over -> steps of episodes that were not over, and the time inside the
+    environment of these steps and of the reset."""
+    started = clock()
+    observation, over, steps, seconds = env.reset(range(env.num_envs)), np.zeros(env.num_envs, bool), 0, 0.0
+    reset_seconds = clock() - started
+    while over.mean() < 0.5:
+        actions = (rng.random(observation.avail.shape) * observation.avail).argmax(-1)
+        started = clock()
+        step = env.step(actions)
+        seconds += clock() - started
+        steps += int((~over).sum())
+        observation, over = step.observation, step.terminated | step.truncated
+    return steps, seconds, reset_seconds
+
+
 def smac_steps(name: str, num_envs: int = 256) -> Row:
-    """Steps per second of parallel SMAC environments with random available actions, observations and rewards included. Only steps of
-    episodes that are not over count, and only time inside the environment."""
+    """Steps per second of parallel SMAC environments with random available actions, observations and rewards included."""
     env, rng, rates = TASKS[f"{name}-random"].make(num_envs), np.random.default_rng(0), []
     for _ in range(ROUNDS + 1):
-        observation, over, seconds, steps = env.reset(range(num_envs)), np.zeros(num_envs, bool), 0.0, 0
-        while over.mean() < 0.5:
-            actions = (rng.random(observation.avail.shape) * observation.avail).argmax(-1)
-            started = time.perf_counter()
-            step = env.step(actions)
-            seconds += time.perf_counter() - started
-            steps += int((~over).sum())
-            observation, over = step.observation, step.terminated | step.truncated
+        steps, seconds, _ = random_battles(env, rng, time.perf_counter)
         rates.append(steps / seconds)
     return f"smac/{name}/{num_envs}-envs", statistics.median(rates[1:]), "steps/s"
 
@@ -231,16 +240,7 @@ def smacv2_steps(scenario: str, map: str, num_envs: int = 256) -> list[Row]:
     rng = np.random.default_rng(0)
     for _ in range(ROUNDS + 1):  # alternately, so that a drift of the machine's speed affects both
         for name, env in envs.items():
-            started = time.process_time()
-            observation, over, steps, seconds = env.reset(range(num_envs)), np.zeros(num_envs, bool), 0, 0.0
-            reset_seconds = time.process_time() - started
-            while over.mean() < 0.5:
-                actions = (rng.random(observation.avail.shape) * observation.avail).argmax(-1)
-                started = time.process_time()
-                step = env.step(actions)
-                seconds += time.process_time() - started
-                steps += int((~over).sum())
-                observation, over = step.observation, step.terminated | step.truncated
+            steps, seconds, reset_seconds = random_battles(env, rng, time.process_time)
             rates[name].append((steps / seconds, steps / (seconds + reset_seconds)))
     name, times = f"smacv2/{scenario}/{num_envs}-envs", f"times {map}"
     plain, whole = (statistics.median(a[k] / b[k] for a, b in zip(rates[scenario][1:], rates[map][1:], strict=True)) for k in (0, 1))
@@ -293,17 +293,17 @@ def mujoco_evaluation(name: str, policies: int = 5, episodes: int = 10) -> list[
     state, evaluator = algorithm.init(range(policies)), Evaluator(algorithm, task, tuple(range(policies)))
     evaluator.rollout(state, episodes, sampled=False)  # creates the environments
     [env] = evaluator.envs.values()
-    robots, arrays, step = env.robots, env.robots.arrays, env.robots.step
-    controls = [[] for _ in robots.data]
+    physics, arrays, step = env.physics, env.physics.arrays, env.physics.step
+    controls = [[] for _ in physics.data]
 
     def recorded_step() -> None:
         for e in np.flatnonzero(arrays.terminated == 0):
             controls[e].append(arrays.controls[e].copy())
         step()
 
-    robots.step = recorded_step
+    physics.step = recorded_step
     evaluator.rollout(state, episodes, sampled=False)
-    robots.step = step
+    physics.step = step
     evaluation_seconds, mujoco_seconds = [], []
     for _ in range(ROUNDS):
         started = time.process_time()
@@ -311,10 +311,10 @@ def mujoco_evaluation(name: str, policies: int = 5, episodes: int = 10) -> list[
         evaluation_seconds.append(time.process_time() - started)
         env.reset(list(range(episodes)) * policies)
         started = time.process_time()
-        for data, sequence in zip(robots.data, controls, strict=True):
+        for data, sequence in zip(physics.data, controls, strict=True):
             for x in sequence:
                 data.ctrl[:] = x
-                mujoco.mj_step(robots.model, data, nstep=robots.env.frame_skip)
+                mujoco.mj_step(physics.model, data, nstep=physics.env.frame_skip)
         mujoco_seconds.append(time.process_time() - started)
     evaluator.close()
     evaluation, alone = statistics.median(evaluation_seconds), statistics.median(mujoco_seconds)

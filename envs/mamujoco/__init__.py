@@ -25,7 +25,7 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.spaces import Box
 from inspo_benchmark.core.types import Spec, Task
-from inspo_benchmark.envs.mamujoco.robots import Robots, StepArrays
+from inspo_benchmark.envs.mamujoco.physics import Physics, StepArrays
 
 LIMIT = 1000
 QUALITIES = ("random", "medium", "medium_replay", "medium_expert", "expert")
@@ -96,9 +96,9 @@ def make_env(scenario: Scenario, obsk: int, **render_options) -> Any:
         ) from None
 
 
-def make_robots(scenario: Scenario, arrays: StepArrays, num_threads: int = 1, **render_options) -> Robots:
-    """The robots of a scenario. `render_options` go to gymnasium, which draws robot 0."""
-    return Robots(make_env(scenario, 0, **render_options).single_agent_env.unwrapped, scenario.env_name, arrays, num_threads)
+def make_physics(scenario: Scenario, arrays: StepArrays, num_threads: int = 1, **render_options) -> Physics:
+    """The physics of a scenario's environments. `render_options` go to gymnasium, which draws the first one."""
+    return Physics(make_env(scenario, 0, **render_options).single_agent_env.unwrapped, scenario.env_name, arrays, num_threads)
 
 
 def array_shapes(scenario: Scenario, num_envs: int) -> list[tuple[int, ...]]:
@@ -125,27 +125,27 @@ class MaMujoco:
         self.partition = AgentPartition(self.scenario, self.variant)
         num_threads = max(1, min(available_cores(), num_envs // ENVS_PER_THREAD))
         arrays = StepArrays(*map(np.zeros, array_shapes(self.scenario, num_envs)))
-        self.robots = make_robots(self.scenario, arrays, num_threads, **render_options)
+        self.physics = make_physics(self.scenario, arrays, num_threads, **render_options)
 
     def reset(self, seeds: Sequence[int]) -> Observation:
         self.t = 0
-        self.robots.reset(np.asarray(seeds))
+        self.physics.reset(np.asarray(seeds))
         return self._observe()
 
     def step(self, act: np.ndarray) -> Step:
-        x, live = self.robots.arrays, self.t < self.limit
+        x, live = self.physics.arrays, self.t < self.limit
         if live:
             self.partition.write_controls(act, x.controls)
-            self.robots.step()
+            self.physics.step()
         self.t = min(self.t + 1, self.limit)
         terminated = x.terminated > 0
         return Step(self._observe(), x.rewards * live, terminated, ~terminated & (self.t == self.limit), {})
 
     def close(self) -> None:
-        self.robots.close()
+        self.physics.close()
 
     def _observe(self) -> Observation:
-        state = self.robots.arrays.state.astype(np.float32)
+        state = self.physics.arrays.state.astype(np.float32)
         return Observation(self.partition.observe(state), state, self.avail)
 
 

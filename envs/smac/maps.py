@@ -14,7 +14,7 @@ import numpy as np
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import suggest
-from inspo_benchmark.envs.smac.units import PROFILES, Unit
+from inspo_benchmark.envs.smac.units import PROFILES, TYPES, Unit
 
 MAP_SIZE = 32  # cells per side
 PLAYABLE = (2, 30)  # bounds of the playable area in x and y, cells
@@ -114,6 +114,11 @@ class Map(Sizes):
     def rescue(self) -> int:
         """MMM's rule: a team of at most this many Medivacs and nothing else has lost; 0: there is no such rule."""
         return int("medivac" in self.types)
+
+    @property
+    def type_numbers(self) -> np.ndarray:
+        """Types of the agents, then of the enemies [U], as indices into units.TYPES."""
+        return np.array([TYPES.index(name) for name in self.ally_roster + self.enemy_roster])
 
     def units(self, profile: str = "liberty") -> tuple[Unit, ...]:
         """Unit data of the agents, then of the enemies. UserError: no such profile."""

@@ -106,7 +106,7 @@ class Battles:
     def __init__(self, map: Map | Scenario, num_envs: int, profile: str = "liberty"):
         self.map, self.num_envs, self.profile, self.field = map, num_envs, profile, field(map, profile)
         size = map.n + map.m
-        self.types = _map_types(map)[None] if isinstance(map, Map) else np.zeros((num_envs, size), np.int64)  # index into units.TYPES
+        self.types = map.type_numbers[None] if isinstance(map, Map) else np.zeros((num_envs, size), np.int64)  # index into units.TYPES
         self.drawn: tuple[np.ndarray, ...] | None = None  # the `rows` of a scenario
         self.frame = np.zeros((num_envs, size, 6))
         self.mind = np.zeros((num_envs, size), MIND)
@@ -150,7 +150,7 @@ class Battles:
 def field(map: Map | Scenario, profile: str = "liberty") -> Field:
     free, goal = ground(map.terrain), map.goal
     if isinstance(map, Map):
-        kinds = _kinds(profile)[_map_types(map)]
+        kinds = _kinds(profile)[map.type_numbers]
         allies, enemies = (_formation(groups, kinds, map, free, profile) for groups in (map.allies, map.enemies))
         start = np.concatenate([_sorted(allies, map), enemies])
     else:
@@ -173,11 +173,6 @@ def _contact(kinds: np.ndarray) -> np.ndarray:
     """kinds [..., U] -> the contact distances [..., U, U] of a Field."""
     separation, layer = kinds["separation"], kinds["layer"]
     return (separation[..., :, None] + separation[..., None, :]) ** 2 * (layer[..., :, None] == layer[..., None, :])
-
-
-def _map_types(map: Map) -> np.ndarray:
-    """Types of a map's units [U], as indices into units.TYPES."""
-    return np.array([TYPES.index(name) for name in map.ally_roster + map.enemy_roster])
 
 
 @cache

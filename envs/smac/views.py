@@ -95,7 +95,7 @@ class RewardConfig(NamedTuple):
 
 @cache
 def scene(map: Map, profile: str = "liberty") -> Scene:
-    return drawn_scene(map, np.array([[TYPES.index(unit.name) for unit in map.units(profile)]]), profile)
+    return drawn_scene(map, map.type_numbers[None], profile)
 
 
 def drawn_scene(map: Map | Scenario, types: np.ndarray, profile: str = "liberty") -> Scene:

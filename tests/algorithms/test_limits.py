@@ -12,26 +12,13 @@ from torch.utils._pytree import tree_map
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.core.types import Batch
 from inspo_benchmark.learning.algorithm import masked_mean, td_lambda_returns
-from support.toy import SPACES, Lab, close
+from support.toy import SPACES, Lab, One, close
 
 ALGORITHMS.discover()
 pytestmark = pytest.mark.usefixtures("double")
 kinds = pytest.mark.parametrize("kind", list(SPACES))
 memories = pytest.mark.parametrize("memory", ["mlp", "gru"])
 HUGE = 1e9
-
-
-class One:
-    """One run of a method, its batch and draw."""
-
-    def __init__(self, algo, kind, agents=3, **config):
-        lab = Lab(algo, kind, agents=agents, **config)
-        self.a, self.cfg = lab.algorithm, lab.cfg
-        self.s, (self.b, self.d) = tree_map(lambda x: x[0], (lab.init(), lab.sampler.draw(0)))
-        self.on, self.tg = self.a.online(self.s), self.a.targets(self.s)
-
-    def updated(self):
-        return self.a.update(self.s, self.b, self.d)[0]
 
 
 def policy_after(algo, kind, **config):

@@ -9,7 +9,7 @@ from scipy.special import softmax
 from torch.utils._pytree import tree_map
 
 from inspo_benchmark.core.registry import ALGORITHMS
-from support.toy import SPACES, Lab, close
+from support.toy import SPACES, One, close
 from support.xor import DATA, PAYOFF, trained_value
 
 ALGORITHMS.discover()
@@ -19,15 +19,7 @@ memories = pytest.mark.parametrize("memory", ["mlp", "gru"])
 HUGE = 1e9
 
 
-class One:
-    """One run of the method, its batch and draw."""
-
-    def __init__(self, kind, **config):
-        lab = Lab("oryx", kind, **config)
-        self.a, self.cfg, self.space = lab.algorithm, lab.cfg, lab.task.spec.space
-        self.s, (self.b, self.d) = tree_map(lambda x: x[0], (lab.init(), lab.sampler.draw(0)))
-        self.on, self.tg = self.a.online(self.s), self.a.targets(self.s)
-
+class OneOryx(One):
     def outputs(self, b, order):
         """Action parameters and the critic's values of the actions 0 (discrete) or of the origin (continuous), [B, L+1, N, ..]."""
         x_pi, x_q, _ = self.a.rows(b, order)
@@ -39,7 +31,7 @@ class One:
 @memories
 def test_agents_are_told_the_earlier_actions_alone(kind, memory):
     """Also of past steps: recurrent policies remember what they were told, and the order of a sequence does not change."""
-    one = One(kind, network=memory)
+    one = OneOryx("oryx", kind, network=memory)
     order = one.d.u["order"]
     before = one.outputs(one.b, order)
     for k in range(3):
@@ -56,7 +48,7 @@ def test_agents_are_told_the_earlier_actions_alone(kind, memory):
 @pytest.mark.parametrize("share", [False, True], ids=["own", "shared"])
 def test_acting_is_the_chain_of_training(kind, memory, share):
     """Greedy and sampled actions are those of the conditionals in the order of the indices, given the actions before, at every step."""
-    one = One(kind, network=memory, share_params=share)
+    one = OneOryx("oryx", kind, network=memory, share_params=share)
     b, steps = one.b, one.b.obs.shape[1]
     u = torch.as_tensor(np.random.default_rng(0).uniform(size=(*b.obs.shape[:3], *one.space.noise_shape)))
     for sampled in (False, True):
@@ -71,7 +63,7 @@ def test_acting_is_the_chain_of_training(kind, memory, share):
 
 
 def test_the_chain_is_a_distribution_in_every_order():
-    one = One("discrete")
+    one = OneOryx("oryx", "discrete")
     every = torch.tensor(list(itertools.product(range(3), repeat=3)))
     size = len(every), *one.b.obs.shape[1:2]
     for order in itertools.permutations(range(3)):
@@ -85,7 +77,7 @@ def test_the_chain_is_a_distribution_in_every_order():
 @kinds
 def test_weights_have_mean_one_and_are_one_at_an_infinite_temperature(kind):
     for beta in (0.1, HUGE):
-        one = One(kind, beta=beta)
+        one = OneOryx("oryx", kind, beta=beta)
         x_pi, x_q, known = one.a.rows(one.b, one.d.u["order"])
         w = one.a.weights(one.b, one.a.advantage(one.on, one.b, x_pi, x_q, one.d.u["own"]), known)
         data = one.b.mask[..., None].expand(w.shape)
@@ -95,7 +87,7 @@ def test_weights_have_mean_one_and_are_one_at_an_infinite_temperature(kind):
 
 @kinds
 def test_an_infinite_critic_temperature_is_sarsa(kind):
-    one = One(kind, beta_critic=HUGE)
+    one = OneOryx("oryx", kind, beta_critic=HUGE)
     _, x, _ = one.a.rows(one.b, one.d.u["order"])
     q = one.tg.q(x[:, 1:], one.b.next.actions.unsqueeze(3))[..., 0]
     sarsa = one.b.rewards[..., None] + one.cfg.gamma * (1 - one.b.terminated[..., None]) * q

@@ -121,7 +121,7 @@ def test_probabilities_are_those_of_the_policy(tmp_path):
     d, steps, fine = collect.smac(task("expert")), 100, 1000
     policy, before = (
         load(tmp_path / "3m" / "expert-0.npz", find_map("3m")),
-        np.arange(d.steps) + np.repeat(np.arange(d.episodes), d.lengths),
+        d.now,
     )
     obs, avail, actions = d.obs[before[:steps]], d.avail[before[:steps]], d.actions[:steps]
     chosen = np.stack([act(policy, obs, avail, np.full(actions.shape, (k + 0.5) / fine))[0] == actions for k in range(fine)])

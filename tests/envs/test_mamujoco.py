@@ -21,7 +21,7 @@ from inspo_benchmark.datasets.format import load as read
 from inspo_benchmark.datasets.replay_check import audit
 from inspo_benchmark.datasets.validate import problems
 from inspo_benchmark.envs import mamujoco
-from inspo_benchmark.envs.mamujoco import ENVS_PER_THREAD, SCENARIOS, MaMujoco, parse_name, robots
+from inspo_benchmark.envs.mamujoco import ENVS_PER_THREAD, SCENARIOS, MaMujoco, parse_name, physics
 from inspo_benchmark.tools.behavior import __main__, masac, training
 
 mamujoco_v1 = pytest.importorskip("gymnasium_robotics").mamujoco_v1
@@ -129,37 +129,37 @@ def test_whole_episodes_are_gymnasiums(name):
     env, alone = MaMujoco(name, num_envs), [package_env(name).single_agent_env.unwrapped for _ in range(num_envs)]
     observation, over, lengths = env.reset([8, 9]), np.zeros(num_envs, bool), np.zeros(num_envs, int)
     for e, reference in enumerate(alone):
-        np.testing.assert_array_equal(env.robots.arrays.state[e], reference.reset(seed=8 + e)[0])
+        np.testing.assert_array_equal(env.physics.arrays.state[e], reference.reset(seed=8 + e)[0])
     while not over.all():
         u = rng.uniform(0.01, 0.99, (num_envs, task.spec.num_agents * task.spec.space.d))
         step = env.step(mujoco_policy.act(expert, observation.obs, observation.avail, u, task.spec)[0])
         for e in np.flatnonzero(~over):
-            state, reward, terminated, *_ = alone[e].step(env.robots.arrays.controls[e])
-            np.testing.assert_array_equal(env.robots.arrays.state[e], state)
+            state, reward, terminated, *_ = alone[e].step(env.physics.arrays.controls[e])
+            np.testing.assert_array_equal(env.physics.arrays.state[e], state)
             assert (step.rewards[e], step.terminated[e]) == (reward, terminated)
         lengths += ~over
         observation, over = step.observation, step.terminated | step.truncated
     assert lengths.max() == task.spec.episode_limit or step.terminated.any()
 
 
-@pytest.mark.parametrize("robot", ["Hopper", "Ant"])
-def test_robots_terminate_where_gymnasiums_do(robot):
+@pytest.mark.parametrize("body", ["Hopper", "Ant"])
+def test_bodies_terminate_where_gymnasiums_do(body):
     """Single states at and around the limits of health, and states that are not finite."""
-    name = next(name for name, x in SCENARIOS.items() if x.env_name == robot)
+    name = next(name for name, x in SCENARIOS.items() if x.env_name == body)
     reference, rng = package_env(name).single_agent_env.unwrapped, np.random.default_rng(0)
     limits = {
         "Hopper": {1: (0.7, np.inf), 2: (-0.2, 0.2), 3: (100.0, -100.0), -1: (100.0, np.nan)},
         "Ant": {2: (0.2, 1.0), 5: (np.inf, np.nan)},
     }
     nq, nv = reference.model.nq, reference.model.nv
-    for k, values in limits[robot].items():
+    for k, values in limits[body].items():
         for x in [y for value in values for y in (value, np.nextafter(value, -np.inf), np.nextafter(value, np.inf))]:
             reference.reset(seed=0)
             qv = np.concatenate([reference.data.qpos, rng.normal(size=nv)])
             qv[k] = x
             reference.data.qpos[:], reference.data.qvel[:] = qv[:nq], qv[nq:]
-            motion = robots.Motion(qv[None, :nq], qv[None, nq:], np.zeros(1), np.zeros((1, reference.model.nbody, 6)))
-            _, _, terminated = robots.OUTCOMES[robot](motion, np.zeros(1), np.zeros(1))
+            motion = physics.Motion(qv[None, :nq], qv[None, nq:], np.zeros(1), np.zeros((1, reference.model.nbody, 6)))
+            _, _, terminated = physics.OUTCOMES[body](motion, np.zeros(1), np.zeros(1))
             assert terminated[0] == (not reference.is_healthy), (k, x)
 
 
@@ -216,7 +216,7 @@ def test_several_threads_give_the_same_episodes_as_one(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     threaded = MaMujoco("hopper_3x1", num_envs)
-    assert (alone.robots.num_threads, threaded.robots.num_threads) == (1, 2)
+    assert (alone.physics.num_threads, threaded.physics.num_threads) == (1, 2)
     for env in (alone, threaded):
         env.reset(range(num_envs))
     for act in acts("hopper_3x1", 40, num_envs):
@@ -229,7 +229,7 @@ def test_several_threads_give_the_same_episodes_as_one(monkeypatch):
 def test_nothing_is_written_to_the_current_folder(tmp_path):
     code = (
         "import numpy as np, mujoco; from inspo_benchmark.envs.mamujoco import MaMujoco; e = MaMujoco('hopper_3x1', 1); e.reset([0]); "
-        "x = e.robots.env; x.data.qvel[:] = 1e30; mujoco.mj_step(x.model, x.data)"  # a state that MuJoCo warns of
+        "x = e.physics.env; x.data.qvel[:] = 1e30; mujoco.mj_step(x.model, x.data)"  # a state that MuJoCo warns of
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -97,6 +97,19 @@ class Lab:
         return [(sampler or self.sampler).draw(call) for call in range(self.calls)]
 
 
+class One:
+    """One run of a method, its batch and draw."""
+
+    def __init__(self, algo: str, kind: str, agents: int = 3, **config):
+        lab = Lab(algo, kind, agents=agents, **config)
+        self.a, self.cfg, self.space = lab.algorithm, lab.cfg, lab.task.spec.space
+        self.s, (self.b, self.d) = tree_map(lambda x: x[0], (lab.init(), lab.sampler.draw(0)))
+        self.on, self.tg = self.a.online(self.s), self.a.targets(self.s)
+
+    def updated(self) -> State:
+        return self.a.update(self.s, self.b, self.d)[0]
+
+
 def config_of(algo: str, **config) -> Common:
     """A small configuration with windows that short episodes do not fill, and half of the updates for a first stage."""
     cls = ALGORITHMS[algo].Config

@@ -22,9 +22,10 @@ from inspo_benchmark.datasets.published import RECORDINGS, Recording
 from inspo_benchmark.envs.smac.maps import MAPS
 from inspo_benchmark.envs.smac.starcraft2env import Heuristic
 from inspo_benchmark.envs.smac.vector import Smac
+from inspo_benchmark.plots.dataset_cards import recording_columns
+from inspo_benchmark.plots.table_writers import MISSING
 
 PAGE = Path(__file__).parents[2] / "docs" / "smac-calibration.md"
-MISSING = "--"
 QUALITIES = ("random", "medium", "medium_replay", "expert", "mixed")
 HEURISTIC_BATTLES = 96
 HEURISTIC = {"27m_vs_30m": "0", "3s5z_vs_3s6z": "0"}  # published, %
@@ -106,9 +107,9 @@ def page() -> str:
             d = load(fetch(task := TASKS[f"{name}-{quality}"]), task)
             m = d.meta
             ours = f"{m['return_mean']:.2f} ± {m['return_std']:.2f} | {m['length_mean']:.1f} | {m['win_rate']:.2f} | {saco(d):.2f}"
-            for k, recording in enumerate(RECORDINGS.get(name, {}).get(quality, []) or [None]):
+            for k, recording in enumerate(RECORDINGS.get(name, {}).get(quality) or [Recording(MISSING)]):
                 left = f"{name if quality == QUALITIES[0] else ''} | {quality} | {ours}" if k == 0 else " | ".join([""] * 6)
-                datasets.append(f"| {left} | {describe(recording)} |")
+                datasets.append(f"| {left} | {' | '.join(recording_columns(recording))} |")
         groups = [
             [smac_policy.load(path, MAPS[name]) for path in sorted((SHIPPED / name).glob(f"{quality}-*.npz"))]
             for quality in ("medium", "expert")
@@ -121,15 +122,6 @@ def page() -> str:
     return PAGE_TEXT.format(
         battles=HEURISTIC_BATTLES, datasets="\n".join(datasets), heuristic="\n".join(heuristic), training="\n".join(training)
     )
-
-
-def describe(x: Recording | None) -> str:
-    """The columns of a published recording."""
-    if x is None:
-        return " | ".join([MISSING] * 5)
-    std = "" if x.std is None else f" ± {x.std:.2f}"
-    mean = MISSING if x.mean is None else f"{x.mean:.2f}{std}"
-    return " | ".join([x.name, mean, MISSING if x.length is None else f"{x.length:.1f}", x.win_rate or MISSING, x.saco or MISSING])
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""Many robots of one kind: MuJoCo steps each of them, everything else is array code.
+"""The physics of E environments of one task: MuJoCo steps each of them, everything else is array code.
 
 States, rewards and terminations are those of gymnasium's v5 tasks with their default settings, to the last bit; gymnasium itself resets the
-robots. Each robot keeps its own data of MuJoCo, because a step starts from the constraint forces of the step before it: mujoco.rollout does
+environments. Each one keeps its own MjData, because a step starts from the constraint forces of the step before it: mujoco.rollout does
 not hand these over, so its episodes differ after some steps.
 """
 
@@ -17,7 +17,7 @@ TORSO = 1  # index of a body
 
 
 class StepArrays(NamedTuple):
-    """What E robots exchange with their caller, float64, written in place."""
+    """What E environments exchange with their caller, float64, written in place."""
 
     controls: np.ndarray  # [E, actuators]
     state: np.ndarray  # [E, S]
@@ -26,7 +26,7 @@ class StepArrays(NamedTuple):
 
 
 class Motion(NamedTuple):
-    """Robots after a step; E robots."""
+    """Positions and velocities after a step; E environments."""
 
     q: np.ndarray  # [E, nq] positions of the joints
     v: np.ndarray  # [E, nv] their velocities
@@ -63,8 +63,8 @@ def squared_norm(x: np.ndarray) -> np.ndarray:
 OUTCOMES = {"HalfCheetah": half_cheetah, "Hopper": hopper, "Ant": ant}
 
 
-class Robots:
-    """The robots of `arrays`. `env` is gymnasium's environment; its data are those of robot 0, so that it draws that robot."""
+class Physics:
+    """`arrays`: see there. `env` is gymnasium's environment; its MjData are those of environment 0, so that it draws that one."""
 
     def __init__(self, env: Any, name: str, arrays: StepArrays, num_threads: int = 1):
         import mujoco
@@ -78,10 +78,8 @@ class Robots:
         self.num_threads = num_threads
 
     def reset(self, seeds: Sequence[int]) -> None:
-        """Start all episodes, one seed per robot."""
-        for e, (data, seed) in reversed(
-            list(enumerate(zip(self.data, seeds, strict=True)))
-        ):  # robot 0 last, as its data are the environment's
+        """Start all episodes, one seed per environment."""
+        for e, (data, seed) in reversed([*enumerate(zip(self.data, seeds, strict=True))]):  # 0 last, as its data are those of `env`
             self.arrays.state[e] = self.env.reset(seed=int(seed))[0]
             if e > 0:
                 self.mujoco.mj_copyData(data, self.model, self.env.data)
@@ -89,7 +87,7 @@ class Robots:
         self.arrays.terminated[:] = False
 
     def step(self) -> None:
-        """Step the robots that have not terminated."""
+        """Step the environments that have not terminated."""
         live = np.flatnonzero(self.arrays.terminated == 0)
         if not len(live):
             self.arrays.rewards[:] = 0.0
@@ -104,10 +102,10 @@ class Robots:
         self.arrays.rewards[:] = 0.0
         self.arrays.state[live], self.arrays.rewards[live], self.arrays.terminated[live] = OUTCOMES[self.name](motion, speed, cost)
 
-    def _advance(self, robots: np.ndarray) -> None:
+    def _advance(self, envs: np.ndarray) -> None:
         """MuJoCo's part of a step; it runs without Python's lock."""
         step, model, frame_skip, has_forces = self.mujoco.mj_step, self.model, self.env.frame_skip, self.name == "Ant"
-        for e in robots.tolist():
+        for e in envs.tolist():
             self.views[e][0][:] = self.arrays.controls[e]
             step(model, self.data[e], nstep=frame_skip)
             if has_forces:
