@@ -81,17 +81,17 @@ class Evaluator:
                 actions, memory = self.traced[num_envs, sampled](params, *inputs)
                 joint = actions.flatten(0, 1).cpu().numpy()
                 observation, rewards, terminated, truncated, info = env.step(joint)
-                if joint.ndim == 2:
+                won = info.get("won", won)
+                if hashed := won is not None and not sampled and joint.ndim == 2:
                     sequence = np.where(over, sequence, next_hash(sequence, joint))
                 reward_sum += np.where(over, 0.0, rewards)
                 length += ~over
                 over = terminated | truncated
-                won = info.get("won", won)
         scores = {"return": self.task.scaled_returns(reward_sum, length), "length": length.astype(float)}
         if won is not None:
             scores["win_rate"] = np.asarray(won, float)
-            if self.task.spec.space.kind == "discrete":
-                scores[SEQUENCE] = sequence
+        if hashed:
+            scores[SEQUENCE] = sequence
         return {metric: values.reshape(seeds, episodes) for metric, values in scores.items()}
 
     def traced_act(self, sampled: bool, *example: Any) -> Callable:

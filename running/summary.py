@@ -1,6 +1,8 @@
 """What finished experiments achieved, in lines for people: the score beside that of the data and of BC, and where to go on."""
 
 import csv
+import functools
+import itertools
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,7 +23,8 @@ Result = tuple[Path, dict[str, Any]]  # the JSON of a finished experiment, and i
 def summary(experiments: Sequence[Experiment], reference: Iterable[Path]) -> str:
     """Lines about the experiments that have results. `reference`: folders of results in which to look for BC's, besides the experiments'
     own. UserError: a damaged file."""
-    found = {experiment: results for experiment in experiments if (results := _results_of(experiment))}
+    results_of = functools.cache(_results_of)
+    found = dict(itertools.islice(((x, results_of(x)) for x in experiments if results_of(x)), MAX_EXPERIMENTS + 1))
     if not found:
         return ""
     lines = []
@@ -30,18 +33,15 @@ def summary(experiments: Sequence[Experiment], reference: Iterable[Path]) -> str
         lines += [f"{experiment}: {_scores(experiment, results, folders)}" for experiment, results in found.items()]
     files = [path for results in found.values() for path, _ in results]
     lines.append(f"rows: {files[0].with_suffix('.csv') if len(files) == 1 else experiments[0].out / 'runs'}")
-    for experiment, [(path, _), *_] in found.items():
-        if command := watch_command(experiment, path):
-            lines.append(f"to watch an episode: {command}")
-            break
+    drawn = (x for x in experiments if TASKS[x.task].family in RENDERERS and results_of(x))
+    if first := next(drawn, None):
+        lines.append(f"to watch an episode: {watch_command(first, results_of(first)[0][0])}")
     return "\n".join(lines)
 
 
 def watch_command(experiment: Experiment, path: Path) -> str:
-    """The command that draws an episode of the policies beside a result; "" for games, which have no pictures."""
+    """The command that draws an episode of the policies beside a result, on a task whose family is in RENDERERS."""
     task = TASKS[experiment.task]
-    if task.family not in RENDERERS:
-        return ""
     scenario = task.name.rpartition("-")[0]
     return f"python -m tools.{RENDERERS[task.family]} {scenario} --policy {path.with_suffix(SUFFIX)} --out episode.gif"
 
