@@ -30,7 +30,7 @@ def summary(experiments: Sequence[Experiment], reference: Iterable[Path]) -> str
     lines = []
     if len(found) <= MAX_EXPERIMENTS:
         folders = [experiments[0].out, *reference]
-        lines += [f"{experiment}: {_scores(experiment, results, folders)}" for experiment, results in found.items()]
+        lines += [f"{experiment}: {describe_scores(experiment, results, folders)}" for experiment, results in found.items()]
     files = [path for results in found.values() for path, _ in results]
     lines.append(f"rows: {files[0].with_suffix('.csv') if len(files) == 1 else experiments[0].out / 'runs'}")
     drawn = (x for x in experiments if TASKS[x.task].family in RENDERERS and results_of(x))
@@ -52,12 +52,12 @@ def _results_of(experiment: Experiment) -> list[Result]:
     return [(path, about) for path, about in results if about["group"] == experiment.group and {*about["seeds"]} & {*experiment.seeds}]
 
 
-def _scores(experiment: Experiment, results: list[Result], folders: Sequence[Path]) -> str:
-    """ "win rate 98.1 % (data 55.3 %, BC 93.0 %)"."""
+def describe_scores(experiment: Experiment, results: list[Result], folders: Sequence[Path]) -> str:
+    """ "win rate 98.1 % (data 55.3 %, BC 93.0 %)". Data whose battles are not known to be won or lost have no win rate."""
     about = results[0][1]
     score, metric = final_score(results, experiment.seeds)
     data = about["data"]["win_rate" if metric == "win_rate" else "return_mean"]
-    others = [f"data {_number(data, metric)}"]
+    others = [f"data {'--' if metric == 'win_rate' and data < 0 else _number(data, metric)}"]
     if experiment.algo != "bc":
         for folder in folders:
             own = [(path, bc) for path, bc in read_results(folder, "bc", experiment.task) if _comparable(bc, about)]

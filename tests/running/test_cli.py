@@ -19,7 +19,7 @@ import torch
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.learning import saved_policy
 from inspo_benchmark.running.results import read_results
-from inspo_benchmark.running.summary import final_score, watch_command
+from inspo_benchmark.running.summary import describe_scores, final_score, watch_command
 from support.project import ROOT, Ended, Project, environment, leftovers, project_in, results, trained
 
 SMALL = ["--set", "num_updates=20", "hidden_dim=8", "batch_size=8"]
@@ -469,3 +469,13 @@ def test_a_full_disk(project, tmp_path, kind):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
         else:
             subprocess.run(["umount", out], check=True)
+
+
+def test_data_of_unknown_wins_have_no_win_rate(tmp_path):
+    path = tmp_path / "bc.json"
+    path.with_suffix(".csv").write_text("algo,task,seed,step,metric,value\nbc,3m-medium,0,20,win_rate,0.25\n")
+    about = {"config": {"num_updates": 20}, "data": {"win_rate": -1.0, "return_mean": 5.0}}
+    experiment = SimpleNamespace(algo="bc", seeds=(0,))
+    assert describe_scores(experiment, [(path, about)], []) == "win rate 25.0 % (data --)"
+    about["data"]["win_rate"] = 0.5
+    assert describe_scores(experiment, [(path, about)], []) == "win rate 25.0 % (data 50.0 %)"
