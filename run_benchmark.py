@@ -8,7 +8,6 @@ import math
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -235,15 +234,6 @@ def tasks_with_data(tasks: list[str], named: Sequence[str]) -> list[str]:
     return usable
 
 
-def check_writable(out: Path) -> None:
-    """UserError, before any training, if the results folder cannot be written to."""
-    folder = out / "runs"
-    with write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # has a unique name, because several sweeps may check at once
-            pass
-
-
 def clean(out: Path, dry_run: bool) -> None:
     """Move and delete what --clean is for, or only list it."""
     files = list(files_to_clean(out))
@@ -330,7 +320,6 @@ def run(args: argparse.Namespace) -> int:
             pairs = ((experiment.algo, experiment.task) for experiment in to_run)
             print(settings_summary(pairs, args.set, args.paper, preset))
         return 0
-    check_writable(args.out)
     limits = Limits(60 * args.timeout, args.memory, args.retries, 3600 * args.max_hours, args.fail_fast)
     if slurm:
         result = run_on_slurm(to_run, usable[0], limits, eta, slurm)

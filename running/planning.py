@@ -1,9 +1,11 @@
 """Which experiments a command asks for."""
 
+import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+from inspo_benchmark.core.atomic_io import write_errors
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.datasets.catalog import dataset_path, expected_sha256, fetch
 from inspo_benchmark.datasets.format import load, sealed
@@ -25,7 +27,7 @@ def plan(
     trackers: Sequence[str] = (),
 ) -> list[Experiment]:
     """One experiment for every algorithm on every task. Missing datasets are built, and existing ones checked, for the tasks that have
-    experiments to run. `dry_run`: no dataset is built or read."""
+    experiments to run. `dry_run`: no dataset is built or read. UserError: a setting is wrong, or nothing can be written to `out`."""
     overrides = {algo: ALGORITHMS[algo].Config.parse(assignments) for algo in algos}
     configs = {(algo, task): settings(algo, task, overrides[algo], paper, preset) for algo in algos for task in tasks}
 
@@ -34,10 +36,20 @@ def plan(
 
     data = {task: expected_sha256(TASKS[task]) for task in tasks}
     if not dry_run:
+        check_writable(out)
         finished = finished_seeds(out)
         needed = {experiment.task for experiment in experiments(data) if experiment.remaining(finished)}
         data |= {task: dataset_hash(task) for task in tasks if task in needed}
     return experiments(data)
+
+
+def check_writable(out: Path) -> None:
+    """UserError, before any long work, if the results folder cannot be written to."""
+    folder = out / "runs"
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # has a unique name, because several sweeps may check at once
+            pass
 
 
 def dataset_hash(task: str) -> str:
