@@ -44,12 +44,11 @@ def plan(
 
 
 def check_writable(out: Path) -> None:
-    """UserError, before any long work, if the results folder cannot be written to."""
+    """UserError, before any long work, if the results folder cannot be written to or made. Creates nothing."""
     folder = out / "runs"
-    with write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # has a unique name, because several sweeps may check at once
-            pass
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    with write_errors(folder), tempfile.TemporaryFile(dir=existing):  # has a unique name: several sweeps may check at once
+        pass
 
 
 def dataset_hash(task: str) -> str:
