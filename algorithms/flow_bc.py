@@ -80,7 +80,17 @@ class FlowBC(Algorithm):
             if min(self.flow_steps, self.flow_dim) < 1:
                 raise UserError("flow_steps and flow_dim must be at least 1")
 
+    PAPER = {  # the codes' defaults for discrete and for continuous actions
+        "smac": dict(lr=3e-4, hidden_dim=256, share_params=True, batch_size=32, seq_len=20, num_updates=1_000_000),
+        "mujoco": dict(lr=3e-4, hidden_dim=512, flow_dim=512, share_params=True, batch_size=32, seq_len=20, num_updates=500_000),
+    }
+    OFFICIAL = {  # no gradient has the norm 1e9
+        "smac": dict(teacher="own", max_grad_norm=1e9),
+        "mujoco": dict(teacher="own", max_grad_norm=1e9),
+    }
     TUNED = {
+        "smac": dict(lr=1e-3),
+        "mujoco": dict(lr=1e-3, flow_dim=256),
         "xor-*": dict(flow_dim=64, batch_size=64),
         "mne*": dict(flow_dim=64),
         "bridge-*": dict(flow_dim=64, batch_size=64, num_updates=3000),

@@ -58,9 +58,17 @@ class MACFlow(FlowBC):
             if self.alpha < 0:
                 raise UserError("alpha must not be negative")
 
+    PAPER = {  # the codes' defaults for discrete and for continuous actions
+        "smac": dict(lr=3e-4, gamma=0.99, hidden_dim=256, share_params=True, batch_size=32, seq_len=20, num_updates=1_000_000),
+        "mujoco": dict(lr=3e-4, hidden_dim=512, flow_dim=512, share_params=True, batch_size=32, seq_len=20, num_updates=500_000),
+    }
+    OFFICIAL = {  # no gradient has the norm 1e9
+        "smac": dict(teacher="own", improvement="argmax", max_grad_norm=1e9),
+        "mujoco": dict(teacher="own", max_grad_norm=1e9),
+    }
     TUNED = {  # gamma = 0 where actions do not change the state
         "smac": dict(lr=1e-3, gamma=0.99),
-        "mujoco": dict(lr=1e-3),
+        "mujoco": dict(lr=1e-3, flow_dim=256),
         "xor-*": dict(gamma=0.0, alpha=1.0, flow_dim=64, batch_size=64, lr=1e-3),
         "mne*": dict(gamma=0.0, alpha=1.0, flow_dim=64, lr=1e-3),
         "bridge-*": dict(gamma=0.99, alpha=1.0, flow_dim=64, batch_size=64, tau=0.02, lr=1e-3, num_updates=3000),

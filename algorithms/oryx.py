@@ -70,9 +70,15 @@ class Oryx(Algorithm):
             if min(self.beta, self.beta_critic, self.num_samples) <= 0:
                 raise UserError("beta, beta_critic and num_samples must be above 0")
 
+    PAPER = {  # the code's files of settings for discrete and for continuous actions
+        "smac": dict(lr=3e-4, hidden_dim=128, network="gru", batch_size=64, seq_len=20, num_updates=100_000),
+        "mujoco": dict(
+            lr=3e-4, hidden_dim=128, network="gru", batch_size=64, seq_len=20, num_updates=100_000, beta=1.0, beta_critic=10_000.0
+        ),
+    }
     TUNED = {  # gamma = 0 where actions do not change the state
-        "smac": dict(beta=0.3),
-        "mujoco": dict(beta=10.0),
+        "smac": dict(lr=1e-3, beta=0.3),
+        "mujoco": dict(lr=1e-3, beta=10.0),
         "xor-*": dict(gamma=0.0, batch_size=64, num_updates=1000),
         "mne*": dict(gamma=0.0, num_updates=1000),
         "bridge-*": dict(batch_size=32, tau=0.02, num_updates=3000),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import brentq
+from torch.utils._pytree import tree_map
 
 from inspo_benchmark.algorithms.comadice import conjugate, divergence_of_weight, weight
 from inspo_benchmark.core.registry import ALGORITHMS
@@ -115,6 +116,24 @@ def test_the_critic_is_omigas(kind, memory):
         ours.algorithm.critic_loss(ours.algorithm.online(s), ours.algorithm.targets(s), b),
         theirs.critic_loss(theirs.online(renamed), theirs.targets(renamed), b),
     )
+
+
+def test_below_zero_the_loss_of_nu_is_omigas_loss_of_v():
+    """There f is w log w - w + 1, the divergence of OMIGA: the gradients differ by the factors alpha and exp M, which OMIGA divides by."""
+    alpha, (ours, omiga) = 0.7, (Lab(algo, "discrete", alpha=0.7) for algo in ("comadice", "omiga"))
+    b = tree_map(lambda x: x[0], ours.sampler.draw(0)[0])
+    shape, rng = (*b.mask.shape, 3), np.random.default_rng(0)
+    q, k = torch.as_tensor(rng.normal(size=shape)), torch.as_tensor(rng.uniform(0.5, 1.5, shape))
+    nu = q + torch.as_tensor(rng.uniform(0.1, 2, shape))
+    largest = (k * (q - nu) / alpha)[b.mask > 0].max()
+
+    def gradient(loss, name):
+        leaf = nu.clone().requires_grad_()
+        return torch.autograd.grad(loss(SimpleNamespace(**{name: lambda obs: leaf[..., None]}), None, b, k, q), leaf)[0]
+
+    theirs = alpha * largest.exp() * gradient(omiga.algorithm.value_loss, "v")
+    assert -1 < largest < 0 < theirs.abs().max()
+    close(gradient(ours.algorithm.nu_loss, "nu"), theirs)
 
 
 @kinds

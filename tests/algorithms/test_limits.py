@@ -39,7 +39,9 @@ def policy_after(algo, kind, **config):
 
 @kinds
 @memories
-@pytest.mark.parametrize(("algo", "config"), [("omiga", dict(alpha=HUGE * 1e3)), ("iql", dict(beta=0.0))])
+@pytest.mark.parametrize(
+    ("algo", "config"), [("omiga", dict(alpha=HUGE * 1e3)), ("comadice", dict(alpha=HUGE * 1e3)), ("iql", dict(beta=0.0))]
+)
 def test_without_an_advantage_policies_clone(algo, config, kind, memory):
     ours, cloned = policy_after(algo, kind, network=memory, share_params=True, **config)
     torch.testing.assert_close(ours, cloned, rtol=0, atol=1e-6)

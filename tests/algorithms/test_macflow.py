@@ -1,10 +1,12 @@
 """Flow BC and MAC-Flow: flows whose end is known, what students of a joint teacher can hold, and values on XOR."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 from torch.utils._pytree import tree_map
 
 from inspo_benchmark.core.registry import ALGORITHMS
@@ -80,11 +82,41 @@ def test_two_actions_are_told_apart_by_the_sign_of_the_noise():
 
 def test_frequencies_of_categorical_actions():
     p, z = torch.tensor([0.5, 0.3, 0.15, 0.05]), normals(40_000, 4)
-    known = {1: (1, 0, 0, 0), 2: (0.640, 0.275, 0.078, 0.007), 5: (0.525, 0.297, 0.136, 0.042), 10: (0.513, 0.297, 0.144, 0.046)}
+    known = {1: (1, 0, 0, 0), 2: (0.640, 0.275, 0.078, 0.007), 5: (0.525, 0.297, 0.136, 0.042), 10: (0.513, 0.297, 0.144, 0.046), 100: p}
     for steps, wanted in known.items():
         found = carried(of_points(torch.eye(4), p), z, steps).argmax(-1).bincount(minlength=4) / len(z)
         np.testing.assert_allclose(found, wanted, atol=0.01)
     assert carried(of_points(torch.eye(4), p), torch.zeros(1, 4), 10).argmax().item() == 0
+
+
+def test_a_joint_flow_of_ab_and_ba_ends_in_one_of_them():
+    """In AB if, and only if, the noise of A over B is larger for agent 1; a policy that sees its own noise alone can know this with the
+    probability Phi."""
+    z = normals(20_000, 4)
+    first, second = z[:, 0] - z[:, 1], z[:, 2] - z[:, 3]
+    end = carried(of_points(torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]]), torch.tensor([0.5, 0.5])), z, 10)
+    action_1, action_2 = end[:, :2].argmax(-1), end[:, 2:].argmax(-1)
+    assert torch.equal(action_1, 1 - action_2)
+    assert torch.equal(action_1 == 0, first > second)
+    for low in (-2.0, -1.0, 0.0, 1.0):
+        near = (first > low) & (first < low + 0.2)
+        assert (action_1[near] == 0).double().mean().item() == pytest.approx(norm.cdf((low + 0.1) / 2**0.5), abs=0.05)
+
+
+def test_no_policy_can_imitate_a_joint_flow_of_opposite_signs():
+    """Data are (1, -1) and (-1, 1). The best policy on its own noise is 2 Phi(z) - 1; it stays at two thirds of the variance."""
+    z = normals(40_000, 2)
+    goal = carried(of_points(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]), torch.tensor([0.5, 0.5])), z, 10).sign()
+    assert torch.equal(goal[:, 0], (z[:, 0] - z[:, 1]).sign())
+    lab = Lab("flow_bc", "continuous")
+
+    def loss(h):
+        return lab.algorithm.distillation(h[..., None], goal[..., None], None).mean(0)
+
+    best = 2 * torch.special.ndtr(z) - 1
+    torch.testing.assert_close(loss(best), torch.full((2,), 2 / 3), rtol=0, atol=0.02)
+    for other in (0.8 * best, 1.2 * best, torch.zeros_like(best), best.sign()):
+        assert (loss(other) > loss(best)).all()
 
 
 # --- the policies
@@ -176,6 +208,38 @@ def test_teachers_of_single_agents_are_joint_teachers_of_one():
     for i in range(3):
         alone = b._replace(obs=b.obs[:, :, i : i + 1])
         close(joint.algorithm.flow(f, alone, z[:, :, i : i + 1]), every[:, :, i : i + 1])
+
+
+def test_one_agent_is_flow_q_learning():
+    """The losses of FQL (Park et al. 2025) with its normalized Q, term by term. FQL's teacher sees what the policy sees."""
+    lab = Lab("macflow", "continuous", agents=1, alpha=1.5, flow_steps=4)
+    a, cfg = lab.algorithm, lab.cfg
+    s, (b, d) = tree_map(lambda x: x[0], (lab.init(), lab.sampler.draw(0)))
+    s = s._replace(target={name: 1.5 * p for name, p in s.target.items()})
+    on, tg, u, data = a.online(s), a.targets(s), {name: torch.special.ndtri(x) for name, x in d.u.items()}, b.mask > 0
+    flow, t = partial(a.velocity, on, b), d.u["time"]
+
+    def q(f, obs, actions):  # both critics at the rows of data, [2, rows]
+        return torch.stack([critic(obs, actions.unsqueeze(3))[..., 0, 0][data] for critic in (f.q1, f.q2)])
+
+    def policy(obs, z):
+        return on.pi(torch.cat([obs, z], -1))
+
+    next_q = q(tg, b.next.obs, policy(b.next.obs, u["next"]).clamp(-1, 1)).mean(0)
+    y = b.rewards[data] + cfg.gamma * (1 - b.terminated[data]) * next_q
+    critic_loss = ((q(on, b.now.obs, b.now.actions) - y) ** 2).mean()
+    x_1, x_0 = b.now.actions, u["flow"]
+    flow_loss = ((flow((1 - t) * x_0 + t * x_1, t) - (x_1 - x_0)) ** 2)[data].mean()
+    goal = u["policy"]
+    for m in range(cfg.flow_steps):
+        goal = goal + flow(goal, torch.full_like(t, m / cfg.flow_steps)) / cfg.flow_steps
+    h = policy(b.now.obs, u["policy"])
+    q_of_policy = q(on, b.now.obs, h.clamp(-1, 1)).mean(0)
+    policy_loss = 1.5 * ((h - goal.clamp(-1, 1)) ** 2)[data].mean() - q_of_policy.mean() / q_of_policy.abs().mean()
+
+    close(a.critic_loss(on, tg, b, a.target(on, tg, b, d.u)), critic_loss)
+    close(a.flow_loss(on, tg, b, d.u), flow_loss)
+    close(a.policy_loss(on, tg, b, u["policy"], a.flow(on, b, u["policy"]), on), policy_loss)
 
 
 # --- XOR

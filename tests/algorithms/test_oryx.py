@@ -1,6 +1,7 @@
 """Oryx: who is told whose actions, the chain as a distribution, its fixed points on XOR, and autoregressive BC as a limit."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scipy.special import softmax
 from torch.utils._pytree import tree_map
 
 from inspo_benchmark.core.registry import ALGORITHMS
+from inspo_benchmark.learning.nets import unflatten
 from support.toy import SPACES, One, close
 from support.xor import DATA, PAYOFF, trained_value
 
@@ -93,6 +95,81 @@ def test_an_infinite_critic_temperature_is_sarsa(kind):
     sarsa = one.b.rewards[..., None] + one.cfg.gamma * (1 - one.b.terminated[..., None]) * q
     data = one.b.mask > 0
     torch.testing.assert_close(one.a.target(one.tg, one.b, x)[data], sarsa[data], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("beta_critic", [0.01, 1.0, 100.0])
+def test_equal_values_leave_sarsa_at_every_critic_temperature(beta_critic):
+    one = OneOryx("oryx", "discrete", beta_critic=beta_critic)
+    _, x, _ = one.a.rows(one.b, one.d.u["order"])
+    tg = SimpleNamespace(q=lambda x, a: torch.full(a.shape, 0.7))
+    sarsa = one.b.rewards + one.cfg.gamma * (1 - one.b.terminated) * 0.7
+    data = one.b.mask > 0
+    close(one.a.target(tg, one.b, x)[data], sarsa[..., None].expand(*sarsa.shape, 3)[data])
+
+
+def test_the_baseline_is_the_mean_of_q_under_the_policy():
+    one = OneOryx("oryx", "discrete")
+    x_pi, x_q, _ = one.a.rows(one.b, one.d.u["order"])
+    p = one.space.logp(one.on.pi(x_pi[:, :-1]), one.b.now.avail).exp()
+    advantages = []
+    for a in range(3):  # x_q, the earlier actions, stays
+        b = one.b._replace(actions=torch.full_like(one.b.actions, a))
+        advantages.append(one.a.advantage(one.on, b, x_pi, x_q, one.d.u["own"]))
+    assert advantages[0].abs().max() > 1e-3
+    close((p * torch.stack(advantages, -1)).sum(-1), torch.zeros(p.shape[:-1]))
+
+
+@kinds
+def test_one_agent_is_icq(kind):
+    """Targets and weights of ICQ with lambda = 0, whose mixer has the weight k = 1 for one agent."""
+    oryx, icq = (
+        OneOryx("oryx", kind, agents=1, beta=0.4, beta_critic=0.6),
+        One("icq", kind, agents=1, beta=0.4, beta_critic=0.6, td_lambda=0.0),
+    )
+    b, u = oryx.b, oryx.d.u["own"]
+    x_pi, x_q, known = oryx.a.rows(b, oryx.d.u["order"])
+    assert not known.any()
+    states, senses = oryx.a.spec.state_dim, oryx.a.spec.obs_dim
+
+    def networks(q):  # Oryx's inputs are ICQ's and then the actions of nobody
+        return SimpleNamespace(
+            q=lambda x, a: q(x[..., : states + senses], a), pi=lambda x: icq.on.pi(x[..., :senses]), mix=lambda q, state: (q[..., 0], 1.0)
+        )
+
+    on, tg = networks(icq.on.q), networks(lambda x, a: icq.on.q(x + 1, a))
+    data = b.mask > 0
+    close(oryx.a.target(tg, b, x_q)[data][:, 0], icq.a.target(tg, b)[data])
+    advantage = oryx.a.advantage(on, b, x_pi, x_q, u)
+    close(oryx.a.weights(b, advantage, known)[data], icq.a.weights(on, b, u)[data])
+
+
+@kinds
+@memories
+def test_agents_have_no_place_of_their_own(kind, memory):
+    """If agents, their indices in the networks, data and order change places, so do policies and values."""
+    one, new = OneOryx("oryx", kind, network=memory, share_params=True), torch.tensor([2, 0, 1])
+    before = one.outputs(one.b, one.d.u["order"])
+    agents, actions = 3, one.space.action_dim
+
+    def moved(name, width):  # rows of the first layer: the inputs, then the actions of every agent, then who is known
+        module, flat = one.a.modules[name], one.s.params[name]
+        parts = {key: value.clone() for key, value in unflatten(module, flat).items()}
+        layer, who = ("first.weight", "who") if "first.weight" in parts else ("net.first.weight", "net.who")
+        own, told, known, act = parts[layer].split(
+            [width, agents * actions, agents, parts[layer].shape[0] - width - agents * (actions + 1)]
+        )
+        told = told.unflatten(0, (agents, actions))[new].flatten(0, 1)
+        parts[layer], parts[who] = torch.cat([own, told, known[new], act]), parts[who][new]
+        return torch.cat([parts[key].reshape(1, -1) for key, _ in module.named_parameters()], 1)
+
+    spec = one.a.spec
+    widths = dict(pi=spec.obs_dim, q=spec.state_dim + spec.obs_dim)
+    one.on = one.a.online(one.s._replace(params={name: moved(name, width) for name, width in widths.items()}))
+    b = one.b._replace(**{name: getattr(one.b, name)[:, :, new] for name in ("obs", "avail", "actions")})
+    after = one.outputs(b, one.d.u["order"][:, new])
+    for x, y in zip(before, after):
+        close(y, x[:, :, new])
+        assert not torch.equal(y, x)
 
 
 # --- XOR: pi_j in proportion to the data and exp(Q_j / beta), with the Q of SARSA

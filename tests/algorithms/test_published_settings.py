@@ -110,6 +110,12 @@ MPE = TWIN_CRITICS | dict(hidden_dim=64, batch_size=1024, tau=0.01, target_updat
 HALFCHEETAH = TWIN_CRITICS | dict(hidden_dim=256, batch_size=256, lr=3e-4, tau=0.005, target_update_interval=0)
 
 
+MACFLOW = dict(network="mlp", share_params=True, lr=3e-4, batch_size=32, seq_len=20, flow_steps=10, teacher="own", max_grad_norm=1e9)
+ORYX = dict(network="gru", share_params=True, hidden_dim=128, lr=3e-4, batch_size=64, seq_len=20, gamma=0.99, tau=0.005) | dict(
+    target_update_interval=0, max_grad_norm=10.0, num_updates=100_000, credit="own"
+)
+
+
 def of(task: str, rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {name: row for name, row in rows.items() if name.startswith(task)}
 
@@ -218,6 +224,39 @@ PUBLISHED = [
         },
         dict(network="mlp", share_params=True, hidden_dim=256, batch_size=128, seq_len=1, lr=1e-4, gamma=0.99, tau=0.005)
         | dict(max_grad_norm=1.0, alpha=10.0, mixing_dim=64, nu_gradient="code", team_weight="mean"),
+    ),
+    *(
+        Published(
+            algo,
+            "github.com/jinnessism/FlowMARL at 19c9de0, agents/discrete_macflow.py: defaults, the same for all tasks",
+            {
+                task: dict(num_updates=1_000_000)
+                for task in ("3m-medium", "8m-medium", "2s3z-medium", "5m_vs_6m-medium", "2c_vs_64zg-medium")
+            },
+            MACFLOW | dict(hidden_dim=256, flow_dim=256) | switches,
+        )
+        for algo, switches in (("flow_bc", {}), ("macflow", dict(gamma=0.99, alpha=3.0, tau=0.005, improvement="argmax")))
+    ),
+    *(
+        Published(
+            algo,
+            "github.com/DongsuLeeTech/mac-flow at 6245080, agents/macflow.py: defaults, the same for all tasks; alpha in its README.md",
+            {task: dict(num_updates=500_000) for task in ("halfcheetah_6x1-medium", "hopper_3x1-medium_replay", "ant_2x4-expert")},
+            MACFLOW | dict(hidden_dim=512, flow_dim=512) | switches,
+        )
+        for algo, switches in (("flow_bc", {}), ("macflow", dict(gamma=0.995, alpha=3.0, tau=0.005)))
+    ),
+    Published(
+        "oryx",
+        "github.com/instadeepai/og-marl at f4eb8f0, offline/configs, discrete: one file for all tasks",
+        {f"{name}-medium": {} for name in ("2s3z", "3s_vs_5z", "5m_vs_6m", "6h_vs_8z", "3m", "8m")},
+        ORYX | dict(beta=0.1, beta_critic=1000.0),
+    ),
+    Published(
+        "oryx",
+        "github.com/instadeepai/og-marl at f4eb8f0, offline/configs, continuous: one file for all tasks",
+        {f"{name}-medium_replay": {} for name in ("hopper_3x1", "ant_2x4", "halfcheetah_6x1", "halfcheetah_2x3")},
+        ORYX | dict(beta=1.0, beta_critic=10_000.0),
     ),
     Published(
         "iql",
