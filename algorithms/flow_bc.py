@@ -23,8 +23,8 @@ Deviations from the code (github.com/DongsuLeeTech/mac-flow at 6245080; discrete
  4. The code's recurrent encoder of discrete actions is random and never trained; there is none here.
  5. Sampled actions have new noise in every step. The code keeps one noise for a whole evaluation, or z = 0 for discrete actions.
  6. Sequences do not run into the next episode, as they do in the code.
-Checked: losses against plain numpy (tests/algorithms/test_equations.py); flows of points, Gaussians and categorical actions, and values on
-XOR (tests/algorithms/test_macflow.py).
+Checked: losses against plain numpy (tests/algorithms/test_equations.py); flows of points, Gaussians, categorical and joint actions, and
+what policies can hold of them (tests/algorithms/test_macflow.py).
 """
 
 from dataclasses import dataclass

@@ -23,8 +23,8 @@ besides those of flow BC:
  3. Three steps with separate optimizers, each clipped at `max_grad_norm` (code: one Adam, no clipping). Targets follow after the step.
  4. A step bootstraps unless it terminates. The code takes the flag of the step after it.
  5. Critics have two hidden layers, as all networks here (code: four, with layer normalization).
-Checked: losses against plain numpy (tests/algorithms/test_equations.py); flow BC as a limit, the zero gradient of the published discrete
-code, and values on XOR (tests/algorithms/test_macflow.py).
+Checked: losses against plain numpy (tests/algorithms/test_equations.py); flow BC as alpha goes to infinity, flow Q-learning for one agent,
+the zero gradient of the published discrete code, and values on XOR (tests/algorithms/test_macflow.py).
 """
 
 from dataclasses import dataclass

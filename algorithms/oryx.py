@@ -27,8 +27,8 @@ Deviations from the code (github.com/instadeepai/og-marl at f4eb8f0):
  5. Evaluation is greedy and sampled, with independent random numbers for the agents; the code samples discrete actions with one random
     key for all agents, and takes the mode of continuous ones. The last network is evaluated, not the best.
  6. Unavailable actions are masked in the expectation of (4).
-Checked: losses against plain numpy (tests/algorithms/test_equations.py); masks, the chain rule, values on XOR, and BC as beta goes to
-infinity (tests/algorithms/test_oryx.py).
+Checked: losses against plain numpy (tests/algorithms/test_equations.py); who knows whose actions, the chain as a distribution, values on
+XOR, ICQ for one agent, and BC as beta goes to infinity (tests/algorithms/test_oryx.py).
 """
 
 from collections.abc import Callable

@@ -10,7 +10,7 @@ from inspo_benchmark.learning.algorithm import Algorithm
 
 def list_registered(everything: bool) -> str:
     """Methods with their papers, then tasks: a line per scenario with the qualities that have data, or `everything`, a line per task."""
-    methods = [f"  {name:10} {algorithm.paper}{_execution(algorithm)}" for name, algorithm in ALGORITHMS.items()]
+    methods = [f"  {name:10} {algorithm.paper}{_execution(algorithm)}" for name, algorithm in sorted(ALGORITHMS.items())]
     return "\n".join(["methods (--algo)", *methods, *(_tasks() if everything else _scenarios())])
 
 
