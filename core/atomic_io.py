@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from inspo_benchmark.core import limits, tensor_file
-from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.errors import UserError, printable
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 CHECKSUM_SIZE = 32  # bytes of the sha256 at the start of a file
@@ -79,4 +79,4 @@ def load_checked(path: Path, convert: Callable[[Any], T] = lambda x: x) -> T:
             raise ValueError("wrong checksum")
         return convert(tensor_file.read(bytes(content[CHECKSUM_SIZE:])))
     except tensor_file.DAMAGE as e:
-        raise DamagedFile((str(e).strip() or type(e).__name__).splitlines()[0][:80]) from None
+        raise DamagedFile(printable((str(e).strip() or type(e).__name__).splitlines()[0][:80])) from None

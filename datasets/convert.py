@@ -1,7 +1,8 @@
 """Others' recordings -> our format, a part at a time. `datasets.layouts` knows the layouts."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.dataset import PROVENANCE, Dataset, card, join, joined
 from inspo_benchmark.datasets.format import grouped, writer
 from inspo_benchmark.datasets.layouts import LAYOUTS, Recording
-from inspo_benchmark.datasets.layouts._arrays import reading, sha256
+from inspo_benchmark.datasets.layouts._arrays import check_own_files, reading, sha256
 from inspo_benchmark.datasets.layouts._known import KNOWN, hint, known, unregistered
 from inspo_benchmark.datasets.validate import problems
 
@@ -27,7 +28,7 @@ def convert(layout: str, source: str | Path, target: str | Path, name: str | Non
     `limit`: episodes are cut to so many steps (the task's own by default).
     """
     source = Path(source)
-    with _open(layout)(source) as r:
+    with _open(layout, source) as r:
         task = target_task(r, name)
         with writer(target, card(task) | _provenance(layout, r)) as out:
             bar = tqdm(total=len(r.rows), unit="episode", desc=source.name, disable=not sys.stderr.isatty())
@@ -42,7 +43,7 @@ def convert(layout: str, source: str | Path, target: str | Path, name: str | Non
 
 def read(layout: str, source: str | Path, task: Task | None = None, limit: int | None = None) -> Dataset:
     """The same in memory, for a task at hand."""
-    with _open(layout)(Path(source)) as r:
+    with _open(layout, Path(source)) as r:
         task = target_task(r, None) if task is None else fitting(r, task)
         tally = Tally()
         d = joined(list(_parts(r, task, limit, tally)))
@@ -133,6 +134,8 @@ def _provenance(layout: str, r: Recording) -> dict[str, str]:
     return dict.fromkeys(PROVENANCE, "") | source
 
 
-def _open(layout: str) -> Callable:
+def _open(layout: str, source: Path) -> AbstractContextManager[Recording]:
     LAYOUTS.discover()
-    return LAYOUTS[layout].open
+    found = LAYOUTS[layout]
+    check_own_files(source)
+    return found.open(source)

@@ -49,6 +49,9 @@ CARD = {  # metadata that follow from the task
 }
 # Metadata of the recording; "" if unknown. The behavior policy's key, in `meta` as in files, has the spelling of format version 1.
 PROVENANCE = {"source": str, "source_sha256": str, "behaviour": str, "notes": str}
+# Metadata that follow from the arrays.
+STATISTICS = {"episodes": int, "steps": int, "win_rate": float, "content_sha256": str}
+STATISTICS |= {f"{name}_{of}": float for name in ("return", "sum", "length") for of in ("mean", "std", "min", "max")}
 # Optional metadata: mean scores of the behavior policies when they take their most probable actions, over the episodes that they recorded.
 GREEDY = ("behavior_greedy_return", "behavior_greedy_win_rate")
 

@@ -33,6 +33,7 @@ from inspo_benchmark.datasets.dataset import (
     PART,
     PATHS,
     RETURN,
+    STATISTICS,
     VERSION,
     Dataset,
     arrays_of,
@@ -194,7 +195,7 @@ def inspect(path: str | Path, task: Task | None = None) -> tuple[Dataset | None,
                 return None, found + changed
             arrays, found = _read_arrays(f, meta)
     except DAMAGE as e:
-        return None, [f"cut short, damaged, or not an HDF5 file ({type(e).__name__}: {line(e)})"]
+        return None, [_damage(e)]
     if found:
         return None, found + changed
 
@@ -221,19 +222,39 @@ def parts(path: str | Path) -> Iterator[Dataset]:
     meta = sealed(path)
     if meta is None:
         load(path)  # raises UserError
-    with h5py.File(path, "r", locking=False) as f:
-        stored, found = _stored(f, meta)
-        if found:
-            raise UserError(f"{path}: {_first(found)}")
-        offset = stored["offset"][:]
-        for a, b in grouped(np.diff(offset), stored["obs"][:1].nbytes + stored["avail"][:1].nbytes):
+    with _reading(path):
+        file = h5py.File(path, "r", locking=False)
+    with file as f:
+        with _reading(path):
+            stored, found = _stored(f, meta)
+            if found:
+                raise UserError(f"{path}: {_first(found)}")
+            size, row = path.stat().st_size, {name: math.prod(x.shape[1:]) * x.dtype.itemsize for name, x in stored.items()}
+            check_size(path, stored["offset"].nbytes, size)
+            offset = stored["offset"][:]
+        for a, b in grouped(np.diff(offset), row["obs"] + row["avail"]):
             steps, rows = slice(offset[a], offset[b]), slice(offset[a] + a, offset[b] + b)
             cut = dict(zip(PATHS, (rows, rows, rows, steps, steps, steps, steps, steps, slice(a, b + 1), slice(a, b), slice(a, b))))
-            arrays = {name: np.array(stored[name][cut[name]]) for name in PATHS}
+            check_size(path, sum(int(x.stop - x.start) * row[name] for name, x in cut.items()), size)
+            with _reading(path):
+                arrays = {name: np.array(stored[name][cut[name]]) for name in PATHS}
             d = Dataset(**arrays | {"offset": arrays["offset"] - offset[a]}, meta=meta)
             if found := problems(d, at=(a, int(offset[a]))):  # whoever wrote the file could write a valid checksum
                 raise UserError(f"{path}: {_first(found)}")
             yield d
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What libraries raise over a damaged file is a UserError."""
+    try:
+        yield
+    except DAMAGE as e:
+        raise UserError(f"{path}: {_damage(e)}") from None
+
+
+def _damage(e: Exception) -> str:
+    return f"cut short, damaged, or not an HDF5 file ({type(e).__name__}: {line(e)})"
 
 
 def grouped(lengths: np.ndarray, row_bytes: int) -> Iterator[tuple[int, int]]:
@@ -247,12 +268,16 @@ def grouped(lengths: np.ndarray, row_bytes: int) -> Iterator[tuple[int, int]]:
 
 
 def peek(path: str | Path) -> dict[str, Any]:
-    """`meta` of a file, unchecked, without reading its arrays; {} if it cannot be read."""
+    """`meta` of a file, without reading its arrays; {} if it cannot be read, or lacks a value, or has one of another type."""
+    if not Path(path).is_file():  # a pipe might never end
+        return {}
     try:
         with h5py.File(path, "r", locking=False) as f:
-            return _attributes(f)
+            meta = _attributes(f)
     except DAMAGE:
         return {}
+    whole = not meta_problems(meta, None) and all(type(meta.get(name)) is kind for name, kind in STATISTICS.items())
+    return meta if whole else {}
 
 
 def sealed(path: str | Path, task: Task | None = None) -> dict[str, Any] | None:

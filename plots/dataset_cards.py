@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from inspo_benchmark.datasets.diversity import entropy, saco
 from inspo_benchmark.datasets.format import load
 from inspo_benchmark.datasets.published import RECORDINGS, Recording
 from inspo_benchmark.plots import style
-from inspo_benchmark.plots.table_writers import MISSING, number
+from inspo_benchmark.plots.table_writers import MISSING, number, plain
 
 HERE = Path(__file__).parents[1] / "datasets"
 BINS = 40
@@ -84,7 +85,8 @@ def head(columns: Sequence[str]) -> list[str]:
 
 
 def line(texts: Sequence[str]) -> str:
-    return f"| {' | '.join(texts)} |"
+    cells = [plain(text).replace("|", r"\|") for text in texts]  # some are from files
+    return f"| {' | '.join(cells)} |"
 
 
 def row(d: Dataset) -> list[str]:
@@ -112,8 +114,8 @@ def row(d: Dataset) -> list[str]:
 def greedy(meta: dict[str, Any]) -> str:
     """The score of the behavior policies' most probable actions."""
     if "behavior_greedy_win_rate" in meta:
-        rates = sorted(float(x) for x in meta["behavior_greedy_win_rates"].split(", "))
-        low, high = f"{rates[0]:.0%}", f"{rates[-1]:.0%}"
+        rates = [float(x) for x in re.findall(r"[01]\.\d\d", str(meta.get("behavior_greedy_win_rates")))]
+        low, high = (f"{end(rates or [0.0]):.0%}" for end in (min, max))
         several = f" ({low} .. {high})" if low != high else ""
         return f"{meta['behavior_greedy_win_rate']:.1%}{several}"
     return number(meta["behavior_greedy_return"]) if "behavior_greedy_return" in meta else MISSING

@@ -1,5 +1,6 @@
 """A behavior policy of either kind, and its file: an .npz with float16 weights."""
 
+import io
 import math
 import zipfile
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import numpy as np
 
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.limits import read_bytes
 
 VERSION = 2
 MAX_HIDDEN_DIM = 1024
@@ -72,10 +74,11 @@ def read(path: Path, scenario: str, shapes: Callable[[int], Net], trainer: str) 
     UserError: no such file, or it is damaged, or for another scenario; the message says how `trainer` trains one.
     """
     try:
-        with zipfile.ZipFile(path) as file:
+        content = io.BytesIO(read_bytes(path))
+        with zipfile.ZipFile(content) as file:
             if packed := [x.filename for x in file.infolist() if x.compress_type != zipfile.ZIP_STORED]:
                 raise ValueError(f"{packed[0]} is compressed")  # such a file could unpack to any size
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(content, allow_pickle=False) as file:
             x = {key: file[key] for key in ("version", "map", *NUMBERS, *Net._fields)}
         fault = _fault(x, scenario, shapes)
     except FileNotFoundError:

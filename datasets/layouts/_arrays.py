@@ -24,6 +24,15 @@ MEMBERS = 10_000  # of an HDF5 file, or of an episode in one
 KINDS = {"b": "bool", "i": "int", "u": "unsigned int", "f": "float"}
 
 
+def check_own_files(source: Path) -> None:
+    """UserError if the folder of a recording holds anything but files and folders: a link could lead to the user's own files, a pipe may
+    never end."""
+    with reading(source):
+        for path in source.rglob("*") if source.is_dir() else ():
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise UserError(f"{path}: a link, a pipe or a device, which is not read; copy the recording's files with `cp -rL`")
+
+
 @contextmanager
 def reading(source: Path) -> Iterator[None]:
     """What libraries raise over a damaged file is a UserError about `source`."""

@@ -14,12 +14,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from inspo_benchmark.core import limits
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.spaces import Box, Discrete
+from inspo_benchmark.core.types import Spec
 from inspo_benchmark.datasets.__main__ import main
 from inspo_benchmark.datasets.convert import read
-from inspo_benchmark.datasets.dataset import PATHS, RETURN
+from inspo_benchmark.datasets.dataset import PATHS, RETURN, join
 from inspo_benchmark.datasets.format import SEAL, _seal, load, parts, save, sealed, violations
 from inspo_benchmark.datasets.layouts import LAYOUTS
 from inspo_benchmark.datasets.validate import problems
@@ -52,6 +54,35 @@ def refused(path: Path) -> None:
     found = violations(path)
     assert found
     assert all(line.isprintable() for line in found)
+
+
+def test_bytes_that_were_changed_by_someone_who_knows_the_checksum(tmp_path, sound):
+    """Some of them are found by HDF5 itself, when an array is looked at."""
+    path, content, refusals = tmp_path / "x.h5", sound.read_bytes()[SEAL:], []
+    for at in range(0, len(content), 97):
+        changed = bytearray(content)
+        changed[at] ^= 64
+        path.write_bytes(_seal(hashlib.sha256(changed)) + changed)
+        try:
+            list(parts(path))
+        except UserError as e:
+            refusals.append(str(e))
+    assert len(refusals) > 20
+    assert all(map(str.isprintable, refusals))
+
+
+def test_an_episode_that_is_larger_than_its_file(tmp_path, monkeypatch):
+    """Its maker knows the checksum, and an export reads episode after episode."""
+    monkeypatch.setattr(limits, "MIN_LIMIT", 1 << 20)
+    task = toy(spec=Spec(1, 1000, 4, Discrete(3), 5000))
+    rows = {"obs": np.zeros((5001, 1, 1000)), "state": np.zeros((5001, 4)), "avail": np.ones((5001, 1, 3), bool)}
+    save(
+        join(task, np.array([5000]), **rows, actions=np.zeros((5000, 1), int), rewards=np.zeros(5000), terminated=np.ones(1, bool)),
+        tmp_path / "x.h5",
+    )
+    assert (tmp_path / "x.h5").stat().st_size < 200_000
+    with pytest.raises(UserError, match="INSPO_MAX_BYTES"):
+        list(parts(tmp_path / "x.h5"))
 
 
 @settings(max_examples=700, **fuzz)
