@@ -89,11 +89,13 @@ def own_files() -> list[Path]:
 
 
 def import_file(path: Path) -> None:
-    """Import a file that lies outside the package, once. UserError: there is no such file."""
+    """Import a file that lies outside the package, once. UserError: there is no such file, or its name is that of another module."""
     if any(getattr(module, "__file__", None) == str(path) for module in list(sys.modules.values())):
         return
     if not path.is_file():
         raise UserError(f"{MODULES}: no file {path}")
+    if path.stem in sys.modules or path.stem in sys.stdlib_module_names:
+        raise UserError(f"{MODULES}: {path} would replace the module {path.stem} of Python; rename the file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise UserError(f"{MODULES}: {path} is no Python file")

@@ -20,7 +20,7 @@ from inspo_benchmark.learning.nets import flatten
 from inspo_benchmark.learning.normalize import Normalizer
 
 SUFFIX = ".policies"
-POLICY_NAME = re.compile(rf"(.+\{SUFFIX})(?::(\d+))?")  # a file, and optionally the seed of one of its policies
+POLICY_NAME = re.compile(rf"(.+\{SUFFIX})(?::(\d{{1,19}}))?", re.ASCII)  # a file, and optionally the seed of one of its policies
 
 
 class SavedPolicies(NamedTuple):
@@ -74,13 +74,15 @@ def load(path: Path) -> SavedPolicies:
     def restore(x: dict[str, Any]) -> SavedPolicies:
         cls, task = ALGORITHMS.discover()[x["algo"]], TASKS.discover()[x["task"]]
         algorithm, seeds = cls(cls.Config(**x["config"]), task.spec), tuple(x["seeds"])
-        shapes = {name: (len(seeds), *flatten(net).shape) for name, net in algorithm.modules.items()}  # allocates nothing
-        scale = Normalizer(*(y.numpy() for y in x["scale"]))
-        if {name: tuple(p.shape) for name, p in x["params"].items() if p.is_floating_point()} != shapes:
+        flat = {name: flatten(net) for name, net in algorithm.modules.items()}  # allocates nothing
+        shapes = {name: ((len(seeds), *net.shape), net.dtype) for name, net in flat.items()}
+        if {name: (tuple(p.shape), p.dtype) for name, p in x["params"].items()} != shapes:
             raise ValueError("made by other code")
-        if not all(type(seed) is int for seed in seeds) or not all(y.shape in ((), (task.spec.obs_dim,)) for y in scale):
+        mean, std = (y.numpy() for y in x["scale"])
+        fitting = all(y.shape in ((), (task.spec.obs_dim,)) and y.dtype == np.float32 for y in (mean, std))
+        if not fitting or not seeds or not all(type(seed) is int for seed in seeds):
             raise ValueError("seeds or a scale that no run has")
-        return SavedPolicies(algorithm, x["task"], seeds, x["params"], scale)
+        return SavedPolicies(algorithm, x["task"], seeds, x["params"], Normalizer(mean, std))
 
     try:
         return load_checked(path, restore)

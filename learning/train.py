@@ -1,6 +1,7 @@
 """Trains one experiment: draw a minibatch, update, and evaluate at regular intervals. A killed training that is started again gives the
 same rows as an undisturbed one."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -64,13 +65,17 @@ class Checkpoint:
         """The saved checkpoint, with the structure of this one. This one, with a warning, if the file cannot be used."""
 
         def restore(content: list) -> "Checkpoint":
-            leaves, *rest = content
+            leaves, rows, losses, calls, seconds, key = content
             own, structure = tree_flatten(self.state)
-            if rest[-1] != self.key:
+            if key != self.key:
                 raise ValueError("of another experiment")
-            if [x.shape for x in leaves] != [x.shape for x in own]:
+            if [(x.shape, x.dtype) for x in leaves] != [(x.shape, x.dtype) for x in own]:
                 raise ValueError("made by other code")
-            return Checkpoint(tree_unflatten([x.to(device) for x in leaves], structure), *rest)  # losses stay on the CPU
+            sums = all(total.dtype == torch.float64 and type(count) is int for total, count in losses.values())
+            table = all([*map(type, row)] == [int, int, str, float] for row in rows)
+            if not sums or not table or type(calls) is not int or type(seconds) is not float:
+                raise ValueError("rows or losses that no training has")
+            return Checkpoint(tree_unflatten([x.to(device) for x in leaves], structure), rows, losses, calls, seconds, key)
 
         try:
             return load_checked(path, restore)
@@ -219,9 +224,12 @@ def prepare_update(update: Callable, example: tuple[Any, ...], calls: int) -> Ca
         from torch._inductor.runtime.cache_dir_utils import cache_dir
 
         try:
-            lock = Path(cache_dir()) / "compiling.lock"
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(lock):  # experiments of one shape compile once: the next one finds it in the cache
+            folder = Path(cache_dir())
+            folder.mkdir(parents=True, exist_ok=True)
+            if folder.stat().st_uid != os.getuid():  # who could put code there that is run here
+                print(f"warning: {folder} belongs to another user; training continues without compilation (set TORCHINDUCTOR_CACHE_DIR)")
+                return traced
+            with FileLock(folder / "compiling.lock"):  # experiments of one shape compile once: the next one finds it in the cache
                 compiled = torch.compile(traced, fullgraph=True, dynamic=False)
                 compiled(*example)
             return compiled

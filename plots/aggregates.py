@@ -15,7 +15,7 @@ from inspo_benchmark.plots.tables import ablation_rows
 
 LEVELS = 101  # points of a profile
 LOWEST_LEVEL = -50.0  # profiles are not drawn below
-NAME_WIDTH = 24  # letters in a line of a variant's name
+NAME_WIDTH, NAME_LENGTH = 24, 120  # letters in a line of a variant's name, and in all of it
 QUALITIES = ("random", "medium_replay", "medium", "mixed", "medium_expert", "expert")
 
 
@@ -113,6 +113,10 @@ def _marker_handle(algo: str) -> Line2D:
     return Line2D([], [], color=look.color, marker=look.marker, linestyle="", label=look.label)
 
 
+def _shortened(name: str) -> str:
+    return name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH]} ..."
+
+
 def ablation(frame: pd.DataFrame, metric: str, algo: str) -> Figure:
     """Final normalized scores of a method and its variants with 95% intervals, a panel per task."""
     rows = ablation_rows(frame)
@@ -122,7 +126,7 @@ def ablation(frame: pd.DataFrame, metric: str, algo: str) -> Figure:
     scores = stats.final_scores(rows.assign(algo=rows.overrides.astype(str)), metric, "last").reset_index(name="score")
     columns = min(len(tasks), 3)
     lines = -(-len(tasks) // columns)
-    names = [textwrap.fill(variant, NAME_WIDTH) or style.algorithm(algo).label for variant in variants]
+    names = [textwrap.fill(_shortened(variant), NAME_WIDTH) or style.algorithm(algo).label for variant in variants]
     height = 0.19 * len(variants) * (1 + max(name.count("\n") for name in names) / 2)
     width = style.WIDE if columns > 1 else style.NARROW
     figure = Figure(figsize=(width, (height + 0.35) * lines + 0.25), layout="constrained")

@@ -30,6 +30,7 @@ from inspo_benchmark.plots.table_writers import escaped
 
 KINDS = ("curves", "scores", "efficiency", "aggregate", "profiles", "improvement", "quality", "ablation")
 DPI, COLORS = 220, 128
+MAX_HEIGHT = 100  # inches; the image is in memory
 CAPTIONS = {
     "curves": "Learning curves: mean over seeds with a 95% bootstrap interval (n = {n}). {lines}",
     "scores": "Final scores of single runs as dots (n = {n} per method and task), their means as bars. {lines}",
@@ -94,7 +95,9 @@ def _captioned(suite: str, metric: str, frame: pd.DataFrame, found: list[tuple[s
 
 
 def png(figure: Figure, dpi: int) -> bytes:
-    """The figure with a palette of COLORS colors, which makes the file three to four times smaller."""
+    """The figure with a palette of COLORS colors, which makes the file three to four times smaller. UserError: it is too high."""
+    if (height := figure.get_size_inches()[1]) > MAX_HEIGHT:
+        raise UserError(f"a figure of {height:.0f} inches, more than {MAX_HEIGHT}: there are too many methods or variants for one folder")
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=dpi)
     compact = io.BytesIO()

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import math
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.limits import check_size
 from inspo_benchmark.core.registry import NAME
 from inspo_benchmark.envs.smac import EASY
-from inspo_benchmark.plots import style
+from inspo_benchmark.plots import stats, style
 from inspo_benchmark.running import schema
 from inspo_benchmark.running.untrusted import check_folder, read_regular
 
@@ -63,6 +64,7 @@ def read(out: str | Path, overrides: bool = False, files: list[ResultFile] | Non
     observation that exists twice.
     """
     files = result_files(out) if files is None else files
+    _refuse_floods(files)
     _refuse_mixtures([file for file in files if overrides or not file.columns["overrides"]])
     frame, lengths = _all_rows(files)
     for column, values in _columns(files).items():
@@ -257,6 +259,16 @@ def _rows(file: ResultFile) -> pd.DataFrame:
         if step != file.config["num_updates"]:
             refuse(f"was cut short: {metric} of seed {seed} ends at step {step} of {file.config['num_updates']}")
     return table[["seed", "step", "metric", "value"]]
+
+
+def _refuse_floods(files: list[ResultFile]) -> None:
+    """An interval needs the resampled scores and their indices, for all runs of a method at once."""
+    runs: Counter = Counter()
+    for file in files:
+        runs[file.algo] += len(file.seeds)
+    most = max(runs.values())
+    stored = sum(path.lstat().st_size for file in files for path in (file.path, file.path.with_suffix(".json")))
+    check_size(files[0].path.parents[1], 16 * stats.RESAMPLES * most, stored)
 
 
 def _refuse_mixtures(files: list[ResultFile]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from inspo_benchmark.core.atomic_io import atomic_write, write_errors
 from inspo_benchmark.core.errors import UserError, printable
+from inspo_benchmark.core.limits import read_bytes
 from inspo_benchmark.learning.train import Row
 from inspo_benchmark.running import schema
 from inspo_benchmark.running.experiment import Experiment
@@ -78,14 +79,23 @@ def seconds_per_update(results: Iterable[dict[str, Any]]) -> dict[tuple[str, str
 
 def final_return(experiment: Experiment) -> tuple[float, float]:
     """Mean return of the final greedy policies, and seconds of training. OSError: not finished. UserError: a damaged file."""
-    seconds = read_result(experiment.json_path)["wall_seconds"]
-    final = "return", str(experiment.config.num_updates)
+    metadata = read_result(experiment.json_path)
+    scores = final_scores(experiment.csv_path, metadata)
+    return statistics.fmean(scores["return"].values()), metadata["wall_seconds"]
+
+
+def final_scores(csv_path: Path, metadata: dict[str, Any]) -> dict[str, dict[int, float]]:
+    """Metric -> seed -> value after the last update. `metadata`: of the JSON beside the CSV. OSError. UserError: the CSV is damaged."""
+    last, scores = str(metadata["config"]["num_updates"]), defaultdict(dict)
     try:
-        with experiment.csv_path.open(newline="") as file:
-            values = [float(row["value"]) for row in csv.DictReader(file) if (row["metric"], row["step"]) == final]
-        return statistics.fmean(values), seconds
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{experiment.csv_path} is damaged; delete it and the JSON beside it, and run the experiment again") from None
+        for row in csv.DictReader(io.StringIO(read_bytes(csv_path).decode(), newline="")):
+            if row["step"] == last:
+                scores[row["metric"]][int(row["seed"])] = float(row["value"])
+        if not set(metadata["seeds"]) <= scores["return"].keys():
+            raise ValueError
+    except (ValueError, KeyError, TypeError, csv.Error):
+        raise UserError(f"{csv_path} is damaged; delete it and the JSON beside it, and run the experiment again") from None
+    return dict(scores)
 
 
 # --- unfinished experiments

@@ -14,6 +14,7 @@ from inspo_benchmark.running.untrusted import read_regular
 MAX_JSON_SIZE = 4 << 20  # bytes
 MAX_NUMBER = 10**15  # of integers; seeds may be larger
 REVISION = re.compile(r"[0-9a-f]{40}|")  # a git commit; empty outside a git checkout
+MIN_SECONDS = 0.001  # that a training takes, so that speeds are finite
 MISSING = object()
 
 
@@ -90,7 +91,7 @@ SCHEMA: dict[str, tuple[Callable[[Any], bool], str]] = {
     "stochastic": (lambda x: type(x) is bool, "true or false"),
     "versions": (functools.partial(_table, fits=_text), "a table of texts"),
     "machine": (_table, "a table"),
-    "wall_seconds": (lambda x: _number(x) and x >= 0, "a number from 0"),
+    "wall_seconds": (lambda x: _number(x) and (x == 0 or x >= MIN_SECONDS), f"0 or a number from {MIN_SECONDS}"),
     "peak_memory": (_integer, "an integer"),
     "csv_sha256": (lambda x: type(x) is str and re.fullmatch(r"[0-9a-f]{64}", x) is not None, "a sha256"),
     "reason": (lambda x: type(x) is str and len(x) <= 10_000, "text"),

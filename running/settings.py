@@ -75,7 +75,7 @@ def of_task(algo: str, task: str) -> dict[str, Any]:
         return {}
     try:
         tables = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise UserError(f"{path} cannot be read: {e}") from None
     for name, table in tables.items():
         if name not in ALGORITHMS or not isinstance(table, dict):

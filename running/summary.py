@@ -1,21 +1,23 @@
 """What finished experiments achieved, in lines for people: the score beside that of the data and of BC, and where to go on."""
 
-import csv
 import functools
 import itertools
 import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.learning.saved_policy import SUFFIX
 from inspo_benchmark.running.experiment import Experiment
-from inspo_benchmark.running.results import read_results
+from inspo_benchmark.running.results import final_scores, read_results
+from inspo_benchmark.running.schema import FINISHED
 
 MAX_EXPERIMENTS = 16  # that are described one by one
 RENDERERS = {"smac": "render_smac", "mamujoco": "render_mujoco"}  # Task.family -> module of tools
+
+DESCRIBED = FINISHED | {"overrides", "data", "data.sha256", "data.return_mean"}  # fields of a JSON
 
 Result = tuple[Path, dict[str, Any]]  # the JSON of a finished experiment, and its content
 
@@ -48,7 +50,7 @@ def watch_command(experiment: Experiment, path: Path) -> str:
 
 def _results_of(experiment: Experiment) -> list[Result]:
     """The results that hold the experiment's seeds, maybe together with others."""
-    results = read_results(experiment.out, experiment.algo, experiment.task)
+    results = read_results(experiment.out, experiment.algo, experiment.task, DESCRIBED)
     return [(path, about) for path, about in results if about["group"] == experiment.group and {*about["seeds"]} & {*experiment.seeds}]
 
 
@@ -56,11 +58,11 @@ def describe_scores(experiment: Experiment, results: list[Result], folders: Sequ
     """ "win rate 98.1 % (data 55.3 %, BC 93.0 %)". Data whose battles are not known to be won or lost have no win rate."""
     about = results[0][1]
     score, metric = final_score(results, experiment.seeds)
-    data = about["data"]["win_rate" if metric == "win_rate" else "return_mean"]
+    data = about["data"].get("win_rate", -1) if metric == "win_rate" else about["data"]["return_mean"]
     others = [f"data {'--' if metric == 'win_rate' and data < 0 else _number(data, metric)}"]
     if experiment.algo != "bc":
         for folder in folders:
-            own = [(path, bc) for path, bc in read_results(folder, "bc", experiment.task) if _comparable(bc, about)]
+            own = [(path, bc) for path, bc in read_results(folder, "bc", experiment.task, DESCRIBED) if _comparable(bc, about)]
             if own:
                 value = _number(final_score(own)[0], metric)
                 others.append(f"BC {value}" if folder == experiment.out else f"BC {value} in {folder}")
@@ -70,23 +72,18 @@ def describe_scores(experiment: Experiment, results: list[Result], folders: Sequ
 
 def _comparable(bc: dict[str, Any], about: dict[str, Any]) -> bool:
     """Whether a result of BC has its usual settings, and the data of this experiment."""
-    return not bc["overrides"] and bc.get("preset", "") in ("", about["preset"]) and bc["data"]["sha256"] == about["data"]["sha256"]
+    presets = ("", about.get("preset", ""))
+    return not bc["overrides"] and bc.get("preset", "") in presets and bc["data"]["sha256"] == about["data"]["sha256"]
 
 
 def final_score(results: Iterable[Result], seeds: Sequence[int] = ()) -> tuple[float, str]:
-    """Mean over seeds (default: all) of the final greedy policies' win rate or, where there is none, return; and which of the two."""
-    values: dict[str, list[float]] = {}
+    """Mean over seeds (default: all) of the final greedy policies' win rate or, where there is none, return; and which of the two.
+    UserError: a damaged file."""
+    values = defaultdict(list)
     for path, about in results:
-        last = str(about["config"]["num_updates"])
-        csv_path = path.with_suffix(".csv")
-        try:
-            with csv_path.open(newline="") as file:
-                for row in csv.DictReader(file):
-                    if row["step"] == last and (not seeds or int(row["seed"]) in seeds):
-                        values.setdefault(row["metric"], []).append(float(row["value"]))
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"{csv_path} is damaged; delete it and the JSON beside it, and run the experiment again") from None
-    metric = "win_rate" if "win_rate" in values else "return"
+        for metric, scores in final_scores(path.with_suffix(".csv"), about).items():
+            values[metric] += [value for seed, value in scores.items() if not seeds or seed in seeds]
+    metric = "win_rate" if values["win_rate"] else "return"
     return statistics.fmean(values[metric]), metric
 
 

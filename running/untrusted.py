@@ -1,8 +1,8 @@
 """Files of a results folder, which may come from anyone.
 
 Such a folder may hold symbolic links, which lead to other files of the user, names with control characters, which a terminal interprets,
-and pipes and devices, whose reading may never end. A folder with such links or names is refused as a whole, before anything is read or
-written. Otherwise only regular files are read."""
+and pipes and devices, whose reading may never end. A folder with any of these is refused as a whole, before anything is read or written.
+"""
 
 import math
 import os
@@ -19,8 +19,10 @@ SUBMITIT = "slurm"  # in `logs`
 
 
 def check_folder(out: Path) -> None:
-    """UserError if there is a symbolic link or a name that cannot be printed below a results folder. The results folder itself may be a
-    link, for example to a larger disk."""
+    """UserError if there is a symbolic link, a pipe, a device, a name that cannot be printed, or settings of Weights & Biases below a
+    results folder. The results folder itself may be a link, for example to a larger disk."""
+    if os.path.lexists(settings := out / "wandb" / "settings"):  # read where `wandb` runs in this folder
+        raise UserError(f"{settings} could name a server to which your key for Weights & Biases is sent; delete it")
     for name, depth in FOLDERS.items():
         folder = out / name
         if folder.is_symlink():
@@ -36,6 +38,8 @@ def _check_entries(folder: str | Path, depth: int) -> None:
                 raise UserError(f"{folder} has a file whose name is {ascii(entry.name)[:200]}; rename or delete it")
             if entry.is_symlink():
                 _refuse_link(entry.path)
+            if not entry.is_file() and not entry.is_dir():
+                raise UserError(f"{entry.path} is neither a file nor a folder (a pipe, or a device); delete it")
             if depth > 1 and entry.name != SUBMITIT and entry.is_dir():
                 _check_entries(entry.path, depth - 1)
 

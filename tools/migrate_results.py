@@ -11,10 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from inspo_benchmark.core.atomic_io import atomic_write, load_checked, save_checked
+from inspo_benchmark.core.atomic_io import DamagedFile, atomic_write, load_checked, save_checked
 from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.limits import read_bytes
 from inspo_benchmark.learning.saved_policy import SUFFIX
+from inspo_benchmark.running import schema
 from inspo_benchmark.running.experiment import digest
+from inspo_benchmark.running.untrusted import check_folder
 
 SETTINGS = {
     "hidden": "hidden_dim",
@@ -59,15 +62,29 @@ def renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     return {names.get(name, name): value for name, value in values.items()}
 
 
+def earlier(path: Path) -> dict[str, Any] | None:
+    """The JSON of a result of version 0.1, with the fields' new names; None: of a later version. UserError: it is malformed."""
+    try:
+        about = schema.parse(path, {"algo", "task", "seeds"})
+        if "family" not in about:
+            return None
+        about = renamed(about, KEYS)
+        if wrong := schema.problem(about, {"config", "overrides", "evaluation", "data", "data.sha256"}):
+            raise ValueError(wrong)
+    except (OSError, ValueError) as e:
+        raise UserError(f"{path} is malformed ({e})") from None
+    return about
+
+
 def migrate(folder: Path) -> int:
-    """The number of experiments that were rewritten. UserError: a CSV would have changed, or two experiments would be one."""
+    """The number of experiments that were rewritten. UserError: a CSV would have changed, two experiments would be one, or a file is
+    malformed."""
+    check_folder(folder)
     count = 0
     for old in sorted(folder.glob("runs/*/[!.]*.json")):
-        about = json.loads(old.read_bytes())
-        if "family" not in about:
+        if not (about := earlier(old)):
             continue
-        before = hashlib.sha256(old.with_suffix(".csv").read_bytes()).hexdigest()
-        about = renamed(about, KEYS)
+        before = hashlib.sha256(read_bytes(old.with_suffix(".csv"))).hexdigest()
         about["config"], about["overrides"] = renamed(about["config"], SETTINGS), renamed(about["overrides"], SETTINGS)
         about["evaluation"] = renamed(about["evaluation"], EVALUATION)
         about["group"] = digest(about["algo"], about["task"], about["config"], about["data"]["sha256"], about["evaluation"])
@@ -75,8 +92,11 @@ def migrate(folder: Path) -> int:
         if new.exists():
             raise UserError(f"{new} is there already; {old} is left as it is")
         if (policies := old.with_suffix(SUFFIX)).exists():
-            kept = load_checked(policies)
-            save_checked(kept | {"config": renamed(kept["config"], SETTINGS)}, new.with_suffix(SUFFIX))
+            try:
+                kept = load_checked(policies, lambda kept: kept | {"config": renamed(kept["config"], SETTINGS)})
+            except DamagedFile as e:
+                raise UserError(f"{policies} is damaged ({e}); delete it") from None
+            save_checked(kept, new.with_suffix(SUFFIX))
             policies.unlink()
         old.with_suffix(".csv").rename(new.with_suffix(".csv"))
         with atomic_write(new) as part:

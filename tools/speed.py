@@ -442,8 +442,10 @@ def read(path: Path) -> list[Row]:
     """The rows of a bench.csv. UserError: there is no such file, or it is not one."""
     try:
         with path.open(newline="") as file:
-            return [(row["name"], float(row["value"]), row["unit"]) for row in csv.DictReader(file)]
-    except (OSError, KeyError, TypeError, ValueError) as e:
+            rows = [(row["name"], float(row["value"]), row["unit"]) for row in csv.DictReader(file)]
+        relative_speeds(rows)
+        return rows
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, csv.Error) as e:
         raise UserError(f"{path} is not a file of speeds: {e}") from None
 
 

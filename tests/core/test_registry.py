@@ -129,8 +129,9 @@ def test_files_of_the_user_are_imported_once(package, tmp_path, monkeypatch):
     finally:
         for name in ("okapi", "zebra"):
             sys.modules.pop(name, None)
-    for name, said in ("nowhere.py", "no file .*nowhere.py"), ("notes.txt", "no Python file"):
-        (own / "notes.txt").write_text("text")
+    (own / "notes.txt").write_text("text")
+    (own / "json.py").write_text("")
+    for name, said in ("nowhere.py", "no file .*nowhere.py"), ("notes.txt", "no Python file"), ("json.py", "the module json of Python"):
         monkeypatch.setenv(MODULES, str(own / name))
         with pytest.raises(UserError, match=f"{MODULES}: .*{said}"):
             animals().discover()

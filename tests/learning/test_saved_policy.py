@@ -77,6 +77,7 @@ def test_saved_policies_can_be_rendered(path, tmp_path, capsys):
         lambda x: x["config"].update(hiden=8),
         lambda x: x.update(seeds=[4]),
         lambda x: x.update(seeds=None),
+        lambda x: x["params"].update(pi=x["params"]["pi"].half()),
     ],
 )
 def test_a_file_of_other_code_is_a_user_error(path, change):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.func import grad
 
+from inspo_benchmark.learning import train
 from inspo_benchmark.learning.tracing import trace
 
 
@@ -34,6 +35,15 @@ def test_operations_that_differ_in_an_argument_are_not_merged():
     for a, b in zip(traced(x), f(x), strict=True):
         assert a.dtype == b.dtype
         assert torch.equal(a, b)
+
+
+def test_compiled_code_of_another_user_is_not_run(tmp_path, monkeypatch, capsys):
+    """The cache of compiled code is below /tmp, where anyone can make a folder of that name first."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(train.os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    prepared = train.prepare_update(lambda x: x * 2, (torch.ones(3),), train.COMPILE_FROM)
+    assert isinstance(prepared, torch.fx.GraphModule)
+    assert f"{tmp_path} belongs to another user" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("through_a_view", [False, True])

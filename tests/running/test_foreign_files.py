@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from inspo_benchmark.core.atomic_io import load_checked, save_checked
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.learning.train import Stopped
 from inspo_benchmark.running.execute import execute
@@ -42,6 +43,30 @@ def test_a_checkpoint_of_another_experiment_is_not_resumed(tmp_path, capsys, oth
     shutil.copy(foreign.checkpoint_path, mine.checkpoint_path)
     assert execute(mine)
     assert "cannot be used (of another experiment); training starts from the beginning" in capsys.readouterr().out
+    assert mine.csv_path.read_bytes() == whole.csv_path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (0, lambda leaves: [x.double() for x in leaves]),
+        (1, lambda rows: [("=cmd", 0, "return", 1.0)]),
+        (1, lambda rows: [row[:3] for row in rows]),
+        (2, lambda losses: dict.fromkeys(losses, (0, 0))),
+        (3, lambda calls: "20"),
+        (4, lambda seconds: None),
+    ],
+)
+def test_a_checkpoint_of_odd_values_is_not_resumed(tmp_path, capsys, place, value):
+    """Its maker knows the experiment's key."""
+    whole, mine = planned(tmp_path / "whole"), planned(tmp_path / "mine")
+    assert execute(whole)
+    stopped_at(mine, 20)
+    content = load_checked(mine.checkpoint_path)
+    content[place] = value(content[place])
+    save_checked(content, mine.checkpoint_path)
+    assert execute(mine)
+    assert "training starts from the beginning" in capsys.readouterr().out
     assert mine.csv_path.read_bytes() == whole.csv_path.read_bytes()
 
 

@@ -91,6 +91,30 @@ def test_a_table_that_names_an_unknown_field_is_one_line(mine, monkeypatch, tabl
         settings("mine", "3m-medium", {})
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = " + "[" * 5000, "cannot be read: "),
+        ("\0", "cannot be read: "),
+        ("[mime]\nlr = 1", "'mime' is no table of a method; did you mean mine"),
+        ("mine = 5", "'mine' is no table of a method"),
+        ("[mine]\nalhpa = 1", "task names 'alhpa'"),
+        ("[mine]\nlr = [1]", "must be a number"),
+        ("[mine]\nlr = nan", "not a finite number"),
+        ("[mine]\nlr = inf", "not a finite number"),
+        ("[mine]\nnum_updates = 1e400", "must be a whole number"),
+        ("[mine]\nnetwork = 'gpu'", "must be one of mlp, gru"),
+    ],
+    ids=lambda x: x[:20],
+)
+def test_a_tasks_own_table_that_is_wrong_is_one_line(mine, monkeypatch, tmp_path, text, said):
+    (tmp_path / "mine.toml").write_text(text)
+    monkeypatch.setitem(TASKS, "3m-medium", dataclasses.replace(TASKS["3m-medium"], settings=tmp_path / "mine.toml"))
+    with pytest.raises(UserError) as e:
+        settings("mine", "3m-medium", {})
+    assert said in str(e.value)
+
+
 @pytest.mark.parametrize("paper", [False, True])
 @pytest.mark.parametrize("algo", [name for name in sorted(ALGORITHMS) if ALGORITHMS[name].__module__.startswith("inspo_benchmark")])
 def test_the_sources_are_those_of_the_settings(algo, paper):

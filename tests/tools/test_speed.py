@@ -113,5 +113,6 @@ def test_the_command_fails_if_a_speed_fell(monkeypatch, capsys, tmp_path):
         assert speed.main(["smac", "--against", str(old)]) == code
     assert "smac/3m: 0.50 of the earlier speed" in capsys.readouterr().out
     assert speed.main(["smac", "--against", str(tmp_path / "no.csv")]) == 2
-    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    assert speed.main(["smac", "--against", str(tmp_path / "other.csv")]) == 2
+    for damaged in ("a,b\n1,2\n", "name,value,unit\nx,0,s\n", "name,value,unit\nx,1\n", "name,value,unit\n" + "x" * 200_000 + ",1,s\n"):
+        (tmp_path / "other.csv").write_text(damaged)
+        assert speed.main(["smac", "--against", str(tmp_path / "other.csv")]) == 2
