@@ -24,14 +24,16 @@ import torch
 
 from inspo_benchmark import run_benchmark
 from inspo_benchmark.core import limits, tensor_file
-from inspo_benchmark.core.atomic_io import atomic_write, save_checked
+from inspo_benchmark.core.atomic_io import DamagedFile, atomic_write, load_checked, save_checked
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, NAME, TASKS
+from inspo_benchmark.datasets import catalog, format
 from inspo_benchmark.datasets.__main__ import main as datasets
 from inspo_benchmark.datasets.catalog import expected_sha256
 from inspo_benchmark.datasets.convert import read
 from inspo_benchmark.learning import saved_policy
-from inspo_benchmark.plots import export, figures, load, report, tables
+from inspo_benchmark.plots import dataset_cards, export, figures, load, report, tables
+from inspo_benchmark.running.planning import plan
 from inspo_benchmark.running.provenance import changed_since
 from inspo_benchmark.running.results import read_results, seconds_per_update, seeds_by_group
 from inspo_benchmark.running.settings import settings
@@ -138,6 +140,86 @@ def test_policies_of_networks_that_the_file_does_not_hold(tmp_path, little_memor
     assert allocated(refused) < 200 << 20
 
 
+def policies_of_bc(path: Path, **changes) -> None:
+    algorithm = ALGORITHMS["bc"](settings("bc", "xor-ab", {"hidden_dim": 4}), TASKS["xor-ab"].spec)
+    x = {"algo": "bc", "task": "xor-ab", "config": dataclasses.asdict(algorithm.cfg), "seeds": [0]}
+    x |= {"params": algorithm.acting_params(algorithm.init((0,))), "scale": [torch.zeros(()), torch.ones(())]}
+    save_checked(x | changes, path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"params": dtype} for dtype in (torch.float16, torch.bfloat16, torch.float64, torch.int64)),
+        {"scale": [torch.zeros((), dtype=torch.float64), torch.ones(())]},
+        {"scale": [torch.zeros(())]},
+        {"seeds": []},
+    ],
+)
+def test_policies_of_other_types_than_networks_have(tmp_path, changes):
+    policies_of_bc(tmp_path / "x.policies")
+    sound = saved_policy.load(tmp_path / "x.policies")
+    if "params" in changes:
+        changes = {"params": {name: p.to(changes["params"]) for name, p in sound.params.items()}}
+    policies_of_bc(tmp_path / "x.policies", **changes)
+    with pytest.raises(UserError, match="holds no usable policies"):
+        saved_policy.load(tmp_path / "x.policies")
+
+
+def test_a_seed_of_saved_policies_has_a_length(tmp_path):
+    policies_of_bc(tmp_path / "x.policies")
+    assert saved_policy.load_greedy_policy(f"{tmp_path / 'x.policies'}:0", "xor")
+    assert saved_policy.load_greedy_policy(f"{tmp_path / 'x.policies'}:{'9' * 5000}", "xor") is None
+
+
+def test_a_damaged_file_of_tensors_is_described_in_printable_words(tmp_path):
+    content = attacks.archive(attacks.call("collections Ordered\x1bDict"))
+    (tmp_path / "x").write_bytes(hashlib.sha256(content).digest() + content)
+    with pytest.raises(DamagedFile) as e:
+        load_checked(tmp_path / "x")
+    assert "Ordered" in str(e.value)
+    assert str(e.value).isprintable()
+
+
+# --- datasets that are looked at but not loaded
+
+
+ATTRIBUTES = {
+    "a terminal's commands": dict(source="x\x1b[2J"),
+    "an array": dict(content_sha256=np.zeros(5)),
+    "bytes": dict(content_sha256=np.bytes_(b"\xff")),
+    "a complex number": dict(content_sha256=1j),
+    "a number": dict(source=5),
+    "nothing": dict(task=h5py.Empty("f")),
+    "a build without statistics": dict(source="built", content_sha256="0" * 64, return_mean="x", steps="y"),
+}
+
+
+@pytest.mark.parametrize("what", [*ATTRIBUTES, "a pipe"])
+def test_a_dataset_is_listed_whatever_it_says(tmp_path, capsys, what):
+    """Listings, dry runs and exports read its attributes alone."""
+    path = tmp_path / "xor-ab.h5"
+    shutil.copy(catalog.fetch(TASKS["xor-ab"]), path)
+    if what == "a pipe":
+        path.unlink()
+        os.mkfifo(path)
+    else:
+        with h5py.File(path, "r+") as f:
+            f.attrs.update(ATTRIBUTES[what])
+    assert (format.peek(path), catalog.expected_sha256(TASKS["xor-ab"], tmp_path)) == ({}, "")
+    assert catalog.status(TASKS["xor-ab"], tmp_path).startswith("damaged: python -m datasets validate")
+    for layout in ("pymarl", "minari"):
+        assert datasets(["export", layout, str(path), str(tmp_path / "exported")]) == 2
+        one_line(capsys)
+
+
+def test_what_dataset_cards_say_is_text():
+    assert dataset_cards.line(["a|b", "<script>"]) == r"| a\|b | &lt;script> |"
+    for rates in ("0.25, 0.50", "x", 5):
+        about = {"behavior_greedy_win_rate": 0.3, "behavior_greedy_win_rates": rates}
+        assert dataset_cards.greedy(about) == ("30.0% (25% .. 50%)" if "," in str(rates) else "30.0%")
+
+
 # --- how much a file may become
 
 
@@ -213,6 +295,25 @@ def test_a_small_recording_of_many_bytes(tmp_path, monkeypatch, how):
     assert not list((tmp_path / "tmp").iterdir())
 
 
+@pytest.mark.parametrize("layout", ["pymarl", "madt", "minari", "vault"])
+@pytest.mark.parametrize("what", ["a link", "a link to a folder", "a pipe"])
+def test_only_a_recordings_own_files_are_read(tmp_path, capsys, layout, what):
+    """Otherwise a dataset could hold numbers from the user's own files."""
+    folder, outside = tmp_path / "recording", tmp_path / "outside"
+    (folder / "inner").mkdir(parents=True)
+    outside.mkdir() if "folder" in what else outside.write_bytes(b"mine")
+    path = folder / "inner" / "reward.npy"
+    os.mkfifo(path) if what == "a pipe" else path.symlink_to(outside)
+    assert datasets(["convert", layout, str(folder), str(tmp_path / "x.h5")]) == 2
+    assert f"{path}: a link, a pipe or a device, which is not read" in one_line(capsys)
+
+
+def test_a_recording_may_be_reached_by_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(recordings.write(tmp_path / "disk", recordings.recording(limit=8, episodes=4), ""))
+    assert read("pymarl", tmp_path / "link").episodes == 4
+
+
 # --- results folders
 
 
@@ -228,9 +329,9 @@ COMMANDS = {
 }
 
 
-def result(out: Path, key: str = "k", **about) -> Path:
+def result(out: Path, algo: str = "bc", key: str = "k", **about) -> Path:
     """A result that is not stale today."""
-    task, config = TASKS["xor-ab"], dataclasses.asdict(settings("bc", "xor-ab", {"num_updates": 1000}))
+    task, config = TASKS["xor-ab"], dataclasses.asdict(settings(algo, "xor-ab", {"num_updates": 1000}))
     whole = dict(
         group="abc123abc123",
         code={"revision": "0" * 40, "dirty": False},
@@ -240,7 +341,7 @@ def result(out: Path, key: str = "k", **about) -> Path:
         evaluation=task.evaluation,
         data={"sha256": expected_sha256(task), "return_mean": 0.5},
     )
-    return write(out, "bc", "xor-ab", key=key, **(whole | about))
+    return write(out, algo, "xor-ab", key=key, **(whole | about))
 
 
 def rename(path: Path, algo: str, task: str) -> None:
@@ -407,7 +508,7 @@ def test_only_a_folders_own_files_are_opened(tmp_path, capsys, command, what, fi
     assert code == (2 if said.err else 0)
     assert said.err.count("\n") == (1 if code else 0)
     assert not any(b"a secret" in content for name, content in files(out).items() if not (out / name).is_symlink())
-    if "runs" in file and command not in ("status", "clean", "dry run"):
+    if what not in ("a folder", "a device") or ("runs" in file and command not in ("status", "clean", "dry run")):
         assert code == 2
 
 
@@ -448,6 +549,101 @@ def test_no_link_leads_out_of_a_results_folder(tmp_path, capsys, command, where)
     assert (COMMANDS[command](out) if command in COMMANDS else run_benchmark.main([*START, "--out", str(out)])) == 2
     assert f"{link} is a symbolic link: only the results folder itself may be one" in one_line(capsys)
     assert files(tmp_path) == before
+
+
+def test_settings_of_weights_and_biases_are_not_a_strangers(tmp_path, capsys):
+    """A file that `wandb` reads where it runs could name another server."""
+    result(tmp_path)
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "settings").write_text("[default]\nbase_url = http://127.0.0.1:9\n")
+    for command in ("status", "tables"):
+        assert COMMANDS[command](tmp_path) == 2
+        assert "could name a server to which your key" in one_line(capsys)
+
+
+@pytest.mark.parametrize("command", ["tables", "figures", "report", "marl-eval"])
+def test_more_seeds_than_fit_into_memory(tmp_path, capsys, command, monkeypatch):
+    """A JSON of 4 MB can name 100,000 seeds, whose bootstrap took 8 GB."""
+    monkeypatch.setattr(limits, "MIN_LIMIT", 1 << 20)
+    result(tmp_path)
+    assert COMMANDS[command](tmp_path) == 0
+    capsys.readouterr()
+    path = result(tmp_path)
+    path.with_suffix(".json").write_text(json.dumps(json.loads(path.with_suffix(".json").read_text()) | {"seeds": list(range(5000))}))
+    lines = [f"bc,xor-ab,{seed},1000,return,0.5\n" for seed in range(5000)]
+    path.write_text("".join(["algo,task,seed,step,metric,value\n", *lines]))
+
+    def refused():
+        assert COMMANDS[command](tmp_path) == 2
+        assert "INSPO_MAX_BYTES" in one_line(capsys)
+
+    assert allocated(refused) < 200 << 20
+
+
+def test_a_setting_of_many_letters_has_a_small_figure(tmp_path, capsys):
+    result(tmp_path, overrides={f"x{k}": "y" * 100 for k in range(900)})
+
+    def drawn():
+        assert COMMANDS["figures"](tmp_path) == 0
+
+    assert allocated(drawn) < 100 << 20
+
+
+def test_a_figure_of_too_many_methods_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(figures, "MAX_HEIGHT", 0.1)
+    result(tmp_path)
+    for command in ("figures", "report"):
+        assert COMMANDS[command](tmp_path) == 2
+        assert "too many methods or variants" in one_line(capsys)
+
+
+@pytest.mark.parametrize("seconds", [5e-324, 1e-10, -1, 1e301])
+def test_a_training_takes_time(tmp_path, capsys, seconds):
+    result(tmp_path, wall_seconds=seconds)
+    for command in ("tables", "report", "dry run"):
+        assert COMMANDS[command](tmp_path) == 2
+        assert "wall_seconds is" in one_line(capsys)
+
+
+DAMAGED_RESULTS = {
+    "no data": lambda about: about.pop("data"),
+    "no return of the data": lambda about: about["data"].pop("return_mean"),
+    "no hash": lambda about: about["data"].pop("sha256"),
+    "no overrides": lambda about: about.pop("overrides"),
+    "no rows": b"algo,task,seed,step,metric,value\n",
+    "nothing": b"",
+    "a long field": b"algo,task,seed,step,metric,value\nbc,xor-ab,0,1000,return," + b"1" * 200_000 + b"\n",
+    "other columns": b"a,b\n1,2\n",
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED_RESULTS)
+@pytest.mark.parametrize("algo", ["bc", "inspo"])
+def test_a_finished_result_that_is_damaged(tmp_path, capsys, algo, what):
+    """A sweep that has nothing left to train describes its results."""
+    command = ["--algo", "bc", "inspo", "--env", "xor-ab", "--seeds", "5", "--set", "num_updates=1000", "--out", str(tmp_path)]
+    planned = plan(["bc", "inspo"], ["xor-ab"], (0, 1, 2, 3, 4), ["num_updates=1000"], tmp_path, dry_run=True)
+    damaged = {x.algo: result(tmp_path, x.algo, key=x.key, group=x.group) for x in planned}[algo]
+    assert run_benchmark.main(command) == 0
+    assert len(re.findall(r"on xor-ab, seeds 0-4.*: return [\d.]+ \(data 0.5", capsys.readouterr().out)) == 2
+    if callable(damage := DAMAGED_RESULTS[what]):
+        about = json.loads(damaged.with_suffix(".json").read_text())
+        damage(about)
+        damaged.with_suffix(".json").write_text(json.dumps(about))
+    else:
+        damaged.write_bytes(damage)
+    assert run_benchmark.main(command) == 2
+    assert str(damaged.with_suffix("")) in one_line(capsys)
+
+
+@pytest.mark.parametrize("preset", ["", None])
+def test_a_result_without_a_preset_or_a_win_rate(tmp_path, capsys, preset):
+    command = ["--algo", "bc", "--env", "xor-ab", "--seeds", "5", "--set", "num_updates=1000", "--out", str(tmp_path)]
+    [experiment] = plan(["bc"], ["xor-ab"], (0, 1, 2, 3, 4), ["num_updates=1000"], tmp_path, dry_run=True)
+    path = result(tmp_path, key=experiment.key, group=experiment.group, **{} if preset is None else {"preset": preset})
+    path.write_text(path.read_text() + "".join(f"bc,xor-ab,{seed},1000,win_rate,0.5\n" for seed in range(5)))
+    assert run_benchmark.main(command) == 0
+    assert "win rate 50.0 % (data --)" in capsys.readouterr().out
 
 
 def test_names_in_a_results_folder_can_be_printed(tmp_path, capsys):

@@ -102,9 +102,9 @@ def changed_array(data: st.DataObject, x: np.ndarray) -> np.ndarray:
     return odd_array(data)
 
 
-def odd_array(data: st.DataObject) -> np.ndarray:
+def odd_array(data: st.DataObject, smallest: int = 0) -> np.ndarray:
     """An array of any kind of numbers and any small shape."""
-    shape = data.draw(st.lists(st.integers(0, 9), max_size=4))
+    shape = data.draw(st.lists(st.integers(smallest, 9), max_size=4))
     return np.full(shape, data.draw(st.integers(-1, 3))).astype(data.draw(st.sampled_from(DTYPES[:7])))
 
 
