@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -134,8 +134,12 @@ def _provenance(layout: str, r: Recording) -> dict[str, str]:
     return dict.fromkeys(PROVENANCE, "") | source
 
 
-def _open(layout: str, source: Path) -> AbstractContextManager[Recording]:
+@contextmanager
+def _open(layout: str, source: Path) -> Iterator[Recording]:
     LAYOUTS.discover()
     found = LAYOUTS[layout]
     check_own_files(source)
-    return found.open(source)
+    with ExitStack() as stack:
+        with reading(source):  # arrays of odd shapes may cause any error there
+            recording = stack.enter_context(found.open(source))
+        yield recording

@@ -92,11 +92,12 @@ def need(source: Path, x: dict[str, Any], kinds: dict[str, str], layout: str, op
             raise UserError(f"{source}: {key} is of type {x[key].dtype}, {layout} recording has {kept}")
 
 
-def shaped(source: Path, x: dict[str, Any], expected: dict[str, tuple[int, ...]], by: str) -> None:
-    """UserError unless every array that is there has its shape."""
+def shaped(source: Path, x: dict[str, Any], expected: dict[str, tuple[int | None, ...]], by: str) -> None:
+    """UserError unless every array that is there has its shape, in which None stands for any size."""
     for key, shape in expected.items():
-        if key in x and tuple(x[key].shape) != shape:
-            raise UserError(f"{source}: {key} has shape {tuple(x[key].shape)}, {by} asks for {shape}")
+        have = tuple(x[key].shape) if key in x else shape
+        if len(have) != len(shape) or any(size not in (None, there) for size, there in zip(shape, have)):
+            raise UserError(f"{source}: {key} has shape {have}, {by} asks for {str(shape).replace('None', 'any')}")
 
 
 def sha256(source: Path) -> str:

@@ -60,9 +60,11 @@ def open(source: Path) -> Iterator[Recording]:
             lengths = np.array([len(f[k]["rewards"]) for k in episodes])
         if not agents or any(f"observations/{agent}" not in first for agent in agents):
             raise UserError(f"{source}: no dictionary of actions and observations with the same agents in both; one agent is not several")
+        state = first.get("observations/state", first.get("infos/state"))
+        if state is not None and state.ndim != 2:
+            raise UserError(f"{source}: the state has shape {state.shape} in {episodes[0]}, should be a vector for each step")
         widths = [int(np.prod(first[f"observations/{agent}"].shape[1:], dtype=int)) for agent in agents]
         one = spaces[0]
-        state = first.get("observations/state", first.get("infos/state"))
         yield Recording(
             source,
             Spec(len(agents), max(widths), sum(widths) if state is None else state.shape[1], one["space"], int(lengths.max())),

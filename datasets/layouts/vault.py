@@ -78,15 +78,13 @@ def open(source: Path) -> Iterator[Recording]:
     t, n, o = x["observations"].shape
     box = x["actions"].dtype.kind == "f"
     expected = {
-        "actions": (t, n, *x["actions"].shape[2:3]) if box else (t, n),
+        "actions": (t, n, None) if box else (t, n),
         "rewards": (t, n),
         "terminals": (t, n),
         "truncations": (t, n),
+        "infos.state": (t, None),
+        "infos.legals": (t, n, None),
     }
-    if "infos.state" in x:
-        expected["infos.state"] = (t, *x["infos.state"].shape[1:2])
-    if "infos.legals" in x:
-        expected["infos.legals"] = (t, n, *x["infos.legals"].shape[2:3])
     shaped(source, x, expected, f"observations of {t} rows, {n} agents")
     stored = size_of(source)
     if stored * DEFLATE_RATIO < t * n * o * x["observations"].dtype.itemsize:

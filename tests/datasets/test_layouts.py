@@ -178,6 +178,21 @@ def test_a_continuous_vault_with_minus_infinity_for_padding(tmp_path):
     assert d.actions.shape == (7, 2, 2)
 
 
+def test_arrays_without_their_last_axis(tmp_path):
+    """What an array says of its own width is asked for."""
+    numbers = np.ones(10, F)
+    refused(
+        "vault",
+        vault(tmp_path / "a", **{"infos.state": numbers}),
+        "infos.state has shape (7,), observations of 7 rows, 2 agents asks for (7, any)",
+    )
+    refused("vault", vault(tmp_path / "b", **{"infos.legals": np.ones((10, 2), bool)}), "infos.legals has shape (7, 2)")
+    refused("vault", vault(tmp_path / "c", actions=np.ones((10, 2), F)), "actions has shape (7, 2)")
+    refused("flat", flat(tmp_path / "d", states=numbers[:5], next_states=numbers[:5]), "states has shape (5,)")
+    refused("flat", flat(tmp_path / "e", legals=np.ones((5, 2), bool)), "legals has shape (5, 2)")
+    refused("minari", minari(tmp_path / "f", **{"infos/state": np.ones(3, F)}), "the state has shape (3,) in episode_0")
+
+
 def test_vault_faults(tmp_path):
     refused("vault", tmp_path, "no metadata.json")
     refused("vault", vault(tmp_path / "a", rewards=None), "no rewards")
