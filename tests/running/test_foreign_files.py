@@ -31,19 +31,34 @@ def stopped_at(experiment, update):
         execute(experiment, progress=progress)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> bytes:
+    """The rows of an undisturbed training."""
+    experiment = planned(tmp_path_factory.mktemp("whole"))
+    assert execute(experiment)
+    return experiment.csv_path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> bytes:
+    """Of the same training, stopped."""
+    experiment = planned(tmp_path_factory.mktemp("stopped"))
+    stopped_at(experiment, 20)
+    return experiment.checkpoint_path.read_bytes()
+
+
 @pytest.mark.parametrize(
     "other",
     [dict(task="xor-all"), dict(seeds=(0, 2)), dict(settings=[*SMALL, "lr=0.1"])],
     ids=["of another task", "of other seeds", "of another learning rate"],
 )
-def test_a_checkpoint_of_another_experiment_is_not_resumed(tmp_path, capsys, other):
-    whole, mine, foreign = planned(tmp_path / "whole"), planned(tmp_path / "mine"), planned(tmp_path / "mine", **other)
-    assert execute(whole)
+def test_a_checkpoint_of_another_experiment_is_not_resumed(tmp_path, capsys, whole, other):
+    mine, foreign = planned(tmp_path), planned(tmp_path, **other)
     stopped_at(foreign, 20)
     shutil.copy(foreign.checkpoint_path, mine.checkpoint_path)
     assert execute(mine)
     assert "cannot be used (of another experiment); training starts from the beginning" in capsys.readouterr().out
-    assert mine.csv_path.read_bytes() == whole.csv_path.read_bytes()
+    assert mine.csv_path.read_bytes() == whole
 
 
 @pytest.mark.parametrize(
@@ -57,17 +72,17 @@ def test_a_checkpoint_of_another_experiment_is_not_resumed(tmp_path, capsys, oth
         (4, lambda seconds: None),
     ],
 )
-def test_a_checkpoint_of_odd_values_is_not_resumed(tmp_path, capsys, place, value):
+def test_a_checkpoint_of_odd_values_is_not_resumed(tmp_path, capsys, whole, checkpoint, place, value):
     """Its maker knows the experiment's key."""
-    whole, mine = planned(tmp_path / "whole"), planned(tmp_path / "mine")
-    assert execute(whole)
-    stopped_at(mine, 20)
+    mine = planned(tmp_path)
+    mine.checkpoint_path.parent.mkdir(parents=True, exist_ok=True)
+    mine.checkpoint_path.write_bytes(checkpoint)
     content = load_checked(mine.checkpoint_path)
     content[place] = value(content[place])
     save_checked(content, mine.checkpoint_path)
     assert execute(mine)
     assert "training starts from the beginning" in capsys.readouterr().out
-    assert mine.csv_path.read_bytes() == whole.csv_path.read_bytes()
+    assert mine.csv_path.read_bytes() == whole
 
 
 def test_a_json_holds_the_hash_of_its_csv(tmp_path):
@@ -78,8 +93,7 @@ def test_a_json_holds_the_hash_of_its_csv(tmp_path):
 
 def test_who_loses_the_file_of_a_lock_writes_nothing(tmp_path):
     """Another process may lock a new file of that name, and train some of the same seeds."""
-    whole, first, second = planned(tmp_path / "whole"), planned(tmp_path / "out"), planned(tmp_path / "out", seeds=(1, 2))
-    assert execute(whole)
+    first, second = planned(tmp_path / "out"), planned(tmp_path / "out", seeds=(1, 2))
 
     def intrude(update, score):
         if update == 20 and not second.csv_path.exists():
