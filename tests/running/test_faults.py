@@ -18,7 +18,7 @@ from inspo_benchmark.learning.train import Stopped
 from inspo_benchmark.running.execute import execute
 from inspo_benchmark.running.planning import plan
 from support.faults import CLOCK, FAULTY
-from support.project import Project, environment, leftovers, processes, results, trained, until
+from support.project import MAX_WAIT, Project, environment, leftovers, processes, results, trained, until
 
 if not Path("/proc/self/stat").exists():
     pytest.skip("processes are looked up in /proc", allow_module_level=True)
@@ -196,15 +196,18 @@ def test_ctrl_c_while_the_server_imports(project, start):
 
 
 def test_ctrl_c_while_a_command_imports(project):
+    """One of the imports is replaced by a module that waits."""
+    folder, variables = project.fresh(), environment(project.root)
+    (folder / "filelock.py").write_text(f"open({str(folder / 'reached')!r}, 'w')\nimport time\ntime.sleep({MAX_WAIT})")
     command = subprocess.Popen(
         [sys.executable, "run_benchmark.py", "--list"],
         cwd=project.root,
-        env=environment(project.root),
+        env=variables | {"PYTHONPATH": os.pathsep.join([str(folder), variables["PYTHONPATH"]])},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
-    until(lambda: "libtorch" in Path(f"/proc/{command.pid}/maps").read_text())  # it is in the middle of them
+    until((folder / "reached").exists)
     command.send_signal(signal.SIGINT)
     assert command.communicate()[1] == ""
     assert command.returncode in (-signal.SIGINT, 130)
