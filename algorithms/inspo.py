@@ -259,7 +259,7 @@ class InSPO(Algorithm):
     # critics -----------------------------------------------------------------------------------------------------------
 
     def q(self, f, state, a):  # Q^i(s, a^i) of every agent at its candidates a [B, L, N, K], the smaller of two critics
-        x = state[:, :, None].expand(*state.shape[:2], self.spec.num_agents, -1)
+        x = state[:, :, None]  # the same for all agents
         return torch.minimum(f.q1(x, a), f.q2(x, a))  # (4)
 
     def values(self, f, tg, b, h, alpha, beta, u):  # V^i and KL(pi || mu) in the next rows, [B, L, N] and [B, L]
@@ -287,7 +287,7 @@ class InSPO(Algorithm):
         return log_rho.clamp(max=math.log(self.cfg.rho_max))  # (7)
 
     def critic_loss(self, on, tg, b, y, count):
-        x = b.now.state[:, :, None].expand(*y.shape, -1)
+        x = b.now.state[:, :, None]
         a = b.now.actions.unsqueeze(3)
         q1 = on.q1(x, a)[..., 0]
         q2 = on.q2(x, a)[..., 0]

@@ -87,7 +87,7 @@ def clip_gradients(grads: dict[str, Tensor], max_norm: float) -> dict[str, Tenso
     squares: dict[int, Tensor] = {}  # rows -> squared norm of each row
     for grad in grads.values():
         rows = len(grad)
-        square = (grad**2).sum(-1)
+        square = torch.linalg.vector_norm(grad, dim=-1) ** 2
         squares[rows] = squares[rows] + square if rows in squares else square
     scales = {rows: (max_norm / (square.sqrt() + 1e-6)).clamp(max=1.0) for rows, square in squares.items()}
     return {name: scales[len(grad)][:, None] * grad for name, grad in grads.items()}

@@ -55,7 +55,10 @@ def replace(x: Tensor, dim: int, i: int | Tensor, new: Tensor) -> Tensor:
 
 
 def matmul(x: Tensor, w: Tensor) -> Tensor:
-    """x @ w for x [..., inputs] and w [inputs, outputs], as one matrix product."""
+    """x @ w for x [..., inputs] and w [inputs, outputs], as one matrix product; or for every agent, x [..., N, inputs] and
+    w [N, inputs, outputs]."""
+    if w.ndim == 3:
+        return torch.einsum("...ni,nio->...no", x, w)
     return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], -1)
 
 
@@ -76,9 +79,7 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.empty(*lead, outputs).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.weight.ndim == 2:  # one network, or one agent's row of a stack
-            return matmul(x, self.weight) + self.bias
-        return torch.einsum("...ni,nio->...no", x, self.weight) + self.bias
+        return matmul(x, self.weight) + self.bias
 
 
 class GRUCell(nn.Module):
@@ -103,6 +104,7 @@ class AgentNet(nn.Module):
     forward(x): x [B, L, N, inputs] -> [B, L, N, outputs]. A recurrent network runs over L and starts with zeros.
     forward(x, agent=i): one agent alone, x [B, L, inputs]. Stacked weights have to be this agent's row, see `unflatten`.
     forward(x, memory=h): one step, x [..., N, inputs], h [..., N, H] -> outputs, next h.
+    forward(x, a=a): K candidates a [..., K, N, D], which are the last D of the inputs and share the others, x [..., N, inputs - D].
     """
 
     def __init__(self, agents: int, inputs: int, hidden: int, outputs: int, share: bool, network: NetworkKind = "mlp"):
@@ -114,10 +116,16 @@ class AgentNet(nn.Module):
         self.second = GRUCell(hidden, stack) if self.recurrent else Linear(hidden, hidden, stack)
         self.last = Linear(hidden, outputs, stack)
 
-    def forward(self, x: Tensor, agent: int | Tensor | None = None, memory: Tensor | None = None):
-        x = self.first(x)
+    def forward(self, x: Tensor, agent: int | Tensor | None = None, memory: Tensor | None = None, a: Tensor | None = None):
+        w: Tensor = self.first.weight
+        bias: Tensor = self.first.bias
         if self.who is not None:  # these are the rows of the first layer that a one-hot id selects
-            x = x + (self.who if agent is None else select(self.who, 0, agent))
+            bias = bias + (self.who if agent is None else select(self.who, 0, agent))
+        if a is None:
+            x = matmul(x, w) + bias
+        else:  # what the candidates share is multiplied once
+            w, w_a = w.split((x.shape[-1], a.shape[-1]), -2)
+            x = (matmul(x, w) + bias).unsqueeze(-3 if agent is None else -2) + matmul(a, w_a)
         x = F.relu(x)
         if memory is not None:
             memory = self.second(x, memory) if self.recurrent else memory
@@ -152,7 +160,6 @@ class Critic(nn.Module):
             return self.net(x, agent).gather(-1, a)
         if self.past is not None:
             x = F.relu(self.past(x, agent))
-        x = torch.cat([x[..., None, :].expand(*a.shape[:-1], -1), a], -1)
         if agent is not None:
-            return self.net(x, agent)[..., 0]
-        return self.net(x.transpose(-2, -3))[..., 0].transpose(-1, -2)
+            return self.net(x, agent, a=a)[..., 0]
+        return self.net(x, a=a.transpose(-2, -3))[..., 0].transpose(-1, -2)

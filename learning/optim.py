@@ -27,10 +27,12 @@ class Adam(NamedTuple):
         return AdamSlot(torch.zeros_like(p), torch.zeros_like(p), torch.zeros_like(p[:, :1]))
 
     def step(self, p: Tensor, g: Tensor, slot: AdamSlot) -> tuple[Tensor, AdamSlot]:
+        # p - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps), in few passes over the parameters
         t = slot.t + 1
-        m, v = self.b1 * slot.m + (1 - self.b1) * g, self.b2 * slot.v + (1 - self.b2) * g**2
-        root = (v / (1 - self.b2**t)).sqrt() + self.eps
-        return p - self.lr * (m / (1 - self.b1**t)) / root, AdamSlot(m, v, t)
+        m, v = slot.m.lerp(g, 1 - self.b1), slot.v.lerp(g * g, 1 - self.b2)
+        bias = (1 - self.b2**t).sqrt()
+        rate = self.lr * bias / (1 - self.b1**t)
+        return p - m / (v.sqrt() + self.eps * bias) * rate, AdamSlot(m, v, t)
 
 
 class RMSpropSlot(NamedTuple):
@@ -48,5 +50,5 @@ class RMSprop(NamedTuple):
         return RMSpropSlot(torch.zeros_like(p))
 
     def step(self, p: Tensor, g: Tensor, slot: RMSpropSlot) -> tuple[Tensor, RMSpropSlot]:
-        v = self.alpha * slot.v + (1 - self.alpha) * g**2
-        return p - self.lr * g / (v.sqrt() + self.eps), RMSpropSlot(v)
+        v = slot.v.lerp(g * g, 1 - self.alpha)
+        return p - g / (v.sqrt() + self.eps) * self.lr, RMSpropSlot(v)

@@ -1,6 +1,7 @@
 """Minibatches of sequences and the noise of an update, as functions of (seed, call) alone."""
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -44,6 +45,12 @@ class Sampler:
         lengths = np.diff(data.offset)
         self.offset, self.length = to_device(data.offset[:-1]), to_device(lengths)
         self.sequence_ends = np.cumsum(np.maximum(lengths - seq_len + 1, 1))  # number of sequences up to the end of each episode
+
+    def for_seeds(self, seeds: Sequence[int]) -> "Sampler":
+        """The sampler of other seeds, on the same data."""
+        other = copy(self)
+        other.seeds = tuple(seeds)
+        return other
 
     def draw(self, call: int) -> tuple[Batch, Draw]:
         """Batch and noise of a call of `update` (turn call % turns of an update). Every leaf is [S, ...]."""

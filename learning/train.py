@@ -1,15 +1,16 @@
 """Trains one experiment: draw a minibatch, update, and evaluate at regular intervals. A killed training that is started again gives the
 same rows as an undisturbed one."""
 
-import os
+import ctypes
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
@@ -17,13 +18,15 @@ from inspo_benchmark.core.atomic_io import DamagedFile, load_checked, save_check
 from inspo_benchmark.core.types import State, Task
 from inspo_benchmark.datasets.dataset import Dataset
 from inspo_benchmark.learning.algorithm import Algorithm
+from inspo_benchmark.learning.compiling import CannotCompile, compile_update
 from inspo_benchmark.learning.evaluate import NEARLY_ALL_THE_SAME, Evaluator
 from inspo_benchmark.learning.normalize import Normalizer, normalize_dataset
 from inspo_benchmark.learning.sampler import Sampler
 from inspo_benchmark.learning.tracing import trace
 
 TRACE_FROM = 100  # calls of `update` from which tracing it (2 s) pays
-COMPILE_FROM = 4000  # calls of `update` from which compiling it (about 80 s) pays
+COMPILE_FROM = 4000  # calls of `update` from which compiling it (10 to 60 s) pays
+LARGE = 16_384  # hidden units times rows of a minibatch, from which compiled runs are faster one after the other than packed
 LOSS_CHECK_INTERVAL = 100  # calls of `update` between checks that the losses are finite
 CHECKPOINT_INTERVAL = 20.0  # seconds
 
@@ -102,6 +105,8 @@ class Training:
         self.earlier_seconds = self.current.seconds
         self.saved = time.monotonic()
         self.stage = ""  # whose update is prepared
+        self.one_by_one = False  # whether it is the update of a single run
+        self.large = device == "cpu" and cfg.hidden_dim * cfg.batch_size * cfg.seq_len * task.spec.num_agents >= LARGE
 
     @property
     def updates(self) -> int:
@@ -122,9 +127,13 @@ class Training:
         if self.stage != stage.name:  # its first step, which has a batch to trace the update with
             example = self.current.state, *self.sampler.draw(calls)
             self.stage = stage.name
-            self.update = prepare_update(self.algorithm.pack(len(self.seeds), stage), example, stage.num_updates * turns)
+            self.one_by_one = stage.num_updates * turns >= COMPILE_FROM and self.large
+            if self.one_by_one:
+                example = tree_map(lambda x: x[:1], example)
+            seeds = 1 if self.one_by_one else len(self.seeds)
+            self.update = prepare_update(self.algorithm.pack(seeds, stage), example, stage.num_updates * turns)
         end = min(calls + LOSS_CHECK_INTERVAL, min(update, last) * turns)
-        self.current = run_updates(self.current, self.update, self.sampler, end, turns)
+        self.current = run_updates(self.current, self.update, self.sampler, end, turns, self.one_by_one)
 
     def evaluate(self, update: int) -> float:
         """Add the rows of this update: scores, and mean losses since the last evaluation. Returns the mean return over seeds."""
@@ -161,6 +170,7 @@ def train(
     Diverged: a loss is not finite. Stopped: raised by `progress`.
     """
     torch.set_num_threads(1)  # one core per experiment, and the same sums on every machine
+    keep_freed_memory()
     training = Training(algorithm, task, data, seeds, device, checkpoint, key)
     num_updates = algorithm.cfg.num_updates
     log(training.current.rows)
@@ -183,6 +193,15 @@ def train(
     return TrainingResult(training.current.rows, training.current.state, training.normalizer, training.seconds)
 
 
+def keep_freed_memory() -> None:
+    """Keep the memory of freed tensors in this process, where the C library can do so. Otherwise each large tensor of an update is new
+    memory, which the system clears page by page."""
+    with suppress(OSError, TypeError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, size in ((-3, 1 << 28), (-1, 1 << 30)):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+            mallopt(option, size)
+
+
 def warn_about_equal_episodes(seeds: Sequence[int], distinct: Iterable[float]) -> None:
     """`distinct`: the share of distinct episodes in each seed's last evaluation."""
     if alike := [str(seed) for seed, share in zip(seeds, distinct) if share < NEARLY_ALL_THE_SAME]:
@@ -190,14 +209,19 @@ def warn_about_equal_episodes(seeds: Sequence[int], distinct: Iterable[float]) -
         print(f"warning: the greedy {which} (nearly) the same in all evaluation episodes: their scores are those of a few episodes")
 
 
-def run_updates(current: Checkpoint, update: Callable, sampler: Sampler, end: int, turns: int) -> Checkpoint:
-    """Call `update` until `end` calls are done. The losses are checked afterwards, so that the device need not wait after each call."""
-    state, logs = current.state, []
-    with torch.no_grad():
-        for call in range(current.calls, end):
-            state, log = update(state, *sampler.draw(call))
-            logs.append(log)
-    logged = {name: torch.stack([log[name] for log in logs]).double().cpu() for name in logs[0]}  # [calls, S]
+def run_updates(current: Checkpoint, update: Callable, sampler: Sampler, end: int, turns: int, one_by_one: bool = False) -> Checkpoint:
+    """Call `update` until `end` calls are done. The losses are checked afterwards, so that the device need not wait after each call.
+
+    `one_by_one`: `update` takes a single run, and the runs train one after the other.
+    """
+    calls = range(current.calls, end)
+    if one_by_one:
+        runs = [tree_map(itemgetter(slice(k, k + 1)), current.state) for k in range(len(sampler.seeds))]
+        parts = [call_each(update, run, sampler.for_seeds([seed]), calls) for run, seed in zip(runs, sampler.seeds, strict=True)]
+        states, logs = zip(*parts)
+        state, logged = tree_map(lambda *x: torch.cat(x), *states), tree_map(lambda *x: torch.cat(x, 1), *logs)
+    else:
+        state, logged = call_each(update, current.state, sampler, calls)
     finite = torch.stack([x.isfinite().all(1) for x in logged.values()]).all(0)
     if not finite.all():
         k = int(finite.int().argmin())
@@ -205,9 +229,19 @@ def run_updates(current: Checkpoint, update: Callable, sampler: Sampler, end: in
         raise Diverged(f"training diverged at update {(current.calls + k) // turns}: {values}")
     losses = dict(current.losses)
     for name, x in logged.items():
-        total, calls = losses.get(name, (0, 0))
-        losses[name] = total + x.sum(0), calls + len(x)
+        total, count = losses.get(name, (0, 0))
+        losses[name] = total + x.sum(0), count + len(x)
     return Checkpoint(state, current.rows, losses, end, key=current.key)
+
+
+def call_each(update: Callable, state: State, sampler: Sampler, calls: range) -> tuple[State, dict[str, Tensor]]:
+    """The state after these calls of `update`, and what they logged, float64 [calls, S] on the CPU."""
+    logs = []
+    with torch.no_grad():
+        for call in calls:
+            state, log = update(state, *sampler.draw(call))
+            logs.append(log)
+    return state, {name: torch.stack([log[name] for log in logs]).double().cpu() for name in logs[0]}
 
 
 def prepare_update(update: Callable, example: tuple[Any, ...], calls: int) -> Callable:
@@ -216,24 +250,10 @@ def prepare_update(update: Callable, example: tuple[Any, ...], calls: int) -> Ca
     if calls < TRACE_FROM:
         return update
     with torch.no_grad():
-        traced = trace(update, *example)
         if calls < COMPILE_FROM:
-            return traced
-        from torch._dynamo.exc import TorchDynamoException  # slow imports, only for those who compile
-        from torch._inductor.exc import InductorError
-        from torch._inductor.runtime.cache_dir_utils import cache_dir
-
+            return trace(update, *example)
         try:
-            folder = Path(cache_dir())
-            folder.mkdir(parents=True, exist_ok=True)
-            if folder.stat().st_uid != os.getuid():  # who could put code there that is run here
-                print(f"warning: {folder} belongs to another user; training continues without compilation (set TORCHINDUCTOR_CACHE_DIR)")
-                return traced
-            with FileLock(folder / "compiling.lock"):  # experiments of one shape compile once: the next one finds it in the cache
-                compiled = torch.compile(traced, fullgraph=True, dynamic=False)
-                compiled(*example)
-            return compiled
-        except (TorchDynamoException, InductorError) as error:
-            reason = str(error).strip().splitlines()[0][:120]
+            return compile_update(update, *example)
+        except CannotCompile as reason:
             print(f"warning: compilation failed ({reason}); training continues without, more slowly")
-            return traced
+            return trace(update, *example)

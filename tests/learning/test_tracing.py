@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.func import grad
 
-from inspo_benchmark.learning import train
+from inspo_benchmark.learning import compiling, train
 from inspo_benchmark.learning.tracing import trace
 
 
@@ -40,7 +40,7 @@ def test_operations_that_differ_in_an_argument_are_not_merged():
 def test_compiled_code_of_another_user_is_not_run(tmp_path, monkeypatch, capsys):
     """The cache of compiled code is below /tmp, where anyone can make a folder of that name first."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(train.os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    monkeypatch.setattr(compiling.os, "getuid", lambda: tmp_path.stat().st_uid + 1)
     prepared = train.prepare_update(lambda x: x * 2, (torch.ones(3),), train.COMPILE_FROM)
     assert isinstance(prepared, torch.fx.GraphModule)
     assert f"{tmp_path} belongs to another user" in capsys.readouterr().out

@@ -1,0 +1,101 @@
+"""Updates compiled to C++ kernels, which are made once for the same operations and kept in a file."""
+
+import hashlib
+import os
+import platform
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+from torch.fx import GraphModule
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from inspo_benchmark.core.atomic_io import atomic_write
+from inspo_benchmark.learning.tracing import trace
+
+
+class CannotCompile(Exception):
+    """There is no compiler, or it fails. The message says why, in one line."""
+
+
+def compile_update(update: Callable, *example: Any) -> Callable:
+    """`update` compiled for inputs with the shapes and strides of the example. Its results differ from the update's by rounding.
+
+    CannotCompile: see there.
+    """
+    leaves, _ = tree_flatten(example)
+    flat, outputs = flattened(update, *example)
+    kernels = load_or_compile(flat, leaves)
+    return lambda *inputs: tree_unflatten(kernels(*tree_flatten(inputs)[0]), outputs)
+
+
+def flattened(update: Callable, *example: Any) -> tuple[GraphModule, Any]:
+    """`update` as a traced function from tensors to tensors, and the structure of what it returns. The tensors that it returns are
+    contiguous, as the next call takes them."""
+    leaves, inputs = tree_flatten(example)
+    outputs = []
+
+    def flat(*leaves):
+        new, structure = tree_flatten(update(*tree_unflatten(leaves, inputs)))
+        outputs.append(structure)
+        return [x.contiguous() for x in new]
+
+    return trace(flat, *leaves), outputs[0]
+
+
+def load_or_compile(flat: GraphModule, leaves: Sequence[Tensor]) -> Callable:
+    """The kernels of a traced function. Of several processes that need the same ones, one compiles them."""
+    from torch._dynamo.exc import TorchDynamoException  # slow imports, only for those who compile
+    from torch._inductor import CompiledArtifact, standalone_compile
+    from torch._inductor.exc import InductorError
+
+    path = folder() / fingerprint(flat, leaves)
+    for place in (path.parent.parent, path.parent):
+        place.mkdir(parents=True, exist_ok=True)
+        if place.stat().st_uid != os.getuid():  # who could put code there that is run here
+            raise CannotCompile(f"{place} belongs to another user; set TORCHINDUCTOR_CACHE_DIR")
+    with FileLock(path.with_suffix(".lock")):
+        if path.exists():
+            with suppress(Exception):  # a damaged file can raise anything; it is made anew
+                return CompiledArtifact.load(path=str(path), format="binary")
+        try:
+            kernels = standalone_compile(flat, list(leaves), dynamic_shapes="from_example_inputs")
+        except (TorchDynamoException, InductorError) as error:
+            raise CannotCompile(str(error).strip().splitlines()[0][:120]) from None
+        with suppress(OSError), atomic_write(path) as part:  # a full disk costs the next process the time to compile
+            kernels.save(path=str(part), format="binary")
+    return kernels
+
+
+def folder() -> Path:
+    """Where compiled updates are kept: a folder in torch's own cache of compiled kernels."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    return Path(cache_dir()) / "updates"
+
+
+def fingerprint(flat: GraphModule, leaves: Sequence[Tensor]) -> str:
+    """A hash of all that kernels depend on: operations, constants, shapes, the version of torch, and the processor."""
+    constants = {**dict(flat.named_buffers()), **{name: x for name, x in vars(flat).items() if isinstance(x, Tensor)}}
+    about = [
+        flat.code,
+        *(f"{name} {x.dtype} {x.tolist()}" for name, x in sorted(constants.items())),
+        *(f"{x.device} {x.dtype} {tuple(x.shape)} {x.stride()}" for x in leaves),
+        torch.__version__,
+        torch.backends.cpu.get_cpu_capability(),
+        platform.machine(),
+        instructions(),
+    ]
+    return hashlib.sha256("\n".join(about).encode()).hexdigest()
+
+
+def instructions() -> str:
+    """The instruction sets of this processor, where the system tells."""
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+    return platform.processor()

@@ -1,0 +1,75 @@
+"""Compiled updates are made once for the same operations; runs train to the same state packed and one after the other."""
+
+import pytest
+import torch
+
+from inspo_benchmark.core.registry import ALGORITHMS
+from inspo_benchmark.learning import compiling, train
+from inspo_benchmark.learning.compiling import fingerprint, flattened
+from support.toy import Lab, close, same
+
+ALGORITHMS.discover()
+
+
+def of(function, *example) -> str:
+    flat, _ = flattened(function, *example)
+    return fingerprint(flat, example)
+
+
+def test_the_fingerprint_is_that_of_the_operations_their_constants_and_the_shapes():
+    x = torch.randn(3, 4)
+    numbers = [torch.arange(4.0), torch.arange(4.0) + 1]
+    found = [
+        of(lambda x: x * 2, x),
+        of(lambda x: x * 3, x),
+        of(lambda x: x + 2, x),
+        of(lambda x: x * numbers[0], x),
+        of(lambda x: x * numbers[1], x),
+        of(lambda x: x * 2, x.double()),
+        of(lambda x: x * 2, x[:2]),
+        of(lambda x: x * 2, torch.randn(4, 3).T),
+    ]
+    assert len(set(found)) == len(found)
+    assert of(lambda x: x * 2, x + 1) == found[0]
+
+
+def test_what_a_flattened_update_returns_is_contiguous():
+    flat, _ = flattened(lambda x: (x.T, x[:, 0].expand(2, 3)), torch.randn(3, 4))
+    x = torch.randn(3, 4)
+    for a, b in zip(flat(x), (x.T, x[:, 0].expand(2, 3)), strict=True):
+        assert a.is_contiguous()
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("algo", ["bc", "alberdice"])
+def test_runs_train_one_after_the_other_as_they_train_packed(algo, double):
+    lab = Lab(algo, "discrete", seeds=(3, 4, 9))
+    start, turns = train.Checkpoint(lab.init(), [], {}), lab.algorithm.turns
+    packed = train.run_updates(start, lab.algorithm.pack(3), lab.sampler, lab.calls, turns)
+    apart = train.run_updates(start, lab.algorithm.pack(1), lab.sampler, lab.calls, turns, one_by_one=True)
+    close(apart.state, packed.state)
+    assert apart.calls == packed.calls
+    for name, (total, calls) in packed.losses.items():
+        close(apart.losses[name][0], total)
+        assert apart.losses[name][1] == calls
+    alone = train.run_updates(
+        train.Checkpoint(lab.algorithm.init([4]), [], {}), lab.algorithm.pack(1), lab.for_seeds([4]), lab.calls, turns
+    )
+    assert same(alone.state.params, {name: x[1:2] for name, x in apart.state.params.items()})
+
+
+def test_what_was_compiled_is_loaded_the_next_time(tmp_path, monkeypatch, capsys):
+    """And compiled anew where the file is damaged."""
+    monkeypatch.setattr(compiling, "folder", lambda: tmp_path)
+    lab = Lab("bc", "discrete")
+    example = lab.init(), *lab.sampler.draw(0)
+    step = train.prepare_update(lab.algorithm.pack(1), example, train.COMPILE_FROM)
+    if "compilation failed" in capsys.readouterr().out:
+        pytest.skip("no compiler")
+    [kept] = [x for x in tmp_path.iterdir() if not x.suffix]
+    monkeypatch.setattr("torch._inductor.standalone_compile", None)  # from here on, nothing can be compiled
+    again = train.prepare_update(lab.algorithm.pack(1), example, train.COMPILE_FROM)
+    assert same(again(*example), step(*example))
+    kept.write_bytes(b"nonsense")
+    with pytest.raises(TypeError, match="NoneType"):
+        train.prepare_update(lab.algorithm.pack(1), example, train.COMPILE_FROM)
