@@ -26,7 +26,7 @@ from inspo_benchmark.learning.tracing import trace
 
 TRACE_FROM = 100  # calls of `update` from which tracing it (2 s) pays
 COMPILE_FROM = 4000  # calls of `update` from which compiling it (10 to 60 s) pays
-LARGE = 16_384  # hidden units times rows of a minibatch, from which compiled runs are faster one after the other than packed
+LARGE_TRACED, LARGE = 1 << 17, 1 << 14  # units of a layer times rows of a minibatch, from which runs are faster one by one than packed
 LOSS_CHECK_INTERVAL = 100  # calls of `update` between checks that the losses are finite
 CHECKPOINT_INTERVAL = 20.0  # seconds
 
@@ -47,6 +47,7 @@ class TrainingResult(NamedTuple):
     state: State
     normalizer: Normalizer  # of observations
     seconds: float  # including the time before an interruption
+    evaluation_share: float  # of the time since then
 
 
 @dataclass
@@ -106,7 +107,7 @@ class Training:
         self.saved = time.monotonic()
         self.stage = ""  # whose update is prepared
         self.one_by_one = False  # whether it is the update of a single run
-        self.large = device == "cpu" and cfg.hidden_dim * cfg.batch_size * cfg.seq_len * task.spec.num_agents >= LARGE
+        self.device, self.evaluation_seconds = device, 0.0
 
     @property
     def updates(self) -> int:
@@ -127,18 +128,19 @@ class Training:
         if self.stage != stage.name:  # its first step, which has a batch to trace the update with
             example = self.current.state, *self.sampler.draw(calls)
             self.stage = stage.name
-            self.one_by_one = stage.num_updates * turns >= COMPILE_FROM and self.large
-            if self.one_by_one:
-                example = tree_map(lambda x: x[:1], example)
-            seeds = 1 if self.one_by_one else len(self.seeds)
-            self.update = prepare_update(self.algorithm.pack(seeds, stage), example, stage.num_updates * turns)
+            runs = runs_per_call(self.algorithm, len(self.seeds), stage.num_updates * turns, self.device)
+            example = tree_map(itemgetter(slice(runs)), example)
+            self.update = prepare_update(self.algorithm.pack(runs, stage), example, stage.num_updates * turns)
+            self.one_by_one = runs < len(self.seeds)
         end = min(calls + LOSS_CHECK_INTERVAL, min(update, last) * turns)
         self.current = run_updates(self.current, self.update, self.sampler, end, turns, self.one_by_one)
 
     def evaluate(self, update: int) -> float:
         """Add the rows of this update: scores, and mean losses since the last evaluation. Returns the mean return over seeds."""
         last, task, current = update == self.algorithm.cfg.num_updates, self.task, self.current
+        started = time.monotonic()
         scores = self.evaluator(current.state, task.final_episodes if last else task.eval_episodes)
+        self.evaluation_seconds += time.monotonic() - started
         if last:
             warn_about_equal_episodes(self.seeds, scores.get("distinct_episodes", ()))
         losses = {name: (total / calls).numpy() for name, (total, calls) in current.losses.items()}
@@ -190,7 +192,8 @@ def train(
         training.save()
         raise
     training.evaluator.close()
-    return TrainingResult(training.current.rows, training.current.state, training.normalizer, training.seconds)
+    share = training.evaluation_seconds / (training.seconds - training.earlier_seconds)
+    return TrainingResult(training.current.rows, training.current.state, training.normalizer, training.seconds, share)
 
 
 def keep_freed_memory() -> None:
@@ -242,6 +245,14 @@ def call_each(update: Callable, state: State, sampler: Sampler, calls: range) ->
             state, log = update(state, *sampler.draw(call))
             logs.append(log)
     return state, {name: torch.stack([log[name] for log in logs]).double().cpu() for name in logs[0]}
+
+
+def runs_per_call(algorithm: Algorithm, seeds: int, calls: int, device: str = "cpu") -> int:
+    """How many of the packed runs one call of the prepared update takes: all, or one where their layers together leave the cache of a
+    core, if `update` is called so often."""
+    cfg = algorithm.cfg
+    size = cfg.hidden_dim * cfg.batch_size * cfg.seq_len * algorithm.spec.num_agents
+    return 1 if device == "cpu" and size >= (LARGE if calls >= COMPILE_FROM else LARGE_TRACED) else seeds
 
 
 def prepare_update(update: Callable, example: tuple[Any, ...], calls: int) -> Callable:

@@ -93,18 +93,21 @@ def costs(results: list[ResultFile]) -> TableAndNumbers:
         peaks = [result.document["peak_memory"] / 2**30 for result in timed if "peak_memory" in result.document]
         rate = pd.Series([u / s for u, s in zip(updates, seconds) if s > 0], dtype=float)
         hours, memory = sum(seconds) / 3600, max(peaks, default=float("nan"))
+        shares = pd.Series([r.document["evaluation_share"] for r in timed if "evaluation_share" in r.document], dtype=float)
         counts = [len(timed), sum(len(result.seeds) for result in timed), f"{sum(updates):,}"]
         rates = [MISSING, MISSING] if rate.empty else [number(rate.median(), 0), f"{number(rate.min(), 0)} .. {number(rate.max(), 0)}"]
-        texts = [style.algorithm(algo).label, *counts, *rates, number(hours), MISSING if pd.isna(memory) else number(memory)]
+        evaluation = MISSING if shares.empty else number(100 * shares.median(), 0)
+        texts = [style.algorithm(algo).label, *counts, *rates, evaluation, number(hours), MISSING if pd.isna(memory) else number(memory)]
         lines.append([Cell(str(text)) for text in texts])
-        numbers.append((suite, algo, *counts[:2], sum(updates), rate.median(), rate.min(), rate.max(), hours, memory))
-    columns = ["suite", "algo", "experiments", "runs", "updates", "rate", "rate_min", "rate_max", "hours", "memory_gib"]
-    header = ["method", "experiments", "runs", "updates", "updates/s", "range", "hours", "memory, GiB"]
+        numbers.append((suite, algo, *counts[:2], sum(updates), rate.median(), rate.min(), rate.max(), shares.median(), hours, memory))
+    columns = ["suite", "algo", "experiments", "runs", "updates", "rate", "rate_min", "rate_max", "evaluation", "hours", "memory_gib"]
+    header = ["method", "experiments", "runs", "updates", "updates/s", "range", "evaluation, %", "hours", "memory, GiB"]
     machines = sorted({machine(result) for result in results})
     unknown = any("peak_memory" not in result.document for result in results)
     notes = [
         "An experiment is a method on a task; its runs (one per seed) train as one batch in one process. updates/s: updates of all runs of "
-        "an experiment per second, evaluation and compilation included; median and range over experiments. Memory: the largest peak memory "
+        "an experiment per second, evaluation and compilation included; median and range over experiments. evaluation: its share of the "
+        "time, median over experiments. Memory: the largest peak memory "
         f"of a process{'; experiments that did not record it are left out' if unknown else ''}.",
         f"Machines: {'; '.join(machines)}.",
     ]

@@ -2,10 +2,11 @@
 
     python -m tools.speed [PART ...] [--against FILE]
 
-A part is a method (updates and acting at the sizes of three tasks, beside OMIGA's if that is a part too), `compiled` (InSPO and BC on
-Bridge, compiled and not, 1 to 10 seeds packed), `smac`, `mujoco`, `data` or `sweep`; the default is all of them. To compare machines,
-compare the ratios of one run. With --against, an earlier bench.csv, the command fails (exit code 1) if a speed in units of the matrix
-product rate fell by more than 30 %.
+A part is a method (updates and acting at the sizes of four tasks, and compiled updates on HalfCheetah; beside OMIGA's if that is a part
+too), `compiled` (InSPO and BC on Bridge, compiled and not, 1 to 10 seeds packed), `evaluation` (its share of an experiment), `sizes`
+(updates of every method for several batch sizes and widths; not among the defaults), `smac`, `mujoco`, `data` or `sweep`. The default is
+all of them. To compare machines, compare the ratios of one run. With --against, an earlier bench.csv, the command fails (exit code 1) if
+a speed in units of the matrix product rate fell by more than 30 %. The first run compiles for some minutes; what it compiles is kept.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import csv
 import io
 import multiprocessing
 import os
+import platform
 import resource
 import statistics
 import subprocess
@@ -22,6 +24,7 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import replace
+from datetime import datetime
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -35,7 +38,7 @@ from inspo_benchmark.core.env import VecEnv
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.core.spaces import Box
-from inspo_benchmark.core.types import Batch, Draw, Spec
+from inspo_benchmark.core.types import Batch, Draw, Spec, Task
 from inspo_benchmark.datasets.catalog import fetch
 from inspo_benchmark.datasets.format import load
 from inspo_benchmark.learning import train
@@ -52,8 +55,10 @@ from inspo_benchmark.tools import speed_data
 
 OUT = Path("results/bench.csv")
 SEEDS = (1, 5, 10)
+WIDTHS, BATCH_SIZES = (64, 128, 256), (64, 128, 256, 512)
 ROUNDS, SECONDS = 5, 1.0  # a value is the median of ROUNDS timings of about SECONDS each
 OMIGA_HALFCHEETAH = "halfcheetah_6x1-medium", Spec(6, 23, 23, Box(1), 1000), dict(hidden_dim=256, batch_size=256)  # sizes of OMIGA's code
+SHARED = "halfcheetah_6x1-medium"  # the task whose updates are compiled, with the settings that all methods share on MuJoCo
 MUJOCO_SCENARIOS = ("halfcheetah_6x1", "hopper_3x1", "ant_2x4")
 
 TOLERANCE = 0.3  # share of an earlier speed that may be lost
@@ -92,7 +97,7 @@ def compiled_updates(algo: str, task: str) -> list[Row]:
 
 
 def updates_by_size(algo: str, flops: float) -> list[Row]:
-    """ms per update of 1 and 5 packed seeds, not compiled, on random batches with the sizes of four tasks; and the share of the machine's
+    """ms per update of 1 and 5 packed seeds, traced, on random batches with the sizes of four tasks; and the share of the machine's
     matrix product rate [flop/s] that the matrix products of an update reach."""
     rows = []
     sizes = [(task, TASKS[task].spec, {}) for task in ("bridge-mix", "2s3z-medium", "5m_vs_6m-medium")]
@@ -109,6 +114,53 @@ def updates_by_size(algo: str, flops: float) -> list[Row]:
             rows.append((name, 1e3 * seconds, "ms"))
             rows.append((f"{name}/products", counter.get_total_flops() / seconds / flops, "of the matrix product rate"))
     return rows
+
+
+def compiled_by_size(algo: str) -> list[Row]:
+    """ms per update of 1 and 5 seeds as an experiment makes them on SHARED: traced, as short experiments are, and compiled."""
+    spec, rows = TASKS[SHARED].spec, []
+    algorithm = ALGORITHMS[algo](settings(algo, SHARED, {}), spec)
+    for form, calls in (("traced", train.TRACE_FROM), ("compiled", train.COMPILE_FROM)):
+        for seeds in (1, 5):
+            seconds = statistics.median(cpu_seconds(experiments_update(algorithm, seeds, calls)) for _ in range(3))
+            rows.append((f"update/{algo}/{SHARED}/shared-settings/{form}/{seeds}-packed", 1e3 * seconds, "ms"))
+    return rows
+
+
+def experiments_update(algorithm: Algorithm, seeds: int, calls: int) -> Callable[[], None]:
+    """One update of all seeds in the form that an experiment of so many calls of `update` has, on random batches."""
+    runs = train.runs_per_call(algorithm, seeds, calls)
+    state, inputs = algorithm.init(range(runs)), random_batch(algorithm, algorithm.spec, runs)
+    call = train.prepare_update(algorithm.pack(runs), (state, *inputs), calls)
+    update = one_update(call, state, lambda turn: inputs, algorithm.turns)
+    return lambda: [update() for _ in range(seeds // runs)]
+
+
+def updates_by_batch(algo: str) -> list[Row]:
+    """us per transition of an agent, for batch sizes and widths on SHARED: one seed, traced."""
+    rows = []
+    for width in WIDTHS:
+        for batch_size in BATCH_SIZES:
+            algorithm = ALGORITHMS[algo](settings(algo, SHARED, dict(hidden_dim=width, batch_size=batch_size)), TASKS[SHARED].spec)
+            seconds = cpu_seconds(experiments_update(algorithm, 1, train.TRACE_FROM))
+            name = f"sizes/{algo}/{width}-units/{batch_size}-transitions"
+            rows.append((name, 1e6 * seconds / batch_size, "us per transition"))
+    return rows
+
+
+def evaluation_share(algo: str, task: Task, seeds: int = 5) -> Row:
+    """The share of evaluation in an experiment, from the times of an update and of an evaluation with untrained policies."""
+    algorithm = ALGORITHMS[algo](settings(algo, task.name, {}), task.spec)
+    evaluator, state = Evaluator(algorithm, task, tuple(range(seeds))), algorithm.init(range(seeds))
+    num_updates = algorithm.cfg.num_updates
+    training = num_updates * cpu_seconds(experiments_update(algorithm, seeds, num_updates * algorithm.turns))
+    episodes = min(task.eval_episodes, 10)
+    evaluator(state, episodes)
+    started = time.process_time()
+    evaluator(state, episodes)
+    evaluation = (time.process_time() - started) / episodes * (task.num_evals * task.eval_episodes + task.final_episodes)
+    evaluator.close()
+    return f"evaluation/{algo}/{task.name}/share", evaluation / (evaluation + training), "of an experiment"
 
 
 def acting_by_size(algo: str, num_envs: int = 32) -> list[Row]:
@@ -400,10 +452,29 @@ def measure(part: str) -> list[Row]:
         return [smac_steps("3m"), smac_steps("5m_vs_6m"), *scenarios, smac_interface_steps("3m"), *smac_start()]
     if part == "mujoco":
         return [row for name in MUJOCO_SCENARIOS for row in mujoco_evaluation(name)]
+    if part == "evaluation":
+        tasks = [TASKS[name] for name in ("3m-medium", SHARED)]
+        return [evaluation_share(algo, task) for algo in ("bc", "omiga", "inspo") for task in tasks]
+    if part == "sizes":
+        return [row for algo in ALGORITHMS for row in updates_by_batch(algo)]
     return {"data": speed_data.measure, "sweep": sweep}[part]()
 
 
-PARTS = ("compiled", "smac", "mujoco", "data", "sweep")
+def processor() -> str:
+    """The processor's name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def progress(part: str) -> None:
+    """What is measured now, with the time of day."""
+    print(f"{datetime.now():%H:%M:%S} {part}", file=sys.stderr, flush=True)
+
+
+PARTS = ("compiled", "evaluation", "smac", "mujoco", "data", "sweep")  # and "sizes", if it is named
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -411,7 +482,7 @@ def main(argv: list[str] | None = None) -> int:
     options = argparse.ArgumentParser(
         prog="python -m tools.speed", description=title, epilog=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("parts", nargs="*", metavar="PART", help=f"a method, or one of {', '.join(PARTS)} (default: all)")
+    options.add_argument("parts", nargs="*", metavar="PART", help=f"a method, or one of {', '.join(PARTS)}, sizes")
     options.add_argument("--against", type=Path, metavar="FILE", help="an earlier bench.csv, whose speeds these must not fall below")
     args = options.parse_args(argv)
 
@@ -421,14 +492,17 @@ def main(argv: list[str] | None = None) -> int:
         ALGORITHMS.discover(), TASKS.discover()
         torch.set_num_threads(1)
         flops = matrix_product_rate()
-        rows: list[Row] = [("cores", os.cpu_count(), "cores"), ("products", flops / 1e9, "Gflop/s")]
-        names = [part for part in args.parts if part not in PARTS]
+        about = f"{processor()}, {datetime.now():%Y-%m-%d}"
+        rows: list[Row] = [(about, os.cpu_count(), "cores"), ("products", flops / 1e9, "Gflop/s")]
+        names = [part for part in args.parts if part not in (*PARTS, "sizes")]
         if algos := ALGORITHMS.match(names) if names else () if args.parts else ALGORITHMS.match(["*"]):
             for algo in algos:
-                rows += updates_by_size(algo, flops) + acting_by_size(algo)
+                progress(algo)
+                rows += updates_by_size(algo, flops) + compiled_by_size(algo) + acting_by_size(algo)
             rows += times_omiga(rows)
-        for part in PARTS:
-            if part in args.parts or not args.parts:
+        for part in (*PARTS, "sizes"):
+            if part in args.parts or (part in PARTS and not args.parts):
+                progress(part)
                 rows += measure(part)
         show(rows)
         if losses := slower(rows, earlier):
@@ -464,7 +538,7 @@ def relative_speeds(rows: list[Row]) -> dict[str, float]:
     products = dict((name, value) for name, value, _ in rows).get("products", 1.0)
     speeds = {}
     for name, value, unit in rows:
-        if unit in ("s", "ms", "us per step"):
+        if unit in ("s", "ms", "us per step", "us per transition"):
             speeds[name] = 1 / (value * products)
         elif unit == "steps/s":
             speeds[name] = value / products
@@ -475,11 +549,12 @@ def relative_speeds(rows: list[Row]) -> dict[str, float]:
     return speeds
 
 
-def show(rows: list[Row]) -> None:
-    """Print the rows and write them to results/bench.csv."""
+def show(rows: list[Row], out: Path | None = None) -> None:
+    """Print the rows and write them to a file, by default results/bench.csv."""
+    out = out or OUT
     print(*(f"{name:52} {value:10.3f} {unit}" for name, value, unit in rows), sep="\n")
-    OUT.parent.mkdir(exist_ok=True)
-    with atomic_write(OUT) as part, part.open("w", newline="") as file:
+    out.parent.mkdir(exist_ok=True)
+    with atomic_write(out) as part, part.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["name", "value", "unit"])
         table.writerows((name, f"{value:.4g}", unit) for name, value, unit in rows)

@@ -269,12 +269,12 @@ def test_settings_are_what_the_runs_were_made_with(tmp_path):
 
 
 def test_costs_by_hand(tmp_path):
-    write(tmp_path, "bc", "xor-ab", seeds=range(4), wall_seconds=40.0, peak_memory=3 << 29)
+    write(tmp_path, "bc", "xor-ab", seeds=range(4), wall_seconds=40.0, peak_memory=3 << 29, evaluation_share=0.125)
     write(tmp_path, "bc", "xor-all", seeds=range(4), wall_seconds=160.0)
     write(tmp_path, "inspo", "xor-all", seeds=range(4))
     table, numbers = tables_appendix.costs(load.result_files(tmp_path))
-    assert [cell.text for cell in table.rows[0]] == ["BC", "2", "8", "8,000", "62", "25 .. 100", "0.06", "1.50"]
-    assert [cell.text for cell in table.rows[1]][4:] == ["--", "--", "0.00", "--"]
+    assert [cell.text for cell in table.rows[0]] == ["BC", "2", "8", "8,000", "62", "25 .. 100", "12", "0.06", "1.50"]
+    assert [cell.text for cell in table.rows[1]][4:] == ["--", "--", "--", "0.00", "--"]
     assert numbers.rate[0] == 62.5
     assert "experiments that did not record it are left out" in table.notes[0]
 

@@ -96,6 +96,7 @@ def test_content_of_csv_and_json(swept):
         assert about["versions"]["torch"] == torch.__version__
         assert about["machine"]["device"] == "cpu"
         assert about["wall_seconds"] > 0
+        assert 0 < about["evaluation_share"] < 1
 
 
 def test_finished_experiments_are_not_trained_again(project, swept):

@@ -1,6 +1,7 @@
 """tools.speed: every part runs and gives rows with positive values. What they measure is not tested."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 
@@ -12,12 +13,25 @@ ALGORITHMS.discover(), TASKS.discover()
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch, tmp_path):
-    for name, value in {"ROUNDS": 1, "SECONDS": 0.01, "OUT": tmp_path / "bench.csv"}.items():
+    shortened = {"ROUNDS": 1, "SECONDS": 0.01, "OUT": tmp_path / "bench.csv", "BATCH_SIZES": (64,), "WIDTHS": (64,)}
+    for name, value in shortened.items():
         monkeypatch.setattr(speed, name, value)
 
 
 def updates():
     return speed.updates_by_size("bc", flops=1e9)
+
+
+def compiled_and_not():
+    return speed.compiled_by_size("bc")
+
+
+def sizes():
+    return speed.updates_by_batch("bc")
+
+
+def evaluation():
+    return [speed.evaluation_share("bc", replace(TASKS["3m-medium"], eval_episodes=2))]
 
 
 def acting():
@@ -42,7 +56,7 @@ def sweep():
     return speed.sweep(count=2, workers=1)
 
 
-@pytest.mark.parametrize("part", [updates, acting, smac, mujoco, data, sweep])
+@pytest.mark.parametrize("part", [updates, compiled_and_not, sizes, evaluation, acting, smac, mujoco, data, sweep])
 def test_every_part_runs(part):
     rows = part()
     assert all(value > 0 for _, value, _ in rows)

@@ -1,0 +1,36 @@
+"""tools.gpu_check can be tried without a GPU."""
+
+import csv
+
+import pytest
+
+from inspo_benchmark.tools import gpu_check
+
+
+def test_the_check_runs_on_the_cpu(monkeypatch, tmp_path, capsys):
+    for name, value in {
+        "METHODS": ("omiga",),
+        "SIZES": ("2s3z-medium",),
+        "SEEDS": (1, 2),
+        "SECONDS": 0.0,
+        "OUT": tmp_path / "gpu.csv",
+    }.items():
+        monkeypatch.setattr(gpu_check, name, value)
+    assert gpu_check.main(["--device", "cpu"]) == 0
+    rows = {row["name"]: float(row["value"]) for row in csv.DictReader((tmp_path / "gpu.csv").open())}
+    assert rows.pop("omiga/2s3z-medium/float64") == 0
+    assert set(rows) >= {f"omiga/2s3z-medium/{seeds}-packed/traced" for seeds in (1, 2)}
+    assert all(value > 0 for value in rows.values())
+
+
+def test_without_a_gpu_the_command_says_so(monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert gpu_check.main([]) == 2
+    assert "--device cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wrong"), [("float64", 1e-9, 0), ("float64", 1e-3, 1), ("float64", float("nan"), 1), ("waits", 1.0, 1)]
+)
+def test_differences_and_waits_are_mistakes(name, value, wrong):
+    assert len(gpu_check.mistakes([(f"omiga/{name}", value, "")])) == wrong
