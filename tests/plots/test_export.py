@@ -76,6 +76,7 @@ def test_wandb_holds_every_row_and_sends_nothing(out, tmp_path, monkeypatch):
                 for tag, value in items.items():
                     if not tag.startswith("_"):
                         found[config["algo"], config["seed"], items["_step"], tag.partition("/")[2]] = value
+        store.close()
         assert config["about"]["config"]["num_updates"] == 1000
     assert found == pytest.approx(expected(out))
 

@@ -196,7 +196,11 @@ def test_a_run_ends_with_its_score_beside_others(project, swept):
 def test_the_score_of_a_run_is_that_of_its_file(swept):
     experiment = SimpleNamespace(out=swept, algo="bc", task="xor-ab", seeds=(1,))
     [(path, about)] = read_results(swept, "bc", "xor-ab")
-    rows = [row for row in csv.DictReader(path.with_suffix(".csv").open()) if row["metric"] == "return" and row["step"] == "20"]
+    rows = [
+        row
+        for row in csv.DictReader(path.with_suffix(".csv").read_text().splitlines())
+        if row["metric"] == "return" and row["step"] == "20"
+    ]
     assert final_score([(path, about)], experiment.seeds) == (float(rows[1]["value"]), "return")
     assert final_score([(path, about)]) == (pytest.approx(np.mean([float(row["value"]) for row in rows])), "return")
 

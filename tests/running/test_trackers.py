@@ -53,6 +53,7 @@ def wandb_rows(folder: Path) -> dict[tuple[int, int, str], float]:
                 items = {(x.key or "/".join(x.nested_key)): json.loads(x.value_json) for x in record.history.item}
                 step = items["_step"]
                 found |= {(seed, step, tag.partition("/")[2]): value for tag, value in items.items() if not tag.startswith("_")}
+        store.close()
     return found
 
 

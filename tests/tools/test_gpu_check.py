@@ -17,7 +17,7 @@ def test_the_check_runs_on_the_cpu(monkeypatch, tmp_path, capsys):
     }.items():
         monkeypatch.setattr(gpu_check, name, value)
     assert gpu_check.main(["--device", "cpu"]) == 0
-    rows = {row["name"]: float(row["value"]) for row in csv.DictReader((tmp_path / "gpu.csv").open())}
+    rows = {row["name"]: float(row["value"]) for row in csv.DictReader((tmp_path / "gpu.csv").read_text().splitlines())}
     assert rows.pop("omiga/2s3z-medium/float64") == 0
     assert set(rows) >= {f"omiga/2s3z-medium/{seeds}-packed/traced" for seeds in (1, 2)}
     assert all(value > 0 for value in rows.values())

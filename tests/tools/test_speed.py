@@ -76,7 +76,7 @@ def test_times_are_divided_by_omigas():
 def test_rows_are_printed_and_written(capsys):
     speed.show([("a", 1.5, "s")])
     assert capsys.readouterr().out.split() == ["a", "1.500", "s"]
-    assert list(csv.reader(speed.OUT.open())) == [["name", "value", "unit"], ["a", "1.5", "s"]]
+    assert list(csv.reader(speed.OUT.read_text().splitlines())) == [["name", "value", "unit"], ["a", "1.5", "s"]]
 
 
 def test_an_unknown_part_is_an_error(capsys):
