@@ -5,7 +5,7 @@ behavior-regularized Markov game with reverse KL; agents updated one by one, eac
 in-sample update; local Q-functions learned with importance resampling; monotonic improvement; convergence to a quantal response
 equilibrium. Equations (1) and (2) are this framework. The box: fit mu once; then in every iteration compute Q once, and update the
 agents in a random order, each against this Q and the newest policies of its teammates. `stages` and `update` are this box. Equations
-(3) to (8) and the networks are this project's derivation.
+(3) to (9) and the networks are this project's derivation.
 
 Cooperative game, joint behavior mu(a|s), which need not factorize; policies pi(a|s) = prod_i pi^i(a^i|o^i); -i are all agents but i.
 
@@ -19,6 +19,7 @@ Cooperative game, joint behavior mu(a|s), which need not factorize; policies pi(
     rho^i = min( rho_max, prod_{j != i} pi^j(a^j|o^j) / mu(a^{-i}|s, a^i) ),  mu(a^{-i}|s, a^i) = mu(a|s) / mu^i(a^i|s) (7)
     L(Q^i) = E_{D resampled ~ rho^i} ( r + gamma (1 - terminal) V^i(s') - Q^i(s, a^i) )^2,
     V^i    = E_{pi^i} Q^i - alpha KL(pi || mu) - beta E_pi log pi                                                       (8)
+    sigma^2 = E_{D, i} ( Q^i(s, a^i) - E_{pi^i} Q^i )^2                                                                 (9)
 
 K^i is the cost of an action that clashes, according to the data, with the teammates' current policies. Without it the two optima of
 the XOR data {(A,B), (B,A)} stay tied. -beta log mu^i gives more weight to actions that are rare in the data. When (5) is solved
@@ -27,18 +28,22 @@ exactly, V falls in no state over a sweep of all agents; `tools/exact_inspo.py` 
 Choices of this implementation, where nothing is published:
  1. mu is one masked autoregressive model: the action of agent j given the state and the actions of any set of agents, trained on
     uniformly random orders. With no action known it gives the mu^i; along a chain of all agents, mu(a|s).
- 2. The first stage, the share `bc_share` of the updates, fits mu, and clones the data into the policies. In the second, an update is
-    an iteration of the box on one minibatch: a gradient step for all critics, then one for each agent's policy in turn.
+ 2. The first stage, the share `bc_share` of the updates, fits mu, clones the data into the policies, and fits Q_0, the values of the
+    clones. In the second, an update is an iteration of the box on one minibatch: a gradient step for all critics, then one for each
+    agent's policy in turn.
  3. KL(pi || mu) and K^i are sums of conditional KLs along a chain of agents, each in closed form. The predecessors in the chain are
     `num_samples` joint samples of pi. K^i is evaluated at the action of the data and at the sampled own action, the two terms of w,
     beside the same sampled teammates. `num_samples = 0` sums over all joint actions. Only mu is evaluated at these samples, never
     Q^i: the method stays in-sample.
- 4. Q^i sees the state. Each agent has two critics, of which the smaller one counts, with Polyak targets. Policies see their own
-    observation.
+ 4. Q^i sees the state. Each agent has one critic with a Polyak target; the targets are the Q of a sweep, in (6) as in (8), because their
+    errors are smaller. Policies see their own observation.
  5. Resampling is systematic, within the minibatch.
- 6. alpha and beta are constant at first, then move linearly to `alpha_end` and `beta_end` times their value. target_kl > 0 also tunes
-    alpha by dual descent until KL(pi || mu) meets it.
- 7. With `ema_rate` < 1 agents act by a running mean of their policies' weights, over about the last 1 / `ema_rate` updates. No loss
+ 6. With `normalize_advantages`, alpha and beta are in units of sigma, a running mean over updates of (9). They then mean the same on every
+    task: log w of (6) spreads by about 1 / (alpha + beta), whatever the unit of rewards. Once sigma has settled they are constants, as in
+    (1). beta is constant at first, then moves linearly to `beta_end` times its value.
+ 7. Rewards are shaped by values that are fitted to the data's returns (`learning.shaping`). This changes no advantage, and the critics
+    know rewards that come late from the start.
+ 8. With `ema_rate` < 1 agents act by a running mean of their policies' weights, over about the last 1 / `ema_rate` updates. No loss
     depends on it. The box returns the last policies, as the default does.
 """
 
@@ -58,8 +63,11 @@ from inspo_benchmark.core.spaces import Discrete
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, resampling_counts
 from inspo_benchmark.learning.config import Valued
 from inspo_benchmark.learning.nets import AgentNet, Critic, matmul, replace, select
+from inspo_benchmark.learning.shaping import shape_rewards
 
 MAX_JOINT_ACTIONS = 4096  # that `num_samples = 0` sums over
+SCALE_RATE = 0.01  # of the running mean of sigma^2
+MIN_SCALE = 1e-6  # of sigma
 
 
 class Conditional(AgentNet):
@@ -101,25 +109,20 @@ class Conditional(AgentNet):
         return self.last(F.relu(self.second(F.relu(x))))
 
 
-class LogTemperature(nn.Module):
-    """What dual descent adds to log alpha (choice 6)."""
+class Scale(nn.Module):
+    """sigma of (9): its parameter is that of the last update, its target the running mean."""
 
     def __init__(self):
         super().__init__()
-        self.offset = nn.Parameter(torch.zeros(1))
+        self.value = nn.Parameter(torch.ones(1))
 
     def forward(self) -> Tensor:
-        return self.offset[0]
+        return self.value[0]
 
 
 def is_agent(i: int | Tensor, like: Tensor) -> Tensor:
     """[N], true at agent i; N is the size of the axis before the last."""
     return torch.arange(like.shape[-2], device=like.device) == i
-
-
-def annealed(start: float, share: float, moved: Tensor) -> Tensor:
-    """From `start` to start * share, linearly as `moved` goes from 0 to 1."""
-    return start * (1 + (share - 1) * moved)
 
 
 @ALGORITHMS.register("inspo")
@@ -129,14 +132,13 @@ class InSPO(Algorithm):
     @dataclass(frozen=True)
     class Config(Valued):
         alpha: float = 0.1  # weight of the reverse KL to the behavior policy
-        alpha_end: float = 1.0  # share of alpha left after annealing
         beta: float = 0.0  # weight of the entropy
+        normalize_advantages: bool = False  # alpha and beta in units of the advantages' scale, instead of the rewards'
         beta_end: float = 1.0  # share of beta left after annealing
-        anneal_start: float = 0.4  # share of the second stage before alpha and beta are annealed
-        anneal_duration: float = 0.3  # share of the second stage over which alpha and beta are annealed
-        target_kl: float = 0.0  # KL(pi || mu) that alpha is tuned to meet; 0: alpha is not tuned
+        anneal_start: float = 0.4  # share of the second stage before beta is annealed
+        anneal_duration: float = 0.3  # share of the second stage over which beta is annealed
         ema_rate: float = 1.0  # EMA rate of the evaluation policy; 1: off
-        bc_share: float = 0.2  # share of the updates in the first stage, which fits mu and clones the data into the policies
+        bc_share: float = 0.2  # share of the updates in the first stage, which fits mu, the policies' clones of the data, and Q_0
         weight_max: float = 100.0  # cap of the weights w
         rho_max: float = 100.0  # cap of the ratios rho
         num_samples: int = 1  # joint samples of the policies; 0: the sum over all joint actions
@@ -147,10 +149,10 @@ class InSPO(Algorithm):
 
         def __post_init__(self):
             super().__post_init__()
-            if min(self.alpha, self.alpha_end, self.beta, self.beta_end, self.target_kl) < 0:
-                raise UserError("alpha, alpha_end, beta, beta_end and target_kl must not be negative")
-            if min(self.alpha + self.beta, self.alpha * self.alpha_end + self.beta * self.beta_end) <= 0:
-                raise UserError("alpha + beta must stay above 0 (after annealing: alpha * alpha_end + beta * beta_end)")
+            if min(self.alpha, self.beta, self.beta_end) < 0:
+                raise UserError("alpha, beta and beta_end must not be negative")
+            if min(self.alpha + self.beta, self.alpha + self.beta * self.beta_end) <= 0:
+                raise UserError("alpha + beta must stay above 0 (after annealing: alpha + beta * beta_end)")
             if not (0 <= self.anneal_start <= 1 and 0 <= self.bc_share < 1):
                 raise UserError("anneal_start must lie in [0, 1] and bc_share in [0, 1)")
             if not (0 < self.anneal_duration <= 1 and 0 < self.ema_rate <= 1):
@@ -159,13 +161,11 @@ class InSPO(Algorithm):
                 raise UserError("num_samples must not be negative; weight_max and rho_max must be at least 1")
 
     TUNED = {  # the paper's settings are not public; gamma = 0 where actions do not change the state
-        "smac": dict(gamma=0.98, tau=0.05, alpha=1.0, ema_rate=0.005),
-        "mujoco": dict(alpha=1.0, alpha_end=0.3, ema_rate=0.005),
-        "hopper_*": dict(alpha=10.0, alpha_end=1.0, ema_rate=1.0),
-        "ant_*": dict(alpha=10.0),
+        "smac": dict(gamma=0.98, alpha=1.0, normalize_advantages=True, ema_rate=0.005),
+        "mujoco": dict(alpha=1.0, normalize_advantages=True, ema_rate=0.005),
         "xor-*": dict(gamma=0.0, batch_size=64, num_updates=700),
         "mne*": dict(gamma=0.0, lr=3e-3, beta=5.0, beta_end=0.0, batch_size=256, num_updates=1000),
-        "bridge-*": dict(lr=3e-3, batch_size=32, tau=0.02, alpha_end=0.3, num_updates=4000),
+        "bridge-*": dict(lr=3e-3, batch_size=32, tau=0.02, num_updates=4000),
     }
 
     def __init__(self, cfg, spec):
@@ -178,13 +178,11 @@ class InSPO(Algorithm):
         c = self.cfg
         spec = self.spec
         space = self.space
-        critic = partial(Critic, space, spec.num_agents, spec.state_dim, c.hidden_dim, c.share_params)
         return dict(
             pi=AgentNet(spec.num_agents, spec.obs_dim, c.hidden_dim, space.params_dim, c.share_params, c.network),
             mu=Conditional(spec.num_agents, spec.state_dim, space.action_dim, c.hidden_dim, space.params_dim),
-            q1=critic(),
-            q2=critic(),
-            log_alpha=LogTemperature(),
+            q=Critic(space, spec.num_agents, spec.state_dim, c.hidden_dim, c.share_params),
+            scale=Scale(),
         )
 
     def noise(self):
@@ -199,6 +197,9 @@ class InSPO(Algorithm):
             resample=(),
         )
 
+    def prepare_data(self, data):
+        return shape_rewards(super().prepare_data(data), self.cfg.gamma)
+
     # the first stage ---------------------------------------------------------------------------------------------------
 
     def stages(self):
@@ -209,7 +210,9 @@ class InSPO(Algorithm):
         s, loss_policy = self.gradient_step(s, "pi", self.cloning_loss, b)
         if self.cfg.ema_rate < 1:
             s = self.update_targets(s, "pi", tau=1.0)
-        return s, dict(loss_behavior=loss_behavior, loss_policy=loss_policy)
+        v = self.own_values(self.targets(s), b, self.online(s).pi(b.obs), d.u)  # the rest of (8) is 0 while pi is mu
+        s, loss_critic = self.critic_step(s, b, v, b.mask[..., None])
+        return s, dict(loss_behavior=loss_behavior, loss_policy=loss_policy, loss_critic=loss_critic)
 
     def behavior_loss(self, on, tg, b, u):  # - sum_j log mu(a^j | s, a^k of all k before j), in a random order
         x = b.now
@@ -258,19 +261,20 @@ class InSPO(Algorithm):
 
     # critics -----------------------------------------------------------------------------------------------------------
 
-    def q(self, f, state, a):  # Q^i(s, a^i) of every agent at its candidates a [B, L, N, K], the smaller of two critics
+    def q(self, f, state, a):  # Q^i(s, a^i) of every agent at its candidates a [B, L, N, K]
         x = state[:, :, None]  # the same for all agents
-        return torch.minimum(f.q1(x, a), f.q2(x, a))  # (4)
+        return f.q(x, a)  # (4)
+
+    def own_values(self, tg, b, h, u):  # E_{pi^i} Q^i in the next rows, [B, L, N]
+        return self.space.expect(partial(self.q, tg, b.next.state), h[:, 1:], b.next.avail, u["own"][:, 1:])
 
     def values(self, f, tg, b, h, alpha, beta, u):  # V^i and KL(pi || mu) in the next rows, [B, L, N] and [B, L]
         x = b.next
-        h = h[:, 1:]
-        q = self.space.expect(partial(self.q, tg, x.state), h, x.avail, u["own"][:, 1:])
-        kl = self.kl(f, x, h, u["team"][:, :, 1:])
+        kl = self.kl(f, x, h[:, 1:], u["team"][:, :, 1:])
         cost = alpha * kl
         if self.cfg.beta:
-            cost = cost - beta * self.entropies(h, x.avail, u["own"][:, 1:]).sum(-1)
-        return q - cost[..., None], kl  # (2) and (8)
+            cost = cost - beta * self.entropies(h[:, 1:], x.avail, u["own"][:, 1:]).sum(-1)
+        return self.own_values(tg, b, h, u) - cost[..., None], kl  # (2) and (8)
 
     def entropies(self, h, avail, u):  # of every agent's policy, [B, L, N]
         def log_pi(a):
@@ -287,37 +291,47 @@ class InSPO(Algorithm):
         return log_rho.clamp(max=math.log(self.cfg.rho_max))  # (7)
 
     def critic_loss(self, on, tg, b, y, count):
-        x = b.now.state[:, :, None]
-        a = b.now.actions.unsqueeze(3)
-        q1 = on.q1(x, a)[..., 0]
-        q2 = on.q2(x, a)[..., 0]
-        return masked_mean(count, (q1 - y) ** 2) + masked_mean(count, (q2 - y) ** 2)  # (8)
+        error = y - self.q(on, b.now.state, b.now.actions.unsqueeze(3))[..., 0]
+        return masked_mean(count, error**2)  # (8)
 
-    def critic_step(self, s, b, h, alpha, beta, u):
-        """One step of all critics: next state, loss, KL(pi || mu) in the next rows. h: the policies, [B, L+1, N, P]."""
-        on = self.online(s)
-        v, kl = self.values(on, self.targets(s), b, h, alpha, beta, u)
+    def critic_step(self, s, b, v, count):
+        """One step of all critics: next state, loss. v: V^i in the next rows [B, L, N]; count: how often each row counts, likewise."""
         y = b.rewards[..., None] + self.cfg.gamma * (1 - b.terminated)[..., None] * v
-        count = b.mask[..., None].expand(y.shape)
+        s, loss = self.gradient_step(s, "q", self.critic_loss, b, y, count)
+        return self.update_targets(s, "q"), loss
+
+    def evaluate(self, s, b, h, u):
+        """One step of all critics for the policies h [B, L+1, N, P]: next state, Q^i - beta log mu^i at the data's actions less their means
+        over pi^i [B, L, N], alpha and beta, what to log."""
+        on, tg, x = self.online(s), self.targets(s), b.now
+        gain = self.advantages(partial(self.q, tg, x.state), b, h, u)
+        square = masked_mean(b.mask[..., None], gain**2)  # (9)
+        if self.cfg.normalize_advantages:
+            s = self.rescale(s, square)
+        alpha, beta = self.temperatures(s)
+        if self.cfg.beta:
+            gain = gain - beta * self.advantages(partial(self.log_mu, on, x), b, h, u)
+        v, kl = self.values(on, tg, b, h, alpha, beta, u)
+        count = b.mask[..., None]
         if self.cfg.resample:
             counts = vmap(resampling_counts, in_dims=(2, None, None), out_dims=2)
             count = counts(self.ratios(on, b, h), b.mask, u["resample"])
-        s, loss = self.gradient_step(s, "q1 q2", self.critic_loss, b, y, count)
-        return self.update_targets(s, "q1 q2"), loss, kl
+        s, loss = self.critic_step(s, b, v, count)
+        return s, gain, alpha, beta, dict(loss_critic=loss, kl=masked_mean(b.mask, kl), scale=square.sqrt())
 
     # policies ----------------------------------------------------------------------------------------------------------
 
-    def advantages(self, f, b, h, beta, u):  # Q^i - beta log mu^i at the data's actions, less their means over pi^i: [B, L, N]
+    def advantages(self, of, b, h, u):  # of(a) at the data's actions, less its mean over pi^i: [B, L, N]
         x = b.now
         a, p = self.space.support(h[:, :-1], x.avail, u["own"][:, :-1])
-        a = torch.cat([a, x.actions.unsqueeze(3)], 3)
-        value = self.q(f, x.state, a)
-        if self.cfg.beta:
-            value = value - beta * self.space.log_prob(f.mu(x.state)[..., None, :], a, x.avail[..., None, :])
+        value = of(torch.cat([a, x.actions.unsqueeze(3)], 3))
         return value[..., -1] - (p * value[..., :-1]).sum(-1)
 
-    def weights(self, f, b, i, h, advantage, alpha, beta, u):  # w of (6), [B, L]
-        gain = select(advantage, 2, i)
+    def log_mu(self, f, x, a):  # log mu^i of every agent's candidates a [B, L, N, K]
+        return self.space.log_prob(f.mu(x.state)[..., None, :], a, x.avail[..., None, :])
+
+    def weights(self, f, b, i, h, gain, alpha, beta, u):  # w of (6), [B, L]
+        gain = select(gain, 2, i)
         if self.spec.num_agents > 1 and self.cfg.behavior == "autoregressive":  # else K^i does not depend on a^i
             gain = gain - alpha * self.clash(f, b.now, i, h[:, :-1], u["team"][:, :, :-1])
         log_w = gain / (alpha + beta)  # (6)
@@ -331,21 +345,25 @@ class InSPO(Algorithm):
 
     # the second stage --------------------------------------------------------------------------------------------------
 
+    def trained(self, s):  # updates of this stage so far, and their number
+        cloning, rest = (stage.num_updates for stage in self.stages())
+        return s.step - cloning, rest
+
+    def rescale(self, s, square):  # the running mean of sigma^2 takes in that of this minibatch
+        s = s._replace(params=s.params | {"scale": square.expand_as(s.params["scale"])})
+        done, _ = self.trained(s)
+        return self.update_targets(s, "scale", tau=(1 / (1 + done)).clamp(min=SCALE_RATE))
+
     def temperatures(self, s):  # alpha and beta (choice 6)
         c = self.cfg
-        cloning, rest = (stage.num_updates for stage in self.stages())
-        moved = (((s.step - cloning) / rest - c.anneal_start) / c.anneal_duration).clamp(0, 1)
-        alpha = annealed(c.alpha, c.alpha_end, moved) * self.online(s).log_alpha().exp()
-        beta = annealed(c.beta, c.beta_end, moved)
-        return alpha, beta  # (1)
-
-    def temperature_loss(self, on, tg, kl):  # gradient target - KL: log alpha rises while the KL is too large
-        return on.log_alpha() * (self.cfg.target_kl - kl)
+        done, number = self.trained(s)
+        moved = ((done / number - c.anneal_start) / c.anneal_duration).clamp(0, 1)
+        unit = self.targets(s).scale().sqrt().clamp(min=MIN_SCALE) if c.normalize_advantages else 1.0
+        return unit * c.alpha, unit * c.beta * (1 + (c.beta_end - 1) * moved)
 
     def update(self, s, b, d):
         c = self.cfg
         agents = self.spec.num_agents
-        alpha, beta = self.temperatures(s)
         order = d.u["turns"].argsort()
         on = self.online(s)
         h = on.pi(b.obs)
@@ -354,9 +372,8 @@ class InSPO(Algorithm):
             i = order[n]
             obs = select(b.obs, 2, i)
             if n == 0 or c.refresh == "turn":
-                s, loss_critic, kl = self.critic_step(s, b, h, alpha, beta, d.u)
-                advantage = self.advantages(self.online(s), b, h, beta, d.u)
-            w = self.weights(on, b, i, h, advantage, alpha, beta, d.u)
+                s, gain, alpha, beta, logs = self.evaluate(s, b, h, d.u)
+            w = self.weights(on, b, i, h, gain, alpha, beta, d.u)
             s, loss = self.gradient_step(s, "pi", self.policy_loss, b, i, obs, w, only=i)
             losses.append(loss)
             if c.sequential and n + 1 < agents:
@@ -364,10 +381,7 @@ class InSPO(Algorithm):
 
         if c.ema_rate < 1:
             s = self.update_targets(s, "pi", tau=c.ema_rate)
-        kl = masked_mean(b.mask, kl)
-        if c.target_kl > 0:
-            s, _ = self.gradient_step(s, "log_alpha", self.temperature_loss, kl)
-        return s, dict(loss_critic=loss_critic, loss_policy=torch.stack(losses).mean(0), kl=kl)
+        return s, dict(loss_policy=torch.stack(losses).mean(0)) | logs
 
     def acting_params(self, s):
         return s.params | {"pi": s.target["pi"]} if self.cfg.ema_rate < 1 else s.params

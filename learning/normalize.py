@@ -44,10 +44,15 @@ def normalize_dataset(data: Dataset) -> tuple[Dataset, Normalizer]:
 def normalize_rewards(data: Dataset, gamma: float) -> Dataset:
     """The dataset with rewards divided by the standard deviation of the discounted returns-to-go over all steps; as it is, if they are
     constant. Weights of regularizers then mean the same on every task."""
+    std = returns_to_go(data, gamma).std()
+    return replace(data, rewards=data.rewards / std) if std > MIN_STD else data
+
+
+def returns_to_go(data: Dataset, gamma: float) -> np.ndarray:
+    """The discounted sum of the rewards from each step to the end of its episode [T] float64."""
     to_go = np.empty(len(data.rewards))
     value = np.zeros(data.episodes)
     for t in reversed(range(data.lengths.max())):
         steps = (data.offset[:-1] + t)[lasting := data.lengths > t]
         to_go[steps] = value[lasting] = data.rewards[steps] + gamma * value[lasting]
-    std = to_go.std()
-    return replace(data, rewards=data.rewards / std) if std > MIN_STD else data
+    return to_go

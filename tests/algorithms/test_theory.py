@@ -1,6 +1,7 @@
 """What InSPO claims, on games small enough to be solved; then the deep method's pieces against the tables they stand for."""
 
 import itertools
+from functools import partial
 from math import exp, log
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from scipy.optimize import minimize
 from torch.utils._pytree import tree_map
 
-from inspo_benchmark.algorithms.inspo import InSPO
+from inspo_benchmark.algorithms.inspo import SCALE_RATE, InSPO
 from inspo_benchmark.core.spaces import Discrete
 from inspo_benchmark.core.types import Batch, Draw, Spec
 from inspo_benchmark.envs.matrix import XOR, mne
@@ -373,7 +374,7 @@ class Deep:
         cfg = dict(hidden_dim=8, batch_size=B, seq_len=L, weight_max=3.0, rho_max=2.0, gamma=GAMMA, alpha=ALPHA, beta=BETA, bc_share=0.0)
         self.algo = InSPO(InSPO.Config(**cfg | dict(num_samples=num_samples) | config), Spec(agents, 2, 3, Discrete(A), L))
         state = tree_map(lambda x: x[0], self.algo.init([0]))
-        noisy = {k: 3 * v for k, v in state.params.items() if k != "log_alpha"}  # heads far from uniform
+        noisy = {k: 3 * v for k, v in state.params.items() if k != "scale"}  # heads far from uniform
         self.state = state._replace(params={**state.params, **noisy}, target={**state.target, **{k: 0.7 * v for k, v in noisy.items()}})
         avail = rng.random((B, L + 1, agents, A)) < 0.7
         avail |= np.arange(A) == rng.integers(A, size=(B, L + 1, agents, 1))
@@ -382,7 +383,7 @@ class Deep:
         mask = (rng.random((B, L)) < 0.8).astype(float)
         done = (rng.random((B, L)) < 0.3).astype(float)
         self.b = Batch(*map(torch.as_tensor, (look, see, avail, act, rng.normal(size=(B, L)), done, mask)))
-        self.rows, self.n = np.arange(B * (L + 1)), agents
+        self.rows, self.n, self.alpha, self.beta = np.arange(B * (L + 1)), agents, ALPHA, BETA
         self.act = act.reshape(-1, agents)
         self.avail = avail.reshape(-1, agents, A)
         self.u = {name: torch.as_tensor(rng.random(shape)) for name, shape in self.algo.noise().items()}
@@ -413,11 +414,10 @@ class Deep:
         return exact_inspo.log(exact_inspo.marginal(self.mu(i).mu, i))
 
     def q(self, params, i):
-        """The smaller critic of agent i at all its actions, [R, A]."""
-        nets = self.nets(params)
+        """The critic of agent i at all its actions, [R, A]."""
         every = torch.arange(A).expand(B, L + 1, self.n, A)
         seen = self.b.state[:, :, None].expand(-1, -1, self.n, -1)
-        return np.minimum(*(q(seen, every)[:, :, i].numpy().reshape(-1, A) for q in (nets.q1, nets.q2)))
+        return self.nets(params).q(seen, every)[:, :, i].numpy().reshape(-1, A)
 
     def divergence(self, pi):
         """KL(pi || mu), by enumeration of the joint actions, [R]."""
@@ -429,7 +429,7 @@ class Deep:
         """V^i of (8), [R]."""
         p = exact_inspo.joint(pi)
         entropy = -(p * np.log(p, out=np.zeros_like(p), where=p > 0)).reshape(len(p), -1).sum(1)
-        return (pi[i] * self.q(q_params, i)).sum(1) - ALPHA * self.divergence(pi) + BETA * entropy
+        return (pi[i] * self.q(q_params, i)).sum(1) - self.alpha * self.divergence(pi) + self.beta * entropy
 
     def k(self, i, pi):
         """K^i of (3), [R, A]."""
@@ -437,9 +437,13 @@ class Deep:
 
     def weight(self, q_params, i, pi):
         """w of (6) at the data's actions, [R]."""
-        each = self.q(q_params, i) - ALPHA * self.k(i, pi) - BETA * self.log_own(i)
+        each = self.q(q_params, i) - self.alpha * self.k(i, pi) - self.beta * self.log_own(i)
+        return np.minimum(np.exp(self.advantage(each, i, pi) / (self.alpha + self.beta)), 3.0)
+
+    def advantage(self, each, i, pi):
+        """Of the data's actions [R], from a value of each action of agent i [R, A]."""
         each = np.where(self.avail[:, i], each, 0)
-        return np.minimum(np.exp((each[self.rows, self.act[:, i]] - (pi[i] * each).sum(1)) / (ALPHA + BETA)), 3.0)
+        return each[self.rows, self.act[:, i]] - (pi[i] * each).sum(1)
 
     def rho(self, i, pi):
         """rho^i of (7) at the data's actions, [R]."""
@@ -457,6 +461,13 @@ class Deep:
         return x.reshape(B, L + 1)[:, side]
 
 
+def gains(d):
+    """Q^i - beta log mu^i at the data's actions, less their means over pi^i."""
+    nets, x = d.nets(), d.b.now
+    q, log_mu = (d.algo.advantages(partial(of, nets, at), d.b, d.h(), d.u) for of, at in ((d.algo.q, x.state), (d.algo.log_mu, x)))
+    return q - BETA * log_mu
+
+
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("agents", [1, 2, 3])
 def test_deep_terms_equal_the_tabular_ones(agents):
@@ -464,7 +475,7 @@ def test_deep_terms_equal_the_tabular_ones(agents):
     nets, h, pi, everyone = d.nets(), d.h(), d.pi(), range(agents)
     v, kl = d.algo.values(nets, d.algo.targets(d.state), d.b, h, ALPHA, BETA, d.u)
     np.testing.assert_allclose(kl, d.steps(d.divergence(pi), slice(1, None)), atol=ATOL)
-    log_rho, advantage = d.algo.ratios(nets, d.b, h), d.algo.advantages(nets, d.b, h, BETA, d.u)
+    log_rho, gain = d.algo.ratios(nets, d.b, h), gains(d)
     spread = 0
     for i in everyone:
         np.testing.assert_allclose(v[..., i], d.steps(d.value(d.state.target, i, pi), slice(1, None)), atol=ATOL)
@@ -473,7 +484,7 @@ def test_deep_terms_equal_the_tabular_ones(agents):
         clash = k[d.rows, d.act[:, i]] - (pi[i] * k).sum(1)
         np.testing.assert_allclose(d.algo.clash(nets, d.b.now, i, h[:, :-1], d.u["team"][:, :, :-1]), d.steps(clash), atol=ATOL)
         spread = max(spread, abs(clash).max())
-        w = d.algo.weights(nets, d.b, i, h, advantage, ALPHA, BETA, d.u).numpy()
+        w = d.algo.weights(nets, d.b, i, h, gain, ALPHA, BETA, d.u).numpy()
         np.testing.assert_allclose(w, d.steps(d.weight(d.state.params, i, pi)), atol=ATOL)
         assert (w < 2.9).any()  # not all at the cap
     assert spread > 0.5 or agents == 1  # K^i tells actions apart
@@ -500,8 +511,7 @@ def test_a_factored_behaviour_model_has_a_flat_k():
     k = exact_inspo.local_k(d.mu(1), pi, 1)
     each = np.where(d.avail[:, 1], k, np.nan)
     np.testing.assert_allclose(np.nanmax(each, 1), np.nanmin(each, 1), atol=ATOL)
-    advantage = d.algo.advantages(d.nets(), d.b, d.h(), BETA, d.u)
-    w = d.algo.weights(d.nets(), d.b, 1, d.h(), advantage, ALPHA, BETA, d.u)
+    w = d.algo.weights(d.nets(), d.b, 1, d.h(), gains(d), ALPHA, BETA, d.u)
     np.testing.assert_allclose(w, d.steps(d.weight(d.state.params, 1, pi)), atol=ATOL)
 
 
@@ -525,11 +535,11 @@ def test_resampling_draws_in_proportion_to_rho():
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_sweep_puts_the_pieces_together(first, sequential, refresh):
     """The logged losses of an update, from the tables of the networks before and after it."""
-    d = Deep(2, alpha=2 * ALPHA, alpha_end=0.5, beta=4 * BETA, beta_end=0.25, num_updates=100, sequential=sequential, refresh=refresh)
+    d = Deep(2, normalize_advantages=True, beta=4 * BETA, beta_end=0.25, num_updates=100, sequential=sequential, refresh=refresh)
     before = d.state._replace(step=torch.tensor(100))  # at the end of the annealing
     d.u["turns"] = torch.tensor([first, 1 - first]) / 2.0
     after, logs = d.algo.update(before, d.b, Draw(d.u, torch.tensor(0)))
-    assert after.slots["q1"].t.unique().tolist() == [2 if refresh == "turn" else 1]
+    assert after.slots["q"].t.unique().tolist() == [2 if refresh == "turn" else 1]
     assert after.slots["pi"].t.unique().tolist() == [1]
     old, new, mask = d.pi(), d.pi(after.params), d.b.mask.numpy()
     assert abs(new[first] - old[first]).max() > 1e-4
@@ -539,17 +549,22 @@ def test_a_sweep_puts_the_pieces_together(first, sequential, refresh):
         np.testing.assert_allclose(logs["kl"], (mask * d.steps(d.divergence(now[1]), slice(1, None))).sum() / mask.sum(), atol=ATOL)
         return
     np.testing.assert_allclose(logs["kl"], (mask * d.steps(d.divergence(old), slice(1, None))).sum() / mask.sum(), atol=ATOL)
+    square = sum((mask * d.steps(d.advantage(d.q(before.target, i), i, old)) ** 2).sum() / mask.sum() / 2 for i in range(2))
+    sigma = np.sqrt(1 + SCALE_RATE * (square - 1))  # a running mean that was 1
+    assert abs(sigma - 1) > 1e-3
+    assert after.target["scale"].item() == pytest.approx(sigma**2, abs=ATOL)
+    d.alpha, d.beta = sigma * ALPHA, sigma * BETA
     total = 0.0
     for i in range(2):
         rho = d.steps(d.rho(i, old)) * mask
         count = resampling_counts(torch.as_tensor(np.log(np.maximum(rho, 1e-300))), d.b.mask, d.u["resample"]).numpy()
         every = d.b.now.state[:, :, None].expand(-1, -1, 2, -1), d.b.now.actions[..., None]
-        errors = [(q(*every)[:, :, i, 0].numpy() - d.target(before.target, i, old)) ** 2 for q in (d.nets().q1, d.nets().q2)]
-        total += sum((count * x).sum() / count.sum() for x in errors) / 2
+        error = (d.nets().q(*every)[:, :, i, 0].numpy() - d.target(before.target, i, old)) ** 2
+        total += (count * error).sum() / count.sum() / 2
     assert logs["loss_critic"].item() == pytest.approx(total, abs=ATOL)
     loss = 0.0
     for pi, i in zip(now, (first, 1 - first)):
-        w = d.steps(d.weight(after.params, i, pi))
+        w = d.steps(d.weight(before.target, i, pi))
         loss -= (mask * w * d.steps(np.log(old[i][d.rows, d.act[:, i]]))).sum() / mask.sum() / 2
     assert logs["loss_policy"].item() == pytest.approx(loss, abs=ATOL)
 
@@ -559,7 +574,7 @@ def test_the_first_stage_clones_the_data():
     d = Deep(2, num_updates=100, bc_share=0.5)
     after, logs = d.algo.clone(d.state, d.b, Draw(d.u, torch.tensor(0)))
     moved = {name for name in after.params if not torch.equal(after.params[name], d.state.params[name])}
-    assert moved == {"mu", "pi"}
+    assert moved == {"mu", "pi", "q"}
     mask, pi = d.b.mask.numpy(), d.pi()
     log_pi = sum(d.steps(np.log(pi[i][d.rows, d.act[:, i]])) for i in range(2)) / 2
     assert logs["loss_policy"].item() == pytest.approx(-(mask * log_pi).sum() / mask.sum(), abs=ATOL)
@@ -567,3 +582,9 @@ def test_the_first_stage_clones_the_data():
     first = (d.u["chain"][..., 0] > d.u["chain"][..., 1]).numpy()
     log_mu = np.where(first, *(d.steps(x) for x in chains[::-1])) / 2
     assert logs["loss_behavior"].item() == pytest.approx(-(mask * log_mu).sum() / mask.sum(), abs=ATOL)
+    cloned, errors = d.pi(after.params), []  # the clones are to have the values that their critics regress to
+    for i in range(2):
+        v = d.steps((cloned[i] * d.q(d.state.target, i)).sum(1), slice(1, None))
+        y = d.b.rewards.numpy() + GAMMA * (1 - d.b.terminated.numpy()) * v
+        errors.append((mask * (d.steps(d.q(d.state.params, i)[d.rows, d.act[:, i]]) - y) ** 2).sum() / mask.sum())
+    assert logs["loss_critic"].item() == pytest.approx(np.mean(errors), abs=ATOL)
