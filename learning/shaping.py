@@ -11,7 +11,8 @@ from torch import nn
 from inspo_benchmark.datasets.dataset import Dataset
 from inspo_benchmark.learning.normalize import MIN_STD, returns_to_go
 
-WIDTH, UPDATES, BATCH_SIZE, LR = 64, 2000, 512, 2e-3  # of the fit; the learning rate falls linearly to 0
+WIDTH, BATCH_SIZE, LR = 64, 512, 2e-3  # of the fit; the learning rate falls linearly to 0
+MAX_UPDATES, MAX_PASSES = 2000, 300  # over small data, as many as make so many passes
 PART = 1 << 16  # states per pass
 
 
@@ -28,14 +29,15 @@ def fit_values(data: Dataset, gamma: float) -> np.ndarray:
     same on every call."""
     to_go = returns_to_go(data, gamma)
     mean, std = to_go.mean(), max(to_go.std(), MIN_STD)
-    state, y = torch.as_tensor(data.state), torch.as_tensor((to_go - mean) / std).to(torch.get_default_dtype())
+    state, y = (torch.as_tensor(x).to(torch.get_default_dtype()) for x in (data.state, (to_go - mean) / std))
+    updates = min(MAX_UPDATES, MAX_PASSES * data.steps // BATCH_SIZE + 1)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
         net = nn.Sequential(nn.Linear(state.shape[1], WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))
         optimizer = torch.optim.Adam(net.parameters(), LR)
-        decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 1 - k / UPDATES)
+        decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 1 - k / updates)
         now, rng = torch.as_tensor(data.now), np.random.default_rng(0)
-        for _ in range(UPDATES):
+        for _ in range(updates):
             rows = torch.as_tensor(rng.integers(len(now), size=BATCH_SIZE))
             loss = ((net(state[now[rows]])[:, 0] - y[rows]) ** 2).mean()
             optimizer.zero_grad()
