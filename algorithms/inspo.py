@@ -359,7 +359,7 @@ class InSPO(Algorithm):
         done, number = self.trained(s)
         moved = ((done / number - c.anneal_start) / c.anneal_duration).clamp(0, 1)
         unit = self.targets(s).scale().sqrt().clamp(min=MIN_SCALE) if c.normalize_advantages else 1.0
-        return unit * c.alpha, unit * c.beta * (1 + (c.beta_end - 1) * moved)
+        return unit * c.alpha, unit * c.beta * (1 + (c.beta_end - 1) * moved)  # (1)
 
     def update(self, s, b, d):
         c = self.cfg
