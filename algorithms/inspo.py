@@ -114,7 +114,7 @@ class Scale(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.value = nn.Parameter(torch.ones(1))
+        self.value = nn.Parameter(torch.zeros(1))
 
     def forward(self) -> Tensor:
         return self.value[0]

@@ -550,7 +550,7 @@ def test_a_sweep_puts_the_pieces_together(first, sequential, refresh):
         return
     np.testing.assert_allclose(logs["kl"], (mask * d.steps(d.divergence(old), slice(1, None))).sum() / mask.sum(), atol=ATOL)
     square = sum((mask * d.steps(d.advantage(d.q(before.target, i), i, old)) ** 2).sum() / mask.sum() / 2 for i in range(2))
-    sigma = np.sqrt(1 + SCALE_RATE * (square - 1))  # a running mean that was 1
+    sigma = np.sqrt(SCALE_RATE * square)  # a running mean that was 0
     assert abs(sigma - 1) > 1e-3
     assert after.target["scale"].item() == pytest.approx(sigma**2, abs=ATOL)
     d.alpha, d.beta = sigma * ALPHA, sigma * BETA
