@@ -1,9 +1,14 @@
 """Fixtures for every file."""
 
+import signal
+
 import pytest
 import torch
 
 from support.project import alive, stop, until
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background: commands would inherit that they ignore Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

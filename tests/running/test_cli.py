@@ -478,8 +478,8 @@ def test_a_full_disk(project, tmp_path, kind):
 
 def test_data_of_unknown_wins_have_no_win_rate(tmp_path):
     path = tmp_path / "bc.json"
-    path.with_suffix(".csv").write_text("algo,task,seed,step,metric,value\nbc,3m-medium,0,20,win_rate,0.25\n")
-    about = {"config": {"num_updates": 20}, "data": {"win_rate": -1.0, "return_mean": 5.0}}
+    path.with_suffix(".csv").write_text("seed,step,metric,value\n0,20,return,5.0\n0,20,win_rate,0.25\n")
+    about = {"seeds": [0], "config": {"num_updates": 20}, "data": {"win_rate": -1.0, "return_mean": 5.0}}
     experiment = SimpleNamespace(algo="bc", seeds=(0,))
     assert describe_scores(experiment, [(path, about)], []) == "win rate 25.0 % (data --)"
     about["data"]["win_rate"] = 0.5
