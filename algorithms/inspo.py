@@ -110,7 +110,7 @@ class Conditional(AgentNet):
 
 
 class Scale(nn.Module):
-    """sigma of (9): its parameter is that of the last update, its target the running mean."""
+    """sigma^2 of (9): its parameter is that of the last update, its target the running mean."""
 
     def __init__(self):
         super().__init__()

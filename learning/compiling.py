@@ -88,14 +88,14 @@ def fingerprint(flat: GraphModule, leaves: Sequence[Tensor]) -> str:
         torch.__version__,
         torch.backends.cpu.get_cpu_capability(),
         platform.machine(),
-        instructions(),
+        cpuinfo("flags", "features") or platform.processor(),
     ]
     return hashlib.sha256("\n".join(about).encode()).hexdigest()
 
 
-def instructions() -> str:
-    """The instruction sets of this processor, where the system tells."""
+def cpuinfo(*names: str) -> str:
+    """The first line of /proc/cpuinfo that begins with one of these names, in lower case; "" if there is none."""
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
-    return platform.processor()
+        return next((line for line in lines if line.lower().startswith(names)), "")
+    return ""

@@ -12,16 +12,16 @@ from inspo_benchmark.datasets.dataset import Dataset
 from inspo_benchmark.learning.normalize import MIN_STD, returns_to_go
 
 WIDTH, BATCH_SIZE, LR = 64, 512, 2e-3  # of the fit; the learning rate falls linearly to 0
-MAX_UPDATES, MAX_PASSES = 2000, 300  # over small data, as many as make so many passes
-PART = 1 << 16  # states per pass
+MAX_UPDATES, MAX_EPOCHS = 2000, 300  # of the fit; the epochs are the limit on small data
+PART = 1 << 16  # states per forward pass
 
 
 def shape_rewards(data: Dataset, gamma: float) -> Dataset:
     """The dataset with gamma Phi(s') - Phi(s) added to the rewards (Ng, Harada and Russell 1999), Phi of `fit_values`, and 0 after a
     termination. Q(s, a) becomes Q(s, a) - Phi(s): the advantages of all policies stay the same."""
-    phi = fit_values(data, gamma)
-    after = np.where(data.terminated, 0, phi[data.now + 1])
-    return replace(data, rewards=(data.rewards + gamma * after - phi[data.now]).astype(data.rewards.dtype))
+    phi, now = fit_values(data, gamma), data.now
+    after = np.where(data.terminated, 0, phi[now + 1])
+    return replace(data, rewards=(data.rewards + gamma * after - phi[now]).astype(data.rewards.dtype))
 
 
 def fit_values(data: Dataset, gamma: float) -> np.ndarray:
@@ -30,7 +30,7 @@ def fit_values(data: Dataset, gamma: float) -> np.ndarray:
     to_go = returns_to_go(data, gamma)
     mean, std = to_go.mean(), max(to_go.std(), MIN_STD)
     state, y = (torch.as_tensor(x).to(torch.get_default_dtype()) for x in (data.state, (to_go - mean) / std))
-    updates = min(MAX_UPDATES, MAX_PASSES * data.steps // BATCH_SIZE + 1)
+    updates = min(MAX_UPDATES, MAX_EPOCHS * data.steps // BATCH_SIZE + 1)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
         net = nn.Sequential(nn.Linear(state.shape[1], WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))

@@ -249,7 +249,7 @@ def call_each(update: Callable, state: State, sampler: Sampler, calls: range) ->
 
 def runs_per_call(algorithm: Algorithm, seeds: int, calls: int, device: str = "cpu") -> int:
     """How many of the packed runs one call of the prepared update takes: all, or one where their layers together leave the cache of a
-    core, if `update` is called so often."""
+    core, if `update` is called often enough to be traced or compiled for it."""
     cfg = algorithm.cfg
     size = cfg.hidden_dim * cfg.batch_size * cfg.seq_len * algorithm.spec.num_agents
     return 1 if device == "cpu" and size >= (LARGE if calls >= COMPILE_FROM else LARGE_TRACED) else seeds

@@ -43,6 +43,7 @@ from inspo_benchmark.datasets.catalog import fetch
 from inspo_benchmark.datasets.format import load
 from inspo_benchmark.learning import train
 from inspo_benchmark.learning.algorithm import Algorithm, Nets
+from inspo_benchmark.learning.compiling import cpuinfo
 from inspo_benchmark.learning.evaluate import Evaluator
 from inspo_benchmark.learning.sampler import UNIFORM_BOUNDS, Sampler
 from inspo_benchmark.running.eta import Eta
@@ -128,7 +129,7 @@ def compiled_by_size(algo: str) -> list[Row]:
 
 
 def experiments_update(algorithm: Algorithm, seeds: int, calls: int) -> Callable[[], None]:
-    """One update of all seeds in the form that an experiment of so many calls of `update` has, on random batches."""
+    """One update of all seeds on random batches, prepared as in an experiment with this number of calls of `update`."""
     runs = train.runs_per_call(algorithm, seeds, calls)
     state, inputs = algorithm.init(range(runs)), random_batch(algorithm, algorithm.spec, runs)
     call = train.prepare_update(algorithm.pack(runs), (state, *inputs), calls)
@@ -461,12 +462,8 @@ def measure(part: str) -> list[Row]:
 
 
 def processor() -> str:
-    """The processor's name, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+    """The processor's name, or its architecture where the system states no name."""
+    return cpuinfo("model name").partition(": ")[2] or platform.machine()
 
 
 def progress(part: str) -> None:

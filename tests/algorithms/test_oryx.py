@@ -131,7 +131,7 @@ def test_one_agent_is_icq(kind):
     assert not known.any()
     states, senses = oryx.a.spec.state_dim, oryx.a.spec.obs_dim
 
-    def networks(q):  # Oryx's inputs are ICQ's and then the actions of nobody
+    def networks(q):  # Oryx's inputs are those of ICQ, followed by the known actions, of which there are none
         return SimpleNamespace(
             q=lambda x, a: q(x[..., : states + senses], a), pi=lambda x: icq.on.pi(x[..., :senses]), mix=lambda q, state: (q[..., 0], 1.0)
         )
