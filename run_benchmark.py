@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -20,11 +19,11 @@ from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.datasets.catalog import is_available, obstacle
 from inspo_benchmark.running.eta import Eta, human_duration
-from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.experiment import Experiment, describe
 from inspo_benchmark.running.listing import list_registered
 from inspo_benchmark.running.planning import plan
 from inspo_benchmark.running.pool import Limits, Outcome, run_pool
-from inspo_benchmark.running.presets import PRESETS
+from inspo_benchmark.running.presets import PRESETS, Preset
 from inspo_benchmark.running.progress import plural
 from inspo_benchmark.running.results import earlier_failure, read_results, seconds_per_update, seeds_by_group
 from inspo_benchmark.running.settings import settings_summary, settings_table
@@ -34,7 +33,8 @@ from inspo_benchmark.running.summary import summary
 from inspo_benchmark.running.trackers import TRACKERS, check_installed
 from inspo_benchmark.running.untrusted import check_folder
 
-MAX_SEEDS = 10_000
+DEFAULT_SEEDS, MAX_SEEDS = 5, 10_000
+MAX_LISTED = 30  # experiments that --dry-run lists one by one
 REFERENCE = Path(__file__).parent / "results" / "reference"
 EXAMPLES = """examples:
   python run_benchmark.py --algo inspo bc --env 'xor-*' bridge-mix    two methods, five tasks, seeds 0 to 4
@@ -182,6 +182,17 @@ def estimate(experiments: list[Experiment], workers: int, eta: Eta) -> str:
     return f"estimated time: {human_duration(seconds)}{with_workers}{without}, from the speed of finished experiments"
 
 
+def overview(experiments: list[Experiment]) -> list[str]:
+    """A line for all tasks that are to be run with the same methods and seeds."""
+    methods: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for experiment in experiments:
+        methods.setdefault((experiment.task, experiment.seeds), []).append(experiment.algo)
+    tasks: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for (task, seeds), algos in methods.items():
+        tasks.setdefault((", ".join(algos), seeds), []).append(task)
+    return [f"  {plural(len(names), 'task')}: {describe(algos, ', '.join(names), seeds, {})}" for (algos, seeds), names in tasks.items()]
+
+
 def slurm_options(args: argparse.Namespace) -> SlurmOptions | None:
     """None: the experiments run locally. UserError: options that exclude each other."""
     options = {name: value for name, value in vars(args).items() if name.startswith("slurm_") and value is not None}
@@ -215,11 +226,11 @@ def devices(names: list[str]) -> list[str]:
     return names
 
 
-def select_tasks(names: list[str] | None, globs: Sequence[str]) -> list[str]:
-    """The named tasks, or else those that match a glob and have data or whose data can be built."""
+def select_tasks(names: list[str] | None, preset: Preset | None) -> list[str]:
+    """The named tasks, or else those of the preset (default: all) that have data or whose data can be built."""
     if names:
         return TASKS.match(names)
-    return [name for name, task in TASKS.items() if any(fnmatchcase(name, glob) for glob in globs) and is_available(task)]
+    return [name for name, task in TASKS.items() if (preset is None or preset.num_seeds(name)) and is_available(task)]
 
 
 def tasks_with_data(tasks: list[str], named: Sequence[str]) -> list[str]:
@@ -260,16 +271,16 @@ def show_config(args: argparse.Namespace) -> None:
     """Print the settings of every requested method on every requested task. UserError: options that exclude each other."""
     if other := [name for name in ("list", "status", "clean", "dry_run") if getattr(args, name)]:
         raise UserError(f"--show-config cannot be combined with --{other[0].replace('_', '-')}")
-    algos, tasks, _, preset = requested(args)
+    algos, tasks, preset = requested(args)
     print(*(settings_table(algo, task, args.set, args.paper, preset) for algo in algos for task in tasks), sep="\n\n")
 
 
-def requested(args: argparse.Namespace) -> tuple[list[str], list[str], tuple[int, ...], str]:
-    """Algorithms, tasks, seeds, and the preset if it changes settings."""
+def requested(args: argparse.Namespace) -> tuple[list[str], dict[str, tuple[int, ...]], str]:
+    """Algorithms, the seeds of each task, and the preset if it changes settings."""
     preset = PRESETS[args.preset] if args.preset else None
-    algos, tasks = ALGORITHMS.match(args.algo), select_tasks(args.env, preset.tasks if preset else ("*",))
-    seeds = args.seeds or tuple(range(preset.seeds if preset else 5))
-    return algos, tasks, seeds, args.preset if preset and preset.marked else ""
+    tasks = select_tasks(args.env, preset)
+    seeds = {task: args.seeds or tuple(range((preset.num_seeds(task) if preset else None) or DEFAULT_SEEDS)) for task in tasks}
+    return ALGORITHMS.match(args.algo), seeds, args.preset if preset and preset.marked else ""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -294,8 +305,8 @@ def run(args: argparse.Namespace) -> int:
     slurm = slurm_options(args)
     usable = args.device if slurm else devices(args.device)
     workers = slurm.parallelism if slurm else args.workers or len(usable)
-    algos, tasks, seeds, preset = requested(args)
-    tasks = tasks_with_data(tasks, args.env or [])
+    algos, seeds, preset = requested(args)
+    tasks = tasks_with_data(list(seeds), args.env or [])
     out = args.out.resolve() if slurm else args.out  # jobs have another working directory
     check_installed(args.log)
     experiments = plan(algos, tasks, seeds, args.set, out, args.paper, preset, args.dry_run, args.log)
@@ -315,7 +326,10 @@ def run(args: argparse.Namespace) -> int:
     earlier = [metadata for folder in folders for _, metadata in read_results(folder)]
     eta = Eta(seconds_per_update(earlier) | seconds_per_update(results))
     if args.dry_run:
-        if to_run:
+        if len(to_run) > MAX_LISTED:
+            print(*overview(to_run), estimate(to_run, workers, eta), sep="\n")
+            print("settings: --show-config instead of --dry-run, with an --algo and an --env")
+        elif to_run:
             print(*(f"  {experiment}" for experiment in to_run), estimate(to_run, workers, eta), sep="\n")
             pairs = ((experiment.algo, experiment.task) for experiment in to_run)
             print(settings_summary(pairs, args.set, args.paper, preset))

@@ -1,7 +1,7 @@
 """Which experiments a command asks for."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from inspo_benchmark.running.settings import settings
 def plan(
     algos: Sequence[str],
     tasks: Sequence[str],
-    seeds: tuple[int, ...],
+    seeds: tuple[int, ...] | Mapping[str, tuple[int, ...]],
     assignments: Sequence[str],
     out: Path,
     paper: bool = False,
@@ -26,13 +26,19 @@ def plan(
     dry_run: bool = False,
     trackers: Sequence[str] = (),
 ) -> list[Experiment]:
-    """One experiment for every algorithm on every task. Missing datasets are built, and existing ones checked, for the tasks that have
-    experiments to run. `dry_run`: no dataset is built or read. UserError: a setting is wrong, or nothing can be written to `out`."""
+    """One experiment for every algorithm on every task, with `seeds` or those of the task. Missing datasets are built, and existing ones
+    checked, for the tasks that have experiments to run. `dry_run`: no dataset is built or read. UserError: a setting is wrong, or nothing
+    can be written to `out`."""
     overrides = {algo: ALGORITHMS[algo].Config.parse(assignments) for algo in algos}
     configs = {(algo, task): settings(algo, task, overrides[algo], paper, preset) for algo in algos for task in tasks}
 
+    seeds_of = seeds if isinstance(seeds, Mapping) else dict.fromkeys(tasks, seeds)
+
     def experiments(data: dict[str, str]) -> list[Experiment]:
-        return [Experiment(algo, task, config, seeds, data[task], out, preset, tuple(trackers)) for (algo, task), config in configs.items()]
+        return [
+            Experiment(algo, task, config, seeds_of[task], data[task], out, preset, tuple(trackers))
+            for (algo, task), config in configs.items()
+        ]
 
     data = {task: expected_sha256(TASKS[task]) for task in tasks}
     if not dry_run:

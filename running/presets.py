@@ -15,7 +15,7 @@ values were chosen in this project: [docs/tuning.md](tuning.md).
 
 from typing import Any, NamedTuple
 
-from inspo_benchmark.core.suites import SUITES
+from inspo_benchmark.core.suites import matches
 
 BENCHMARK: dict[str, dict[str, Any]] = {  # suites or globs of tasks -> fields; a method does without those that it lacks
     "smac": dict(network="mlp", share_params=False, hidden_dim=64, seq_len=1, burn_in=0, batch_size=64, num_updates=3000, critic_lr=1e-3),
@@ -29,8 +29,7 @@ BENCHMARK: dict[str, dict[str, Any]] = {  # suites or globs of tasks -> fields; 
 class Preset(NamedTuple):
     """A size or a variant of the whole benchmark: `run_benchmark.py --preset`, `make reproduce PRESET=`."""
 
-    tasks: tuple[str, ...]  # globs; one that fits nothing that is registered here is left out
-    seeds: int
+    seeds: dict[str, int]  # globs of tasks -> number of seeds; a glob that fits nothing that is registered here is left out
     share: float  # of every method's updates
     about: str  # for captions
     settings: dict[str, Any] = {}  # of every method, in place of the shared ones
@@ -40,27 +39,36 @@ class Preset(NamedTuple):
         """Whether its runs differ from those without a preset. Their rows and captions then have the preset's name."""
         return self.share < 1 or bool(self.settings)
 
+    def num_seeds(self, task: str) -> int | None:
+        """None: the task is not part of the preset."""
+        return next((seeds for glob, seeds in self.seeds.items() if matches(glob, task)), None)
 
+
+GAMES = ("xor-*", "mne-*", "bridge-*")
+SMAC = tuple(  # the grid of InSPO's and CFCQL's papers, and what separates methods on the other maps
+    f"{map}-{quality}"
+    for maps, qualities in (
+        (("2s3z", "3s_vs_5z", "5m_vs_6m", "6h_vs_8z"), ("medium", "medium_replay", "expert", "mixed")),
+        (("3m", "8m", "3s5z", "MMM", "2c_vs_64zg"), ("medium", "medium_replay")),
+        (("terran_5_vs_5", "protoss_5_vs_5", "zerg_5_vs_5"), ("medium", "medium_replay")),
+    )
+    for map in maps
+    for quality in qualities
+)
+MUJOCO = tuple(  # the grid of OMIGA's paper
+    f"{robot}-{quality}"
+    for robot in ("hopper_3x1", "halfcheetah_6x1", "ant_2x4")
+    for quality in ("medium", "medium_replay", "medium_expert", "expert")
+)
 PRESETS = {
     "quick": Preset(
-        (
-            "xor-*",
-            "mne-*",
-            "bridge-*",
-            "3m-medium",
-            "3m-expert",
-            "halfcheetah_6x1-medium_replay",
-            "hopper_3x1-medium_replay",
-            "ant_2x4-medium_replay",
-        ),
-        seeds=3,
-        share=0.2,
-        about="3 seeds, a fifth of the updates",
+        dict.fromkeys((*GAMES, "2s3z-medium", "hopper_3x1-medium_replay"), 3), share=0.2, about="3 seeds, a fifth of the updates"
     ),
-    "full": Preset(("*",), seeds=10, share=1.0, about="10 seeds"),
+    "full": Preset(
+        dict.fromkeys(GAMES, 10) | dict.fromkeys((*SMAC, *MUJOCO), 5), share=1.0, about="10 seeds on the games, 5 on the other tasks"
+    ),
     "recurrent": Preset(  # the field evaluates SMAC with memory
-        SUITES["smac"],
-        seeds=5,
+        dict.fromkeys(SMAC, 5),
         share=1.0,
         about="recurrent policies, 16 sequences of 20 steps per update",
         settings=dict(network="gru", seq_len=20, batch_size=16),

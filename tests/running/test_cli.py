@@ -260,6 +260,20 @@ def test_a_dry_run_ends_with_the_settings(project, tmp_path):
     assert last.split() == ["--set", "lr=0.5"]
 
 
+def test_a_large_dry_run_has_a_line_per_group_of_tasks(project, tmp_path):
+    shown = project.run("--preset", "full", "--algo", "bc", "inspo", "--out", tmp_path, "--dry-run")
+    *groups, time, settings = [line for line in shown.out.splitlines() if "requested" not in line and "no data" not in line]
+    others, games = sorted(groups, key=lambda line: line[-3:])
+    assert games.startswith("  8 tasks: bc, inspo on ")
+    assert games.endswith(", seeds 0-9")
+    assert " 5m_vs_6m-mixed, " in others
+    assert "hopper_3x1-expert" in others
+    assert "random" not in others
+    assert others.endswith(", seeds 0-4")
+    assert time.startswith("estimated time: ")
+    assert "--show-config" in settings
+
+
 def test_help_has_examples(project):
     shown = project.run("--help")
     assert (shown.code, shown.err) == (0, "")
