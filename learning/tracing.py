@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
@@ -10,7 +12,8 @@ from torch.fx.node import map_arg
 
 def trace(function: Callable, *example: Any) -> GraphModule:
     """The operations of `function` on inputs with the shapes of the example. It gives the same bits as the function."""
-    traced = make_fx(function)(*example)
+    with tracing(TracingContext(FakeTensorMode())):  # without it, a mode is made for every operation, in as much time again
+        traced = make_fx(function)(*example)
     merge_equal_operations(traced.graph)
     traced.recompile()
     return traced
