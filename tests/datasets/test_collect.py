@@ -1,8 +1,5 @@
 """Datasets of StarCraft: their content is the same everywhere, and their episodes replay."""
 
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +18,6 @@ from inspo_benchmark.envs.smac.maps import find_map
 from inspo_benchmark.envs.smac.vector import Smac
 from inspo_benchmark.plots import dataset_cards
 
-HERE = Path(__file__).parent
 REPLAY = 3
 
 
@@ -82,18 +78,6 @@ def test_datasets_are_valid_and_the_same_in_any_batches(quality, monkeypatch):
         monkeypatch.setattr(collect, "NUM_ENVS", num_envs)
         monkeypatch.setattr(collect, "THREADS", threads)
         assert content_sha256(collect.smac(task(quality))) == content_sha256(d)
-
-
-def test_the_same_on_a_lesser_processor(tmp_path):
-    """Without vector instructions and fused multiply-adds, in another process."""
-    code = (
-        "import sys; from pathlib import Path; import test_collect as t; t.collect.EPISODES = 20; "
-        "t.collect.SHIPPED = Path(sys.argv[1]); "
-        "print(t.content_sha256(t.collect.smac(t.task('medium_replay'))))"
-    )
-    environment = os.environ | {"NUMBA_CPU_NAME": "generic", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=HERE, env=environment, capture_output=True, text=True)
-    assert done.stdout.strip() == content_sha256(collect.smac(task("medium_replay"))), done.stderr
 
 
 def test_seeds_and_actions_reproduce_the_episodes():

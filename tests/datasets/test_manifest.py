@@ -1,8 +1,5 @@
-"""The published datasets are what is built here: the committed hashes, for other threads, other batches and another processor."""
+"""The published datasets are what is built here: the committed hashes, for other threads and other batches."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -31,19 +28,6 @@ def test_threads_and_batches_change_nothing(name, threads, num_envs, monkeypatch
     monkeypatch.setattr(collect, "THREADS", threads)
     monkeypatch.setattr(collect, "NUM_ENVS", num_envs)
     catalog.build(TASKS[name])  # refuses what is not published
-
-
-BUILD = """
-from inspo_benchmark.core.registry import TASKS
-from inspo_benchmark.datasets import catalog as store
-TASKS.discover()
-store.build(TASKS["3m-medium"])
-"""
-
-
-def test_a_processor_without_vector_instructions_changes_nothing():
-    env = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
-    subprocess.run([sys.executable, "-c", BUILD], env=env, check=True, cwd=Path(__file__).parents[2])
 
 
 @pytest.mark.slow  # minutes: all datasets of StarCraft

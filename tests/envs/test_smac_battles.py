@@ -1,9 +1,5 @@
 """How units fight: the game's published numbers, and what players know."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -347,30 +343,3 @@ def test_battles_that_are_not_live_do_not_change():
     battles.advance(np.full((2, 3), EAST), np.array([True, False]))
     assert (battles.frame[0] != before[0]).any()
     assert (battles.frame[1] == before[1]).all()
-
-
-BATTLES_CODE = """
-import hashlib, numpy as np
-from inspo_benchmark.envs.smac.maps import find_map
-from inspo_benchmark.envs.smac.simulator import Battles
-h = hashlib.sha256()
-for name in ("3m", "MMM", "corridor", "2c_vs_64zg", "bane_vs_bane"):
-    m = find_map(name)
-    battles, rng = Battles(m, 8), np.random.Generator(np.random.Philox(1))
-    battles.spawn(range(8))
-    for _ in range(40):
-        battles.advance((rng.bit_generator.random_raw((8, m.n)) % np.uint64(m.actions)).astype(np.int64), np.ones(8, bool))
-        h.update(battles.frame.tobytes())
-print(h.hexdigest())
-"""
-
-
-def test_the_same_bits_on_every_processor():
-    """Compiled for this processor, with every vector instruction it has, and for the plainest one."""
-
-    def played(**env):
-        return subprocess.run(
-            [sys.executable, "-c", BATTLES_CODE], env={**os.environ, **env}, capture_output=True, text=True, check=True
-        ).stdout
-
-    assert played() == played(NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
