@@ -1,7 +1,8 @@
-"""Statistics of published recordings of real SMAC, to compare the simulator's datasets with.
+"""Statistics of published recordings of real SMAC and SMACv2, to compare the simulator's datasets with.
 
 OG-MARL: the dataset cards of github.com/instadeepai/og-marl, SC2 4.10; Poor, Medium and Good or Expert are QMIX at three stages, with
-exploration. CFCQL: the data of github.com/thu-rllab/CFCQL as OG-MARL's cards describe them; their win rates are derived from the means
+exploration; those of SMACv2 are in huggingface.co/datasets/InstaDeepAI/og-marl, and their returns have the scale of the first team of
+each process. CFCQL: the data of github.com/thu-rllab/CFCQL as OG-MARL's cards describe them; their win rates are derived from the means
 and standard deviations of the returns. Its workers shared one seed, so that nearly every battle is there eight times.
 """
 
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 
 class Recording(NamedTuple):
-    """Episodes of real SMAC; "" or None: not published."""
+    """Episodes of the real game; "" or None: not published."""
 
     name: str  # its authors' name
     mean: float | None = None  # return
@@ -81,4 +82,9 @@ RECORDINGS: dict[str, dict[str, list[Recording]]] = {
         "medium": [_og("Medium", 13.0, None, 38)],
         "expert": [_og("Good", 19.94, None, 59)],
     },
+    "terran_5_vs_5": {
+        "random": [_og("Random", 2.43, 1.73, 39.6)],
+        "medium_replay": [_og("Replay", 10.05, 5.84, 50.0)],
+    },
+    "zerg_5_vs_5": {"medium_replay": [_og("Replay", 7.34, 3.6, 37.1)]},
 }

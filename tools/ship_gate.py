@@ -23,6 +23,11 @@ SEEDS, EPISODES = 5, 320
 QUALITIES = ("medium", "medium_replay")
 
 
+def published_rows() -> dict[str, dict[str, str | float]]:
+    """Task -> its row in FILE."""
+    return {row["task"]: row for row in pd.read_csv(FILE).to_dict("records")} if FILE.exists() else {}
+
+
 def measure(task: str) -> dict[str, str | float]:
     """The row of a task: win rates of the data, of cloning all battles and of cloning the won ones, each greedy and sampled."""
     data = ib.load_dataset(task)
@@ -51,13 +56,14 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> None:
         TASKS.discover()
         names = [name for name in TASKS.match(args.tasks) if TASKS[name].family == "smac" and is_available(TASKS[name])]
-        rows = {row["task"]: row for row in pd.read_csv(FILE).to_dict("records")} if FILE.exists() else {}
         for name in names:
-            if rows.get(name, {}).get("sha256") != manifest()[name]["sha256"]:
-                rows[name] = measure(name)
-                with atomic_write(FILE) as part:
-                    pd.DataFrame(rows.values()).sort_values("task").to_csv(part, index=False, float_format="%.4f")
-            shown = {key: value for key, value in rows[name].items() if isinstance(value, float)}
+            row = published_rows().get(name, {})
+            if row.get("sha256") != manifest()[name]["sha256"]:
+                row = measure(name)
+                with atomic_write(FILE) as part:  # read again: another command may have written in the meantime
+                    frame = pd.DataFrame((published_rows() | {name: row}).values()).sort_values("task")
+                    frame.to_csv(part, index=False, float_format="%.4f")
+            shown = {key: value for key, value in row.items() if isinstance(value, float)}
             print(f"{name:24}", "  ".join(f"{key} {value:.2f}" for key, value in shown.items()), flush=True)
 
     return outcome(work)

@@ -9,7 +9,7 @@ from inspo_benchmark.datasets.behavior.rollout import rollout
 from inspo_benchmark.datasets.behavior.smac_policy import load
 from inspo_benchmark.datasets.catalog import manifest
 from inspo_benchmark.envs.smac import EASY
-from inspo_benchmark.envs.smac.maps import MAPS, find_map
+from inspo_benchmark.envs.smac.maps import MAPS, SCENARIOS, find_map
 from inspo_benchmark.envs.smac.vector import Smac
 from inspo_benchmark.tools.ship_gate import FILE
 
@@ -18,7 +18,7 @@ MEDIUM = [name for name in ROWS.index if name.endswith("-medium")]
 
 
 def test_tasks_were_measured_with_their_published_data():
-    assert set(MEDIUM) <= {f"{name}-medium" for name in MAPS if shipped(name)}
+    assert set(MEDIUM) <= {f"{name}-medium" for name in MAPS | SCENARIOS if shipped(name)}
     assert ROWS.sha256.to_dict() == {name: manifest()[name]["sha256"] for name in ROWS.index}
     assert set(EASY) <= set(ROWS.index)
 
