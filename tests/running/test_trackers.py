@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import wandb
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
@@ -74,6 +75,7 @@ def test_trackers_get_every_row_also_after_an_interruption(tmp_path):
     expected = rows(experiment.csv_path)
     assert {step for _, step, _ in expected} == set(range(21))
     assert tensorboard_rows(tmp_path / "tensorboard") == pytest.approx(expected, rel=1e-6)
+    wandb.teardown()  # ends its server
     assert wandb_rows(tmp_path / "wandb") == pytest.approx(expected, rel=1e-6)
 
 

@@ -18,9 +18,10 @@ def hangs():
 
 
 def leaks():
-    for _ in range(100):
+    """More than 2 GiB, until it is killed."""
+    for _ in range(25):
         HELD.append(b"x" * (100 << 20))
-        time.sleep(0.05)
+    time.sleep(1000)
 
 
 def raises():
@@ -40,14 +41,14 @@ def prints():
 
 
 def babbles():
-    """Writes garbage into every pipe that it finds."""
+    """Writes garbage into every pipe that it finds, and waits until it is killed."""
     for fd in range(3, 100):
         try:
             if stat.S_ISFIFO(os.fstat(fd).st_mode):
                 os.write(fd, b"[[[" + os.urandom(1000) + b"\\\\n")
         except OSError:
             pass
-    time.sleep(5)
+    time.sleep(1000)
 
 
 def slows():

@@ -117,10 +117,10 @@ class Running:
         assert self.code is None, f"ended too early: {self.ended()}"
 
 
-def until(condition: Callable[[], object]) -> None:
+def until(condition: Callable[[], object], what: str = "") -> None:
     end = time.monotonic() + MAX_WAIT
     while not condition():
-        assert time.monotonic() < end, "waited too long"
+        assert time.monotonic() < end, f"waited too long {what}"
         time.sleep(0.003)
 
 
