@@ -65,6 +65,7 @@ ablations: setup ## run the ablations of InSPO, 10 seeds: results/tables/ablatio
 	$(PART) $(PARTS) --set sequential=false
 	$(PART) $(PARTS) --set behavior=factored
 	$(PART) $(PARTS) --set resample=false
+	$(PART) $(PARTS) --set refresh=turn
 	$(PART) --env mne-imbalanced --set beta=0
 	$(PY) -m plots.tables --out $(OUT)
 
