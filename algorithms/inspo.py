@@ -163,7 +163,7 @@ class InSPO(Algorithm):
     TUNED = {  # the paper's settings are not public; gamma = 0 where actions do not change the state
         "smac": dict(gamma=0.98, alpha=1.0, normalize_advantages=True, ema_rate=0.005),
         "mujoco": dict(alpha=1.0, normalize_advantages=True, ema_rate=0.005),
-        "xor-*": dict(gamma=0.0, batch_size=64, num_updates=700),
+        "xor-*": dict(gamma=0.0, batch_size=64, num_updates=2000),
         "mne*": dict(gamma=0.0, lr=3e-3, beta=5.0, beta_end=0.0, batch_size=256, num_updates=1000),
         "bridge-*": dict(lr=3e-3, tau=0.02, ema_rate=0.005, num_updates=4000),
     }
