@@ -1,0 +1,63 @@
+"""tools.tune: the search of coefficients."""
+
+import math
+
+import pytest
+
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.running.presets import PRESETS
+from inspo_benchmark.tools import tune
+
+
+def test_every_method_is_searched_with_the_same_effort():
+    ALGORITHMS.discover(), TASKS.discover()
+    assert set(ALGORITHMS) - set(tune.CANDIDATES) == {"bc", "flow_bc"}  # which have no coefficient
+    for algo, suites in tune.CANDIDATES.items():
+        assert set(suites) == set(tune.NAMED)
+        for field, values in suites.values():
+            assert len(set(values)) == 4
+            assert field in ALGORITHMS[algo].Config.__dataclass_fields__
+            for value in values:
+                ALGORITHMS[algo].Config.parse([f"{field}={value}"])
+    assert all(task in TASKS for tasks in tune.NAMED.values() for task in tasks)
+
+
+def test_no_table_shows_the_seeds_of_the_search():
+    assert max(max(preset.seeds.values()) for preset in PRESETS.values()) <= min(tune.SEEDS)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(tune, "NAMED", {"smac": ("xor-ab", "xor-all")})
+    monkeypatch.setattr(tune, "UPDATES", {"smac": 4})
+    monkeypatch.setattr(tune, "SEEDS", (100, 101))
+
+
+@pytest.mark.usefixtures("small")
+def test_a_search_trains_scores_and_resumes(tmp_path, capsys):
+    command = ["--algo", "bc", "omiga", "--suite", "smac", "--out", str(tmp_path)]
+    assert tune.main(command) == 0
+    first = capsys.readouterr().out
+    assert first.startswith("4 candidates, 8 experiments to run")
+    assert "| smac | omiga | `alpha` | 0.1; 0.3; 1; 10 | " in first
+    assert (tmp_path / "tuning.md").read_text() in first
+    assert tune.main(command) == 0
+    again = capsys.readouterr().out
+    assert again.startswith("4 candidates, 0 experiments to run")
+    assert again.partition("\n")[2] == first[first.index("| suite |") :]
+
+
+@pytest.mark.usefixtures("small")
+def test_the_score_averages_the_last_quarter_of_the_evaluations(tmp_path):
+    ALGORITHMS.discover(), TASKS.discover()
+    found = tune.candidates(["omiga"], ["smac"], tmp_path)
+    assert math.isnan(tune.score(found[0].experiments))
+    for candidate, late in zip(found, (0.2, 0.9, 0.5, 0.4), strict=True):
+        for experiment in candidate.experiments:
+            low, high = TASKS[experiment.task].reference
+            rows = [(100, 3, "return", 50.0), (100, 4, "return", low + late * (high - low)), (100, 4, "loss", 9.0)]
+            experiment.csv_path.parent.mkdir(parents=True, exist_ok=True)
+            text = "\n".join(f"omiga,{experiment.task},{','.join(map(str, row))}" for row in rows)
+            experiment.csv_path.write_text(f"algo,task,seed,step,metric,value\n{text}\n")
+    assert [tune.score(candidate.experiments) for candidate in found] == pytest.approx([20, 90, 50, 40])
+    assert "| 0.1; 0.3; 1; 10 | 20.0; 90.0; 50.0; 40.0 | 0.3 |" in tune.table(found)

@@ -1,0 +1,131 @@
+"""python -m tools.tune: the same search for every method: four values of its main coefficient, on seeds and tasks that no table shows.
+
+Every method has one coefficient per suite that says how far its policies may leave the data. CANDIDATES has four values of it, the
+published one among them where there is one. They are trained with the seeds 100 to 102 on the tasks in TASKS; the tables of this project
+use the seeds 0 to 9, and other tasks. A candidate's score is the normalized greedy return, averaged over tasks, seeds and the last
+quarter of the evaluations, because single evaluations vary. The search resumes: finished experiments are in OUT/runs.
+
+The best value is written into the method's `TUNED` by hand, and OUT/tuning.md into docs/tuning.md.
+"""
+
+import argparse
+import csv
+import math
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from inspo_benchmark.core.atomic_io import atomic_write
+from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.running.eta import Eta
+from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.planning import plan
+from inspo_benchmark.running.pool import Limits, run_pool
+from inspo_benchmark.running.results import finished_seeds, read_results, seconds_per_update
+
+OUT = Path("results/tuning")
+SEEDS = (100, 101, 102)
+NAMED = {"smac": ("8m-medium_replay", "3s5z-medium"), "mujoco": ("halfcheetah_2x3-medium_replay", "halfcheetah_2x3-medium")}
+UPDATES = {"smac": 3000, "mujoco": 3000}
+LAST = 0.25  # share of the evaluations, the last ones, that a score averages
+CANDIDATES: dict[str, dict[str, tuple[str, tuple[float, ...]]]] = {  # method -> suite -> (field, values)
+    "alberdice": dict.fromkeys(("smac", "mujoco"), ("alpha_end", (0.1, 0.4, 1.0, 3.0))),
+    "cfcql": {"smac": ("alpha", (0.4, 1.0, 5.0, 50.0)), "mujoco": ("alpha", (0.5, 5.0, 50.0, 500.0))},
+    "comadice": dict.fromkeys(("smac", "mujoco"), ("alpha", (0.1, 0.3, 1.0, 10.0))),
+    "icq": dict.fromkeys(("smac", "mujoco"), ("beta", (0.1, 0.3, 1.0, 10.0))),
+    "inspo": dict.fromkeys(("smac", "mujoco"), ("alpha", (0.3, 1.0, 3.0, 10.0))),
+    "iql": dict.fromkeys(("smac", "mujoco"), ("beta", (0.1, 0.3, 1.0, 3.0))),
+    "macflow": dict.fromkeys(("smac", "mujoco"), ("alpha", (0.3, 1.0, 3.0, 10.0))),
+    "omar": {"smac": ("alpha", (0.5, 1.0, 5.0, 50.0)), "mujoco": ("alpha", (0.5, 5.0, 50.0, 500.0))},
+    "omiga": dict.fromkeys(("smac", "mujoco"), ("alpha", (0.1, 0.3, 1.0, 10.0))),
+    "oryx": dict.fromkeys(("smac", "mujoco"), ("beta", (0.1, 0.3, 1.0, 10.0))),
+}
+
+
+class Candidate(NamedTuple):
+    """A value of a method's coefficient, and its experiments on the tasks of a suite."""
+
+    algo: str
+    suite: str
+    field: str
+    value: float
+    experiments: list[Experiment]
+
+
+def candidates(algos: Iterable[str], suites: Iterable[str], out: Path) -> list[Candidate]:
+    """All candidates of methods that have some; the datasets that they need are built."""
+    found = []
+    for suite in suites:
+        for algo in algos:
+            field, values = CANDIDATES.get(algo, {}).get(suite, ("", ()))
+            for value in values:
+                assignments = [f"{field}={value}", f"num_updates={UPDATES[suite]}"]
+                found.append(Candidate(algo, suite, field, value, plan([algo], NAMED[suite], SEEDS, assignments, out)))
+    return found
+
+
+def score(experiments: Iterable[Experiment]) -> float:
+    """Normalized greedy return, averaged over experiments, seeds and the last evaluations. NaN: an experiment is not finished."""
+    scores = []
+    for experiment in experiments:
+        if not experiment.csv_path.exists():
+            return math.nan
+        low, high = TASKS[experiment.task].reference
+        with experiment.csv_path.open(newline="") as file:
+            rows = [(int(row["step"]), float(row["value"])) for row in csv.DictReader(file) if row["metric"] == "return"]
+        first = (1 - LAST) * experiment.config.num_updates
+        late = [value for step, value in rows if step > first]
+        scores.append(100 * (sum(late) / len(late) - low) / (high - low))
+    return sum(scores) / len(scores)
+
+
+def table(found: list[Candidate]) -> str:
+    """Markdown: a line per method and suite, its values with their scores, and the best value."""
+    lines = ["| suite | method | field | values | scores | best |", "|---|---|---|---|---|---:|"]
+    groups: dict[tuple[str, str, str], dict[float, float]] = {}
+    for candidate in found:
+        groups.setdefault((candidate.suite, candidate.algo, candidate.field), {})[candidate.value] = score(candidate.experiments)
+    for (suite, algo, field), scores in groups.items():
+        known = {value: x for value, x in scores.items() if not math.isnan(x)}
+        best = f"{max(known, key=lambda value: known[value]):g}" if len(known) == len(scores) else "--"
+        shown = "; ".join(f"{x:.1f}" if value in known else "--" for value, x in scores.items())
+        lines.append(f"| {suite} | {algo} | `{field}` | {'; '.join(f'{x:g}' for x in scores)} | {shown} | {best} |")
+    tasks = "; ".join(f"{suite}: {', '.join(names)}, {UPDATES[suite]} updates" for suite, names in NAMED.items())
+    return "\n".join(
+        [*lines, "", f"Seeds {SEEDS[0]} to {SEEDS[-1]}. {tasks}. Scores: normalized greedy return, last quarter of evaluations."]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="python -m tools.tune", description=__doc__.partition(": ")[2].split("\n")[0])
+    p.add_argument(
+        "--algo", nargs="+", default=["*"], metavar="NAME", help="methods, names or globs (default: all that have a coefficient)"
+    )
+    p.add_argument("--suite", nargs="+", default=list(NAMED), choices=NAMED, help="suites (default: all)")
+    p.add_argument("--workers", type=int, default=1, metavar="N", help="experiments at a time (default: 1)")
+    p.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help=f"results folder (default: {OUT})")
+    args = p.parse_args(argv)
+
+    def work() -> int:
+        if args.workers < 1:
+            raise UserError("--workers: at least 1")
+        ALGORITHMS.discover(), TASKS.discover()
+        found = candidates(ALGORITHMS.match(args.algo), args.suite, args.out)
+        finished = finished_seeds(args.out)
+        waiting = [rest for candidate in found for x in candidate.experiments if (rest := x.remaining(finished))]
+        print(f"{len(found)} candidates, {len(waiting)} experiments to run", flush=True)
+        eta = Eta(seconds_per_update(about for _, about in read_results(args.out)))
+        result = run_pool(waiting, min(args.workers, max(len(waiting), 1)), ["cpu"], Limits(), eta) if waiting else None
+        text = table(found)
+        with atomic_write(args.out / "tuning.md") as part:
+            part.write_text(text + "\n")
+        print(text)
+        return 1 if result and result.failed else 0
+
+    return outcome(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
