@@ -59,6 +59,7 @@ class AlberDICE(Algorithm):
     @dataclass(frozen=True)
     class Config(Common):
         gamma: float = 0.99  # discount
+        shape_rewards: bool = False  # add the change of a potential that is fitted to the data's returns, see `learning.shaping`
         alpha: float = 5.0  # weight of the KL to the data at the start
         alpha_end: float = 0.001  # weight of the KL to the data at the end
         cql_weight: float = 0.1  # weight of the conservative term of (5)

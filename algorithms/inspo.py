@@ -41,8 +41,8 @@ Choices of this implementation, where nothing is published:
  6. With `normalize_advantages`, alpha and beta are in units of sigma, a running mean over updates of (9). They then mean the same on every
     task: log w of (6) spreads by about 1 / (alpha + beta), whatever the unit of rewards. Once sigma has settled they are constants, as in
     (1). beta is constant at first, then moves linearly to `beta_end` times its value.
- 7. Rewards are shaped by values that are fitted to the data's returns (`learning.shaping`). This changes no advantage, and the critics
-    know rewards that come late from the start.
+ 7. With `shape_rewards`, a setting that all methods with critics have, rewards are shaped by values that are fitted to the data's returns
+    (`learning.shaping`). This changes no advantage, and the critics know rewards that come late from the start.
  8. With `ema_rate` < 1 agents act by a running mean of their policies' weights, over about the last 1 / `ema_rate` updates. No loss
     depends on it. The box returns the last policies, as the default does.
 """
@@ -63,7 +63,6 @@ from inspo_benchmark.core.spaces import Discrete
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, resampling_counts
 from inspo_benchmark.learning.config import Valued
 from inspo_benchmark.learning.nets import AgentNet, Critic, matmul, replace, select
-from inspo_benchmark.learning.shaping import shape_rewards
 
 MAX_JOINT_ACTIONS = 4096  # that `num_samples = 0` sums over
 SCALE_RATE = 0.01  # of the running mean of sigma^2
@@ -133,6 +132,7 @@ class InSPO(Algorithm):
     class Config(Valued):
         alpha: float = 0.1  # weight of the reverse KL to the behavior policy
         beta: float = 0.0  # weight of the entropy
+        shape_rewards: bool = True
         normalize_advantages: bool = False  # alpha and beta in units of the advantages' scale, instead of the rewards'
         beta_end: float = 1.0  # share of beta left after annealing
         anneal_start: float = 0.4  # share of the second stage before beta is annealed
@@ -196,9 +196,6 @@ class InSPO(Algorithm):
             own=(*rows, *self.space.sample_noise_shape(max(c.num_samples, 1))),
             resample=(),
         )
-
-    def prepare_data(self, data):
-        return shape_rewards(super().prepare_data(data), self.cfg.gamma)
 
     # the first stage ---------------------------------------------------------------------------------------------------
 

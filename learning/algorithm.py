@@ -20,6 +20,7 @@ from inspo_benchmark.learning.config import Common
 from inspo_benchmark.learning.nets import flatten, replace, select, unflatten
 from inspo_benchmark.learning.normalize import normalize_rewards
 from inspo_benchmark.learning.optim import Adam, RMSprop
+from inspo_benchmark.learning.shaping import shape_rewards
 
 
 class Nets:
@@ -170,8 +171,10 @@ class Algorithm(ABC):
     def prepare_data(self, data: Dataset) -> Dataset:
         """What the method trains on, made once from whole episodes: a subset of them (`data.subset`), or other rewards, such as returns to
         go. Observations are normalized already, in the same way for all methods. Here: rewards are normalized if the method's
-        `normalize_rewards` is set."""
-        return normalize_rewards(data, self.cfg.gamma) if self.cfg.normalize_rewards else data
+        `normalize_rewards` is set, and then shaped if `shape_rewards` is."""
+        if self.cfg.normalize_rewards:
+            data = normalize_rewards(data, self.cfg.gamma)
+        return shape_rewards(data, self.cfg.gamma) if self.cfg.shape_rewards else data
 
     # acting ------------------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ class Common:
     num_updates: int = 2000  # gradient updates
 
     @property
-    def burn_in(self) -> int:  # like the next two a constant here, a field of Valued
+    def burn_in(self) -> int:  # like the next ones a constant here, a field of Valued
         return 0
 
     @property
@@ -35,6 +35,10 @@ class Common:
 
     @property
     def normalize_rewards(self) -> bool:
+        return False
+
+    @property
+    def shape_rewards(self) -> bool:
         return False
 
     def __post_init__(self):
@@ -71,6 +75,7 @@ class Valued(Common):
     target_update_interval: int = 0  # updates between copies to the targets; 0 is Polyak averaging
     burn_in: int = 0  # first steps of a sequence that only warm up the recurrent state, unless they begin the episode
     normalize_rewards: bool = False  # divide rewards by the standard deviation of the data's discounted returns-to-go
+    shape_rewards: bool = False  # add the change of a potential that is fitted to the data's returns, see `learning.shaping`
 
     def __post_init__(self):
         super().__post_init__()

@@ -3,13 +3,16 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
+from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.learning.normalize import returns_to_go
 from inspo_benchmark.learning.shaping import fit_values, shape_rewards
-from support.toy import SPACES, episodes, toy
+from support.toy import SPACES, config_of, episodes, toy
 
 GAMMA = 0.9
+ALGORITHMS.discover()
 
 
 def test_shaping_subtracts_a_potential_from_returns_to_go():
@@ -40,3 +43,17 @@ def test_constant_returns_are_their_own_values():
     still = replace(data, rewards=np.ones_like(data.rewards))
     np.testing.assert_allclose(fit_values(still, 0.0), 1)
     np.testing.assert_allclose(shape_rewards(still, 0.0).rewards, 0, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [False, True])
+@pytest.mark.parametrize("algo", ["omiga", "alberdice", "inspo"])
+def test_every_method_with_critics_can_have_shaped_rewards(algo, shape):
+    task = toy(SPACES["discrete"])
+    data, config = episodes(task), config_of(algo, shape_rewards=shape, gamma=GAMMA)
+    prepared = ALGORITHMS[algo](config, task.spec).prepare_data(data)
+    np.testing.assert_array_equal(prepared.rewards, shape_rewards(data, GAMMA).rewards if shape else data.rewards)
+
+
+def test_methods_without_critics_have_no_such_setting():
+    without = {name for name, algorithm in ALGORITHMS.items() if "shape_rewards" not in algorithm.Config.__dataclass_fields__}
+    assert without == {"bc", "flow_bc"}
