@@ -194,6 +194,11 @@ def _all_rows(files: list[ResultFile]) -> tuple[pd.DataFrame, list[int]]:
     return together, lengths
 
 
+def _parsed(content: bytes, types: dict) -> pd.DataFrame:
+    with np.errstate(invalid="ignore"):  # pandas casts infinite seeds and steps before it refuses them
+        return pd.read_csv(io.BytesIO(content), dtype=types, keep_default_na=False, na_values={"value": ["nan"]})
+
+
 def _rows_together(files: list[ResultFile]) -> tuple[pd.DataFrame, list[int]] | None:
     """What `_rows` returns of each file, in one table, and the number of rows of each; None if one of them is not as usual."""
     header = (",".join(COLUMN_TYPES) + "\n").encode()
@@ -205,7 +210,7 @@ def _rows_together(files: list[ResultFile]) -> tuple[pd.DataFrame, list[int]] | 
         whole = all(known is None or known == hashlib.sha256(content).hexdigest() for known, content in zip(hashes, contents))
         body = header + b"".join(content[len(header) :] for content in contents)
         types = COLUMN_TYPES | dict.fromkeys(("algo", "task", "metric"), "category")
-        table = pd.read_csv(io.BytesIO(body), dtype=types, keep_default_na=False, na_values={"value": ["nan"]})
+        table = _parsed(body, types)
     except (OSError, ValueError, OverflowError):
         return None
     if not usual or not whole or len(table) != sum(counts) or not all(map(NAME.fullmatch, table.metric.cat.categories)):
@@ -238,8 +243,7 @@ def _rows(file: ResultFile) -> pd.DataFrame:
         size = file.path.lstat().st_size
         check_size(file.path, 10 * size, size)
         content = read_regular(file.path)
-        table = pd.read_csv(io.BytesIO(content), dtype=COLUMN_TYPES, keep_default_na=False, na_values={"value": ["nan"]})
-        table = table[list(COLUMN_TYPES)]
+        table = _parsed(content, COLUMN_TYPES)[list(COLUMN_TYPES)]
     except KeyError as error:
         refuse(f"lacks a column ({error.args[0]})")
     except (OSError, ValueError, OverflowError) as error:

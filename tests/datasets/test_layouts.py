@@ -92,6 +92,7 @@ def test_omiga_of_a_known_name_has_its_sizes(tmp_path):
         (dict(a=np.zeros((7, 2, 1), F)), ["a has shape (7, 2, 1)"]),
         (dict(s=np.zeros((8, 2, 3, 1), F)), ["s (8, 2, 3, 1)"]),
         (dict(o=np.full((8, 2, 5), np.nan, F)), ["obs/obs: NaN"]),
+        (dict(s=np.full((8, 2, 5), np.inf, F)), ["obs/state: NaN or infinity"]),
         (dict(d=np.ones((8, 1), F)), ["d is 1 in every row"]),
         (dict(r=np.array(["a"] * 8, "S1")), ["no r"]),
     ],

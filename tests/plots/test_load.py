@@ -88,6 +88,8 @@ def test_a_run_without_provenance_is_refused(tmp_path):
         ("return,", "return,x", "malformed"),
         ("return,", "return,1,", "malformed"),
         ("bc,xor-ab,0,0,", "bc,xor-ab,zero,0,", "malformed"),
+        ("bc,xor-ab,0,0,", "bc,xor-ab,-inf,0,", "malformed"),
+        ("bc,xor-ab,0,0,", "bc,xor-ab,0,inf,", "malformed"),
         ("bc,xor-ab,0,0,", "bc,xor-all,0,0,", "does not hold"),
         ("bc,xor-ab,0,0,return,", "bc,xor-ab,0,0,return,nan\nbc,xor-ab,0,0,other,", "return nan at seed 0, step 0"),
         ("bc,xor-ab,0,0,return,", "bc,xor-ab,0,0,return,-inf\nbc,xor-ab,0,0,other,", "return -inf"),
