@@ -305,13 +305,6 @@ def test_the_table_of_a_new_baseline_wins_over_the_shared_settings(project):
     one_line(project.run("--show-config", "--algo", "mine", "--env", "3m-medium"), "mine: TUNED", "'batch'", "batch_size")
 
 
-@pytest.mark.usefixtures("mine")
-def test_a_new_baseline_meets_the_contract(project):
-    command = [sys.executable, "-m", "pytest", "tests/algorithms/test_contract.py", "-k", "mine and own-mlp-discrete"]
-    contract = subprocess.run(command, cwd=project.root, env=environment(project.root), capture_output=True, text=True)
-    assert contract.returncode == 0, contract.stdout
-
-
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_makefile():
     def make(*argv):

@@ -24,7 +24,7 @@ def call(name: str, *args: bytes) -> bytes:
 def archive(pickled: bytes, records: dict[str, bytes] | None = None, compression: int = zipfile.ZIP_STORED) -> bytes:
     """As torch.save writes it."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", compression) as z:
+    with zipfile.ZipFile(out, "w", compression, compresslevel=1) as z:
         for name, content in {"data.pkl": b"\x80\x02" + pickled + b".", "byteorder": b"little", "version": b"3\n"}.items():
             z.writestr(f"archive/{name}", content)
         for key, content in (records or {}).items():
