@@ -22,6 +22,8 @@ ROWS = [  # suite, what is measured, folder of the results, metric
     ("games", "return, greedy", "games", "return"),
     ("SMAC", "win rate, greedy", "smac", "win_rate"),
     ("SMAC", "return, sampled", "smac", "return_sampled"),
+    ("SMACv2", "win rate, greedy", "smacv2", "win_rate"),
+    ("SMACv2", "return, sampled", "smacv2", "return_sampled"),
     ("MuJoCo", "return, greedy", "mujoco", "return"),
     ("MuJoCo", "return, sampled", "mujoco", "return_sampled"),
 ]
