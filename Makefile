@@ -75,7 +75,7 @@ test: setup ## run ruff, mypy and the tests (some minutes on two cores)
 	$(PY) -m mypy
 	$(PY) -m pytest -n auto --maxprocesses 8
 
-test-slow: setup ## run the tests that take long: every method compiled
+test-slow: setup ## run the tests that take long: every method compiled, all combinations of settings
 	$(PY) -m pytest -m slow
 
 test-faults: setup ## run a sweep with 200 random faults and check that no row is lost (some minutes)
