@@ -3,7 +3,8 @@
 The page compares the simulator's datasets with what is published about real SMAC.
 
 Recordings: see `datasets.published`. Win rates that online training reached: the README files of github.com/hijkzzz/pymarl2 (QMIX as
-published / tuned, SC2 4.10, 10 M steps) and of github.com/opendilab/DI-engine, dizoo/smac (the best of its runs, SC2 4.6.2, 2 M steps).
+published / tuned, SC2 4.10, 10 M steps) and of github.com/opendilab/DI-engine, dizoo/smac (the best of its runs, SC2 4.6.2, 2 M steps);
+for SMACv2 its own result file (github.com/oxwhirl/smacv2, smacv2/examples/results, 10 M steps).
 Win rates of SMAC's heuristic: the SMAC paper (arXiv 1902.04043), as paperswithcode.com quotes it. "--": not published.
 """
 
@@ -11,6 +12,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.registry import TASKS
@@ -19,11 +21,13 @@ from inspo_benchmark.datasets.catalog import fetch
 from inspo_benchmark.datasets.diversity import saco
 from inspo_benchmark.datasets.format import load
 from inspo_benchmark.datasets.published import RECORDINGS, Recording
-from inspo_benchmark.envs.smac.maps import MAPS
+from inspo_benchmark.envs.smac import EASY
+from inspo_benchmark.envs.smac.maps import MAPS, SCENARIOS, find_map
 from inspo_benchmark.envs.smac.starcraft2env import Heuristic
 from inspo_benchmark.envs.smac.vector import Smac
 from inspo_benchmark.plots.dataset_cards import recording_columns
 from inspo_benchmark.plots.table_writers import MISSING
+from inspo_benchmark.tools import ship_gate
 
 PAGE = Path(__file__).parents[2] / "docs" / "smac-calibration.md"
 QUALITIES = ("random", "medium", "medium_replay", "expert", "mixed")
@@ -44,6 +48,9 @@ WIN_RATES = {
     "8m_vs_9m": "84 / 100 (QMIX, plain / tuned)",
     "MMM2": "98 / 100 (QMIX, plain / tuned)",
     "27m_vs_30m": "56 / 100 (QMIX, plain / tuned)",
+    "protoss_5_vs_5": "70 (QMIX; MAPPO 56)",
+    "terran_5_vs_5": "62 (QMIX; MAPPO 52)",
+    "zerg_5_vs_5": "37 (QMIX; MAPPO 43)",
 }
 
 
@@ -74,6 +81,15 @@ The simulator's policies were trained by `tools/behavior/mappo.py`. The policies
 always the best policy of its training: on 5m_vs_6m and 6h_vs_8z it is the one that wins about as often as those of CFCQL's data.
 
 {training}
+
+## What behavior cloning wins
+
+Do the tasks measure something? Win rates of the data, of their behavior policies played greedily, of BC (5 seeds, 320 battles) and of BC of
+the won battles alone (`datasets/ship_gate.csv`, written by `python -m tools.ship_gate`). BC should come near the data, and the won battles
+should teach more than all of them. Aggregates leave out the tasks marked †: there BC is more than 0.15 away from the data, or the same
+for all seeds, or wins hardly anything (`tests/datasets/test_ship_gate.py`).
+
+{cloning}
 """
 
 
@@ -91,9 +107,25 @@ def heuristic_win_rate(name: str, battles: int = HEURISTIC_BATTLES) -> float:
     return float(won.mean())
 
 
+def cloning() -> list[str]:
+    """The table of the ship gate."""
+    lines = [
+        "| task | data | behavior, greedy | BC, greedy | BC, sampled | BC of the won battles, greedy | sampled |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in pd.read_csv(ship_gate.FILE).itertuples():
+        greedy = load(fetch(TASKS[row.task]), TASKS[row.task]).meta["behavior_greedy_win_rate"]
+        numbers = (
+            f"{row.data:.2f} | {greedy:.2f} | {row.bc:.2f} ± {row.bc_std:.2f} | {row.bc_sampled:.2f} | "
+            f"{row.bc_won:.2f} ± {row.bc_won_std:.2f} | {row.bc_won_sampled:.2f}"
+        )
+        lines.append(f"| {row.task}{' †' if row.task in EASY else ''} | {numbers} |")
+    return lines
+
+
 def page() -> str:
     """The text of the page. Datasets that are missing are built."""
-    names = [name for name in MAPS if shipped(name)]
+    names = [name for name in MAPS | SCENARIOS if shipped(name)]
     datasets = [
         "| map | quality | return | length | win rate | SACo | recorded | return | length | win rate | SACo |",
         "|---|---|---:|---:|---:|---:|---|---:|---:|---:|---:|",
@@ -111,7 +143,7 @@ def page() -> str:
                 left = f"{name if quality == QUALITIES[0] else ''} | {quality} | {ours}" if k == 0 else " | ".join([""] * 6)
                 datasets.append(f"| {left} | {' | '.join(recording_columns(recording))} |")
         groups = [
-            [smac_policy.load(path, MAPS[name]) for path in sorted((SHIPPED / name).glob(f"{quality}-*.npz"))]
+            [smac_policy.load(path, find_map(name)) for path in sorted((SHIPPED / name).glob(f"{quality}-*.npz"))]
             for quality in ("medium", "expert")
         ]
         steps = " | ".join(", ".join(f"{policy.steps / 1e6:.2f}" for policy in group) + " M" for group in groups)
@@ -119,9 +151,8 @@ def page() -> str:
         training.append(f"| {name} | {steps} | {rates} | {WIN_RATES.get(name, MISSING)} |")
     heuristic = ["| map | simulator, % | SMAC paper, % |", "|---|---:|---:|"]
     heuristic += [f"| {name} | {100 * heuristic_win_rate(name):.0f} | {HEURISTIC.get(name, MISSING)} |" for name in MAPS]
-    return PAGE_TEXT.format(
-        battles=HEURISTIC_BATTLES, datasets="\n".join(datasets), heuristic="\n".join(heuristic), training="\n".join(training)
-    )
+    tables = dict(datasets=datasets, heuristic=heuristic, training=training, cloning=cloning())
+    return PAGE_TEXT.format(battles=HEURISTIC_BATTLES, **{name: "\n".join(lines) for name, lines in tables.items()})
 
 
 def main() -> None:
