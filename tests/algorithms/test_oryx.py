@@ -9,6 +9,7 @@ import torch
 from scipy.special import softmax
 from torch.utils._pytree import tree_map
 
+import inspo_benchmark as ib
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.learning.nets import unflatten
 from support.toy import SPACES, One, close
@@ -204,3 +205,15 @@ def test_exact_values_on_xor(data):
 def test_trained_values_on_xor(data, beta):
     """Both orders have the same value, as the game is symmetric."""
     assert trained_value("oryx", data, beta=beta, lr=3e-3, num_updates=400) == pytest.approx(VALUES[data][beta], abs=0.06)
+
+
+# --- Bridge: without weights the chain clones joint actions
+
+
+@pytest.mark.slow
+def test_cloning_in_order_keeps_optimal_paths_of_bridge():
+    """Cloning the joint actions of bridge-optimal is worth -1.261, cloning each agent's -3.279 (`clone` in tests/envs/test_envs.py). With
+    bridge-mix 5000 updates end at -5.3 and rise; there the two are worth -4.801 and -5.947."""
+    result = ib.train("oryx", "bridge-optimal", seeds=2, beta=HUGE, num_updates=5000)
+    sampled = result.evaluate(episodes=2000, sampled=True).groupby("seed")["return"].mean()
+    assert sampled.to_numpy() == pytest.approx(-1.261, abs=0.1)
