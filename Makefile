@@ -4,7 +4,6 @@ PYTHON ?= python3
 PY := .venv/bin/python
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
 
-GAMES := 'xor-*' 'mne-*' bridge-mix
 PARTS := --env xor-ab_ba mne-imbalanced bridge-mix
 OUT ?= results
 PRESET ?= full
@@ -31,7 +30,7 @@ data: setup ## build all datasets (each is also built on first use)
 	$(PY) -m datasets build
 
 demo: setup ## train InSPO and BC on games and a StarCraft task, 3 seeds: tables, figures and a battle in results/
-	$(RUN) --algo inspo bc --env 2s3z-medium $(GAMES) --seeds 3
+	$(RUN) --algo inspo bc --env 2s3z-medium 'xor-*' 'mne-*' bridge-mix --seeds 3
 	@$(MAKE) --no-print-directory tables
 	$(PY) -m tools.render_smac 2s3z --policy "$$(ls -t results/runs/inspo/2s3z-medium-*.policies | head -n 1)" --out results/battle.gif
 

@@ -31,7 +31,6 @@ def plan(
     can be written to `out`."""
     overrides = {algo: ALGORITHMS[algo].Config.parse(assignments) for algo in algos}
     configs = {(algo, task): settings(algo, task, overrides[algo], paper, preset) for algo in algos for task in tasks}
-
     seeds_of = seeds if isinstance(seeds, Mapping) else dict.fromkeys(tasks, seeds)
 
     def experiments(data: dict[str, str]) -> list[Experiment]:

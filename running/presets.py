@@ -16,34 +16,15 @@ The games have no shared settings. There, and where a paper has no value for a t
 values were chosen in this project: [docs/tuning.md](tuning.md).
 """
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from inspo_benchmark.core.suites import matches
-
+SHARED = dict(network="mlp", hidden_dim=64, seq_len=1, burn_in=0, critic_lr=1e-3, shape_rewards=True)  # on both suites
 BENCHMARK: dict[str, dict[str, Any]] = {  # suites or globs of tasks -> fields; a method does without those that it lacks
-    "smac": dict(
-        network="mlp",
-        share_params=False,
-        hidden_dim=64,
-        seq_len=1,
-        burn_in=0,
-        batch_size=64,
-        num_updates=3000,
-        critic_lr=1e-3,
-        shape_rewards=True,
-    ),
+    "smac": SHARED | dict(share_params=False, batch_size=64, num_updates=3000),
     "*3m-*": dict(batch_size=128),
-    "mujoco": dict(
-        network="mlp",
-        share_params=True,
-        hidden_dim=64,
-        seq_len=1,
-        burn_in=0,
-        batch_size=128,
-        num_updates=15_000,
-        critic_lr=1e-3,
-        shape_rewards=True,
-    ),
+    "mujoco": SHARED | dict(share_params=True, batch_size=128, num_updates=15_000),
 }
 
 
@@ -62,25 +43,21 @@ class Preset(NamedTuple):
 
     def num_seeds(self, task: str) -> int | None:
         """None: the task is not part of the preset."""
-        return next((seeds for glob, seeds in self.seeds.items() if matches(glob, task)), None)
+        return next((seeds for glob, seeds in self.seeds.items() if fnmatchcase(task, glob)), None)
+
+
+def grid(scenarios: Sequence[str], qualities: Sequence[str]) -> tuple[str, ...]:
+    """Names of tasks."""
+    return tuple(f"{scenario}-{quality}" for scenario in scenarios for quality in qualities)
 
 
 GAMES = ("xor-*", "mne-*", "bridge-*")
-SMAC = tuple(  # the grid of InSPO's and CFCQL's papers, and what separates methods on the other maps
-    f"{map}-{quality}"
-    for maps, qualities in (
-        (("2s3z", "3s_vs_5z", "5m_vs_6m", "6h_vs_8z"), ("medium", "medium_replay", "expert", "mixed")),
-        (("3m", "8m", "3s5z", "MMM", "2c_vs_64zg"), ("medium", "medium_replay")),
-        (("terran_5_vs_5", "protoss_5_vs_5", "zerg_5_vs_5"), ("medium", "medium_replay")),
-    )
-    for map in maps
-    for quality in qualities
+SMAC = (
+    *grid(("2s3z", "3s_vs_5z", "5m_vs_6m", "6h_vs_8z"), ("medium", "medium_replay", "expert", "mixed")),  # of InSPO's and CFCQL's papers
+    *grid(("3m", "8m", "3s5z", "MMM", "2c_vs_64zg"), ("medium", "medium_replay")),
+    *grid(("terran_5_vs_5", "protoss_5_vs_5", "zerg_5_vs_5"), ("medium", "medium_replay")),
 )
-MUJOCO = tuple(  # the grid of OMIGA's paper
-    f"{robot}-{quality}"
-    for robot in ("hopper_3x1", "halfcheetah_6x1", "ant_2x4")
-    for quality in ("medium", "medium_replay", "medium_expert", "expert")
-)
+MUJOCO = grid(("hopper_3x1", "halfcheetah_6x1", "ant_2x4"), ("medium", "medium_replay", "medium_expert", "expert"))  # of OMIGA's paper
 PRESETS = {
     "quick": Preset(
         dict.fromkeys((*GAMES, "2s3z-medium", "hopper_3x1-medium_replay"), 3), share=0.2, about="3 seeds, a fifth of the updates"

@@ -1,24 +1,27 @@
 """python -m tools.tune: the same search for every method: four values of its main coefficient, on seeds and tasks that no table shows.
 
 Every method has one coefficient per suite that says how far its policies may leave the data. CANDIDATES has four values of it, the
-published one among them where there is one. They are trained with the seeds 100 to 102 on the tasks in TASKS; the tables of this project
-use the seeds 0 to 9, and other tasks. A candidate's score is the normalized greedy return, averaged over tasks, seeds and the last
+published one among them where there is one. They are trained with the seeds 100 to 102 on the tasks in NAMED; the tables of this
+project use the seeds 0 to 9. A candidate's score is the normalized greedy return, averaged over tasks, seeds and the last
 quarter of the evaluations, because single evaluations vary. The search resumes: finished experiments are in OUT/runs.
 
 The best value is written into the method's `TUNED` by hand, and OUT/tuning.md into docs/tuning.md.
 """
 
 import argparse
-import csv
 import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
+
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.plots import load
 from inspo_benchmark.running.eta import Eta
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.planning import plan
@@ -28,7 +31,7 @@ from inspo_benchmark.running.results import finished_seeds, read_results, second
 OUT = Path("results/tuning")
 SEEDS = (100, 101, 102)
 NAMED = {"smac": ("8m-medium_replay", "3s5z-medium"), "mujoco": ("halfcheetah_2x3-medium_replay", "halfcheetah_2x3-medium")}
-UPDATES = {"smac": 3000, "mujoco": 3000}
+UPDATES = 3000
 LAST = 0.25  # share of the evaluations, the last ones, that a score averages
 CANDIDATES: dict[str, dict[str, tuple[str, tuple[float, ...]]]] = {  # method -> suite -> (field, values)
     "alberdice": dict.fromkeys(("smac", "mujoco"), ("alpha_end", (0.1, 0.4, 1.0, 3.0))),
@@ -61,41 +64,35 @@ def candidates(algos: Iterable[str], suites: Iterable[str], out: Path) -> list[C
         for algo in algos:
             field, values = CANDIDATES.get(algo, {}).get(suite, ("", ()))
             for value in values:
-                assignments = [f"{field}={value}", f"num_updates={UPDATES[suite]}"]
+                assignments = [f"{field}={value}", f"num_updates={UPDATES}"]
                 found.append(Candidate(algo, suite, field, value, plan([algo], NAMED[suite], SEEDS, assignments, out)))
     return found
 
 
-def score(experiments: Iterable[Experiment]) -> float:
-    """Normalized greedy return, averaged over experiments, seeds and the last evaluations. NaN: an experiment is not finished."""
+def score(experiments: Iterable[Experiment], frame: pd.DataFrame) -> float:
+    """Normalized greedy return, averaged over experiments, seeds and the last evaluations. NaN: an experiment has no rows in `frame`."""
     scores = []
     for experiment in experiments:
-        if not experiment.csv_path.exists():
-            return math.nan
+        rows = frame[(frame.file == str(experiment.csv_path)) & (frame.metric == "return")]
         low, high = TASKS[experiment.task].reference
-        with experiment.csv_path.open(newline="") as file:
-            rows = [(int(row["step"]), float(row["value"])) for row in csv.DictReader(file) if row["metric"] == "return"]
-        first = (1 - LAST) * experiment.config.num_updates
-        late = [value for step, value in rows if step > first]
-        scores.append(100 * (sum(late) / len(late) - low) / (high - low))
-    return sum(scores) / len(scores)
+        scores.append(100 * (rows.value[rows.step > (1 - LAST) * rows.step.max()].mean() - low) / (high - low))
+    return float(np.mean(scores))
 
 
-def table(found: list[Candidate]) -> str:
+def table(found: list[Candidate], frame: pd.DataFrame) -> str:
     """Markdown: a line per method and suite, its values with their scores, and the best value."""
     lines = ["| suite | method | field | values | scores | best |", "|---|---|---|---|---|---:|"]
     groups: dict[tuple[str, str, str], dict[float, float]] = {}
     for candidate in found:
-        groups.setdefault((candidate.suite, candidate.algo, candidate.field), {})[candidate.value] = score(candidate.experiments)
+        groups.setdefault((candidate.suite, candidate.algo, candidate.field), {})[candidate.value] = score(candidate.experiments, frame)
     for (suite, algo, field), scores in groups.items():
         known = {value: x for value, x in scores.items() if not math.isnan(x)}
         best = f"{max(known, key=lambda value: known[value]):g}" if len(known) == len(scores) else "--"
         shown = "; ".join(f"{x:.1f}" if value in known else "--" for value, x in scores.items())
         lines.append(f"| {suite} | {algo} | `{field}` | {'; '.join(f'{x:g}' for x in scores)} | {shown} | {best} |")
-    tasks = "; ".join(f"{suite}: {', '.join(names)}, {UPDATES[suite]} updates" for suite, names in NAMED.items())
-    return "\n".join(
-        [*lines, "", f"Seeds {SEEDS[0]} to {SEEDS[-1]}. {tasks}. Scores: normalized greedy return, last quarter of evaluations."]
-    )
+    tasks = "; ".join(f"{suite}: {', '.join(names)}" for suite, names in NAMED.items())
+    about = f"Seeds {SEEDS[0]} to {SEEDS[-1]}, {UPDATES} updates. {tasks}. Scores: normalized greedy return, last quarter of evaluations."
+    return "\n".join([*lines, "", about])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -118,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{len(found)} candidates, {len(waiting)} experiments to run", flush=True)
         eta = Eta(seconds_per_update(about for _, about in read_results(args.out)))
         result = run_pool(waiting, min(args.workers, max(len(waiting), 1)), ["cpu"], Limits(), eta) if waiting else None
-        text = table(found)
+        text = table(found, load.read(args.out, overrides=True))
         with atomic_write(args.out / "tuning.md") as part:
             part.write_text(text + "\n")
         print(text)

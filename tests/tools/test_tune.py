@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
@@ -29,7 +30,7 @@ def test_no_table_shows_the_seeds_of_the_search():
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(tune, "NAMED", {"smac": ("xor-ab", "xor-all")})
-    monkeypatch.setattr(tune, "UPDATES", {"smac": 4})
+    monkeypatch.setattr(tune, "UPDATES", 4)
     monkeypatch.setattr(tune, "SEEDS", (100, 101))
 
 
@@ -51,13 +52,13 @@ def test_a_search_trains_scores_and_resumes(tmp_path, capsys):
 def test_the_score_averages_the_last_quarter_of_the_evaluations(tmp_path):
     ALGORITHMS.discover(), TASKS.discover()
     found = tune.candidates(["omiga"], ["smac"], tmp_path)
-    assert math.isnan(tune.score(found[0].experiments))
+    rows = []
     for candidate, late in zip(found, (0.2, 0.9, 0.5, 0.4), strict=True):
         for experiment in candidate.experiments:
             low, high = TASKS[experiment.task].reference
-            rows = [(100, 3, "return", 50.0), (100, 4, "return", low + late * (high - low)), (100, 4, "loss", 9.0)]
-            experiment.csv_path.parent.mkdir(parents=True, exist_ok=True)
-            text = "\n".join(f"omiga,{experiment.task},{','.join(map(str, row))}" for row in rows)
-            experiment.csv_path.write_text(f"algo,task,seed,step,metric,value\n{text}\n")
-    assert [tune.score(candidate.experiments) for candidate in found] == pytest.approx([20, 90, 50, 40])
-    assert "| 0.1; 0.3; 1; 10 | 20.0; 90.0; 50.0; 40.0 | 0.3 |" in tune.table(found)
+            for step, metric, value in ((3, "return", 50.0), (4, "return", low + late * (high - low)), (4, "loss", 9.0)):
+                rows.append((str(experiment.csv_path), metric, step, value))
+    frame = pd.DataFrame(rows, columns=["file", "metric", "step", "value"])
+    assert math.isnan(tune.score(found[0].experiments, frame[frame.file != str(found[0].experiments[0].csv_path)]))
+    assert [tune.score(candidate.experiments, frame) for candidate in found] == pytest.approx([20, 90, 50, 40])
+    assert "| 0.1; 0.3; 1; 10 | 20.0; 90.0; 50.0; 40.0 | 0.3 |" in tune.table(found, frame)
