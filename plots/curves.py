@@ -120,14 +120,18 @@ def curve_handle(algo: str) -> Line2D:
 
 
 def legend(figure: Figure, handles: list[Line2D]) -> None:
-    """A legend above the panels, in lines of about equal length."""
+    """A legend above the panels, in lines of about equal length that fit the figure."""
     if not handles:
         return
     wide = figure.get_figwidth() == style.WIDE
-    lines = -(-len(handles) // (8 if wide else 4))
-    figure.legend(
-        handles=handles, loc="outside upper center", ncols=-(-len(handles) // lines), frameon=False, handlelength=2.2, columnspacing=1.2
-    )
+    for lines in range(-(-len(handles) // (8 if wide else 4)), len(handles) + 1):
+        drawn = figure.legend(
+            handles=handles, loc="outside upper center", ncols=-(-len(handles) // lines), frameon=False, handlelength=2.2, columnspacing=1.2
+        )
+        if drawn.get_window_extent().width <= figure.bbox.width:
+            return
+        if lines < len(handles):
+            drawn.remove()
 
 
 def _algorithms(frame: pd.DataFrame) -> tuple[list[str], dict[str, style.Look]]:

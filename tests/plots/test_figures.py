@@ -7,6 +7,8 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from inspo_benchmark.plots import aggregates, curves, figures, load, stats, style
 from support.results import TASKS, write
@@ -203,3 +205,12 @@ def test_an_algorithm_without_an_entry_always_looks_the_same():
 def test_order_is_that_of_the_style_then_natural():
     assert style.order(["10m-x", "3m-x", "3m-x", "inspo", "bc"]) == ["bc", "inspo", "3m-x", "10m-x"]
     assert style.scenario("5m_vs_6m-expert") == "5m_vs_6m"
+
+
+@pytest.mark.parametrize("names", [["a"] * 4, ["a long name of a method"] * 4, ["a"] * 13])
+def test_a_legend_fits_its_figure(names):
+    figure = Figure(figsize=(style.NARROW, 2), layout="constrained")
+    curves.legend(figure, [Line2D([], [], label=name) for name in names])
+    [drawn] = figure.legends
+    assert drawn.get_window_extent().width <= figure.bbox.width
+    assert len(drawn.get_texts()) == len(names)
