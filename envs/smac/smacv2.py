@@ -9,6 +9,7 @@ are scaled by its own enemies; `quirk_enemy_block` and `quirk_first_scale` are t
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from types import MappingProxyType
 from typing import Any
 
@@ -405,6 +406,6 @@ def _entry(config: Mapping[str, Any], key: str, within: str = "capability_config
 
 def _count(config: Mapping[str, Any], key: str) -> int:
     value = _entry(config, key)
-    if not (isinstance(value, int) and value > 0):
+    if not (isinstance(value, Integral) and value > 0):
         raise UserError(f"capability_config: {key} is {value!r}, a positive whole number is needed")
-    return value
+    return int(value)

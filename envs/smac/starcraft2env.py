@@ -271,10 +271,12 @@ class StarCraft2Env:
         pass
 
     def render(self, mode="human"):
-        warnings.warn(f"the simulator opens no window; to draw an episode: python -m tools.render_smac {self.map_name}", stacklevel=2)
+        warnings.warn(f"the simulator opens no window; to draw an episode: python -m tools.render_smac {self.game.map.name}", stacklevel=2)
 
     def save_replay(self):
-        warnings.warn(f"only the real game writes replays; to draw an episode: python -m tools.render_smac {self.map_name}", stacklevel=2)
+        warnings.warn(
+            f"only the real game writes replays; to draw an episode: python -m tools.render_smac {self.game.map.name}", stacklevel=2
+        )
 
     # --- observations
 

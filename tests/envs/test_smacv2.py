@@ -216,7 +216,7 @@ def test_sizes(name):
 
 
 def test_sizes_of_other_configurations():
-    assert wrapped(obs_own_pos=False).get_obs_size() == 80
+    assert wrapped(n=np.int64(5), obs_own_pos=False).get_obs_size() == 80
     assert wrapped(n=10, m=5).n_actions == 16  # a Medivac heals ten agents
     assert wrapped("protoss", n=10, m=5).n_actions == 11
     assert wrapped("protoss", n=10, m=5).reset()[0][9].shape == (4 + 5 * 9 + 9 * 9 + 7,)
@@ -786,6 +786,12 @@ def test_env_info_names_and_capabilities():
         assert caps.argmax(1).tolist() == [BITS[race].index(TYPES[k]) for k in env.env.game.battles.types[0, :4]]
         assert (caps.sum(1) == 1).all()
         assert [unit.unit_type - 2000 for unit in env.agents.values()] == env.env.game.battles.types[0, :4].tolist()
+
+
+def test_pictures_are_drawn_by_a_tool():
+    for method in ("render", "save_replay"):
+        with pytest.warns(UserWarning, match="python -m tools.render_smac zerg_5_vs_5"):
+            getattr(wrapped("zerg"), method)()
 
 
 def test_given_teams_and_places():
