@@ -4,7 +4,7 @@ from itertools import groupby
 
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.core.types import Task
-from inspo_benchmark.datasets.catalog import is_available, status
+from inspo_benchmark.datasets.catalog import is_available, obstacle, status
 from inspo_benchmark.learning.algorithm import Algorithm
 
 
@@ -21,12 +21,14 @@ def _execution(algorithm: type[Algorithm]) -> str:
 def _scenarios() -> list[str]:
     usable = [task for task in TASKS.values() if is_available(task)]
     groups = [(scenario, list(tasks)) for scenario, tasks in groupby(usable, lambda task: task.name.rpartition("-")[0])]
+    rest = [obstacle(task) for task in TASKS.values() if not is_available(task)]
     width = max(len(scenario) for scenario, _ in groups)
     lines = [f"  {name:{width}}  {_sizes(tasks[0])}  {' '.join(task.quality for task in tasks)}" for name, tasks in groups]
     return [
         "scenarios and the qualities of their data (--env); a task is for example xor-ab, and 3m or '3m-*' are all tasks of 3m",
         *lines,
-        f"{len(TASKS) - len(usable)} more tasks need recordings or behavior policies of your own; --list all names every task",
+        f"{rest.count('')} more tasks have data of random actions only, {len(rest) - rest.count('')} need recordings or behavior policies "
+        "of your own; --list all names every task",
     ]
 
 

@@ -158,6 +158,8 @@ def test_list(project):
     assert re.fullmatch(r"  mne3 +3 agents +discrete +3 actions  balanced imbalanced", lines["mne3"])
     assert len(lines) < 60
     assert not any("sc2:" in line for line in lines)
+    rest = re.search(r"(\d+) more tasks have data of random actions only, (\d+) need recordings", listed.out)
+    assert 0 < int(rest[1]) < int(rest[2])
 
 
 def test_list_all(project):
