@@ -264,6 +264,11 @@ class StarCraft2Env:
             info["episode_limit"] = True
         return float(step.rewards[0]), self._over, info
 
+    def full_restart(self):
+        """SMAC starts the game anew; here the episode ends, and the restart is counted."""
+        self._over = True
+        self.force_restarts += 1
+
     def seed(self):
         return self._seed
 

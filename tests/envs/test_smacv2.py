@@ -788,6 +788,17 @@ def test_env_info_names_and_capabilities():
         assert [unit.unit_type - 2000 for unit in env.agents.values()] == env.env.game.battles.types[0, :4].tolist()
 
 
+def test_a_restart_ends_the_episode():
+    env = wrapped()
+    env.reset()
+    env.full_restart()
+    with pytest.raises(UserError, match="call reset"):
+        env.step([STOP] * 5)
+    env.reset()
+    env.step([STOP] * 5)
+    assert env.get_stats()["restarts"] == 1
+
+
 def test_pictures_are_drawn_by_a_tool():
     for method in ("render", "save_replay"):
         with pytest.warns(UserWarning, match="python -m tools.render_smac zerg_5_vs_5"):
