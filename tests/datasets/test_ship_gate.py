@@ -23,11 +23,13 @@ def test_tasks_were_measured_with_their_published_data():
     assert set(EASY) <= set(ROWS.index)
 
 
-@pytest.mark.parametrize("name", MEDIUM)
-def test_cloning_medium_data_neither_fails_nor_wins_everything(name):
-    """Within 0.15 of the data's win rate, and not the same for all seeds; tasks for which it is otherwise are listed as easy."""
+@pytest.mark.parametrize("name", ROWS.index)
+def test_cloning_neither_fails_nor_wins_everything(name):
+    """Nor does it win the same with all seeds. Clones of medium data win within 0.15 of the data; replay data are sampled actions of many
+    policies, and greedy clones may win far more. Tasks for which it is otherwise are listed as easy."""
     row = ROWS.loc[name]
-    measures = 0.05 <= row.bc <= 0.95 and abs(row.bc - row.data) <= 0.15 and row.bc_std > 0
+    near = name not in MEDIUM or abs(row.bc - row.data) <= 0.15
+    measures = 0.05 <= row.bc <= 0.95 and near and row.bc_std > 0
     assert measures != (name in EASY), row.to_dict()
 
 
