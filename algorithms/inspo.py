@@ -35,9 +35,10 @@ Choices of this implementation, where nothing is published:
     `num_samples` joint samples of pi. K^i is evaluated at the action of the data and at the sampled own action, the two terms of w,
     beside the same sampled teammates. `num_samples = 0` sums over all joint actions. Only mu is evaluated at these samples, never
     Q^i: the method stays in-sample.
- 4. Q^i sees the state. Each agent has one critic with a Polyak target; the targets are the Q of a sweep, in (6) as in (8), because their
-    errors are smaller. Policies see their own observation.
- 5. Resampling is systematic, within the minibatch.
+ 4. Q^i sees the state; with `critic_sees_obs` also agent i's observation, which holds for example its distances. Each agent has one
+    critic with a Polyak target; the targets are the Q of a sweep, in (6) as in (8), because their errors are smaller. Policies see their
+    own observation.
+ 5. Resampling is systematic, within the minibatch. With many agents few rows have most of the weight, unless `rho_max` is small.
  6. With `normalize_advantages`, alpha and beta are in units of sigma, a running mean over updates of (9). They then mean the same on every
     task: log w of (6) spreads by about 1 / (alpha + beta), whatever the unit of rewards. Once sigma has settled they are constants, as in
     (1). beta is constant at first, then moves linearly to `beta_end` times its value.
@@ -60,7 +61,7 @@ from torch.func import vmap
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.core.spaces import Discrete
-from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, resampling_counts
+from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, resampling_counts, state_and_obs
 from inspo_benchmark.learning.config import Valued
 from inspo_benchmark.learning.nets import AgentNet, Critic, matmul, replace, select
 
@@ -141,6 +142,7 @@ class InSPO(Algorithm):
         bc_share: float = 0.2  # share of the updates in the first stage, which fits mu, the policies' clones of the data, and Q_0
         weight_max: float = 100.0  # cap of the weights w
         rho_max: float = 100.0  # cap of the ratios rho
+        critic_sees_obs: bool = False  # critics see agent i's observation beside the state
         num_samples: int = 1  # joint samples of the policies; 0: the sum over all joint actions
         refresh: Literal["sweep", "turn"] = "sweep"  # critics take a step before each sweep of the agents, or before each agent's turn
         sequential: bool = True  # agents in turn; false: all at once, against the teammates' old policies
@@ -161,7 +163,7 @@ class InSPO(Algorithm):
                 raise UserError("num_samples must not be negative; weight_max and rho_max must be at least 1")
 
     TUNED = {  # the paper's settings are not public; gamma = 0 where actions do not change the state
-        "smac": dict(gamma=0.98, alpha=1.0, normalize_advantages=True, ema_rate=0.005),
+        "smac": dict(gamma=0.98, alpha=1.0, normalize_advantages=True, ema_rate=0.005, rho_max=1.0, critic_sees_obs=True),
         "mujoco": dict(alpha=1.0, normalize_advantages=True, ema_rate=0.005),
         "xor-*": dict(gamma=0.0, batch_size=64, num_updates=2000),
         "mne*": dict(gamma=0.0, lr=3e-3, beta=5.0, beta_end=0.0, batch_size=256, num_updates=1000),
@@ -181,7 +183,7 @@ class InSPO(Algorithm):
         return dict(
             pi=AgentNet(spec.num_agents, spec.obs_dim, c.hidden_dim, space.params_dim, c.share_params, c.network),
             mu=Conditional(spec.num_agents, spec.state_dim, space.action_dim, c.hidden_dim, space.params_dim),
-            q=Critic(space, spec.num_agents, spec.state_dim, c.hidden_dim, c.share_params),
+            q=Critic(space, spec.num_agents, spec.state_dim + c.critic_sees_obs * spec.obs_dim, c.hidden_dim, c.share_params),
             scale=Scale(),
         )
 
@@ -258,12 +260,12 @@ class InSPO(Algorithm):
 
     # critics -----------------------------------------------------------------------------------------------------------
 
-    def q(self, f, state, a):  # Q^i(s, a^i) of every agent at its candidates a [B, L, N, K]
-        x = state[:, :, None]  # the same for all agents
+    def q(self, f, row, a):  # Q^i(s, a^i) of every agent at its candidates a [B, L, N, K]
+        x = state_and_obs(row) if self.cfg.critic_sees_obs else row.state[:, :, None]
         return f.q(x, a)  # (4)
 
     def own_values(self, tg, b, h, u):  # E_{pi^i} Q^i in the next rows, [B, L, N]
-        return self.space.expect(partial(self.q, tg, b.next.state), h[:, 1:], b.next.avail, u["own"][:, 1:])
+        return self.space.expect(partial(self.q, tg, b.next), h[:, 1:], b.next.avail, u["own"][:, 1:])
 
     def values(self, f, tg, b, h, alpha, beta, u):  # V^i and KL(pi || mu) in the next rows, [B, L, N] and [B, L]
         x = b.next
@@ -288,7 +290,7 @@ class InSPO(Algorithm):
         return log_rho.clamp(max=math.log(self.cfg.rho_max))  # (7)
 
     def critic_loss(self, on, tg, b, y, count):
-        error = y - self.q(on, b.now.state, b.now.actions.unsqueeze(3))[..., 0]
+        error = y - self.q(on, b.now, b.now.actions.unsqueeze(3))[..., 0]
         return masked_mean(count, error**2)  # (8)
 
     def critic_step(self, s, b, v, count):
@@ -301,7 +303,7 @@ class InSPO(Algorithm):
         """One step of all critics for the policies h [B, L+1, N, P]: next state, Q^i - beta log mu^i at the data's actions less their means
         over pi^i [B, L, N], alpha and beta, what to log."""
         on, tg, x = self.online(s), self.targets(s), b.now
-        gain = self.advantages(partial(self.q, tg, x.state), b, h, u)
+        gain = self.advantages(partial(self.q, tg, x), b, h, u)
         square = masked_mean(b.mask[..., None], gain**2)  # (9)
         if self.cfg.normalize_advantages:
             s = self.rescale(s, square)

@@ -69,12 +69,11 @@ def seeds_by_group(results: Iterable[dict[str, Any]]) -> dict[str, set[int]]:
 
 
 def seconds_per_update(results: Iterable[dict[str, Any]]) -> dict[tuple[str, str], float]:
-    """(algorithm, task) -> seconds per update, the slowest of the finished experiments."""
-    seconds: dict[tuple[str, str], float] = {}
+    """(algorithm, task) -> seconds per update, the median of the finished experiments."""
+    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     for metadata in results:
-        pair = metadata["algo"], metadata["task"]
-        seconds[pair] = max(seconds.get(pair, 0.0), metadata["wall_seconds"] / metadata["config"]["num_updates"])
-    return seconds
+        seconds[metadata["algo"], metadata["task"]].append(metadata["wall_seconds"] / metadata["config"]["num_updates"])
+    return {pair: statistics.median(values) for pair, values in seconds.items()}
 
 
 def final_return(experiment: Experiment) -> tuple[float, float]:

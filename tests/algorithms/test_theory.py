@@ -417,6 +417,8 @@ class Deep:
         """The critic of agent i at all its actions, [R, A]."""
         every = torch.arange(A).expand(B, L + 1, self.n, A)
         seen = self.b.state[:, :, None].expand(-1, -1, self.n, -1)
+        if self.algo.cfg.critic_sees_obs:
+            seen = torch.cat([seen, self.b.obs], -1)
         return self.nets(params).q(seen, every)[:, :, i].numpy().reshape(-1, A)
 
     def divergence(self, pi):
@@ -464,14 +466,14 @@ class Deep:
 def gains(d):
     """Q^i - beta log mu^i at the data's actions, less their means over pi^i."""
     nets, x = d.nets(), d.b.now
-    q, log_mu = (d.algo.advantages(partial(of, nets, at), d.b, d.h(), d.u) for of, at in ((d.algo.q, x.state), (d.algo.log_mu, x)))
+    q, log_mu = (d.algo.advantages(partial(of, nets, x), d.b, d.h(), d.u) for of in (d.algo.q, d.algo.log_mu))
     return q - BETA * log_mu
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("agents", [1, 2, 3])
-def test_deep_terms_equal_the_tabular_ones(agents):
-    d = Deep(agents)
+@pytest.mark.parametrize(("agents", "critic_sees_obs"), [(1, False), (2, False), (3, False), (3, True)])
+def test_deep_terms_equal_the_tabular_ones(agents, critic_sees_obs):
+    d = Deep(agents, critic_sees_obs=critic_sees_obs)
     nets, h, pi, everyone = d.nets(), d.h(), d.pi(), range(agents)
     v, kl = d.algo.values(nets, d.algo.targets(d.state), d.b, h, ALPHA, BETA, d.u)
     np.testing.assert_allclose(kl, d.steps(d.divergence(pi), slice(1, None)), atol=ATOL)
