@@ -325,7 +325,6 @@ def run(args: argparse.Namespace) -> int:
     folders = sorted(REFERENCE.glob("*")) if to_run else []
     earlier = [metadata for folder in folders for _, metadata in read_results(folder)]
     eta = Eta(seconds_per_update(earlier) | seconds_per_update(results))
-    to_run.sort(key=lambda experiment: eta.total_seconds(experiment) or 0, reverse=True)  # no worker waits at the end for a long one
     if args.dry_run:
         if len(to_run) > MAX_LISTED:
             print(*overview(to_run), estimate(to_run, workers, eta), sep="\n")
@@ -335,6 +334,7 @@ def run(args: argparse.Namespace) -> int:
             pairs = ((experiment.algo, experiment.task) for experiment in to_run)
             print(settings_summary(pairs, args.set, args.paper, preset))
         return 0
+    to_run.sort(key=lambda experiment: eta.total_seconds(experiment) or 0, reverse=True)  # no worker waits at the end for a long one
     limits = Limits(60 * args.timeout, args.memory, args.retries, 3600 * args.max_hours, args.fail_fast)
     if slurm:
         result = run_on_slurm(to_run, usable[0], limits, eta, slurm)
