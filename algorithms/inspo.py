@@ -19,7 +19,7 @@ Cooperative game, joint behavior mu(a|s), which need not factorize; policies pi(
     rho^i = min( rho_max, prod_{j != i} pi^j(a^j|o^j) / mu(a^{-i}|s, a^i) ),  mu(a^{-i}|s, a^i) = mu(a|s) / mu^i(a^i|s) (7)
     L(Q^i) = E_{D resampled ~ rho^i} ( r + gamma (1 - terminal) V^i(s') - Q^i(s, a^i) )^2,
     V^i    = E_{pi^i} Q^i - alpha KL(pi || mu) - beta E_pi log pi                                                       (8)
-    sigma^2 = E_{D, i} ( Q^i(s, a^i) - E_{pi^i} Q^i )^2                                                                 (9)
+    sigma^2 = E_i L(Q^i)                                                                                                (9)
 
 K^i is the cost of an action that clashes, according to the data, with the teammates' current policies. Without it the two optima of
 the XOR data {(A,B), (B,A)} stay tied. -beta log mu^i gives more weight to actions that are rare in the data. When (5) is solved
@@ -39,9 +39,10 @@ Choices of this implementation, where nothing is published:
     critic with a Polyak target; the targets are the Q of a sweep, in (6) as in (8), because their errors are smaller. Policies see their
     own observation.
  5. Resampling is systematic, within the minibatch. With many agents few rows have most of the weight, unless `rho_max` is small.
- 6. With `normalize_advantages`, alpha and beta are in units of sigma, a running mean over updates of (9). They then mean the same on every
-    task: log w of (6) spreads by about 1 / (alpha + beta), whatever the unit of rewards. Once sigma has settled they are constants, as in
-    (1). beta is constant at first, then moves linearly to `beta_end` times its value.
+ 6. With `scale_by_td_error`, alpha and beta are in units of sigma, the critics' error: the root of a running mean of (9) over updates. They
+    then mean the same on every task: policies leave the data where advantages are large beside the errors of the critics that estimate
+    them, and hardly where they are small. Once sigma has settled, alpha and beta are constants, as in (1). beta is constant at first, then
+    moves linearly to `beta_end` times its value.
  7. With `shape_rewards`, a setting that all methods with critics have, rewards are shaped by values that are fitted to the data's returns
     (`learning.shaping`). This changes no advantage, and the critics know rewards that come late from the start.
  8. With `ema_rate` < 1 agents act by a running mean of their policies' weights, over about the last 1 / `ema_rate` updates. No loss
@@ -114,7 +115,7 @@ class Scale(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.value = nn.Parameter(torch.zeros(1))
+        self.value = nn.Parameter(torch.ones(1))
 
     def forward(self) -> Tensor:
         return self.value[0]
@@ -134,7 +135,7 @@ class InSPO(Algorithm):
         alpha: float = 0.1  # weight of the reverse KL to the behavior policy
         beta: float = 0.0  # weight of the entropy
         shape_rewards: bool = True
-        normalize_advantages: bool = False  # alpha and beta in units of the advantages' scale, instead of the rewards'
+        scale_by_td_error: bool = False  # alpha and beta in units of the critics' error, instead of the rewards'
         beta_end: float = 1.0  # share of beta left after annealing
         anneal_start: float = 0.4  # share of the second stage before beta is annealed
         anneal_duration: float = 0.3  # share of the second stage over which beta is annealed
@@ -163,8 +164,8 @@ class InSPO(Algorithm):
                 raise UserError("num_samples must not be negative; weight_max and rho_max must be at least 1")
 
     TUNED = {  # the paper's settings are not public; gamma = 0 where actions do not change the state
-        "smac": dict(gamma=0.98, alpha=1.0, normalize_advantages=True, ema_rate=0.005, rho_max=1.0, critic_sees_obs=True),
-        "mujoco": dict(alpha=1.0, normalize_advantages=True, ema_rate=0.005),
+        "smac": dict(gamma=0.98, alpha=0.3, scale_by_td_error=True, ema_rate=0.005, rho_max=1.0, critic_sees_obs=True),
+        "mujoco": dict(alpha=0.3, scale_by_td_error=True, ema_rate=0.005),
         "xor-*": dict(gamma=0.0, batch_size=64, num_updates=2000),
         "mne*": dict(gamma=0.0, lr=3e-3, beta=5.0, beta_end=0.0, batch_size=256, num_updates=1000),
         "bridge-*": dict(lr=3e-3, tau=0.02, ema_rate=0.005, num_updates=4000),
@@ -297,16 +298,20 @@ class InSPO(Algorithm):
         """One step of all critics: next state, loss. v: V^i in the next rows [B, L, N]; count: how often each row counts, likewise."""
         y = b.rewards[..., None] + self.cfg.gamma * (1 - b.terminated)[..., None] * v
         s, loss = self.gradient_step(s, "q", self.critic_loss, b, y, count)
+        if self.cfg.scale_by_td_error:
+            s = self.rescale(s, loss)
         return self.update_targets(s, "q"), loss
+
+    def rescale(self, s, loss):  # the running mean of sigma^2 takes in that of this minibatch
+        s = s._replace(params=s.params | {"scale": loss.expand_as(s.params["scale"])})  # (9)
+        return self.update_targets(s, "scale", tau=(1 / (1 + s.step)).clamp(min=SCALE_RATE))
 
     def evaluate(self, s, b, h, u):
         """One step of all critics for the policies h [B, L+1, N, P]: next state, Q^i - beta log mu^i at the data's actions less their means
         over pi^i [B, L, N], alpha and beta, what to log."""
         on, tg, x = self.online(s), self.targets(s), b.now
         gain = self.advantages(partial(self.q, tg, x), b, h, u)
-        square = masked_mean(b.mask[..., None], gain**2)  # (9)
-        if self.cfg.normalize_advantages:
-            s = self.rescale(s, square)
+        advantage = masked_mean(b.mask[..., None], gain**2).sqrt()
         alpha, beta = self.temperatures(s)
         if self.cfg.beta:
             gain = gain - beta * self.advantages(partial(self.log_mu, on, x), b, h, u)
@@ -316,7 +321,7 @@ class InSPO(Algorithm):
             counts = vmap(resampling_counts, in_dims=(2, None, None), out_dims=2)
             count = counts(self.ratios(on, b, h), b.mask, u["resample"])
         s, loss = self.critic_step(s, b, v, count)
-        return s, gain, alpha, beta, dict(loss_critic=loss, kl=masked_mean(b.mask, kl), scale=square.sqrt())
+        return s, gain, alpha, beta, dict(loss_critic=loss, kl=masked_mean(b.mask, kl), advantage=advantage)
 
     # policies ----------------------------------------------------------------------------------------------------------
 
@@ -348,16 +353,11 @@ class InSPO(Algorithm):
         cloning, rest = (stage.num_updates for stage in self.stages())
         return s.step - cloning, rest
 
-    def rescale(self, s, square):  # the running mean of sigma^2 takes in that of this minibatch
-        s = s._replace(params=s.params | {"scale": square.expand_as(s.params["scale"])})
-        done, _ = self.trained(s)
-        return self.update_targets(s, "scale", tau=(1 / (1 + done)).clamp(min=SCALE_RATE))
-
     def temperatures(self, s):  # alpha and beta (choice 6)
         c = self.cfg
         done, number = self.trained(s)
         moved = ((done / number - c.anneal_start) / c.anneal_duration).clamp(0, 1)
-        unit = self.targets(s).scale().sqrt().clamp(min=MIN_SCALE) if c.normalize_advantages else 1.0
+        unit = self.targets(s).scale().sqrt().clamp(min=MIN_SCALE) if c.scale_by_td_error else 1.0
         return unit * c.alpha, unit * c.beta * (1 + (c.beta_end - 1) * moved)  # (1)
 
     def update(self, s, b, d):

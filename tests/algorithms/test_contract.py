@@ -268,7 +268,7 @@ def test_only_moves_one_agents_rows(algo, kind, only, double):
     names = " ".join(s.params)
 
     def loss(on, tg):  # pulls at every parameter
-        return sum(((p - 1) ** 2).sum() for p in on._params.values())
+        return sum(((p - 3) ** 2).sum() for p in on._params.values())
 
     after, _ = a.gradient_step(s, names, loss, only=only)
     changes = [((s.params[name], s.slots[name]), (after.params[name], after.slots[name])) for name in s.params]

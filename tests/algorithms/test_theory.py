@@ -537,8 +537,9 @@ def test_resampling_draws_in_proportion_to_rho():
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_sweep_puts_the_pieces_together(first, sequential, refresh):
     """The logged losses of an update, from the tables of the networks before and after it."""
-    d = Deep(2, normalize_advantages=True, beta=4 * BETA, beta_end=0.25, num_updates=100, sequential=sequential, refresh=refresh)
-    before = d.state._replace(step=torch.tensor(100))  # at the end of the annealing
+    d = Deep(2, scale_by_td_error=True, beta=4 * BETA, beta_end=0.25, num_updates=100, sequential=sequential, refresh=refresh)
+    scale = torch.full_like(d.state.target["scale"], 4.0)  # sigma = 2
+    before = d.state._replace(step=torch.tensor(100), target=d.state.target | {"scale": scale})  # at the end of the annealing
     d.u["turns"] = torch.tensor([first, 1 - first]) / 2.0
     after, logs = d.algo.update(before, d.b, Draw(d.u, torch.tensor(0)))
     assert after.slots["q"].t.unique().tolist() == [2 if refresh == "turn" else 1]
@@ -551,11 +552,7 @@ def test_a_sweep_puts_the_pieces_together(first, sequential, refresh):
         np.testing.assert_allclose(logs["kl"], (mask * d.steps(d.divergence(now[1]), slice(1, None))).sum() / mask.sum(), atol=ATOL)
         return
     np.testing.assert_allclose(logs["kl"], (mask * d.steps(d.divergence(old), slice(1, None))).sum() / mask.sum(), atol=ATOL)
-    square = sum((mask * d.steps(d.advantage(d.q(before.target, i), i, old)) ** 2).sum() / mask.sum() / 2 for i in range(2))
-    sigma = np.sqrt(SCALE_RATE * square)  # a running mean that was 0
-    assert abs(sigma - 1) > 1e-3
-    assert after.target["scale"].item() == pytest.approx(sigma**2, abs=ATOL)
-    d.alpha, d.beta = sigma * ALPHA, sigma * BETA
+    d.alpha, d.beta = 2 * ALPHA, 2 * BETA
     total = 0.0
     for i in range(2):
         rho = d.steps(d.rho(i, old)) * mask
@@ -564,6 +561,7 @@ def test_a_sweep_puts_the_pieces_together(first, sequential, refresh):
         error = (d.nets().q(*every)[:, :, i, 0].numpy() - d.target(before.target, i, old)) ** 2
         total += (count * error).sum() / count.sum() / 2
     assert logs["loss_critic"].item() == pytest.approx(total, abs=ATOL)
+    assert after.target["scale"].item() == pytest.approx(4 + SCALE_RATE * (total - 4), abs=ATOL)
     loss = 0.0
     for pi, i in zip(now, (first, 1 - first)):
         w = d.steps(d.weight(before.target, i, pi))
