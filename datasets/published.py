@@ -86,5 +86,6 @@ RECORDINGS: dict[str, dict[str, list[Recording]]] = {
         "random": [_og("Random", 2.43, 1.73, 39.6)],
         "medium_replay": [_og("Replay", 10.05, 5.84, 50.0)],
     },
+    "terran_10_vs_10": {"medium_replay": [_og("Replay", 6.32, 3.62, 55.2)]},
     "zerg_5_vs_5": {"medium_replay": [_og("Replay", 7.34, 3.6, 37.1)]},
 }

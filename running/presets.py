@@ -55,7 +55,7 @@ GAMES = ("xor-*", "mne-*", "bridge-*")
 SMAC = (
     *grid(("2s3z", "3s_vs_5z", "5m_vs_6m", "6h_vs_8z"), ("medium", "medium_replay", "expert", "mixed")),  # of InSPO's and CFCQL's papers
     *grid(("3m", "8m", "3s5z", "MMM", "2c_vs_64zg"), ("medium", "medium_replay")),
-    *grid(("terran_5_vs_5", "protoss_5_vs_5", "zerg_5_vs_5"), ("medium", "medium_replay")),
+    *grid(("terran_5_vs_5", "protoss_5_vs_5", "zerg_5_vs_5", "terran_10_vs_10"), ("medium", "medium_replay")),
 )
 MUJOCO = grid(("hopper_3x1", "halfcheetah_6x1", "ant_2x4"), ("medium", "medium_replay", "medium_expert", "expert"))  # of OMIGA's paper
 PRESETS = {

@@ -22,7 +22,7 @@ NUM_REPLAY = 8  # policies of medium_replay per training
 MEDIUM_WIN_RATE = 0.3  # of a medium policy played greedily
 MEDIUM_WIN_RATES = {  # as CFCQL's data of the real game on the maps, about half of the experts' on the scenarios
     **{"2s3z": 0.25, "5m_vs_6m": 0.2, "6h_vs_8z": 0.35},
-    **{"protoss_5_vs_5": 0.2, "zerg_5_vs_5": 0.2},
+    **dict.fromkeys(("protoss_5_vs_5", "zerg_5_vs_5", "terran_10_vs_10"), 0.2),
 }
 EXPERT_WIN_RATES = {"5m_vs_6m": 0.8, "6h_vs_8z": 0.8}  # likewise; on other maps the best policy is the expert
 MAX_SAMPLING_GAP = 0.3  # between the win rates of a medium policy's greedy and sampled actions
