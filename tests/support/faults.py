@@ -45,7 +45,7 @@ def babbles():
     for fd in range(3, 100):
         try:
             if stat.S_ISFIFO(os.fstat(fd).st_mode):
-                os.write(fd, b"[[[" + os.urandom(1000) + b"\\\\n")
+                os.write(fd, b"[[[" + os.urandom(1000) + b"\\n")
         except OSError:
             pass
     time.sleep(1000)
