@@ -17,8 +17,9 @@ def outcome(work: Callable[[], int | None]) -> int:
     """Run a command and return its exit code: what `work` returns (None: 0), 130 for Ctrl-C, 2 for a UserError, for what the operating
     system refuses and for too little memory, which are one line on stderr. A closed pipe (`| head`) is not an error."""
     open_standard_streams()
-    gc.enable()
-    gc.freeze()  # what was imported until now stays: the collector need not look at it
+    if not gc.isenabled():  # see core.startup; of a later command in the same process the collector frees what it leaves
+        gc.enable()
+        gc.freeze()  # what was imported until now stays: the collector need not look at it
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():  # see core.startup
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -291,6 +291,12 @@ def sealed(path: str | Path, task: Task | None = None) -> dict[str, Any] | None:
     return None if meta_problems(meta, task) else meta
 
 
+def trusted_meta(path: str | Path, task: Task | None = None) -> dict[str, Any]:
+    """`meta` of a file. One with the checksum that it was written with is trusted, of another everything is read and checked.
+    UserError: the file has a fault."""
+    return sealed(path, task) or load(path, task).meta
+
+
 def _read_arrays(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Name -> array, and the faults found. Nothing is read if `_stored` finds a fault."""
     stored, found = _stored(f, meta)

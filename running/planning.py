@@ -8,7 +8,7 @@ from pathlib import Path
 from inspo_benchmark.core.atomic_io import write_errors
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.datasets.catalog import dataset_path, expected_sha256, fetch
-from inspo_benchmark.datasets.format import load, sealed
+from inspo_benchmark.datasets.format import trusted_meta
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.progress import activity
 from inspo_benchmark.running.results import finished_seeds
@@ -61,5 +61,4 @@ def dataset_hash(task: str) -> str:
     trusted here; the run that trains on it reads and checks all of it."""
     with nullcontext() if dataset_path(TASKS[task]).exists() else activity(f"building the dataset of {task}, once"):
         path = fetch(TASKS[task])
-    meta = sealed(path, TASKS[task]) or load(path, TASKS[task]).meta
-    return meta["content_sha256"]
+    return trusted_meta(path, TASKS[task])["content_sha256"]

@@ -1,5 +1,6 @@
 """Exit codes of commands."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -43,3 +44,10 @@ def test_a_closed_output_pipe_is_not_an_error(command):
     ended = subprocess.run([sys.executable, *command], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_second_command_in_a_process_keeps_no_garbage():
+    """Frozen objects are never collected, so only what is imported before the first command may be."""
+    frozen = gc.get_freeze_count()
+    assert outcome(lambda: None) == 0
+    assert gc.get_freeze_count() == frozen

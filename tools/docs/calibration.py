@@ -19,7 +19,7 @@ from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.datasets.behavior import SHIPPED, shipped, smac_policy
 from inspo_benchmark.datasets.catalog import fetch
 from inspo_benchmark.datasets.diversity import saco
-from inspo_benchmark.datasets.format import load
+from inspo_benchmark.datasets.format import load, trusted_meta
 from inspo_benchmark.datasets.published import RECORDINGS, Recording
 from inspo_benchmark.envs.smac import EASY
 from inspo_benchmark.envs.smac.maps import MAPS, SCENARIOS, find_map
@@ -118,7 +118,7 @@ def cloning() -> list[str]:
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in pd.read_csv(ship_gate.FILE).itertuples():
-        greedy = load(fetch(TASKS[row.task]), TASKS[row.task]).meta["behavior_greedy_win_rate"]
+        greedy = trusted_meta(fetch(TASKS[row.task]), TASKS[row.task])["behavior_greedy_win_rate"]
         numbers = f"{row.data:.2f} | {greedy:.2f} | {row.bc:.2f} ± {row.bc_std:.2f} | {row.bc_sampled:.2f}"
         if np.isnan(row.bc_won):
             numbers += f" | {MISSING} | {MISSING}"
