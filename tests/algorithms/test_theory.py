@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from scipy.special import log_softmax
 from torch.utils._pytree import tree_map
 
 from inspo_benchmark.algorithms.inspo import SCALE_RATE, InSPO
@@ -248,6 +249,26 @@ def test_agents_that_move_at_once_circle_in_xor(seed):
 
     assert min(returns(True)) > 0.999
     np.testing.assert_allclose(sorted(returns(False)), [-2] * 5 + [0] * 5, atol=1e-3)  # AA, BB, AA, ...
+
+
+@pytest.mark.parametrize("step", [0.5, 0.2, 0.05])
+def test_agents_that_move_at_once_by_small_steps_stay_equal_in_xor(step):
+    """Policies move by a share of the way to (5) in the logarithm. Small steps do not help agents that begin with equal policies."""
+    g, logits = exact_inspo.one_step(XOR, np.full((2, 2), 0.25)), np.log([[0.6, 0.4]])
+
+    def end(sequential):
+        pi = [np.exp(logits)] * 2
+        for _ in range(int(20 / step)):
+            old = list(pi)
+            for i in range(2):
+                best = exact_inspo.best_response(g, pi if sequential else old, i, 0.1, 0.0)
+                pi[i] = np.exp(log_softmax((1 - step) * np.log(old[i]) + step * np.log(best), axis=-1))
+        return pi, exact_inspo.objective(g, pi, 0, 0)
+
+    assert end(True)[1] > 0.999
+    pi, earned = end(False)
+    np.testing.assert_array_equal(*pi)  # forever
+    assert earned <= 0.25  # the most that equal policies earn: 2 p - 4 p^2 at p = 1/4
 
 
 def test_a_value_of_old_teammates_protects_the_iteration_but_not_each_step():
