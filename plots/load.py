@@ -14,7 +14,7 @@ from pandas.api.types import union_categoricals
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.limits import check_size
 from inspo_benchmark.core.registry import NAME
-from inspo_benchmark.envs.smac import EASY
+from inspo_benchmark.envs.smac import UNINFORMATIVE
 from inspo_benchmark.plots import stats, style
 from inspo_benchmark.running import schema
 from inspo_benchmark.running.untrusted import check_folder, read_regular
@@ -129,8 +129,8 @@ def for_metric(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def without_easy(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the tasks that aggregates are over: all that are not easy, or all tasks if there are no others."""
-    kept = frame[~frame.task.isin(EASY)]
+    """The rows of the tasks that aggregates are over: all that are informative, or all tasks if there are no others."""
+    kept = frame[~frame.task.isin(UNINFORMATIVE)]
     return kept if len(kept) else frame
 
 

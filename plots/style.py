@@ -132,7 +132,7 @@ def panel_title(task: str) -> str:
 
 
 def preset_label(preset: str) -> str:
-    return f"preset {preset}: {PRESETS[preset].about}" if preset in PRESETS else f"preset {preset}"
+    return f"preset {preset}: {PRESETS[preset].variant}" if preset in PRESETS else f"preset {preset}"
 
 
 def preset_note(preset: str) -> str:

@@ -33,8 +33,13 @@ class Preset(NamedTuple):
 
     seeds: dict[str, int]  # globs of tasks -> number of seeds; a glob that fits nothing that is registered here is left out
     share: float  # of every method's updates
-    about: str  # for captions
+    variant: str = ""  # how its runs differ from those without a preset, for captions
     settings: dict[str, Any] = {}  # of every method, in place of the shared ones
+
+    @property
+    def about(self) -> str:
+        """For --help."""
+        return " or ".join(map(str, sorted(set(self.seeds.values())))) + " seeds" + f", {self.variant}" * bool(self.variant)
 
     @property
     def marked(self) -> bool:
@@ -59,16 +64,12 @@ SMAC = (
 )
 MUJOCO = grid(("hopper_3x1", "halfcheetah_6x1", "ant_2x4"), ("medium", "medium_replay", "medium_expert", "expert"))  # of OMIGA's paper
 PRESETS = {
-    "quick": Preset(
-        dict.fromkeys((*GAMES, "2s3z-medium", "hopper_3x1-medium_replay"), 3), share=0.2, about="3 seeds, a fifth of the updates"
-    ),
-    "full": Preset(
-        dict.fromkeys(GAMES, 10) | dict.fromkeys((*SMAC, *MUJOCO), 5), share=1.0, about="10 seeds on the games, 5 on the other tasks"
-    ),
+    "quick": Preset(dict.fromkeys((*GAMES, "2s3z-medium", "hopper_3x1-medium_replay"), 3), share=0.2, variant="a fifth of the updates"),
+    "full": Preset(dict.fromkeys(GAMES, 10) | dict.fromkeys((*SMAC, *MUJOCO), 5), share=1.0),
     "recurrent": Preset(  # the field evaluates SMAC with memory
         dict.fromkeys(SMAC, 5),
         share=1.0,
-        about="recurrent policies, 16 sequences of 20 steps per update",
+        variant="recurrent policies, 16 sequences of 20 steps per update",
         settings=dict(network="gru", seq_len=20, batch_size=16),
     ),
 }

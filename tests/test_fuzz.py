@@ -75,7 +75,10 @@ def bounded_memory():
     if pages:
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (4 << 30), limits[1]))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    gc.collect()
+    gc.freeze()  # collections after each case need not look at what was there before
     yield
+    gc.unfreeze()
     resource.setrlimit(resource.RLIMIT_AS, limits)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before < MAX_GROWTH
 

@@ -8,7 +8,7 @@ from inspo_benchmark.datasets.behavior import SHIPPED, shipped
 from inspo_benchmark.datasets.behavior.rollout import rollout
 from inspo_benchmark.datasets.behavior.smac_policy import load
 from inspo_benchmark.datasets.catalog import manifest
-from inspo_benchmark.envs.smac import EASY
+from inspo_benchmark.envs.smac import UNINFORMATIVE
 from inspo_benchmark.envs.smac.maps import MAPS, SCENARIOS, find_map
 from inspo_benchmark.envs.smac.vector import Smac
 from inspo_benchmark.tools.ship_gate import FILE
@@ -20,22 +20,22 @@ MEDIUM = [name for name in ROWS.index if name.endswith("-medium")]
 def test_tasks_were_measured_with_their_published_data():
     assert set(MEDIUM) <= {f"{name}-medium" for name in MAPS | SCENARIOS if shipped(name)}
     assert ROWS.sha256.to_dict() == {name: manifest()[name]["sha256"] for name in ROWS.index}
-    assert set(EASY) <= set(ROWS.index)
+    assert set(UNINFORMATIVE) <= set(ROWS.index)
 
 
 @pytest.mark.parametrize("name", ROWS.index)
 def test_cloning_neither_fails_nor_wins_everything(name):
     """Nor does it win the same with all seeds. Clones of medium data win within 0.15 of the data; replay data are sampled actions of many
-    policies, and greedy clones may win far more. Tasks for which it is otherwise are listed as easy."""
+    policies, and greedy clones may win far more. Tasks for which it is otherwise are listed as uninformative."""
     row = ROWS.loc[name]
     near = name not in MEDIUM or abs(row.bc - row.data) <= 0.15
     measures = 0.05 <= row.bc <= 0.95 and near and row.bc_std > 0
-    assert measures != (name in EASY), row.to_dict()
+    assert measures != (name in UNINFORMATIVE), row.to_dict()
 
 
 def test_most_tasks_have_something_to_learn():
     """Cloning the won battles alone is better than cloning all, greedily or sampled."""
-    rows = ROWS[[name.endswith(("-medium", "-medium_replay")) and name not in EASY for name in ROWS.index]]
+    rows = ROWS[[name.endswith(("-medium", "-medium_replay")) and name not in UNINFORMATIVE for name in ROWS.index]]
     better = (rows.bc_won > rows.bc) | (rows.bc_won_sampled > rows.bc_sampled)
     assert better.mean() > 0.5, rows[~better].to_dict("index")
 

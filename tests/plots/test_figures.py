@@ -172,8 +172,8 @@ def test_a_preset_is_named_in_every_figure_and_caption(tmp_path):
     write(tmp_path, "bc", preset="quick")
     write(tmp_path, "inspo", preset="quick")
     for _, caption, figure in figures.all_figures(load.read(tmp_path), ["return"], "inspo"):
-        assert caption.endswith("Preset quick: 3 seeds, a fifth of the updates; not the benchmark's full budget.")
-        assert figure.get_supxlabel().endswith("preset quick: 3 seeds, a fifth of the updates")
+        assert caption.endswith("Preset quick: a fifth of the updates; not the benchmark's full budget.")
+        assert figure.get_supxlabel().endswith("preset quick: a fifth of the updates")
 
 
 def test_the_chosen_method_must_be_among_the_runs(tmp_path, capsys):

@@ -21,7 +21,7 @@ from inspo_benchmark.datasets.catalog import fetch
 from inspo_benchmark.datasets.diversity import saco
 from inspo_benchmark.datasets.format import load, trusted_meta
 from inspo_benchmark.datasets.published import RECORDINGS, Recording
-from inspo_benchmark.envs.smac import EASY
+from inspo_benchmark.envs.smac import UNINFORMATIVE
 from inspo_benchmark.envs.smac.maps import MAPS, SCENARIOS, find_map
 from inspo_benchmark.envs.smac.starcraft2env import Heuristic
 from inspo_benchmark.envs.smac.units import LIBERTY, TYPES
@@ -124,7 +124,7 @@ def cloning() -> list[str]:
             numbers += f" | {MISSING} | {MISSING}"
         else:
             numbers += f" | {row.bc_won:.2f} ± {row.bc_won_std:.2f} | {row.bc_won_sampled:.2f}"
-        lines.append(f"| {row.task}{' †' if row.task in EASY else ''} | {numbers} |")
+        lines.append(f"| {row.task}{' †' if row.task in UNINFORMATIVE else ''} | {numbers} |")
     return lines
 
 
