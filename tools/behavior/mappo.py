@@ -25,14 +25,16 @@ from inspo_benchmark.datasets.behavior.smac_policy import kernel
 from inspo_benchmark.envs.smac.maps import Map, find_map
 from inspo_benchmark.envs.smac.vector import Smac
 from inspo_benchmark.envs.smac.views import RewardConfig, default_reward_config
+from inspo_benchmark.learning.train import keep_freed_memory
 from inspo_benchmark.tools.behavior.training import command, save_steps
 
 GAMMA, GAE_LAMBDA = 0.99, 0.95
 LEARNING_RATE, ENTROPY_COEF, MAX_GRAD_NORM = 5e-4, 0.01, 10.0
 EPOCHS, MINIBATCHES = 5, 4  # passes over a batch, gradient steps per pass
 CLIP_RANGES = {"5m_vs_6m": 0.05, "8m_vs_9m": 0.05, "3s_vs_5z": 0.1, "3s5z_vs_3s6z": 0.05}  # otherwise 0.2
-SIGNED_REWARD = {"3s_vs_5z", "6h_vs_8z"}  # reward_only_positive=False, because policies exploited the reward for recovering shields
-INITIAL_ENEMY_SPEED = {"3s_vs_5z": 0.6, "6h_vs_8z": 0.6}  # initial fraction of the enemies' speed, so that keeping a distance pays
+KITING = {"3s_vs_4z", "3s_vs_5z", "6h_vs_8z"}  # maps that are won by keeping a distance
+SIGNED_REWARD = KITING  # reward_only_positive=False, because policies exploited the reward for recovering shields
+INITIAL_ENEMY_SPEED = dict.fromkeys(KITING, 0.6)  # initial fraction of the enemies' speed, so that keeping a distance pays
 SPEED_INCREMENT = 0.01  # change of this fraction per batch: + if all episodes are won, - if none is; it stays at most 1
 HIDDEN_DIM, CRITIC_HIDDEN_DIM = 64, 128
 BATCH_STEPS = 4096  # approximate steps per batch; the number of episodes follows from the mean length in the last batch
@@ -270,6 +272,7 @@ def measure(env: Smac, policy: Policy) -> tuple[Policy, str]:
 def train(map: Map, total: int, seed: int, folder: Path) -> None:
     """Train for `total` steps; write numbered policies and a checkpoint to the folder. UserError: it holds another training."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     run, state = Mappo(map, total, seed), folder / "training.pt"
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
