@@ -27,7 +27,10 @@ BEST_RETURN = 20.0  # return of a won battle without regeneration of enemies
 BEST_RETURNS = {"bane_vs_bane": 20.4}  # random actions win here too, with regenerating enemies; this is the highest return of 200 battles
 SIMULATOR, SIMULATOR_V2 = "smac-sim-2", "smacv2-sim-2"  # of maps and of scenarios; the number changes with the dynamics
 # Tasks left out of aggregates: cloning the data is too easy, too hard, or the same for all seeds, see tests/datasets/test_ship_gate.py.
-UNINFORMATIVE = ("3m-medium", "3m-medium_replay", "3s5z-medium", "3s_vs_5z-medium", "3s_vs_5z-medium_replay", "MMM-medium_replay")
+UNINFORMATIVE = (
+    *("3m-medium", "3m-medium_replay", "1c3s5z-medium", "3s5z-medium", "3s_vs_5z-medium", "3s_vs_5z-medium_replay", "MMM-medium_replay"),
+    "so_many_baneling-medium",
+)
 RANDOM_RETURN = {  # mean return of 1000 battles under uniformly random available actions
     "3m": 1.78, "8m": 2.20, "25m": 2.79, "5m_vs_6m": 1.62, "8m_vs_9m": 1.91, "10m_vs_11m": 2.05, "27m_vs_30m": 2.54, "MMM": 2.30,
     "MMM2": 1.67, "2s3z": 4.24, "3s5z": 4.69, "3s5z_vs_3s6z": 4.07, "3s_vs_3z": 4.98, "3s_vs_4z": 3.70, "3s_vs_5z": 2.96, "1c3s5z": 7.01,
