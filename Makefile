@@ -29,10 +29,10 @@ setup: .venv/ready ## create the virtual environment with all packages
 data: setup ## build all datasets (each is also built on first use)
 	$(PY) -m datasets build
 
-demo: setup ## train InSPO and BC on games and a StarCraft task, 3 seeds: tables, figures and a battle in results/demo
-	$(RUN) --algo inspo bc --env 2s3z-medium 'xor-*' 'mne-*' bridge-mix --seeds 3 --out results/demo
+demo: setup ## train InSPO and BC on four games and a StarCraft task, 3 seeds: tables, figures and a battle in results/demo
+	$(RUN) --algo inspo bc --env 5m_vs_6m-medium xor-ab_ba xor-all mne-imbalanced bridge-mix --seeds 3 --out results/demo
 	@$(MAKE) --no-print-directory tables OUT=results/demo
-	$(PY) -m tools.render_smac 2s3z --policy "$$(ls -t results/demo/runs/inspo/2s3z-medium-*.policies | head -n 1)" --out results/demo/battle.gif
+	$(PY) -m tools.render_smac 5m_vs_6m --policy "$$(ls -t results/demo/runs/inspo/5m_vs_6m-medium-*.policies | head -n 1)" --out results/demo/battle.gif
 
 # all experiments of a preset, and the ablations
 EXPERIMENTS = $(RUN) --preset $(PRESET) --out results/$(PRESET)

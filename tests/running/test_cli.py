@@ -317,10 +317,10 @@ def test_makefile():
     assert {"setup", "data", "demo", "reproduce", "ablations", "tables", "test", "bench"} <= set(targets)
     assert make() == make("help")
     demo = make("-n", "demo", "WORKERS=2")
-    assert ".venv/bin/python run_benchmark.py --workers 2 --algo inspo bc --env 2s3z-medium 'xor-*' 'mne-*' bridge-mix --seeds 3" in demo
+    assert ".venv/bin/python run_benchmark.py --workers 2 --algo inspo bc --env 5m_vs_6m-medium xor-ab_ba xor-all" in demo
     assert "-m plots.tables" in demo
     assert "-m plots.figures" in demo
-    assert "-m tools.render_smac 2s3z" in demo
+    assert "-m tools.render_smac 5m_vs_6m" in demo
     quick = make("-n", "reproduce", "WORKERS=2", "PRESET=quick")
     assert "run_benchmark.py --workers 2 --preset quick --out results/quick --dry-run" in quick
     assert "-m plots.report --out results/quick" in quick
