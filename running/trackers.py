@@ -67,7 +67,14 @@ class WeightsAndBiases:
         number = hashlib.sha256(json.dumps([algo, task, seed, about], sort_keys=True).encode()).hexdigest()[:12]
         for old in folder.glob(f"wandb/offline-run-*-{number}"):  # a resumed experiment writes all its rows again
             shutil.rmtree(old, ignore_errors=True)
-        quiet = wandb.Settings(silent=True, console="off", x_disable_stats=True, x_disable_meta=True, x_save_requirements=False)
+        quiet = wandb.Settings(
+            silent=True,
+            console="off",
+            disable_git=True,  # the results name the commit; and a process of git would stay
+            x_disable_stats=True,
+            x_disable_meta=True,
+            x_save_requirements=False,
+        )
         self.run = wandb.init(
             mode=os.environ.get("WANDB_MODE", "offline") if live else "offline",
             dir=folder,

@@ -243,7 +243,7 @@ def test_a_preset_is_named_in_every_caption_and_not_mixed_with_full_runs(tmp_pat
     write(tmp_path, "inspo", overrides={"beta": 0.0}, key="o", preset="quick")
     assert tables.main(["--out", str(tmp_path)]) == 0
     for name in ("main-games", "best-games", "ablation-games", "costs-games", "hyperparameters-games"):
-        assert "Preset quick: 3 seeds, a fifth of the updates; not" in Path(tmp_path, "tables", f"{name}.md").read_text(), name
+        assert "Preset quick: a fifth of the updates; not" in Path(tmp_path, "tables", f"{name}.md").read_text(), name
     write(tmp_path, "omiga")
     assert tables.main(["--out", str(tmp_path)]) == 2
     assert "differ in preset" in capsys.readouterr().err
