@@ -1,16 +1,14 @@
 """Draws the figure of docs/inspo.md, exact InSPO on two games: `python -m tools.docs.exact [FILE]`."""
 
-import argparse
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.envs.matrix import XOR, mne
 from inspo_benchmark.plots import style
 from inspo_benchmark.tools import exact_inspo
+from inspo_benchmark.tools.docs import figure
 
 FILE = Path(__file__).parents[2] / "docs" / "inspo-exact.png"
 ALPHA = 0.1
@@ -71,17 +69,13 @@ def divergence(panel) -> None:
 
 
 def draw() -> Figure:
-    figure = Figure(figsize=(style.NARROW, 1.65), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    figure.get_layout_engine().set(w_pad=0.02, wspace=0.08)
+    drawn = Figure(figsize=(style.NARROW, 1.65), layout="constrained")
+    left, right = drawn.subplots(1, 2)
+    drawn.get_layout_engine().set(w_pad=0.02, wspace=0.08)
     entropy(left)
     divergence(right)
-    return figure
+    return drawn
 
 
 if __name__ == "__main__":
-    options = argparse.ArgumentParser(prog="python -m tools.docs.exact", description=__doc__)
-    options.add_argument("file", type=Path, nargs="?", default=FILE, help=".png or .pdf (default: docs/inspo-exact.png)")
-    target = options.parse_args().file
-    with matplotlib.rc_context(style.RC), atomic_write(target) as path:
-        draw().savefig(path, metadata={"CreationDate": None} if target.suffix == ".pdf" else {"Software": None}, dpi=300)
+    figure.command(draw, "exact", __doc__, FILE)

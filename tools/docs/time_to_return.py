@@ -1,15 +1,13 @@
 """Draws the return of two versions of InSPO over processor time, from results/reference/time-to-return.csv:
 `python -m tools.docs.time_to_return [FILE]`."""
 
-import argparse
 from pathlib import Path
 
-import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.plots import style
+from inspo_benchmark.tools.docs import figure
 
 ROOT = Path(__file__).parents[2]
 ROWS = ROOT / "results" / "reference" / "time-to-return.csv"  # version, seed, update, return_sampled, cpu_seconds
@@ -18,8 +16,8 @@ LOOKS = {"before": ("#5A5A5A", "before (4f469cd)"), "today": (style.algorithm("i
 
 
 def draw() -> Figure:
-    figure = Figure(figsize=(style.NARROW, 1.8), layout="constrained")
-    panel = figure.subplots()
+    drawn = Figure(figsize=(style.NARROW, 1.8), layout="constrained")
+    panel = drawn.subplots()
     for version, rows in pd.read_csv(ROWS).groupby("version"):
         color, label = LOOKS[version]
         curves = rows.pivot(index="cpu_seconds", columns="seed", values="return_sampled")
@@ -27,12 +25,8 @@ def draw() -> Figure:
         panel.plot(curves.index, curves.mean(axis=1), color=color, lw=1.2, label=label)
     panel.legend(frameon=False, loc="lower right")
     panel.set(xlabel="processor time of three seeds, s", ylabel="return, sampled actions", title="2s3z-medium_replay", xlim=0, ylim=0)
-    return figure
+    return drawn
 
 
 if __name__ == "__main__":
-    options = argparse.ArgumentParser(prog="python -m tools.docs.time_to_return", description=__doc__)
-    options.add_argument("file", type=Path, nargs="?", default=FILE, help=".png or .pdf (default: docs/inspo-time.png)")
-    target = options.parse_args().file
-    with matplotlib.rc_context(style.RC), atomic_write(target) as path:
-        draw().savefig(path, metadata={"CreationDate": None} if target.suffix == ".pdf" else {"Software": None}, dpi=300)
+    figure.command(draw, "time_to_return", __doc__, FILE)
