@@ -48,7 +48,6 @@ class TrainingResult(NamedTuple):
     normalizer: Normalizer  # of observations
     seconds: float  # including the time before an interruption
     evaluation_share: float  # of the time since then
-    cpu_share: float  # processor time of this process divided by the time since then
 
 
 @dataclass
@@ -94,7 +93,7 @@ class Training:
 
     def __init__(self, algorithm: Algorithm, task: Task, data: Dataset, seeds: tuple[int, ...], device: str, path: Path, key: str = ""):
         """`path`: the checkpoint, which is loaded if it exists. `key`: of the experiment; a checkpoint with another key is not used."""
-        self.started, self.cpu_started = time.monotonic(), time.process_time()
+        self.started = time.monotonic()
         self.algorithm, self.task, self.seeds, self.path = algorithm, task, seeds, path
         cfg, turns = algorithm.cfg, algorithm.turns
         data, self.normalizer = normalize_dataset(data)
@@ -193,9 +192,8 @@ def train(
         training.save()
         raise
     training.evaluator.close()
-    seconds = training.seconds - training.earlier_seconds
-    shares = training.evaluation_seconds / seconds, (time.process_time() - training.cpu_started) / seconds
-    return TrainingResult(training.current.rows, training.current.state, training.normalizer, training.seconds, *shares)
+    share = training.evaluation_seconds / (training.seconds - training.earlier_seconds)
+    return TrainingResult(training.current.rows, training.current.state, training.normalizer, training.seconds, share)
 
 
 def keep_freed_memory() -> None:

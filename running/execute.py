@@ -98,7 +98,6 @@ def _train(experiment: Experiment, device: str, progress: train.Progress, alone:
         "machine": machine(device),
         "wall_seconds": round(setup_seconds + result.seconds, 2),
         "evaluation_share": round(result.evaluation_share, 3),
-        "cpu_share": round(result.cpu_share, 3),
         "peak_memory": peak_memory(device),
     }
     write_result(experiment, metadata, result.rows)

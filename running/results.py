@@ -69,11 +69,10 @@ def seeds_by_group(results: Iterable[dict[str, Any]]) -> dict[str, set[int]]:
 
 
 def seconds_per_update(results: Iterable[dict[str, Any]]) -> dict[tuple[str, str], float]:
-    """(algorithm, task) -> seconds per update on a core of one's own, the median of the finished experiments."""
+    """(algorithm, task) -> seconds per update, the median of the finished experiments."""
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     for metadata in results:
-        own = metadata["wall_seconds"] * min(metadata.get("cpu_share", 1), 1)  # without the time in which others had the core
-        seconds[metadata["algo"], metadata["task"]].append(own / metadata["config"]["num_updates"])
+        seconds[metadata["algo"], metadata["task"]].append(metadata["wall_seconds"] / metadata["config"]["num_updates"])
     return {pair: statistics.median(values) for pair, values in seconds.items()}
 
 

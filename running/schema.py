@@ -93,7 +93,6 @@ SCHEMA: dict[str, tuple[Callable[[Any], bool], str]] = {
     "machine": (_table, "a table"),
     "wall_seconds": (lambda x: _number(x) and (x == 0 or x >= MIN_SECONDS), f"0 or a number from {MIN_SECONDS}"),
     "evaluation_share": (lambda x: _number(x) and 0 <= x <= 1, "a number from 0 to 1"),
-    "cpu_share": (lambda x: _number(x) and 0 <= x <= MAX_NUMBER, "a number from 0"),
     "peak_memory": (_integer, "an integer"),
     "csv_sha256": (lambda x: type(x) is str and re.fullmatch(r"[0-9a-f]{64}", x) is not None, "a sha256"),
     "reason": (lambda x: type(x) is str and len(x) <= 10_000, "text"),

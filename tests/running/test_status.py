@@ -19,7 +19,7 @@ from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.planning import plan
 from inspo_benchmark.running.pool import result_summary
 from inspo_benchmark.running.progress import RunningLine, SweepState
-from inspo_benchmark.running.results import final_return, finished_seeds, seconds_per_update, write_record
+from inspo_benchmark.running.results import final_return, finished_seeds, write_record
 from inspo_benchmark.running.settings import settings
 from inspo_benchmark.running.status import files_to_clean, scan
 from run_benchmark import main
@@ -198,14 +198,6 @@ def test_eta():
     assert eta.seconds_left([experiment("inspo", "xor-ab")], [(experiment("bc", "xor-ab"), 0.0, 0.0)], 1) == pytest.approx(
         40
     )  # an unknown one counts as the mean
-
-
-def test_time_in_which_other_programs_had_the_core_does_not_count():
-    def result(seconds, **shares):
-        return {"algo": "bc", "task": "xor-ab", "config": {"num_updates": 100}, "wall_seconds": seconds} | shares
-
-    known = [result(50.0), result(80.0, cpu_share=0.5), result(20.0, cpu_share=1.9)]  # at most the measured time, with several threads
-    assert seconds_per_update(known) == {("bc", "xor-ab"): pytest.approx(0.4)}
 
 
 def test_a_damaged_result_is_a_user_error_and_does_not_stop_a_sweep(tmp_path):
