@@ -251,6 +251,7 @@ class DiscreteCFCQL(CFCQL):
 
     td_weight = 0.5  # c_TD of (2)
     stochastic = False
+    acting = "q"
 
     def nets(self):
         c = self.cfg

@@ -45,8 +45,8 @@ Choices of this implementation, where nothing is published:
     moves linearly to `beta_end` times its value.
  7. With `shape_rewards`, a setting that all methods with critics have, rewards are shaped by values that are fitted to the data's returns
     (`learning.shaping`). This changes no advantage, and the critics know rewards that come late from the start.
- 8. With `ema_rate` < 1 agents act by a running mean of their policies' weights, over about the last 1 / `ema_rate` updates. No loss
-    depends on it. The box returns the last policies, as the default does.
+ 8. With `ema_rate` < 1, a setting that all methods have, agents act by a running mean of their policies' weights. The box returns the
+    last policies, as the default does.
 """
 
 import math
@@ -139,7 +139,6 @@ class InSPO(Algorithm):
         beta_end: float = 1.0  # share of beta left after annealing
         anneal_start: float = 0.4  # share of the second stage before beta is annealed
         anneal_duration: float = 0.3  # share of the second stage over which beta is annealed
-        ema_rate: float = 1.0  # EMA rate of the evaluation policy; 1: off
         bc_share: float = 0.2  # share of the updates in the first stage, which fits mu, the policies' clones of the data, and Q_0
         weight_max: float = 100.0  # cap of the weights w
         rho_max: float = 100.0  # cap of the ratios rho
@@ -158,14 +157,14 @@ class InSPO(Algorithm):
                 raise UserError("alpha + beta must stay above 0 (after annealing: alpha + beta * beta_end)")
             if not (0 <= self.anneal_start <= 1 and 0 <= self.bc_share < 1):
                 raise UserError("anneal_start must lie in [0, 1] and bc_share in [0, 1)")
-            if not (0 < self.anneal_duration <= 1 and 0 < self.ema_rate <= 1):
-                raise UserError("anneal_duration and ema_rate must lie in (0, 1]")
+            if not 0 < self.anneal_duration <= 1:
+                raise UserError("anneal_duration must lie in (0, 1]")
             if self.num_samples < 0 or min(self.weight_max, self.rho_max) < 1:
                 raise UserError("num_samples must not be negative; weight_max and rho_max must be at least 1")
 
     TUNED = {  # the paper's settings are not public; gamma = 0 where actions do not change the state
-        "smac": dict(gamma=0.98, alpha=0.3, scale_by_td_error=True, ema_rate=0.005, rho_max=1.0, critic_sees_obs=True),
-        "mujoco": dict(alpha=0.3, scale_by_td_error=True, ema_rate=0.005),
+        "smac": dict(gamma=0.98, alpha=0.3, scale_by_td_error=True, rho_max=1.0, critic_sees_obs=True),
+        "mujoco": dict(alpha=0.3, scale_by_td_error=True),
         "xor-*": dict(gamma=0.0, batch_size=64, num_updates=2000),
         "mne*": dict(gamma=0.0, tau=0.05, beta=5.0, beta_end=0.0, batch_size=256, num_updates=2000),
         "bridge-*": dict(lr=3e-3, tau=0.02, ema_rate=0.005, num_updates=4000),
@@ -208,8 +207,6 @@ class InSPO(Algorithm):
     def clone(self, s, b, d):
         s, loss_behavior = self.gradient_step(s, "mu", self.behavior_loss, b, d.u["chain"])
         s, loss_policy = self.gradient_step(s, "pi", self.cloning_loss, b)
-        if self.cfg.ema_rate < 1:
-            s = self.update_targets(s, "pi", tau=1.0)
         v = self.own_values(self.targets(s), b, self.online(s).pi(b.obs), d.u)  # the rest of (8) is 0 while pi is mu
         s, loss_critic = self.critic_step(s, b, v, b.mask[..., None])
         return s, dict(loss_behavior=loss_behavior, loss_policy=loss_policy, loss_critic=loss_critic)
@@ -378,12 +375,7 @@ class InSPO(Algorithm):
             if c.sequential and n + 1 < agents:
                 h = replace(h, 2, i, self.online(s).pi(obs, agent=i))
 
-        if c.ema_rate < 1:
-            s = self.update_targets(s, "pi", tau=c.ema_rate)
         return s, dict(loss_policy=torch.stack(losses).mean(0)) | logs
-
-    def acting_params(self, s):
-        return s.params | {"pi": s.target["pi"]} if self.cfg.ema_rate < 1 else s.params
 
     def action_params(self, f, obs, memory):
         return f.pi(obs, memory=memory)

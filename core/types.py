@@ -65,6 +65,7 @@ class State(NamedTuple):
     target: dict[str, Tensor]  # the same for the target networks
     slots: dict[str, Any]  # network -> state of its optimizer
     step: Tensor  # [] int64, calls of `update` so far
+    average: dict[str, Tensor]  # running means of the parameters that agents act with, or nothing, see `Algorithm.averages`
 
 
 class Spec(NamedTuple):

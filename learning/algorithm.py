@@ -110,10 +110,10 @@ class Algorithm(ABC):
     """A method. A subclass defines `nets`, `update` and `action_params`.
 
     `paper` is its citation. `stochastic` is false if it learns no distribution over actions, but for example Q-values, and takes the action
-    with the largest one: then nothing is sampled in evaluation. Three tables hold settings per task. Their keys are globs of task names or
-    names of suites (`core.suites`); of the rows that match a task, the last one wins. `PAPER` holds what the paper or its code states,
-    `OFFICIAL` the switches that make the update that of the published code, `TUNED` the values that were chosen otherwise.
-    `running.settings` says which table wins.
+    with the largest one: then nothing is sampled in evaluation. `acting` names the networks that agents act with. Three tables hold
+    settings per task. Their keys are globs of task names or names of suites (`core.suites`); of the rows that match a task, the last one
+    wins. `PAPER` holds what the paper or its code states, `OFFICIAL` the switches that make the update that of the published code, `TUNED`
+    the values that were chosen otherwise. `running.settings` says which table wins.
     """
 
     Config: ClassVar[type[Common]] = Common
@@ -121,6 +121,7 @@ class Algorithm(ABC):
     OFFICIAL: ClassVar[dict[str, dict[str, Any]]] = {}
     TUNED: ClassVar[dict[str, dict[str, Any]]] = {}
     stochastic: ClassVar[bool] = True
+    acting: ClassVar[str] = "pi"
     paper: ClassVar[str]
     execution: ClassVar[str] = "decentralized"  # "autoregressive": agents act one after the other and know the earlier actions
 
@@ -180,7 +181,7 @@ class Algorithm(ABC):
 
     def acting_params(self, s: State) -> dict[str, Tensor]:
         """The parameters that agents act with in evaluation."""
-        return s.params
+        return s.params | s.average
 
     def init_hidden(self, *lead: int) -> Tensor:
         """The recurrent state at the start of an episode, zeros [*lead, N, H]. H is 0 for feed-forward policies."""
@@ -212,7 +213,8 @@ class Algorithm(ABC):
                 nets = self.nets()
             params = {name: flatten(net) for name, net in nets.items()}
             slots = {name: self.optimizer(name).slot(p) for name, p in params.items()}
-            runs.append(State(params, tree_map(torch.clone, params), slots, torch.zeros((), dtype=torch.int64)))
+            average = {name: params[name].clone() for name in self.acting.split() if self.cfg.ema_rate < 1}
+            runs.append(State(params, tree_map(torch.clone, params), slots, torch.zeros((), dtype=torch.int64), average))
         return tree_map(lambda *leaves: torch.stack(leaves), *runs)
 
     def stage_at(self, update: int) -> tuple[Stage, int]:
@@ -237,12 +239,20 @@ class Algorithm(ABC):
             new, logs = stage.update(s, b, d)
             if moved := [name for name in stage.frozen.split() if new.params[name] is not s.params[name]]:
                 raise ValueError(f"{', '.join(moved)} must not move in the stage {stage.name!r}")
-            return new._replace(step=s.step + 1), logs
+            return new._replace(step=s.step + 1, average=self.averages(new, stage)), logs
 
         def alone(s, b, d):
             return tree_map(lambda x: x[None], counted(*tree_map(lambda x: x[0], (s, b, d))))
 
         return vmap(counted) if seeds > 1 else alone
+
+    def averages(self, s: State, stage: Stage) -> dict[str, Tensor]:
+        """The running means after a call of `update`: a <- a + rate (theta - a). In its first calls a is the plain mean of all theta, and
+        before the last stage, which begins with what the others end with, it is theta."""
+        rate: Tensor | float = 1.0
+        if stage.name == self.stages()[-1].name:
+            rate = (1 / (1 + s.step)).clamp(min=self.cfg.ema_rate / self.turns)
+        return {name: a.lerp(s.params[name], rate) for name, a in s.average.items()}
 
     def online(self, s: State) -> Nets:
         """The networks that learn."""

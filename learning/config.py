@@ -24,6 +24,7 @@ class Common:
     share_params: bool = False  # one policy network that gets the agent's index, instead of one per agent
     max_grad_norm: float = 10.0  # gradients are scaled down to this norm
     num_updates: int = 2000  # gradient updates
+    ema_rate: float = 1.0  # agents act by a running mean of their weights over about the last 1 / ema_rate updates; 1: by the last
 
     @property
     def burn_in(self) -> int:  # like the next ones a constant here, a field of Valued
@@ -49,6 +50,8 @@ class Common:
         for name in ("lr", "hidden_dim", "batch_size", "seq_len", "max_grad_norm", "num_updates"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name}={getattr(self, name)}: must be above 0")
+        if not 0 < self.ema_rate <= 1:
+            raise UserError(f"ema_rate={self.ema_rate}: must lie in (0, 1]")
 
     @classmethod
     def parse(cls, assignments: Sequence[str]) -> dict[str, Any]:

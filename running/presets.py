@@ -12,6 +12,9 @@ update, with 1e-4; with a single step per update at that rate the critic of 3m i
 Rewards are shaped (`learning.shaping`) for every method with critics. In 3000 updates bootstrapping carries a reward back by a few steps
 alone; a method that had shaped rewards while the others had not would win by them.
 
+Agents act by a running mean of their weights over about the last 200 updates, for every method. Single iterates of training with small
+minibatches differ so much that greedy scores of one training change from one evaluation to the next.
+
 The games have no shared settings. There, and where a paper has no value for a task or its value fails with the shared settings, the
 values were chosen in this project: [docs/tuning.md](tuning.md).
 """
@@ -20,7 +23,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-SHARED = dict(network="mlp", hidden_dim=64, seq_len=1, burn_in=0, critic_lr=1e-3, shape_rewards=True)  # on both suites
+SHARED = dict(network="mlp", hidden_dim=64, seq_len=1, burn_in=0, critic_lr=1e-3, shape_rewards=True, ema_rate=0.005)  # on both suites
 BENCHMARK: dict[str, dict[str, Any]] = {  # suites or globs of tasks -> fields; a method does without those that it lacks
     "smac": SHARED | dict(share_params=False, batch_size=64, num_updates=3000),
     "*3m-*": dict(batch_size=128),

@@ -241,6 +241,23 @@ def test_acting_is_decentralised(algo, kind, memory, share, double):
 
 @algos
 @kinds
+def test_agents_act_with_the_networks_that_the_method_names(algo, kind):
+    """`acting`: each of them changes the actions, and no other network does."""
+    lab = Lab(algo, kind)
+    obs, avail, h, u = senses(lab, 200)
+    params = tree_map(lambda x: x[0], lab.init().params)
+
+    def acts(params):
+        f = Nets(lab.algorithm.modules, params)
+        return lab.algorithm.act(f, obs, avail, h)[0], lab.algorithm.act_sampled(f, obs, avail, h, u)[0]
+
+    before = acts(params)
+    moved = [name for name, p in params.items() if not same(acts(params | {name: 3 * p + 0.5}), before)]
+    assert sorted(moved) == sorted(lab.algorithm.acting.split())
+
+
+@algos
+@kinds
 def test_a_turn_moves_only_the_policy_whose_turn_it_is(algo, kind, double):
     lab = Lab(algo, kind)
     if lab.algorithm.turns == 1:

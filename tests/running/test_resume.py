@@ -197,7 +197,7 @@ def sealed(content: object) -> bytes:
 @pytest.fixture
 def saved() -> Checkpoint:
     tree = {"pi": torch.arange(2000.0).reshape(2, 1000)}
-    state = State(tree, tree, {"pi": ()}, torch.tensor([7, 7]))
+    state = State(tree, tree, {"pi": ()}, torch.tensor([7, 7]), {})
     return Checkpoint(state, [(0, 0, "return", 0.1)], {"loss": (torch.ones(2, dtype=torch.float64), 3)}, 7, 12.5)
 
 
