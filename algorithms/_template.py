@@ -66,7 +66,8 @@ class Template(Algorithm):
         return s, dict(loss_policy=loss_policy)
 
     # A method that trains in parts also overrides `stages`, see learning/algorithm.py. One that acts greedily on Q-values, and learns no
-    # distribution over actions, says `stochastic = False`: then nothing is sampled in evaluation.
+    # distribution over actions, says `stochastic = False`: then nothing is sampled in evaluation. Agents that act with other networks than
+    # "pi" need their names in `acting`.
 
     def action_params(self, f, obs, memory):  # the policies act on their own observations and recurrent states, never on the state
         return f.pi(obs, memory=memory)

@@ -193,7 +193,7 @@ for name, scenario in SCENARIOS.items():
                     make=partial(MaMujoco, own),
                     num_evals=10,  # few and small evaluations, because episodes are long
                     eval_episodes=5,
-                    final_episodes=20,
+                    final_episodes=50,
                     family="mamujoco",
                     quality=quality,
                     backend=backend(),
