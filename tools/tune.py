@@ -80,17 +80,18 @@ def score(experiments: Iterable[Experiment], frame: pd.DataFrame) -> float:
 
 
 def table(found: list[Candidate], frame: pd.DataFrame) -> str:
-    """Markdown: a line per method and suite, its values with their scores, and the best value."""
+    """Markdown: a line per method and suite, its values with their scores, and the best value. Where training failed there is no score."""
     lines = ["| suite | method | field | values | scores | best |", "|---|---|---|---|---|---:|"]
     groups: dict[tuple[str, str, str], dict[float, float]] = {}
     for candidate in found:
         groups.setdefault((candidate.suite, candidate.algo, candidate.field), {})[candidate.value] = score(candidate.experiments, frame)
     for (suite, algo, field), scores in groups.items():
         known = {value: x for value, x in scores.items() if not math.isnan(x)}
-        best = f"{max(known, key=lambda value: known[value]):g}" if len(known) == len(scores) else "--"
+        best = f"{max(known, key=lambda value: known[value]):g}" if known else "--"
         shown = "; ".join(f"{x:.1f}" if value in known else "--" for value, x in scores.items())
         lines.append(f"| {suite} | {algo} | `{field}` | {'; '.join(f'{x:g}' for x in scores)} | {shown} | {best} |")
-    tasks = "; ".join(f"{suite}: {', '.join(names)}" for suite, names in NAMED.items())
+    searched = dict.fromkeys(candidate.suite for candidate in found)
+    tasks = "; ".join(f"{suite}: {', '.join(NAMED[suite])}" for suite in searched)
     about = f"Seeds {SEEDS[0]} to {SEEDS[-1]}, {UPDATES} updates. {tasks}. Scores: normalized greedy return, last quarter of evaluations."
     return "\n".join([*lines, "", about])
 

@@ -23,8 +23,10 @@ def test_every_method_is_searched_with_the_same_effort():
     assert all(task in TASKS for tasks in tune.NAMED.values() for task in tasks)
 
 
-def test_no_table_shows_the_seeds_of_the_search():
+def test_no_table_shows_the_seeds_or_the_tasks_of_the_search():
+    TASKS.discover()
     assert max(max(preset.seeds.values()) for preset in PRESETS.values()) <= min(tune.SEEDS)
+    assert all(preset.num_seeds(task) is None for preset in PRESETS.values() for tasks in tune.NAMED.values() for task in tasks)
 
 
 @pytest.fixture
@@ -62,3 +64,5 @@ def test_the_score_averages_the_last_quarter_of_the_evaluations(tmp_path):
     assert math.isnan(tune.score(found[0].experiments, frame[frame.file != str(found[0].experiments[0].csv_path)]))
     assert [tune.score(candidate.experiments, frame) for candidate in found] == pytest.approx([20, 90, 50, 40])
     assert "| 0.1; 0.3; 1; 10 | 20.0; 90.0; 50.0; 40.0 | 0.3 |" in tune.table(found, frame)
+    failed = frame.file == str(found[1].experiments[1].csv_path)  # a value with which training diverges on one task
+    assert "| 0.1; 0.3; 1; 10 | 20.0; --; 50.0; 40.0 | 1 |" in tune.table(found, frame[~failed])
