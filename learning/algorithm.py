@@ -247,8 +247,11 @@ class Algorithm(ABC):
         return vmap(counted) if seeds > 1 else alone
 
     def averages(self, s: State, stage: Stage) -> dict[str, Tensor]:
-        """The running means after a call of `update`: a <- a + rate (theta - a). In its first calls a is the plain mean of all theta, and
-        before the last stage, which begins with what the others end with, it is theta."""
+        """The running means of the acting weights after a call of `update`: a <- a + rate (theta - a).
+
+        The rate is `ema_rate` per update; in the first calls it is 1 / (1 + calls), and a is the mean of all theta. Before the last stage
+        a is theta: the last stage begins with what the others end with.
+        """
         rate: Tensor | float = 1.0
         if stage.name == self.stages()[-1].name:
             rate = (1 / (1 + s.step)).clamp(min=self.cfg.ema_rate / self.turns)

@@ -55,7 +55,7 @@ def toy():
 
 
 def staged(toy, cls=Staged, num_updates=30):
-    return cls(Common(batch_size=8, hidden_dim=8, num_updates=num_updates), toy.task.spec)
+    return cls(Common(batch_size=8, hidden_dim=8, num_updates=num_updates, ema_rate=0.2), toy.task.spec)
 
 
 def trained(toy, path, progress=lambda update, score: None, cls=Staged):
@@ -102,6 +102,8 @@ def test_a_training_that_is_stopped_in_any_stage_ends_like_an_undisturbed_one(to
     np.testing.assert_allclose([row[3] for row in part.rows], [row[3] for row in whole.rows], rtol=1e-12)  # losses are sums in two parts
     assert [row[:3] for row in part.rows] == [row[:3] for row in whole.rows]
     assert all(torch.equal(whole.state.params[name], part.state.params[name]) for name in ("mu", "pi"))
+    assert torch.equal(whole.state.average["pi"], part.state.average["pi"])
+    assert not torch.equal(part.state.average["pi"], part.state.params["pi"])
 
 
 def test_a_stage_moves_its_own_networks(toy, tmp_path):
