@@ -62,7 +62,7 @@ from torch.func import vmap
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.core.spaces import Discrete
-from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, resampling_counts, state_and_obs
+from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, resampling_counts, running_mean_rate, state_and_obs
 from inspo_benchmark.learning.config import Valued
 from inspo_benchmark.learning.nets import AgentNet, Critic, matmul, replace, select
 
@@ -301,7 +301,7 @@ class InSPO(Algorithm):
 
     def rescale(self, s, loss):  # the running mean of sigma^2 takes in that of this minibatch
         s = s._replace(params=s.params | {"scale": loss.expand_as(s.params["scale"])})  # (9)
-        return self.update_targets(s, "scale", tau=(1 / (1 + s.step)).clamp(min=SCALE_RATE))
+        return self.update_targets(s, "scale", tau=running_mean_rate(s.step, SCALE_RATE))
 
     def evaluate(self, s, b, h, u):
         """One step of all critics for the policies h [B, L+1, N, P]: next state, Q^i - beta log mu^i at the data's actions less their means

@@ -79,6 +79,11 @@ def resampling_counts(log_rho: Tensor, mask: Tensor, u: Tensor) -> Tensor:
     return edges.diff(prepend=torch.zeros_like(edges[:1])).view(mask.shape)
 
 
+def running_mean_rate(step: Tensor, rate: float) -> Tensor:
+    """The rate at which a running mean takes in its value of a step: 1 / (1 + step), as in a plain mean, but at least `rate`."""
+    return (1 / (1 + step)).clamp(min=rate)
+
+
 def clip_gradients(grads: dict[str, Tensor], max_norm: float) -> dict[str, Tensor]:
     """The gradients [rows, P] of networks that step together, scaled down to norms of at most `max_norm`.
 
@@ -254,7 +259,7 @@ class Algorithm(ABC):
         """
         rate: Tensor | float = 1.0
         if stage.name == self.stages()[-1].name:
-            rate = (1 / (1 + s.step)).clamp(min=self.cfg.ema_rate / self.turns)
+            rate = running_mean_rate(s.step, self.cfg.ema_rate / self.turns)
         return {name: a.lerp(s.params[name], rate) for name, a in s.average.items()}
 
     def online(self, s: State) -> Nets:

@@ -329,18 +329,20 @@ def test_targets_are_copied_every_period():
 
 
 @kinds
+@pytest.mark.parametrize("share", [False, True])
 @pytest.mark.parametrize("name", ["bc", "inspo", "alberdice"])
-def test_agents_act_by_the_mean_of_the_last_policies(kind, name):
+def test_agents_act_by_the_mean_of_the_last_policies(kind, name, share):
     """From the clones of the data on, if the method begins with them; nothing else changes. AlberDICE's updates have two turns."""
-    lab, newest = (Lab(name, kind, num_updates=6, ema_rate=rate) for rate in (0.25, 1.0))
+    lab, newest = (Lab(name, kind, share_params=share, num_updates=6, ema_rate=rate) for rate in (0.25, 1.0))
     s, plain = lab.init(), newest.init()
+    ours = s.params["pi"]
     for call in range(lab.calls):
         batch, draw = lab.sampler.draw(call)
         stage, _ = lab.algorithm.stage_at(call)
         s, _ = lab.algorithm.pack(1, stage)(s, batch, draw)
         plain, _ = newest.algorithm.pack(1, newest.algorithm.stage_at(call)[0])(plain, batch, draw)
         rate = 1.0 if stage.name == "cloning" else max(0.25 / lab.algorithm.turns, 1 / (1 + call))
-        ours = s.params["pi"] if rate == 1 else ours + rate * (s.params["pi"] - ours)  # noqa: F821
+        ours = ours + rate * (s.params["pi"] - ours)
         close(lab.algorithm.acting_params(s)["pi"], ours, 1e-12)
         assert torch.equal(newest.algorithm.acting_params(plain)["pi"], plain.params["pi"])
     close(s.params, plain.params, 0)

@@ -362,6 +362,7 @@ USER_ERRORS = {
     "choice": (["--algo", "inspo", "--set", "behavior=foo"], ["behavior=foo", "autoregressive, factored"]),
     "NaN": (["--set", "lr=nan"], ["lr=nan", "finite"]),
     "negative": (["--set", "lr=-1"], ["lr=-1", "above 0"]),
+    "a rate above 1": (["--set", "ema_rate=2"], ["ema_rate=2", "(0, 1]"]),
     "seeds: letter": (["--seeds", "a"], ["'a'", "0-9"]),
     "seeds: half a range": (["--seeds", "5-"], ["'5-'"]),
     "seeds: backwards": (["--seeds", "3-1"], ["'3-1'"]),
