@@ -55,7 +55,10 @@ def load_or_compile(flat: GraphModule, leaves: Sequence[Tensor]) -> Callable:
 
     path = folder() / fingerprint(flat, leaves)
     for place in (path.parent.parent, path.parent):
-        place.mkdir(parents=True, exist_ok=True)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CannotCompile(f"cannot make {place}: {error.strerror}; set TORCHINDUCTOR_CACHE_DIR") from None
         if place.stat().st_uid != os.getuid():  # who could put code there that is run here
             raise CannotCompile(f"{place} belongs to another user; set TORCHINDUCTOR_CACHE_DIR")
     with FileLock(path.with_suffix(".lock")):

@@ -73,3 +73,11 @@ def test_what_was_compiled_is_loaded_the_next_time(tmp_path, monkeypatch, capsys
     kept.write_bytes(b"nonsense")
     with pytest.raises(TypeError, match="NoneType"):
         train.prepare_update(lab.algorithm.pack(1), example, train.COMPILE_FROM)
+
+
+def test_where_nothing_can_be_kept_training_goes_on_without(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(compiling, "folder", lambda: tmp_path / "file" / "updates")
+    step = train.prepare_update(lambda x: x * 2, (torch.ones(3),), train.COMPILE_FROM)
+    assert f"cannot make {tmp_path / 'file'}: File exists; set TORCHINDUCTOR_CACHE_DIR" in capsys.readouterr().out
+    assert step(torch.ones(3)).tolist() == [2, 2, 2]
