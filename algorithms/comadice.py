@@ -96,7 +96,7 @@ class ComaDICE(Algorithm):
     }
     OFFICIAL = {f"{name}-*": dict(nu_gradient="code") for name in ("halfcheetah_6x1", "hopper_3x1", "ant_2x4", "5m_vs_6m", "6h_vs_8z")}
     TUNED = {  # gamma = 0 where actions do not change the state
-        "smac": dict(alpha=0.3, lr=5e-4, weight_max=100.0),
+        "smac": dict(alpha=0.1, lr=5e-4, weight_max=100.0),
         "mujoco": dict(lr=5e-4),
         "xor-*": dict(gamma=0.0, alpha=1.0, batch_size=64, lr=1e-3, num_updates=1000),
         "mne*": dict(gamma=0.0, alpha=1.0, lr=1e-3, num_updates=1000),

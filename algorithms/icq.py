@@ -119,6 +119,7 @@ class ICQ(Algorithm):
     }
 
     TUNED = {
+        "smac": dict(beta=1.0),
         "mujoco": dict(beta=10.0),
         "xor-*": dict(gamma=0.0, batch_size=64, optimizer="adam", lr=1e-3, critic_lr=1e-3, num_updates=1000),
         "mne*": dict(gamma=0.0, optimizer="adam", lr=1e-3, critic_lr=1e-3, num_updates=1000),

@@ -251,7 +251,7 @@ def test_settings_are_shown_with_their_sources(project, tmp_path):
     assert [block[0] for block in blocks] == [f"{algo} on {task}" for algo in ("bc", "inspo") for task in ("3m-medium", "xor-ab")]
     rows = {block[0]: [line.split() for line in block[1:]] for block in blocks}
     assert ["lr", "0.5", "--set"] in rows["bc on 3m-medium"]
-    assert ["num_updates", "3000", "benchmark"] in rows["bc on 3m-medium"]
+    assert ["num_updates", "10000", "benchmark"] in rows["bc on 3m-medium"]
     assert ["max_grad_norm", "10.0", "default"] in rows["bc on 3m-medium"]
     assert len(rows["inspo on 3m-medium"]) > len(rows["bc on 3m-medium"])
 
