@@ -30,7 +30,7 @@ data: setup ## build all datasets (each is also built on first use)
 	$(PY) -m datasets build
 
 demo: setup ## train InSPO and BC on two games and a StarCraft task, 3 seeds: tables, figures and a battle in results/demo
-	$(RUN) --algo inspo bc --env 5m_vs_6m-medium xor-ab_ba mne-imbalanced --seeds 3 --out results/demo
+	$(RUN) --preset demo --algo inspo bc --out results/demo
 	@$(MAKE) --no-print-directory tables OUT=results/demo
 	$(PY) -m tools.render_smac 5m_vs_6m --policy "$$(ls -t results/demo/runs/inspo/5m_vs_6m-medium-*.policies | head -n 1)" --out results/demo/battle.gif
 

@@ -7,10 +7,11 @@ from inspo_benchmark.running.experiment import Experiment
 
 
 class Eta:
-    """Seconds per update of each (algorithm, task), from earlier results and from experiments that finish during the sweep.
+    """Seconds per update and seed of each (algorithm, task), from earlier results and from experiments that finish during the sweep.
 
-    An unknown task counts as the method's slowest known task. Earlier results are scaled by the median ratio of measured to expected
-    time in this sweep, because they may come from another machine.
+    An experiment with twice the seeds counts twice, although seeds that train as one batch cost a little less. An unknown task counts as
+    the method's slowest known task. Earlier results are scaled by the median ratio of measured to expected time in this sweep, because
+    they may come from another machine.
     """
 
     def __init__(self, known: dict[tuple[str, str], float]):
@@ -18,21 +19,21 @@ class Eta:
 
     def learn(self, experiment: Experiment, seconds: float) -> None:
         """A finished experiment took this long."""
-        pair, rate = (experiment.algo, experiment.task), seconds / experiment.config.num_updates
+        pair, rate = (experiment.algo, experiment.task), seconds / updates_of_all_seeds(experiment)
         if expected := self.known.get(pair):
             self.ratios.append(rate / expected)
         self.measured[pair] = rate
 
     def total_seconds(self, experiment: Experiment) -> float | None:
         """Duration of a whole experiment. None: no experiment with this method has finished."""
-        pair, num_updates = (experiment.algo, experiment.task), experiment.config.num_updates
+        pair, updates = (experiment.algo, experiment.task), updates_of_all_seeds(experiment)
         if pair in self.measured:
-            return self.measured[pair] * num_updates
+            return self.measured[pair] * updates
         rate = self.known.get(pair)
         if rate is None:
             rate = max((rate for (algo, _), rate in (self.known | self.measured).items() if algo == experiment.algo), default=None)
         correction = statistics.median(self.ratios) if self.ratios else 1.0
-        return None if rate is None else rate * correction * num_updates
+        return None if rate is None else rate * correction * updates
 
     def seconds_left(self, waiting: Iterable[Experiment], running: Iterable[tuple[Experiment, float, float]], workers: int) -> float | None:
         """Seconds until `workers` processes have finished all experiments. `running`: experiment, fraction trained in this attempt,
@@ -47,6 +48,10 @@ class Eta:
         if unknown and not left:
             return None
         return max(sum(left) * (1 + unknown / len(left)) / workers, max(left)) if left else 0.0
+
+
+def updates_of_all_seeds(experiment: Experiment) -> int:
+    return experiment.config.num_updates * len(experiment.seeds)
 
 
 def human_duration(seconds: float) -> str:

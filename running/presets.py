@@ -9,8 +9,8 @@ SMAC the shared values are those with which InSPO and BC were first trained here
 Critics take one step per update, with a learning rate of 1e-3. The published code of ICQ takes one step per time step, about sixty per
 update, with 1e-4; with a single step per update at that rate the critic of 3m is still noise after 3000 updates.
 
-Rewards are shaped (`learning.shaping`) for every method with critics. In 3000 updates bootstrapping carries a reward back by a few steps
-alone; a method that had shaped rewards while the others had not would win by them.
+Rewards are shaped (`learning.shaping`) for every method with critics. In some thousand updates bootstrapping carries a reward back by a few
+steps alone; a method that had shaped rewards while the others had not would win by them.
 
 Agents act by a running mean of their weights over about the last 200 updates, for every method. Single iterates of training with small
 minibatches differ so much that greedy scores of one training change from one evaluation to the next.
@@ -67,6 +67,9 @@ SMAC = (
 )
 MUJOCO = grid(("hopper_3x1", "halfcheetah_6x1", "ant_2x4"), ("medium", "medium_replay", "medium_expert", "expert"))  # of OMIGA's paper
 PRESETS = {
+    "demo": Preset(
+        dict.fromkeys(("xor-ab_ba", "mne-imbalanced", "5m_vs_6m-medium"), 3), share=1.0, variant="2000 updates", settings=dict(num_updates=2000)
+    ),
     "quick": Preset(dict.fromkeys((*GAMES, "2s3z-medium", "hopper_3x1-medium_replay"), 3), share=0.2, variant="a fifth of the updates"),
     "full": Preset(dict.fromkeys(GAMES, 10) | dict.fromkeys((*SMAC, *MUJOCO), 5), share=1.0),
     "recurrent": Preset(  # the field evaluates SMAC with memory

@@ -69,10 +69,11 @@ def seeds_by_group(results: Iterable[dict[str, Any]]) -> dict[str, set[int]]:
 
 
 def seconds_per_update(results: Iterable[dict[str, Any]]) -> dict[tuple[str, str], float]:
-    """(algorithm, task) -> seconds per update, the median of the finished experiments."""
+    """(algorithm, task) -> seconds per update and seed, the median of the finished experiments."""
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     for metadata in results:
-        seconds[metadata["algo"], metadata["task"]].append(metadata["wall_seconds"] / metadata["config"]["num_updates"])
+        updates = metadata["config"]["num_updates"] * len(metadata["seeds"])
+        seconds[metadata["algo"], metadata["task"]].append(metadata["wall_seconds"] / updates)
     return {pair: statistics.median(values) for pair, values in seconds.items()}
 
 

@@ -321,7 +321,7 @@ def test_makefile():
     assert {"setup", "data", "demo", "reproduce", "ablations", "tables", "test", "bench"} <= set(targets)
     assert make() == make("help")
     demo = make("-n", "demo", "WORKERS=2")
-    assert ".venv/bin/python run_benchmark.py --workers 2 --algo inspo bc --env 5m_vs_6m-medium xor-ab_ba mne-imbalanced --seeds 3" in demo
+    assert ".venv/bin/python run_benchmark.py --workers 2 --preset demo --algo inspo bc --out results/demo" in demo
     assert "-m plots.tables" in demo
     assert "-m plots.figures" in demo
     assert "-m tools.render_smac 5m_vs_6m" in demo

@@ -178,18 +178,19 @@ def used(who: int = resource.RUSAGE_CHILDREN) -> float:
 # --- estimated duration
 
 
-def experiment(algo: str, task: str, num_updates: int = 100) -> Experiment:
-    return Experiment(algo, task, dataclasses.replace(settings(algo, task, {}), num_updates=num_updates), (0,), "", Path())
+def experiment(algo: str, task: str, num_updates: int = 100, seeds: tuple[int, ...] = (0,)) -> Experiment:
+    return Experiment(algo, task, dataclasses.replace(settings(algo, task, {}), num_updates=num_updates), seeds, "", Path())
 
 
 def test_eta():
     eta = Eta({("bc", "xor-ab"): 0.1, ("bc", "xor-all"): 0.3})
     assert eta.total_seconds(experiment("bc", "xor-ab")) == pytest.approx(10)
+    assert eta.total_seconds(experiment("bc", "xor-ab", seeds=(0, 5, 6))) == pytest.approx(30)
     assert eta.total_seconds(experiment("bc", "bridge-mix")) == pytest.approx(30)  # the method's slowest
     assert eta.total_seconds(experiment("inspo", "xor-ab")) is None
     assert eta.seconds_left([experiment("inspo", "xor-ab")], [], 2) is None
     assert eta.seconds_left([], [], 2) == 0
-    eta.learn(experiment("bc", "xor-ab"), 20)  # this machine is half as fast as the one of the earlier results
+    eta.learn(experiment("bc", "xor-ab", seeds=(0, 1)), 40)  # this machine is half as fast as the one of the earlier results
     assert eta.total_seconds(experiment("bc", "xor-ab")) == pytest.approx(20)
     assert eta.total_seconds(experiment("bc", "xor-all")) == pytest.approx(60)
     assert eta.seconds_left([experiment("bc", "xor-ab")] * 4, [], 2) == pytest.approx(40)
