@@ -68,7 +68,10 @@ SMAC = (
 MUJOCO = grid(("hopper_3x1", "halfcheetah_6x1", "ant_2x4"), ("medium", "medium_replay", "medium_expert", "expert"))  # of OMIGA's paper
 PRESETS = {
     "demo": Preset(
-        dict.fromkeys(("xor-ab_ba", "mne-imbalanced", "5m_vs_6m-medium"), 3), share=1.0, variant="2000 updates", settings=dict(num_updates=2000)
+        dict.fromkeys(("xor-ab_ba", "mne-imbalanced", "5m_vs_6m-medium"), 3),
+        share=1.0,
+        variant="2000 updates",
+        settings=dict(num_updates=2000),
     ),
     "quick": Preset(dict.fromkeys((*GAMES, "2s3z-medium", "hopper_3x1-medium_replay"), 3), share=0.2, variant="a fifth of the updates"),
     "full": Preset(dict.fromkeys(GAMES, 10) | dict.fromkeys((*SMAC, *MUJOCO), 5), share=1.0),
