@@ -18,6 +18,7 @@ import torch
 
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.learning import saved_policy
+from inspo_benchmark.running.presets import PRESETS
 from inspo_benchmark.running.results import read_results
 from inspo_benchmark.running.summary import describe_scores, final_score, watch_command
 from support.project import ROOT, Ended, Project, environment, leftovers, project_in, results, trained
@@ -325,6 +326,7 @@ def test_makefile():
     assert "-m plots.tables" in demo
     assert "-m plots.figures" in demo
     assert "-m tools.render_smac 5m_vs_6m" in demo
+    assert PRESETS["demo"].num_seeds("5m_vs_6m-medium")
     quick = make("-n", "reproduce", "WORKERS=2", "PRESET=quick")
     assert "run_benchmark.py --workers 2 --preset quick --out results/quick --dry-run" in quick
     assert "-m plots.report --out results/quick" in quick
