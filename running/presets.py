@@ -4,7 +4,7 @@ On SMAC and MaMuJoCo all methods have the same networks, sequence length, batch 
 of a method's paper (`PAPER`) and give way to those in the method's `TUNED`. `--paper` leaves them out.
 
 The published settings cannot share a table: they range from 500 updates of 128 whole episodes to a million updates of 128 transitions. On
-SMAC the number of updates is one after which methods hardly improve: [docs/protocol.md](protocol.md#training-budget).
+SMAC the number of updates is one after which methods hardly improve: [training budget](protocol.md#training-budget).
 
 Critics take one step per update, with a learning rate of 1e-3. The published code of ICQ takes one step per time step, about sixty per
 update, with 1e-4; with a single step per update at that rate the critic of 3m is still noise after 3000 updates.
