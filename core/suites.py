@@ -23,3 +23,8 @@ def matches(key: str, task: str) -> bool:
     """
     names = (task, task.rpartition(":")[2])
     return any(fnmatchcase(name, glob) for glob in SUITES.get(key, (key,)) for name in names)
+
+
+def suite(task: str) -> str:
+    """The name of the suite of a task; "" for those outside, like the games."""
+    return next((name for name in SUITES if matches(name, task)), "")
