@@ -1,6 +1,7 @@
 """The suites of tasks, and which tasks a key of a table of settings matches."""
 
 from fnmatch import fnmatchcase
+from functools import cache
 
 SUITES: dict[str, tuple[str, ...]] = {  # name -> globs of task names
     "smac": tuple(
@@ -25,6 +26,7 @@ def matches(key: str, task: str) -> bool:
     return any(fnmatchcase(name, glob) for glob in SUITES.get(key, (key,)) for name in names)
 
 
+@cache
 def suite(task: str) -> str:
     """The name of the suite of a task; "" for those outside, like the games."""
     return next((name for name in SUITES if matches(name, task)), "")
