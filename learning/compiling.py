@@ -54,14 +54,15 @@ def load_or_compile(flat: GraphModule, leaves: Sequence[Tensor]) -> Callable:
     from torch._inductor.exc import InductorError
 
     path = folder() / fingerprint(flat, leaves)
-    for place in (path.parent.parent, path.parent):
-        try:
+    try:
+        for place in (path.parent.parent, path.parent):
             place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CannotCompile(f"cannot make {place}: {error.strerror}; set TORCHINDUCTOR_CACHE_DIR") from None
-        if place.stat().st_uid != os.getuid():  # who could put code there that is run here
-            raise CannotCompile(f"{place} belongs to another user; set TORCHINDUCTOR_CACHE_DIR")
-    with FileLock(path.with_suffix(".lock")):
+            if place.stat().st_uid != os.getuid():  # who could put code there that is run here
+                raise CannotCompile(f"{place} belongs to another user; set TORCHINDUCTOR_CACHE_DIR")
+        lock = FileLock(path.with_suffix(".lock")).acquire()
+    except OSError as error:
+        raise CannotCompile(f"cannot make {error.filename}: {error.strerror}; set TORCHINDUCTOR_CACHE_DIR") from None
+    with lock:
         if path.exists():
             with suppress(Exception):  # a damaged file can raise anything; it is made anew
                 return CompiledArtifact.load(path=str(path), format="binary")

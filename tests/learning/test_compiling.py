@@ -81,3 +81,12 @@ def test_where_nothing_can_be_kept_training_goes_on_without(tmp_path, monkeypatc
     step = train.prepare_update(lambda x: x * 2, (torch.ones(3),), train.COMPILE_FROM)
     assert f"cannot make {tmp_path / 'file'}: File exists; set TORCHINDUCTOR_CACHE_DIR" in capsys.readouterr().out
     assert step(torch.ones(3)).tolist() == [2, 2, 2]
+
+
+def test_nor_does_a_lock_that_cannot_be_made_stop_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compiling, "folder", lambda: tmp_path)
+    monkeypatch.setattr(compiling, "fingerprint", lambda *about: "update")
+    (tmp_path / "update.lock").mkdir()
+    step = train.prepare_update(lambda x: x * 2, (torch.ones(3),), train.COMPILE_FROM)
+    assert f"cannot make {tmp_path / 'update.lock'}: Is a directory; set TORCHINDUCTOR_CACHE_DIR" in capsys.readouterr().out
+    assert step(torch.ones(3)).tolist() == [2, 2, 2]
