@@ -2,8 +2,9 @@
 
 Every method has one coefficient per suite that says how far its policies may leave the data. CANDIDATES has four values of it, the
 published one among them where there is one. They are trained with the seeds 100 to 102 on the tasks in NAMED; the tables of this
-project use the seeds 0 to 9. A candidate's score is the normalized greedy return, averaged over tasks, seeds and the last
-quarter of the evaluations, because single evaluations vary. The search resumes: finished experiments are in OUT/runs.
+project use the seeds 0 to 9. The training budget is that of the tables. A candidate's score is the normalized greedy return, averaged
+over tasks, seeds and the last quarter of the evaluations, because single evaluations vary. The search resumes: finished experiments are
+in OUT/runs.
 
 The best value is written into the method's `TUNED` by hand, and OUT/tuning.md into docs/tuning.md.
 """
@@ -31,14 +32,13 @@ from inspo_benchmark.running.results import finished_seeds, read_results, second
 OUT = Path("results/tuning")
 SEEDS = (100, 101, 102)
 NAMED = {"smac": ("3s_vs_4z-medium", "8m_vs_9m-medium_replay"), "mujoco": ("halfcheetah_2x3-medium_replay", "halfcheetah_2x3-medium")}
-UPDATES = 3000
 LAST = 0.25  # share of the evaluations, the last ones, that a score averages
 CANDIDATES: dict[str, dict[str, tuple[str, tuple[float, ...]]]] = {  # method -> suite -> (field, values)
     "alberdice": dict.fromkeys(("smac", "mujoco"), ("alpha_end", (0.1, 0.4, 1.0, 3.0))),
     "cfcql": {"smac": ("alpha", (0.4, 1.0, 5.0, 50.0)), "mujoco": ("alpha", (0.5, 5.0, 50.0, 500.0))},
     "comadice": dict.fromkeys(("smac", "mujoco"), ("alpha", (0.1, 0.3, 1.0, 10.0))),
     "icq": dict.fromkeys(("smac", "mujoco"), ("beta", (0.1, 0.3, 1.0, 10.0))),
-    "inspo": dict.fromkeys(("smac", "mujoco"), ("alpha", (0.03, 0.1, 0.3, 1.0))),
+    "inspo": dict.fromkeys(("smac", "mujoco"), ("alpha", (0.1, 0.3, 1.0, 3.0))),
     "iql": dict.fromkeys(("smac", "mujoco"), ("beta", (0.1, 0.3, 1.0, 3.0))),
     "macflow": dict.fromkeys(("smac", "mujoco"), ("alpha", (0.3, 1.0, 3.0, 10.0))),
     "omar": {"smac": ("alpha", (0.5, 1.0, 5.0, 50.0)), "mujoco": ("alpha", (0.5, 5.0, 50.0, 500.0))},
@@ -64,8 +64,7 @@ def candidates(algos: Iterable[str], suites: Iterable[str], out: Path) -> list[C
         for algo in algos:
             field, values = CANDIDATES.get(algo, {}).get(suite, ("", ()))
             for value in values:
-                assignments = [f"{field}={value}", f"num_updates={UPDATES}"]
-                found.append(Candidate(algo, suite, field, value, plan([algo], NAMED[suite], SEEDS, assignments, out)))
+                found.append(Candidate(algo, suite, field, value, plan([algo], NAMED[suite], SEEDS, [f"{field}={value}"], out)))
     return found
 
 
@@ -92,7 +91,7 @@ def table(found: list[Candidate], frame: pd.DataFrame) -> str:
         lines.append(f"| {suite} | {algo} | `{field}` | {'; '.join(f'{x:g}' for x in scores)} | {shown} | {best} |")
     searched = dict.fromkeys(candidate.suite for candidate in found)
     tasks = "; ".join(f"{suite}: {', '.join(NAMED[suite])}" for suite in searched)
-    about = f"Seeds {SEEDS[0]} to {SEEDS[-1]}, {UPDATES} updates. {tasks}. Scores: normalized greedy return, last quarter of evaluations."
+    about = f"Seeds {SEEDS[0]} to {SEEDS[-1]}. {tasks}. Scores: normalized greedy return, last quarter of evaluations."
     return "\n".join([*lines, "", about])
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.running.planning import plan
 from inspo_benchmark.running.presets import PRESETS
 from inspo_benchmark.tools import tune
 
@@ -32,7 +33,9 @@ def test_no_table_shows_the_seeds_or_the_tasks_of_the_search():
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(tune, "NAMED", {"smac": ("xor-ab", "xor-all")})
-    monkeypatch.setattr(tune, "UPDATES", 4)
+    monkeypatch.setattr(
+        tune, "plan", lambda algos, tasks, seeds, assignments, out: plan(algos, tasks, seeds, [*assignments, "num_updates=4"], out)
+    )
     monkeypatch.setattr(tune, "SEEDS", (100, 101))
 
 
