@@ -39,10 +39,11 @@ Choices of this implementation, where nothing is published:
     critic with a Polyak target; the targets are the Q of a sweep, in (6) as in (8), because their errors are smaller. Policies see their
     own observation.
  5. Resampling is systematic, within the minibatch. With many agents few rows have most of the weight, unless `rho_max` is small.
- 6. With `scale_by_td_error`, alpha and beta are in units of sigma, the critics' error: the root of a running mean of (9) over updates. They
-    then mean the same on every task: policies leave the data where advantages are large beside the errors of the critics that estimate
-    them, and hardly where they are small. Once sigma has settled, alpha and beta are constants, as in (1). beta is constant at first, then
-    moves linearly to `beta_end` times its value.
+ 6. With `scale_by_td_error`, alpha and beta are in units of sigma, the critics' error at the end of the first stage: the root of a running
+    mean of (9) over its updates. They then mean the same on every task: policies leave the data where advantages are large beside the
+    errors of the critics that estimate them, and hardly where they are small. In the second stage sigma stays, and alpha is a constant as
+    in (1): an error of critics whose targets hold alpha KL must not raise alpha in turn. beta is constant at first, then moves linearly to
+    `beta_end` times its value.
  7. With `shape_rewards`, a setting that all methods with critics have, rewards are shaped by values that are fitted to the data's returns
     (`learning.shaping`). This changes no advantage, and the critics know rewards that come late from the start.
  8. With `ema_rate` < 1, a setting that all methods have, agents act by a running mean of their policies' weights. The box returns the
@@ -111,7 +112,7 @@ class Conditional(AgentNet):
 
 
 class Scale(nn.Module):
-    """sigma^2 of (9): its parameter is that of the last update, its target the running mean."""
+    """sigma^2 of (9): its parameter is that of the first stage's last update, its target the running mean."""
 
     def __init__(self):
         super().__init__()
@@ -135,7 +136,7 @@ class InSPO(Algorithm):
         alpha: float = 0.1  # weight of the reverse KL to the behavior policy
         beta: float = 0.0  # weight of the entropy
         shape_rewards: bool = True
-        scale_by_td_error: bool = False  # alpha and beta in units of the critics' error, instead of the rewards'
+        scale_by_td_error: bool = False  # alpha and beta in units of the first critics' error, instead of the rewards'
         beta_end: float = 1.0  # share of beta left after annealing
         anneal_start: float = 0.4  # share of the second stage before beta is annealed
         anneal_duration: float = 0.3  # share of the second stage over which beta is annealed
@@ -159,6 +160,8 @@ class InSPO(Algorithm):
                 raise UserError("anneal_start must lie in [0, 1] and bc_share in [0, 1)")
             if not 0 < self.anneal_duration <= 1:
                 raise UserError("anneal_duration must lie in (0, 1]")
+            if self.scale_by_td_error and self.bc_share == 0:
+                raise UserError("scale_by_td_error needs a first stage, which measures the error: set bc_share above 0")
             if self.num_samples < 0 or min(self.weight_max, self.rho_max) < 1:
                 raise UserError("num_samples must not be negative; weight_max and rho_max must be at least 1")
 
@@ -202,13 +205,15 @@ class InSPO(Algorithm):
     # the first stage ---------------------------------------------------------------------------------------------------
 
     def stages(self):
-        return self.cloned_first(self.clone, frozen="mu")
+        return self.cloned_first(self.clone, frozen="mu scale")
 
     def clone(self, s, b, d):
         s, loss_behavior = self.gradient_step(s, "mu", self.behavior_loss, b, d.u["chain"])
         s, loss_policy = self.gradient_step(s, "pi", self.cloning_loss, b)
         v = self.own_values(self.targets(s), b, self.online(s).pi(b.obs), d.u)  # the rest of (8) is 0 while pi is mu
         s, loss_critic = self.critic_step(s, b, v, b.mask[..., None])
+        if self.cfg.scale_by_td_error:
+            s = self.rescale(s, loss_critic)
         return s, dict(loss_behavior=loss_behavior, loss_policy=loss_policy, loss_critic=loss_critic)
 
     def behavior_loss(self, on, tg, b, u):  # - sum_j log mu(a^j | s, a^k of all k before j), in a random order
@@ -295,8 +300,6 @@ class InSPO(Algorithm):
         """One step of all critics: next state, loss. v: V^i in the next rows [B, L, N]; count: how often each row counts, likewise."""
         y = b.rewards[..., None] + self.cfg.gamma * (1 - b.terminated)[..., None] * v
         s, loss = self.gradient_step(s, "q", self.critic_loss, b, y, count)
-        if self.cfg.scale_by_td_error:
-            s = self.rescale(s, loss)
         return self.update_targets(s, "q"), loss
 
     def rescale(self, s, loss):  # the running mean of sigma^2 takes in that of this minibatch

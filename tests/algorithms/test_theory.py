@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from torch.utils._pytree import tree_map
 
-from inspo_benchmark.algorithms.inspo import SCALE_RATE, InSPO
+from inspo_benchmark.algorithms.inspo import InSPO
 from inspo_benchmark.core.spaces import Discrete
 from inspo_benchmark.core.types import Batch, Draw, Spec
 from inspo_benchmark.envs.matrix import XOR, mne
@@ -558,7 +558,7 @@ def test_resampling_draws_in_proportion_to_rho():
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_sweep_puts_the_pieces_together(first, sequential, refresh):
     """The logged losses of an update, from the tables of the networks before and after it."""
-    d = Deep(2, scale_by_td_error=True, beta=4 * BETA, beta_end=0.25, num_updates=100, sequential=sequential, refresh=refresh)
+    d = Deep(2, scale_by_td_error=True, beta=4 * BETA, beta_end=0.25, num_updates=100, bc_share=0.5, sequential=sequential, refresh=refresh)
     scale = torch.full_like(d.state.target["scale"], 4.0)  # sigma = 2
     before = d.state._replace(step=torch.tensor(100), target=d.state.target | {"scale": scale})  # at the end of the annealing
     d.u["turns"] = torch.tensor([first, 1 - first]) / 2.0
@@ -582,7 +582,7 @@ def test_a_sweep_puts_the_pieces_together(first, sequential, refresh):
         error = (d.nets().q(*every)[:, :, i, 0].numpy() - d.target(before.target, i, old)) ** 2
         total += (count * error).sum() / count.sum() / 2
     assert logs["loss_critic"].item() == pytest.approx(total, abs=ATOL)
-    assert after.target["scale"].item() == pytest.approx(4 + SCALE_RATE * (total - 4), abs=ATOL)
+    assert after.target["scale"].item() == 4  # alpha stays
     loss = 0.0
     for pi, i in zip(now, (first, 1 - first)):
         w = d.steps(d.weight(before.target, i, pi))
@@ -592,10 +592,11 @@ def test_a_sweep_puts_the_pieces_together(first, sequential, refresh):
 
 @pytest.mark.usefixtures("float64")
 def test_the_first_stage_clones_the_data():
-    d = Deep(2, num_updates=100, bc_share=0.5)
-    after, logs = d.algo.clone(d.state, d.b, Draw(d.u, torch.tensor(0)))
+    d = Deep(2, scale_by_td_error=True, num_updates=100, bc_share=0.5)
+    before = d.state._replace(step=torch.tensor(49), target=d.state.target | {"scale": torch.full_like(d.state.target["scale"], 4.0)})
+    after, logs = d.algo.clone(before, d.b, Draw(d.u, torch.tensor(0)))
     moved = {name for name in after.params if not torch.equal(after.params[name], d.state.params[name])}
-    assert moved == {"mu", "pi", "q"}
+    assert moved == {"mu", "pi", "q", "scale"}
     mask, pi = d.b.mask.numpy(), d.pi()
     log_pi = sum(d.steps(np.log(pi[i][d.rows, d.act[:, i]])) for i in range(2)) / 2
     assert logs["loss_policy"].item() == pytest.approx(-(mask * log_pi).sum() / mask.sum(), abs=ATOL)
@@ -609,3 +610,4 @@ def test_the_first_stage_clones_the_data():
         y = d.b.rewards.numpy() + GAMMA * (1 - d.b.terminated.numpy()) * v
         errors.append((mask * (d.steps(d.q(d.state.params, i)[d.rows, d.act[:, i]]) - y) ** 2).sum() / mask.sum())
     assert logs["loss_critic"].item() == pytest.approx(np.mean(errors), abs=ATOL)
+    assert after.target["scale"].item() == pytest.approx(4 + (np.mean(errors) - 4) / 50, abs=ATOL)  # sigma^2, a mean over the updates
