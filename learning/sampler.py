@@ -1,14 +1,17 @@
 """Minibatches of sequences and the noise of an update, as functions of (seed, call) alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
+from functools import partial
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_map
 
 from inspo_benchmark.core.types import Batch, Draw, Spec
 from inspo_benchmark.datasets.dataset import Dataset
 
+GROUP = 4 << 20  # bytes of the batches that are gathered at a time: a gather has a cost of its own, and larger groups leave the cache
 UNIFORM_BOUNDS = (1e-6, 1 - 1e-6)  # keeps uniform random numbers inside (0, 1), also after rounding to float32
 
 
@@ -54,16 +57,29 @@ class Sampler:
 
     def draw(self, call: int) -> tuple[Batch, Draw]:
         """Batch and noise of a call of `update` (turn call % turns of an update). Every leaf is [S, ...]."""
-        sequences, noise, agents = zip(*(self._draw(seed, call) for seed in self.seeds))
-        u = {name: torch.as_tensor(np.stack([x[name] for x in noise]), device=self.device) for name in self.noise}
-        u = {name: x.to(torch.get_default_dtype()) for name, x in u.items()}
-        return self.batch_of(np.stack(sequences)), Draw(u, torch.tensor(agents, device=self.device))
+        return next(self.draws(range(call, call + 1)))
 
-    def _draw(self, seed: int, call: int):
+    def draws(self, calls: range) -> Iterator[tuple[Batch, Draw]]:
+        """Those of consecutive calls."""
+        rows = len(self.seeds) * self.batch_size * (self.seq_len + 1)
+        size = max(1, GROUP // (rows * sum(x[0].nbytes for x in (self.obs, self.state, self.avail, self.actions))))
+        for first in range(calls.start, calls.stop, size):
+            sequences, noise, agents = zip(*(self._draw(seed, call) for call in calls[first - calls.start :][:size] for seed in self.seeds))
+            group = -1, len(self.seeds)
+            batch = self.batch_of(np.stack(sequences).reshape(*group, self.batch_size))
+            u = {name: torch.as_tensor(np.stack([x[name] for x in noise]), device=self.device).unflatten(0, group) for name in self.noise}
+            u = {name: x.to(torch.get_default_dtype()) for name, x in u.items()}
+            agent = torch.tensor(agents, device=self.device).unflatten(0, group)
+            for k in range(len(agent)):
+                yield tree_map(partial(row, k), (batch, Draw(u, agent)))
+
+    def _draw(self, seed: int, call: int) -> tuple[np.ndarray, dict[str, np.ndarray], int]:
         """Sequences [B], uniform random numbers, and the agent whose turn it is."""
         rng = np.random.Generator(np.random.Philox(key=seed, counter=[0, call, 0, 0]))
         sequences = rng.integers(self.sequence_ends[-1], size=self.batch_size)
         noise = {name: rng.random(shape).clip(*UNIFORM_BOUNDS) for name, shape in self.noise.items()}
+        if self.turns == 1:
+            return sequences, noise, 0
         order = np.random.Generator(np.random.Philox(key=seed, counter=[0, call // self.turns, 1, 0])).permutation(self.spec.num_agents)
         return sequences, noise, order[call % self.turns]
 
@@ -87,3 +103,8 @@ class Sampler:
             self.terminated[stepped],
             mask.to(self.rewards.dtype),
         )
+
+
+def row(k: int, x: torch.Tensor) -> torch.Tensor:
+    """x[k] in memory of its own: where an array begins may decide how a matrix product rounds."""
+    return x[k].clone()

@@ -241,8 +241,8 @@ def call_each(update: Callable, state: State, sampler: Sampler, calls: range) ->
     """The state after these calls of `update`, and what they logged, float64 [calls, S] on the CPU."""
     logs = []
     with torch.no_grad():
-        for call in calls:
-            state, log = update(state, *sampler.draw(call))
+        for inputs in sampler.draws(calls):
+            state, log = update(state, *inputs)
             logs.append(log)
     return state, {name: torch.stack([log[name] for log in logs]).double().cpu() for name in logs[0]}
 

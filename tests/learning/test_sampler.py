@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_map
 
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.dataset import Dataset, pack
+from inspo_benchmark.learning import sampler as module
 from inspo_benchmark.learning.sampler import UNIFORM_BOUNDS, Sampler
 from support.toy import LENGTHS, SPACES, close, episodes, same, toy
 
@@ -134,6 +135,18 @@ def test_a_seeds_draw_is_the_same_alone_and_with_other_seeds(kind):
     assert not same(first, second)
     assert (draw.u["a"] != other.u["a"]).all()
     assert len(set(draw.u["a"].flatten().tolist())) == 24  # seeds and names have different noise
+
+
+@pytest.mark.parametrize("calls_at_a_time", [0, 1, 3, 100])
+def test_calls_that_are_drawn_in_groups_are_those_drawn_alone(monkeypatch, calls_at_a_time):
+    s = sampler(LENGTHS, 2, seeds=(3, 5), turns=AGENTS)
+    row = sum(x[0].nbytes for x in (s.obs, s.state, s.avail, s.actions))
+    monkeypatch.setattr(module, "GROUP", calls_at_a_time * 2 * s.batch_size * 3 * row)
+    drawn = list(s.draws(range(7, 15)))
+    assert len(drawn) == 8
+    for call, together in zip(range(7, 15), drawn, strict=True):
+        assert same(together, s.draw(call))
+    assert not list(s.draws(range(7, 7)))
 
 
 def test_noise_has_its_shapes_and_stays_inside_its_bounds():
