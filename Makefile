@@ -36,7 +36,7 @@ demo: setup ## train InSPO and BC on two games and a StarCraft task, 3 seeds: ta
 
 # all experiments of a preset, and the ablations
 EXPERIMENTS = $(RUN) --preset $(PRESET) --out results/$(PRESET)
-reproduce: setup ## run the whole benchmark into results/PRESET, with PRESET=quick (hours on two cores) or full (default)
+reproduce: setup ## run the whole benchmark into results/PRESET, with PRESET=quick (half an hour on two cores) or full (default)
 	$(EXPERIMENTS) --dry-run
 	$(EXPERIMENTS)
 	@$(MAKE) --no-print-directory ablations tables OUT=results/$(PRESET) RUN="$(RUN) --preset $(PRESET)" SEEDS=
