@@ -17,6 +17,7 @@ COLUMNS, ROWS = 4, 6  # panels of a page
 MARKERS = 4  # of a curve, about
 BAND = dict(alpha=0.2, linewidth=0, zorder=2)
 DATA_LINE = dict(color="0.45", linestyle=(0, (1, 1.5)), linewidth=1.0, zorder=1)
+LEGEND = 0.45  # inches of a figure's height that a legend may take from it
 REFERENCE_LINE = dict(color="0.45", linestyle=(0, (4, 2)), linewidth=0.9, zorder=1)
 
 
@@ -120,7 +121,7 @@ def curve_handle(algo: str) -> Line2D:
 
 
 def legend(figure: Figure, handles: list[Line2D]) -> None:
-    """A legend above the panels, in lines of about equal length that fit the figure."""
+    """A legend above the panels, in lines of about equal length that fit the figure, which grows for a high one."""
     if not handles:
         return
     wide = figure.get_figwidth() == style.WIDE
@@ -128,10 +129,11 @@ def legend(figure: Figure, handles: list[Line2D]) -> None:
         drawn = figure.legend(
             handles=handles, loc="outside upper center", ncols=-(-len(handles) // lines), frameon=False, handlelength=2.2, columnspacing=1.2
         )
-        if drawn.get_window_extent().width <= figure.bbox.width:
-            return
-        if lines < len(handles):
-            drawn.remove()
+        if drawn.get_window_extent().width <= figure.bbox.width or lines == len(handles):
+            break
+        drawn.remove()
+    higher = drawn.get_window_extent().height / figure.dpi - LEGEND
+    figure.set_figheight(figure.get_figheight() + max(0.0, higher))
 
 
 def _algorithms(frame: pd.DataFrame) -> tuple[list[str], dict[str, style.Look]]:
