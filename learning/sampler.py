@@ -63,8 +63,8 @@ class Sampler:
         """Those of consecutive calls."""
         rows = len(self.seeds) * self.batch_size * (self.seq_len + 1)
         size = max(1, GROUP // (rows * sum(x[0].nbytes for x in (self.obs, self.state, self.avail, self.actions))))
-        for first in range(calls.start, calls.stop, size):
-            sequences, noise, agents = zip(*(self._draw(seed, call) for call in calls[first - calls.start :][:size] for seed in self.seeds))
+        for first in range(0, len(calls), size):
+            sequences, noise, agents = zip(*(self._draw(seed, call) for call in calls[first : first + size] for seed in self.seeds))
             group = -1, len(self.seeds)
             batch = self.batch_of(np.stack(sequences).reshape(*group, self.batch_size))
             u = {name: torch.as_tensor(np.stack([x[name] for x in noise]), device=self.device).unflatten(0, group) for name in self.noise}

@@ -17,8 +17,8 @@ COLUMNS, ROWS = 4, 6  # panels of a page
 MARKERS = 4  # of a curve, about
 BAND = dict(alpha=0.2, linewidth=0, zorder=2)
 DATA_LINE = dict(color="0.45", linestyle=(0, (1, 1.5)), linewidth=1.0, zorder=1)
-LEGEND = 0.45  # inches of a figure's height that a legend may take from it
 REFERENCE_LINE = dict(color="0.45", linestyle=(0, (4, 2)), linewidth=0.9, zorder=1)
+LEGEND = 0.45  # inches of a figure's height that a legend may take from it
 
 
 def learning_curves(frame: pd.DataFrame, metric: str) -> Iterator[Figure]:
