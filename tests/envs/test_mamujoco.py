@@ -142,6 +142,17 @@ def test_whole_episodes_are_gymnasiums(name):
     assert lengths.max() == task.spec.episode_limit or step.terminated.any()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_score_100_is_the_greedy_expert(name):
+    """Machines differ in the last digits, and so, after a while, in whole episodes."""
+    task, num_envs = TASKS[f"{name}-expert"], 100
+    expert = mujoco_policy.load(SHIPPED / name / "expert-0.npz", name, task.spec)
+    act = partial(mujoco_policy.act, spec=task.spec)
+    returns = rollout(MaMujoco(name, num_envs), expert, range(10**6, 10**6 + num_envs), greedy=True, act=act, draws=task.spec.space.d).returns
+    assert task.reference[1] == pytest.approx(returns.mean(), abs=3 * returns.std() / num_envs**0.5)
+
+
 @pytest.mark.parametrize("body", ["Hopper", "Ant"])
 def test_bodies_terminate_where_gymnasiums_do(body):
     """Single states at and around the limits of health, and states that are not finite."""
