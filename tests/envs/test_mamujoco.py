@@ -149,7 +149,9 @@ def test_score_100_is_the_greedy_expert(name):
     task, num_envs = TASKS[f"{name}-expert"], 100
     expert = mujoco_policy.load(SHIPPED / name / "expert-0.npz", name, task.spec)
     act = partial(mujoco_policy.act, spec=task.spec)
-    returns = rollout(MaMujoco(name, num_envs), expert, range(10**6, 10**6 + num_envs), greedy=True, act=act, draws=task.spec.space.d).returns
+    returns = rollout(
+        MaMujoco(name, num_envs), expert, range(10**6, 10**6 + num_envs), greedy=True, act=act, draws=task.spec.space.d
+    ).returns
     assert task.reference[1] == pytest.approx(returns.mean(), abs=3 * returns.std() / num_envs**0.5)
 
 
