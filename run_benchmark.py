@@ -11,13 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 import inspo_benchmark
 from inspo_benchmark.core.atomic_io import write_errors
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.datasets.catalog import is_available, obstacle
+from inspo_benchmark.running.devices import usable_devices
 from inspo_benchmark.running.eta import Eta, human_duration
 from inspo_benchmark.running.experiment import Experiment, describe
 from inspo_benchmark.running.listing import list_registered
@@ -214,18 +213,6 @@ def slurm_options(args: argparse.Namespace) -> SlurmOptions | None:
     )
 
 
-def devices(names: list[str]) -> list[str]:
-    """`cuda` means all GPUs. UserError: torch cannot use one of the devices."""
-    if names == ["cuda"] and torch.cuda.is_available():
-        names = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
-    for name in names:
-        try:
-            torch.zeros(1, device=name).item()
-        except (RuntimeError, AssertionError) as error:
-            raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
-    return names
-
-
 def select_tasks(names: list[str] | None, preset: Preset | None) -> list[str]:
     """The named tasks, or else those of the preset (default: all) that have data or whose data can be built."""
     if names:
@@ -303,7 +290,7 @@ def run(args: argparse.Namespace) -> int:
     if args.memory < math.inf and not Path("/proc/self/stat").exists():
         raise UserError("--memory reads the memory of processes from /proc, which this system does not have")
     slurm = slurm_options(args)
-    usable = args.device if slurm else devices(args.device)
+    usable = args.device if slurm else usable_devices(args.device)
     workers = slurm.parallelism if slurm else args.workers or len(usable)
     algos, seeds, preset = requested(args)
     tasks = tasks_with_data(list(seeds), args.env or [])

@@ -3,20 +3,30 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
+from torch.utils._pytree import tree_flatten
 
 
 def trace(function: Callable, *example: Any) -> GraphModule:
     """The operations of `function` on inputs with the shapes of the example. It gives the same bits as the function."""
     with tracing(TracingContext(FakeTensorMode())):  # without it, a mode is made for every operation, in as much time again
         traced = make_fx(function)(*example)
+    place_numbers(traced.graph, next(x.device for x in tree_flatten(example)[0]))
     merge_equal_operations(traced.graph)
     traced.recompile()
     return traced
+
+
+def place_numbers(graph: Graph, device: torch.device) -> None:
+    """Make the tensors of plain numbers on this device. They are made on the CPU otherwise, and a GPU waits for each of them."""
+    for node in graph.nodes:
+        if node.target is torch.ops.aten.scalar_tensor.default:
+            node.update_kwarg("device", device)
 
 
 def merge_equal_operations(graph: Graph) -> None:

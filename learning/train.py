@@ -19,6 +19,7 @@ from inspo_benchmark.core.types import State, Task
 from inspo_benchmark.datasets.dataset import Dataset
 from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.compiling import CannotCompile, compile_update
+from inspo_benchmark.learning.cuda_graph import graph_update
 from inspo_benchmark.learning.evaluate import NEARLY_ALL_THE_SAME, Evaluator
 from inspo_benchmark.learning.normalize import Normalizer, normalize_dataset
 from inspo_benchmark.learning.sampler import Sampler
@@ -257,10 +258,12 @@ def runs_per_call(algorithm: Algorithm, seeds: int, calls: int, device: str = "c
 
 def prepare_update(update: Callable, example: tuple[Any, ...], calls: int) -> Callable:
     """The faster form of `update` that pays for this number of calls: unchanged, traced to a flat list of operations, or compiled if there
-    is a compiler."""
+    is a compiler. On a GPU it is traced and replayed as a CUDA graph."""
     if calls < TRACE_FROM:
         return update
     with torch.no_grad():
+        if tree_flatten(example)[0][0].is_cuda:
+            return graph_update(trace(update, *example), *example)
         if calls < COMPILE_FROM:
             return trace(update, *example)
         try:

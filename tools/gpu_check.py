@@ -3,9 +3,9 @@
     python -m tools.gpu_check [--device cuda]
 
 For InSPO, OMIGA and OMAR at the sizes of 2s3z and of HalfCheetah 6x1: largest difference to the CPU after updates in float64; whether an
-update makes the host wait for the device; milliseconds per update of 1, 10 and 50 packed seeds, traced, and replayed as a CUDA graph;
-peak memory. The exit code is 1 if a difference is above the tolerance, or if the host waits. With --device cpu the command itself is
-tried: no waits, graphs and memory are measured.
+update makes the host wait for the device; milliseconds per update of 1, 10 and 50 packed seeds, traced, and as the trainer runs it, as a
+CUDA graph; peak memory. The exit code is 1 if a difference is above the tolerance, or if the host waits. With --device cpu the command
+itself is tried: no waits, graphs and memory are measured.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.learning import train
 from inspo_benchmark.learning.algorithm import Algorithm
+from inspo_benchmark.learning.tracing import trace
 from inspo_benchmark.running.settings import settings
 from inspo_benchmark.tools import speed
 
@@ -45,12 +46,13 @@ def difference(algorithm: Algorithm, device: str) -> float:
     torch.set_default_dtype(torch.float64)
     try:
         results = []
-        for place in ("cpu", device):
+        for place, calls in (("cpu", 1), (device, train.TRACE_FROM)):
             state, batch, draw = inputs(algorithm, 2, place)
+            update = train.prepare_update(algorithm.pack(2), (state, batch, draw), calls)
             logs: Any = {}
             with torch.no_grad():
                 for _ in range(UPDATES * algorithm.turns):
-                    state, logs = algorithm.pack(2)(state, batch, draw)
+                    state, logs = update(state, batch, draw)
             results.append(tree_flatten(tree_map(lambda x: x.cpu().double(), (state, logs)))[0])
         return max(float((a - b).abs().max()) for a, b in zip(*results, strict=True))
     finally:
@@ -71,17 +73,15 @@ def waits(call: Callable[[], Any]) -> bool:
     return False
 
 
-def graph(call: Callable[[], Any]) -> Callable[[], None]:
-    """The call as a CUDA graph: the host starts all of its kernels at once."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        call()
-    torch.cuda.current_stream().wait_stream(stream)
-    captured = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(captured):
-        call()
-    return captured.replay
+def repeated(update: Callable, state: Any, batch: Any, draw: Any) -> Callable[[], None]:
+    """The next update, on the same batch."""
+
+    def call() -> None:
+        nonlocal state
+        with torch.no_grad():
+            state, _ = update(state, batch, draw)
+
+    return call
 
 
 def milliseconds(call: Callable[[], Any], device: str) -> float:
@@ -104,16 +104,13 @@ def measure(algo: str, task: str, device: str) -> list[Row]:
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
         example = inputs(algorithm, seeds, device)
-        update = train.prepare_update(algorithm.pack(seeds), example, train.TRACE_FROM)
-
-        def call(update=update, example=example):
-            with torch.no_grad():
-                return update(*example)
-
-        rows.append((f"{name}/{seeds}-packed/traced", milliseconds(call, device), "ms"))
+        with torch.no_grad():
+            traced = repeated(trace(algorithm.pack(seeds), *example), *example)
+        rows.append((f"{name}/{seeds}-packed/traced", milliseconds(traced, device), "ms"))
         if on_gpu:
-            rows.append((f"{name}/{seeds}-packed/waits", float(waits(call)), "1 if the host waits"))
-            rows.append((f"{name}/{seeds}-packed/graph", milliseconds(graph(call), device), "ms"))
+            rows.append((f"{name}/{seeds}-packed/waits", float(waits(traced)), "1 if the host waits"))
+            graph = repeated(train.prepare_update(algorithm.pack(seeds), example, train.TRACE_FROM), *example)
+            rows.append((f"{name}/{seeds}-packed/graph", milliseconds(graph, device), "ms"))
             rows.append((f"{name}/{seeds}-packed/memory", torch.cuda.max_memory_allocated() / 2**30, "GiB"))
     return rows
 

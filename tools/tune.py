@@ -23,6 +23,7 @@ from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.plots import load
+from inspo_benchmark.running.devices import usable_devices
 from inspo_benchmark.running.eta import Eta
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.planning import plan
@@ -102,19 +103,21 @@ def main(argv: list[str] | None = None) -> int:
     )
     p.add_argument("--suite", nargs="+", default=list(NAMED), choices=NAMED, help="suites (default: all)")
     p.add_argument("--workers", type=int, default=1, metavar="N", help="experiments at a time (default: 1)")
+    p.add_argument("--device", nargs="+", default=["cpu"], help="cpu (default), cuda for all GPUs, or a list: cuda:0 cuda:1")
     p.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help=f"results folder (default: {OUT})")
     args = p.parse_args(argv)
 
     def work() -> int:
         if args.workers < 1:
             raise UserError("--workers: at least 1")
+        devices = usable_devices(args.device)
         ALGORITHMS.discover(), TASKS.discover()
         found = candidates(ALGORITHMS.match(args.algo), args.suite, args.out)
         finished = finished_seeds(args.out)
         waiting = [rest for candidate in found for x in candidate.experiments if (rest := x.remaining(finished))]
         print(f"{len(found)} candidates, {len(waiting)} experiments to run", flush=True)
         eta = Eta(seconds_per_update(about for _, about in read_results(args.out)))
-        result = run_pool(waiting, min(args.workers, max(len(waiting), 1)), ["cpu"], Limits(), eta) if waiting else None
+        result = run_pool(waiting, min(args.workers, max(len(waiting), 1)), devices, Limits(), eta) if waiting else None
         text = table(found, load.read(args.out, overrides=True))
         with atomic_write(args.out / "tuning.md") as part:
             part.write_text(text + "\n")

@@ -22,6 +22,7 @@ from inspo_benchmark.learning import train
 from inspo_benchmark.learning.algorithm import Nets
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.learning.sampler import UNIFORM_BOUNDS
+from inspo_benchmark.learning.tracing import trace
 from inspo_benchmark.plots.style import scenario
 from inspo_benchmark.running.presets import BENCHMARK
 from inspo_benchmark.running.settings import matching, settings
@@ -77,6 +78,17 @@ def test_the_traced_step_is_the_plain_step(algo, kind, memory, double):
         traced = train.prepare_update(step, (lab.init(), *lab.sampler.draw(0)), train.TRACE_FROM)
         assert isinstance(traced, torch.fx.GraphModule)
         close(lab.train(lab.init(), lab.draws(), traced), lab.train(lab.init(), lab.draws(), step))
+
+
+@algos
+@combined(memory=MEMORIES, kind=list(SPACES))
+def test_the_traced_step_makes_nothing_on_the_cpu_for_another_device(algo, kind, memory):
+    """A GPU would wait for it. The device `meta` takes no tensors of the CPU, but for single numbers."""
+    lab = Lab(algo, kind, seeds=(3, 4), network=memory)
+    example = tree_map(lambda x: x.to("meta"), (lab.init(), *lab.sampler.draw(0)))
+    for stage in lab.algorithm.stages():
+        with torch.no_grad():
+            assert "device(type='cpu')" not in trace(lab.algorithm.pack(2, stage), *example).code
 
 
 def check_compiled(algo, kind, capsys):

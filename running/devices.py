@@ -1,0 +1,19 @@
+"""The devices that experiments are trained on."""
+
+from collections.abc import Sequence
+
+import torch
+
+from inspo_benchmark.core.errors import UserError
+
+
+def usable_devices(names: Sequence[str]) -> list[str]:
+    """`cuda` means all GPUs. UserError: torch cannot use one of the devices."""
+    if names == ["cuda"] and torch.cuda.is_available():
+        names = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+    for name in names:
+        try:
+            torch.zeros(1, device=name).item()
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return names
