@@ -83,7 +83,7 @@ class Result:
     def evaluate(self, episodes: int = 32, sampled: bool = False) -> pd.DataFrame:
         """One row per seed and episode: seed, episode, return, length and, where winning has a meaning, win_rate (0 or 1). All seeds
         play the same episodes."""
-        evaluator = Evaluator(self.algorithm, self.task, self.seeds, "cpu", self.normalizer)
+        evaluator = Evaluator(self.algorithm, self.task, self.seeds, self.normalizer)
         try:
             values = evaluator.rollout(self.state, episodes, sampled)
         finally:

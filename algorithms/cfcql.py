@@ -190,8 +190,7 @@ class CFCQL(Algorithm):
     }
 
     TUNED = {
-        "2s3z-*": dict(alpha=50.0),
-        "3m-*": dict(alpha=1.0),
+        "smac": dict(alpha=50.0),
         # the published settings of HalfCheetah 2x3 on every MuJoCo task, with the densities where they belong
         "mujoco": dict(gamma=0.95, max_grad_norm=0.5, candidate_source="noisy", lambda_temp=0.0, bc_share=0.0),
         "hopper_*": dict(alpha=50.0),

@@ -67,7 +67,7 @@ class MACFlow(FlowBC):
         "mujoco": dict(teacher="own", max_grad_norm=1e9),
     }
     TUNED = {  # gamma = 0 where actions do not change the state
-        "smac": dict(lr=1e-3, gamma=0.99),
+        "smac": dict(lr=1e-3, gamma=0.99, alpha=10.0),
         "mujoco": dict(lr=1e-3, flow_dim=256),
         "xor-*": dict(gamma=0.0, alpha=1.0, flow_dim=64, batch_size=64, lr=1e-3),
         "mne*": dict(gamma=0.0, alpha=1.0, flow_dim=64, lr=1e-3),

@@ -23,10 +23,11 @@ SEQUENCE = "sequence"  # among the scores of `_rollout`: a hash of the episode's
 
 
 class Evaluator:
-    """Runs episodes of a task with the policies of a stacked state. Environments are created once per number of environments."""
+    """Runs episodes of a task with the policies of a stacked state. Environments are created once per number of environments. Policies act
+    on the CPU, as the environments do."""
 
-    def __init__(self, algorithm: Algorithm, task: Task, seeds: tuple[int, ...], device: str = "cpu", normalizer: Normalizer = IDENTITY):
-        self.algorithm, self.task, self.seeds, self.device, self.normalizer = algorithm, task, seeds, device, normalizer
+    def __init__(self, algorithm: Algorithm, task: Task, seeds: tuple[int, ...], normalizer: Normalizer = IDENTITY):
+        self.algorithm, self.task, self.seeds, self.normalizer = algorithm, task, seeds, normalizer
         self.envs: dict[int, VecEnv] = {}
         self.traced: dict[tuple[int, bool], Callable] = {}  # act functions by number of environments, greedy or sampled
 
@@ -66,20 +67,20 @@ class Evaluator:
         shape = (episodes, self.task.spec.num_agents, *algorithm.acting_noise_shape)
 
         observation = env.reset(list(episode_seeds) * seeds)
-        memory = algorithm.init_hidden(seeds, episodes).to(self.device)
-        params = algorithm.acting_params(s)
+        memory = algorithm.init_hidden(seeds, episodes)
+        params = tree_map(lambda x: x.cpu(), algorithm.acting_params(s))
         reward_sum, length, over = np.zeros(num_envs), np.zeros(num_envs, np.int64), np.zeros(num_envs, bool)
         won, sequence = None, np.zeros(num_envs, np.uint64)
         with torch.no_grad():
             while not over.all():
-                inputs = [self.to_device(self.normalizer(observation.obs)), self.to_device(observation.avail), memory]
+                inputs = [self.to_tensor(self.normalizer(observation.obs)), self.to_tensor(observation.avail), memory]
                 if sampled:
                     u = np.stack([generator.random(shape).clip(*UNIFORM_BOUNDS) for generator in generators])
-                    inputs.append(self.to_device(u.reshape(num_envs, *shape[1:])))
+                    inputs.append(self.to_tensor(u.reshape(num_envs, *shape[1:])))
                 if (num_envs, sampled) not in self.traced:
                     self.traced[num_envs, sampled] = self.traced_act(sampled, params, *inputs)
                 actions, memory = self.traced[num_envs, sampled](params, *inputs)
-                joint = actions.flatten(0, 1).cpu().numpy()
+                joint = actions.flatten(0, 1).numpy()
                 observation, rewards, terminated, truncated, info = env.step(joint)
                 won = info.get("won", won)
                 if hashed := won is not None and not sampled and joint.ndim == 2:
@@ -104,9 +105,9 @@ class Evaluator:
         flat = trace(lambda *leaves: act(*tree_unflatten(leaves, structure)), *leaves).forward
         return lambda *inputs: flat(*tree_flatten(inputs)[0])
 
-    def to_device(self, array: np.ndarray) -> torch.Tensor:
+    def to_tensor(self, array: np.ndarray) -> torch.Tensor:
         """[S * E, ...] -> [S, E, ...]."""
-        x = torch.as_tensor(array, device=self.device).reshape(len(self.seeds), -1, *array.shape[1:])
+        x = torch.as_tensor(array).reshape(len(self.seeds), -1, *array.shape[1:])
         return x.to(torch.get_default_dtype()) if x.is_floating_point() else x
 
     def close(self) -> None:
