@@ -3,6 +3,8 @@
 import hashlib
 import os
 import platform
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,20 +19,52 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.learning.tracing import trace
 
+MAX_FILES = 1 << 16  # open in a process
+
 
 class CannotCompile(Exception):
     """There is no compiler, or it fails. The message says why, in one line."""
 
 
-def compile_update(update: Callable, *example: Any) -> Callable:
-    """`update` compiled for inputs with the shapes and strides of the example. Its results differ from the update's by rounding.
+class Compilation:
+    """`update`, to be compiled for inputs with the shapes and strides of the example. Its results then differ from the update's by
+    rounding."""
 
-    CannotCompile: see there.
-    """
-    leaves, _ = tree_flatten(example)
-    flat, outputs = flattened(update, *example)
-    kernels = load_or_compile(flat, leaves)
-    return lambda *inputs: tree_unflatten(kernels(*tree_flatten(inputs)[0]), outputs)
+    def __init__(self, update: Callable, *example: Any):
+        self.leaves, _ = tree_flatten(example)
+        with torch.no_grad():
+            self.flat, self.outputs = flattened(update, *example)
+        self.child = 0  # process that compiles meanwhile
+
+    def start(self) -> None:
+        """Compile in a process of its own, if there is anything to compile. Where processes cannot be copied, nothing is done."""
+        if sys.platform != "linux" or (folder() / fingerprint(self.flat, self.leaves)).exists():
+            return
+        self.child = os.fork()
+        if not self.child:
+            with suppress(BaseException):  # the parent compiles again, and reports
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                os.closerange(3, MAX_FILES)  # others see by a closed pipe that the parent has ended
+                load_or_compile(self.flat, self.leaves)
+            os._exit(0)
+
+    def finish(self) -> Callable:
+        """The compiled update. CannotCompile: see there."""
+        self._wait()
+        kernels = load_or_compile(self.flat, self.leaves)
+        return lambda *inputs: tree_unflatten(kernels(*tree_flatten(inputs)[0]), self.outputs)
+
+    def stop(self) -> None:
+        """End the other process."""
+        if self.child:
+            os.kill(self.child, signal.SIGKILL)
+            self._wait()
+
+    def _wait(self) -> None:
+        if self.child:
+            os.waitpid(self.child, 0)
+            self.child = 0
 
 
 def flattened(update: Callable, *example: Any) -> tuple[GraphModule, Any]:

@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from inspo_benchmark.core.atomic_io import DamagedFile, load_checked, save_checked
 from inspo_benchmark.core.types import State, Task
 from inspo_benchmark.datasets.dataset import Dataset
-from inspo_benchmark.learning.algorithm import Algorithm
-from inspo_benchmark.learning.compiling import CannotCompile, compile_update
+from inspo_benchmark.learning.algorithm import Algorithm, Stage
+from inspo_benchmark.learning.compiling import CannotCompile, Compilation
 from inspo_benchmark.learning.cuda_graph import graph_update
 from inspo_benchmark.learning.evaluate import NEARLY_ALL_THE_SAME, Evaluator
 from inspo_benchmark.learning.normalize import Normalizer, normalize_dataset
@@ -107,6 +107,7 @@ class Training:
         self.earlier_seconds = self.current.seconds
         self.saved = time.monotonic()
         self.stage = ""  # whose update is prepared
+        self.next: Compilation | None = None  # of the update of the stage after it
         self.one_by_one = False  # whether it is the update of a single run
         self.device, self.evaluation_seconds = device, 0.0
 
@@ -126,15 +127,29 @@ class Training:
         """Train until this update, but at most until the end of a stage and for LOSS_CHECK_INTERVAL calls."""
         turns, calls = self.algorithm.turns, self.current.calls
         stage, last = self.algorithm.stage_at(calls // turns)
-        if self.stage != stage.name:  # its first step, which has a batch to trace the update with
-            example = self.current.state, *self.sampler.draw(calls)
-            self.stage = stage.name
-            runs = runs_per_call(self.algorithm, len(self.seeds), stage.num_updates * turns, self.device)
-            example = tree_map(itemgetter(slice(runs)), example)
-            self.update = prepare_update(self.algorithm.pack(runs, stage), example, stage.num_updates * turns)
-            self.one_by_one = runs < len(self.seeds)
+        if self.stage != stage.name:
+            self.prepare(stage, last)
         end = min(calls + LOSS_CHECK_INTERVAL, min(update, last) * turns)
         self.current = run_updates(self.current, self.update, self.sampler, end, turns, self.one_by_one)
+
+    def prepare(self, stage: Stage, last: int) -> None:
+        """Prepare the update of a stage at its first step, which has a batch to trace it with. `last`: the update at the end of the stage.
+        A process of its own then compiles the update of the next stage."""
+        example = self.current.state, *self.sampler.draw(self.current.calls)
+        update, own, calls = self.of_stage(stage, example)
+        self.update = prepare_update(update, own, calls, self.next)
+        self.stage, self.one_by_one, self.next = stage.name, len(own[0].step) < len(self.seeds), None
+        if last < self.algorithm.cfg.num_updates:
+            update, own, calls = self.of_stage(self.algorithm.stage_at(last)[0], example)
+            if self.device == "cpu" and calls >= COMPILE_FROM:
+                self.next = Compilation(update, *own)
+                self.next.start()
+
+    def of_stage(self, stage: Stage, example: tuple[Any, ...]) -> tuple[Callable, tuple[Any, ...], int]:
+        """The update of a stage, for as many runs as a call takes there, its part of the example, and the number of calls."""
+        calls = stage.num_updates * self.algorithm.turns
+        runs = runs_per_call(self.algorithm, len(self.seeds), calls, self.device)
+        return self.algorithm.pack(runs, stage), tree_map(itemgetter(slice(runs)), example), calls
 
     def evaluate(self, update: int) -> float:
         """Add the rows of this update: scores, and mean losses since the last evaluation. Returns the mean return over seeds."""
@@ -192,6 +207,9 @@ def train(
     except Stopped:
         training.save()
         raise
+    finally:
+        if training.next:
+            training.next.stop()
     training.evaluator.close()
     share = training.evaluation_seconds / (training.seconds - training.earlier_seconds)
     return TrainingResult(training.current.rows, training.current.state, training.normalizer, training.seconds, share)
@@ -256,9 +274,9 @@ def runs_per_call(algorithm: Algorithm, seeds: int, calls: int, device: str = "c
     return 1 if device == "cpu" and size >= (LARGE if calls >= COMPILE_FROM else LARGE_TRACED) else seeds
 
 
-def prepare_update(update: Callable, example: tuple[Any, ...], calls: int) -> Callable:
+def prepare_update(update: Callable, example: tuple[Any, ...], calls: int, begun: Compilation | None = None) -> Callable:
     """The faster form of `update` that pays for this number of calls: unchanged, traced to a flat list of operations, or compiled if there
-    is a compiler. On a GPU it is traced and replayed as a CUDA graph."""
+    is a compiler. On a GPU it is traced and replayed as a CUDA graph. `begun`: its compilation, if that has begun already."""
     if calls < TRACE_FROM:
         return update
     with torch.no_grad():
@@ -267,7 +285,7 @@ def prepare_update(update: Callable, example: tuple[Any, ...], calls: int) -> Ca
         if calls < COMPILE_FROM:
             return trace(update, *example)
         try:
-            return compile_update(update, *example)
+            return (begun or Compilation(update, *example)).finish()
         except CannotCompile as reason:
             print(f"warning: compilation failed ({reason}); training continues without, more slowly")
             return trace(update, *example)

@@ -1,11 +1,16 @@
 """Compiled updates are made once for the same operations; runs train to the same state packed and one after the other."""
 
+import os
+import shutil
+import sys
+import time
+
 import pytest
 import torch
 
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.learning import compiling, train
-from inspo_benchmark.learning.compiling import fingerprint, flattened
+from inspo_benchmark.learning.compiling import Compilation, fingerprint, flattened
 from support.toy import Lab, close, same
 
 ALGORITHMS.discover()
@@ -73,6 +78,32 @@ def test_what_was_compiled_is_loaded_the_next_time(tmp_path, monkeypatch, capsys
     kept.write_bytes(b"nonsense")
     with pytest.raises(TypeError, match="NoneType"):
         train.prepare_update(lab.algorithm.pack(1), example, train.COMPILE_FROM)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no process, or no compiler")
+def test_another_process_compiles_meanwhile(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiling, "folder", lambda: tmp_path)
+    begun = Compilation(lambda x: x * 2, torch.ones(3))
+    begun.start()
+    monkeypatch.setattr("torch._inductor.standalone_compile", None)  # here, nothing can be compiled
+    assert train.prepare_update(lambda x: x * 3, (torch.ones(3),), train.COMPILE_FROM, begun)(torch.ones(3)).tolist() == [2, 2, 2]
+    begun.start()  # is there already
+    assert not begun.child
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no process")
+def test_the_other_process_ends_with_an_interrupted_training(tmp_path, monkeypatch, capsys):
+    """Its update is compiled where it is needed, if the process was killed."""
+    monkeypatch.setattr(compiling, "folder", lambda: tmp_path)
+    monkeypatch.setattr(compiling, "load_or_compile", lambda flat, leaves: time.sleep(600))
+    begun = Compilation(lambda x: x * 2, torch.ones(3))
+    begun.start()
+    child = begun.child
+    begun.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+    monkeypatch.setattr(compiling, "load_or_compile", lambda flat, leaves: flat)
+    assert begun.finish()(torch.ones(3)).tolist() == [2, 2, 2]
 
 
 def test_where_nothing_can_be_kept_training_goes_on_without(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """Stages of training: they run one after the other, and a training that is stopped in any of them ends like an undisturbed one."""
 
+import os
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.datasets.catalog import fetch
 from inspo_benchmark.datasets.format import load
+from inspo_benchmark.learning import compiling
 from inspo_benchmark.learning.algorithm import Algorithm, Stage, masked_mean
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.learning.nets import AgentNet
@@ -104,6 +107,34 @@ def test_a_training_that_is_stopped_in_any_stage_ends_like_an_undisturbed_one(to
     assert all(torch.equal(whole.state.params[name], part.state.params[name]) for name in ("mu", "pi"))
     assert torch.equal(whole.state.average["pi"], part.state.average["pi"])
     assert not torch.equal(part.state.average["pi"], part.state.params["pi"])
+
+
+def test_the_next_stage_is_compiled_meanwhile(toy, tmp_path, monkeypatch):
+    """By a process that ends with the training, also where that is stopped first."""
+    begun = []
+
+    class Noted(compiling.Compilation):
+        def start(self):
+            super().start()
+            begun.append(self.child)
+
+    def stop(update, score):
+        if update:
+            raise Stopped
+
+    whole = trained(toy, tmp_path / "whole")
+    parent = os.getpid()
+    monkeypatch.setattr(compiling, "load_or_compile", lambda flat, leaves: flat if os.getpid() == parent else time.sleep(600))
+    for name, value in dict(COMPILE_FROM=18, TRACE_FROM=1, Compilation=Noted).items():
+        monkeypatch.setattr(f"inspo_benchmark.learning.train.{name}", value)
+    with pytest.raises(Stopped):
+        trained(toy, tmp_path / "x", stop)
+    [child] = begun
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+    monkeypatch.setattr(Noted, "start", lambda self: begun.append(self))
+    assert trained(toy, tmp_path / "y").rows == whole.rows
+    assert begun[1].flat
 
 
 def test_a_stage_moves_its_own_networks(toy, tmp_path):
