@@ -14,13 +14,13 @@ WARM_UP = 3  # calls before an update is captured, in which libraries allocate w
 def graph_update(update: Callable, state: State, batch: Batch, draw: Draw) -> Callable:
     """`update` for inputs with the shapes of these, on a GPU. The next call overwrites the state that a call returns."""
     inputs = tree_map(torch.clone, (state, batch, draw))
-    current, (own, _), (inputs_of_call, _) = inputs[0], tree_flatten(inputs[0]), tree_flatten(inputs[1:])
+    current, (own, structure), (minibatch, _) = inputs[0], tree_flatten(inputs[0]), tree_flatten(inputs[1:])
     memory = {x.untyped_storage().data_ptr() for x in own}
 
     def step() -> tuple[list[str], Tensor]:
         new, logs = update(*inputs)
-        leaves = [x.clone() if x.untyped_storage().data_ptr() in memory else x for x in tree_flatten(new)[0]]
-        torch._foreach_copy_(own, leaves)
+        leaves = structure.flatten_up_to(new)  # by name: an update may return its networks in another order
+        torch._foreach_copy_(own, [x.clone() if x.untyped_storage().data_ptr() in memory else x for x in leaves])
         return list(logs), torch.stack(list(logs.values()))
 
     stream = torch.cuda.Stream()
@@ -35,8 +35,8 @@ def graph_update(update: Callable, state: State, batch: Batch, draw: Draw) -> Ca
 
     def call(state: State, *inputs: Batch | Draw) -> tuple[State, dict[str, Tensor]]:
         if state is not current:
-            torch._foreach_copy_(own, tree_flatten(state)[0])
-        torch._foreach_copy_(inputs_of_call, tree_flatten(inputs)[0])
+            torch._foreach_copy_(own, structure.flatten_up_to(state))
+        torch._foreach_copy_(minibatch, tree_flatten(inputs)[0])
         graph.replay()
         return current, dict(zip(names, logged.clone(), strict=True))
 
