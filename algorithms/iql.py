@@ -57,7 +57,7 @@ class IQL(Algorithm):
         "6h_vs_8z-*": dict(network="gru", seq_len=150, num_updates=1850),
     }
     TUNED = {  # gamma = 0 where actions do not change the state
-        "hopper_*": dict(beta=0.3),
+        "mujoco": dict(beta=0.3),
         "xor-*": dict(gamma=0.0, batch_size=64, num_updates=1000),
         "mne*": dict(gamma=0.0, num_updates=1000),
         "bridge-*": dict(batch_size=32, tau=0.02, num_updates=3000),
