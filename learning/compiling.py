@@ -37,10 +37,13 @@ class Compilation:
         self.child = 0  # process that compiles meanwhile
 
     def start(self) -> None:
-        """Compile in a process of its own, if there is anything to compile. Where processes cannot be copied, nothing is done."""
-        if sys.platform != "linux" or (folder() / fingerprint(self.flat, self.leaves)).exists():
+        """Compile in a process of its own, if there is anything to compile. Where there can be no such process, nothing is done."""
+        if sys.platform != "linux" or os.path.exists(folder() / fingerprint(self.flat, self.leaves)):
             return
-        self.child = os.fork()
+        try:
+            self.child = os.fork()
+        except OSError:  # no memory, or too many processes
+            return
         if not self.child:
             with suppress(BaseException):  # the parent compiles again, and reports
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
