@@ -1,4 +1,5 @@
-"""Updates as CUDA graphs: the host starts all of an update's kernels at once, which for small networks takes longer than the kernels."""
+"""Updates as CUDA graphs. The host starts all kernels of an update at once; for small networks, starting one after the other takes longer than
+the kernels themselves."""
 
 from collections.abc import Callable
 
@@ -23,15 +24,16 @@ def graph_update(update: Callable, state: State, batch: Batch, draw: Draw) -> Ca
         torch._foreach_copy_(own, [x.clone() if x.untyped_storage().data_ptr() in memory else x for x in leaves])
         return list(logs), torch.stack(list(logs.values()))
 
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
-            step()
-    torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        names, logged = step()
+    with torch.cuda.device(own[0].device):
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                step()
+        torch.cuda.current_stream().wait_stream(stream)
+        with torch.cuda.graph(graph):
+            names, logged = step()
 
     def call(state: State, *inputs: Batch | Draw) -> tuple[State, dict[str, Tensor]]:
         if state is not current:
