@@ -1,5 +1,5 @@
-"""Updates as CUDA graphs. The host starts all kernels of an update at once; for small networks, starting one after the other takes longer than
-the kernels themselves."""
+"""Updates as CUDA graphs. The host starts all kernels of an update at once; for small networks, starting one after the other takes longer
+than the kernels themselves."""
 
 from collections.abc import Callable
 
