@@ -5,6 +5,7 @@ import os
 import platform
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.learning.tracing import trace
 
 MAX_FILES = 1 << 16  # open in a process
+MAX_SECONDS = 600.0  # of waiting for another process that compiles
+compiled_here = False  # whether this process has begun to compile or to load
 
 
 class CannotCompile(Exception):
@@ -37,8 +40,9 @@ class Compilation:
         self.child = 0  # process that compiles meanwhile
 
     def start(self) -> None:
-        """Compile in a process of its own, if there is anything to compile. Where there can be no such process, nothing is done."""
-        if sys.platform != "linux" or os.path.exists(folder() / fingerprint(self.flat, self.leaves)):
+        """Compile in a copy of this process, if there is anything to compile. Nothing is done where there can be no copy, nor where this
+        process has compiled before: it has threads then that a copy would wait for."""
+        if sys.platform != "linux" or compiled_here or os.path.exists(folder() / fingerprint(self.flat, self.leaves)):
             return
         try:
             self.child = os.fork()
@@ -62,12 +66,17 @@ class Compilation:
         """End the other process."""
         if self.child:
             os.kill(self.child, signal.SIGKILL)
-            self._wait()
-
-    def _wait(self) -> None:
-        if self.child:
             os.waitpid(self.child, 0)
             self.child = 0
+
+    def _wait(self) -> None:
+        """Until the other process has ended, which is ended if it takes too long."""
+        started = time.monotonic()
+        while self.child and os.waitpid(self.child, os.WNOHANG) == (0, 0):
+            if time.monotonic() - started > MAX_SECONDS:
+                return self.stop()
+            time.sleep(0.05)
+        self.child = 0
 
 
 def flattened(update: Callable, *example: Any) -> tuple[GraphModule, Any]:
@@ -90,6 +99,8 @@ def load_or_compile(flat: GraphModule, leaves: Sequence[Tensor]) -> Callable:
     from torch._inductor import CompiledArtifact, standalone_compile
     from torch._inductor.exc import InductorError
 
+    global compiled_here
+    compiled_here = True
     path = folder() / fingerprint(flat, leaves)
     try:
         for place in (path.parent.parent, path.parent):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 
@@ -80,15 +81,28 @@ def test_what_was_compiled_is_loaded_the_next_time(tmp_path, monkeypatch, capsys
         train.prepare_update(lab.algorithm.pack(1), example, train.COMPILE_FROM)
 
 
+MEANWHILE = """
+import sys, torch, torch._inductor
+from pathlib import Path
+from inspo_benchmark.learning import compiling
+
+compiling.folder = lambda: Path(sys.argv[1])
+first, second = (compiling.Compilation(lambda x, factor=factor: x * factor, torch.ones(3)) for factor in (2, 3))
+first.start()
+compiler, torch._inductor.standalone_compile = torch._inductor.standalone_compile, None  # here, nothing can be compiled
+assert first.child
+assert first.finish()(torch.ones(3)).tolist() == [2, 2, 2]
+assert not first.child
+torch._inductor.standalone_compile = compiler
+second.start()
+assert not second.child  # this process has compiled
+assert second.finish()(torch.ones(3)).tolist() == [3, 3, 3]
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux" or not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no process, or no compiler")
-def test_another_process_compiles_meanwhile(tmp_path, monkeypatch):
-    monkeypatch.setattr(compiling, "folder", lambda: tmp_path)
-    begun = Compilation(lambda x: x * 2, torch.ones(3))
-    begun.start()
-    monkeypatch.setattr("torch._inductor.standalone_compile", None)  # here, nothing can be compiled
-    assert train.prepare_update(lambda x: x * 3, (torch.ones(3),), train.COMPILE_FROM, begun)(torch.ones(3)).tolist() == [2, 2, 2]
-    begun.start()  # is there already
-    assert not begun.child
+def test_another_process_compiles_meanwhile(tmp_path):
+    subprocess.run([sys.executable, "-c", MEANWHILE, str(tmp_path)], check=True, timeout=300)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no process")
@@ -96,12 +110,16 @@ def test_the_other_process_ends_with_an_interrupted_training(tmp_path, monkeypat
     """Its update is compiled where it is needed, if the process was killed."""
     monkeypatch.setattr(compiling, "folder", lambda: tmp_path)
     monkeypatch.setattr(compiling, "load_or_compile", lambda flat, leaves: time.sleep(600))
+    monkeypatch.setattr(compiling, "compiled_here", False)
     begun = Compilation(lambda x: x * 2, torch.ones(3))
     begun.start()
     child = begun.child
+    assert child
     begun.stop()
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
+    begun.start()
+    monkeypatch.setattr(compiling, "MAX_SECONDS", 0.1)  # after which it is not waited for
     monkeypatch.setattr(compiling, "load_or_compile", lambda flat, leaves: flat)
     assert begun.finish()(torch.ones(3)).tolist() == [2, 2, 2]
 

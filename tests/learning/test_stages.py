@@ -125,11 +125,13 @@ def test_the_next_stage_is_compiled_meanwhile(toy, tmp_path, monkeypatch):
     whole = trained(toy, tmp_path / "whole")
     parent = os.getpid()
     monkeypatch.setattr(compiling, "load_or_compile", lambda flat, leaves: flat if os.getpid() == parent else time.sleep(600))
+    monkeypatch.setattr(compiling, "compiled_here", False)
     for name, value in dict(COMPILE_FROM=18, TRACE_FROM=1, Compilation=Noted).items():
         monkeypatch.setattr(f"inspo_benchmark.learning.train.{name}", value)
     with pytest.raises(Stopped):
         trained(toy, tmp_path / "x", stop)
     [child] = begun
+    assert child
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
     monkeypatch.setattr(Noted, "start", lambda self: begun.append(self))
