@@ -53,6 +53,8 @@ class Compilation:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 os.closerange(3, MAX_FILES)  # others see by a closed pipe that the parent has ended
+                silent = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(silent, 1), os.dup2(silent, 2)
                 load_or_compile(self.flat, self.leaves)
             os._exit(0)
 
