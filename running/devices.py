@@ -1,13 +1,11 @@
 """The devices that experiments are trained on."""
 
-from collections.abc import Sequence
-
 import torch
 
 from inspo_benchmark.core.errors import UserError
 
 
-def usable_devices(names: Sequence[str]) -> list[str]:
+def usable_devices(names: list[str]) -> list[str]:
     """`cuda` means all GPUs. UserError: torch cannot use one of the devices."""
     if names == ["cuda"] and torch.cuda.is_available():
         names = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
