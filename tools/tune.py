@@ -32,7 +32,10 @@ from inspo_benchmark.running.results import finished_seeds, read_results, second
 
 OUT = Path("results/tuning")
 SEEDS = (100, 101, 102)
-NAMED = {"smac": ("3s_vs_4z-medium", "8m_vs_9m-medium_replay"), "mujoco": ("halfcheetah_2x3-medium_replay", "halfcheetah_2x3-medium")}
+NAMED = {
+    "smac": ("3s_vs_4z-medium", "8m_vs_9m-medium_replay"),
+    "mujoco": ("halfcheetah_2x3-medium_replay", "halfcheetah_2x3-medium", "hopper_3x1-medium_expert"),
+}
 LAST = 0.25  # share of the evaluations, the last ones, that a score averages
 CANDIDATES: dict[str, dict[str, tuple[str, tuple[float, ...]]]] = {  # method -> suite -> (field, values)
     "alberdice": dict.fromkeys(("smac", "mujoco"), ("alpha_end", (0.1, 0.4, 1.0, 3.0))),
