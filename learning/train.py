@@ -141,7 +141,7 @@ class Training:
         self.stage, self.one_by_one, self.next = stage.name, len(own[0].step) < len(self.seeds), None
         if last < self.algorithm.cfg.num_updates:
             update, own, calls = self.of_stage(self.algorithm.stage_at(last)[0], example)
-            if self.device == "cpu" and calls >= COMPILE_FROM:
+            if is_compiled(calls, self.device):
                 self.next = Compilation(update, *own)
                 self.next.start()
 
@@ -274,15 +274,21 @@ def runs_per_call(algorithm: Algorithm, seeds: int, calls: int, device: str = "c
     return 1 if device == "cpu" and size >= (LARGE if calls >= COMPILE_FROM else LARGE_TRACED) else seeds
 
 
+def is_compiled(calls: int, device: str) -> bool:
+    """Whether an update that is called so often is compiled, if there is a compiler."""
+    return device == "cpu" and calls >= COMPILE_FROM
+
+
 def prepare_update(update: Callable, example: tuple[Any, ...], calls: int, begun: Compilation | None = None) -> Callable:
     """The faster form of `update` that pays for this number of calls: unchanged, traced to a flat list of operations, or compiled if there
     is a compiler. On a GPU it is traced and replayed as a CUDA graph. `begun`: its compilation, if that has begun already."""
     if calls < TRACE_FROM:
         return update
+    device = tree_flatten(example)[0][0].device.type
     with torch.no_grad():
-        if tree_flatten(example)[0][0].is_cuda:
+        if device == "cuda":
             return graph_update(trace(update, *example), *example)
-        if calls < COMPILE_FROM:
+        if not is_compiled(calls, device):
             return trace(update, *example)
         try:
             return (begun or Compilation(update, *example)).finish()
