@@ -167,7 +167,7 @@ class InSPO(Algorithm):
 
     TUNED = {  # the paper's settings are not public; gamma = 0 where actions do not change the state
         "smac": dict(gamma=0.98, alpha=0.3, scale_by_td_error=True, rho_max=1.0, critic_sees_obs=True),
-        "mujoco": dict(alpha=0.1, scale_by_td_error=True, weight_max=10.0, rho_max=1.0),
+        "mujoco": dict(alpha=0.1, scale_by_td_error=True, rho_max=1.0),
         "xor-*": dict(lr=3e-3, gamma=0.0, batch_size=256, num_updates=2000),
         "mne*": dict(gamma=0.0, tau=0.05, beta=5.0, beta_end=0.0, batch_size=256, num_updates=2000),
         "bridge-*": dict(lr=3e-3, tau=0.02, ema_rate=0.005, num_updates=4000),
