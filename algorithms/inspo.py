@@ -44,9 +44,11 @@ Choices of this implementation, where nothing is published:
     errors of the critics that estimate them, and hardly where they are small. In the second stage sigma stays, and alpha is a constant as
     in (1): an error of critics whose targets hold alpha KL must not raise alpha in turn. beta is constant at first, then moves linearly to
     `beta_end` times its value.
- 7. With `shape_rewards`, a setting that all methods with critics have, rewards are shaped by values that are fitted to the data's returns
+ 7. With `center_kl`, the KL of (8) is taken less its mean over the minibatch, which adds a constant to the reward of every step. Otherwise
+    each step costs alpha KL, and where alpha is large, policies gain by ending an episode early: on Hopper, by falling.
+ 8. With `shape_rewards`, a setting that all methods with critics have, rewards are shaped by values that are fitted to the data's returns
     (`learning.shaping`). This changes no advantage, and the critics know rewards that come late from the start.
- 8. With `ema_rate` < 1, a setting that all methods have, agents act by a running mean of their policies' weights. The box returns the
+ 9. With `ema_rate` < 1, a setting that all methods have, agents act by a running mean of their policies' weights. The box returns the
     last policies, as the default does.
 """
 
@@ -143,6 +145,7 @@ class InSPO(Algorithm):
         bc_share: float = 0.2  # share of the updates in the first stage, which fits mu, the policies' clones of the data, and Q_0
         weight_max: float = 100.0  # cap of the weights w
         rho_max: float = 100.0  # cap of the ratios rho
+        center_kl: bool = False  # the KL of (8) less its mean over the minibatch
         critic_sees_obs: bool = False  # critics see agent i's observation beside the state
         num_samples: int = 1  # joint samples of the policies; 0: the sum over all joint actions
         refresh: Literal["sweep", "turn"] = "sweep"  # critics take a step before each sweep of the agents, or before each agent's turn
@@ -167,7 +170,7 @@ class InSPO(Algorithm):
 
     TUNED = {  # the paper's settings are not public; gamma = 0 where actions do not change the state
         "smac": dict(gamma=0.98, alpha=0.3, scale_by_td_error=True, rho_max=1.0, critic_sees_obs=True),
-        "mujoco": dict(alpha=0.1, scale_by_td_error=True, rho_max=1.0),
+        "mujoco": dict(alpha=1.0, scale_by_td_error=True, rho_max=1.0, center_kl=True),
         "xor-*": dict(lr=3e-3, gamma=0.0, batch_size=256, num_updates=2000),
         "mne*": dict(gamma=0.0, tau=0.05, beta=5.0, beta_end=0.0, batch_size=256, num_updates=2000),
         "bridge-*": dict(lr=3e-3, tau=0.02, ema_rate=0.005, num_updates=4000),
@@ -273,7 +276,7 @@ class InSPO(Algorithm):
     def values(self, f, tg, b, h, alpha, beta, u):  # V^i and KL(pi || mu) in the next rows, [B, L, N] and [B, L]
         x = b.next
         kl = self.kl(f, x, h[:, 1:], u["team"][:, :, 1:])
-        cost = alpha * kl
+        cost = alpha * (kl - masked_mean(b.mask, kl)) if self.cfg.center_kl else alpha * kl
         if self.cfg.beta:
             cost = cost - beta * self.entropies(h[:, 1:], x.avail, u["own"][:, 1:]).sum(-1)
         return self.own_values(tg, b, h, u) - cost[..., None], kl  # (2) and (8)
