@@ -514,6 +514,20 @@ def test_deep_terms_equal_the_tabular_ones(agents, critic_sees_obs):
 
 
 @pytest.mark.usefixtures("float64")
+def test_a_centered_kl_costs_nothing_on_average():
+    """The values are those of (8) plus a constant: alpha times the mean KL over the steps of the batch."""
+    d = Deep(3, center_kl=True)
+    pi, mask = d.pi(), d.b.mask.numpy()
+    v, kl = d.algo.values(d.nets(), d.algo.targets(d.state), d.b, d.h(), ALPHA, BETA, d.u)
+    kl_exact = d.steps(d.divergence(pi), slice(1, None))
+    np.testing.assert_allclose(kl, kl_exact, atol=ATOL)  # what is logged is not centered
+    mean = (mask * kl_exact).sum() / mask.sum()
+    assert ALPHA * mean > 0.01
+    for i in range(3):
+        np.testing.assert_allclose(v[..., i], d.steps(d.value(d.state.target, i, pi), slice(1, None)) + ALPHA * mean, atol=ATOL)
+
+
+@pytest.mark.usefixtures("float64")
 def test_sampled_terms_are_the_exact_ones_on_average():
     """KL(pi || mu) and K^i from many joint samples against sums over all joint actions."""
     exact, sampled = Deep(3), Deep(3, num_samples=4000)
