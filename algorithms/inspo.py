@@ -276,7 +276,7 @@ class InSPO(Algorithm):
     def values(self, f, tg, b, h, alpha, beta, u):  # V^i and KL(pi || mu) in the next rows, [B, L, N] and [B, L]
         x = b.next
         kl = self.kl(f, x, h[:, 1:], u["team"][:, :, 1:])
-        cost = alpha * (kl - masked_mean(b.mask, kl)) if self.cfg.center_kl else alpha * kl
+        cost = alpha * (kl - masked_mean(b.mask, kl) if self.cfg.center_kl else kl)
         if self.cfg.beta:
             cost = cost - beta * self.entropies(h[:, 1:], x.avail, u["own"][:, 1:]).sum(-1)
         return self.own_values(tg, b, h, u) - cost[..., None], kl  # (2) and (8)

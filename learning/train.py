@@ -271,7 +271,7 @@ def runs_per_call(algorithm: Algorithm, seeds: int, calls: int, device: str = "c
     core, if `update` is called often enough to be traced or compiled for it."""
     cfg = algorithm.cfg
     size = cfg.hidden_dim * cfg.batch_size * cfg.seq_len * algorithm.spec.num_agents
-    return 1 if device == "cpu" and size >= (LARGE if calls >= COMPILE_FROM else LARGE_TRACED) else seeds
+    return 1 if device == "cpu" and size >= (LARGE if is_compiled(calls, device) else LARGE_TRACED) else seeds
 
 
 def is_compiled(calls: int, device: str) -> bool:
