@@ -44,8 +44,9 @@ Choices of this implementation, where nothing is published:
     errors of the critics that estimate them, and hardly where they are small. In the second stage sigma stays, and alpha is a constant as
     in (1): an error of critics whose targets hold alpha KL must not raise alpha in turn. beta is constant at first, then moves linearly to
     `beta_end` times its value.
- 7. With `center_kl`, the KL of (8) is taken less its mean over the minibatch, which adds a constant to the reward of every step. Otherwise
-    each step costs alpha KL, and where alpha is large, policies gain by ending an episode early: on Hopper, by falling.
+ 7. With `excess_kl`, the KL of (8) is taken less KL(pi_0 || mu)(s'), that of the clones pi_0 that begin the second stage. Policies
+    factorize, so they cannot follow mu everywhere, and this part of the KL is hardly theirs to change. It would pay agents to go where mu
+    is simple (on HalfCheetah, to stand still) or to end an episode early (on Hopper, to fall).
  8. With `shape_rewards`, a setting that all methods with critics have, rewards are shaped by values that are fitted to the data's returns
     (`learning.shaping`). This changes no advantage, and the critics know rewards that come late from the start.
  9. With `ema_rate` < 1, a setting that all methods have, agents act by a running mean of their policies' weights. The box returns the
@@ -145,7 +146,7 @@ class InSPO(Algorithm):
         bc_share: float = 0.2  # share of the updates in the first stage, which fits mu, the policies' clones of the data, and Q_0
         weight_max: float = 100.0  # cap of the weights w
         rho_max: float = 100.0  # cap of the ratios rho
-        center_kl: bool = False  # the KL of (8) less its mean over the minibatch
+        excess_kl: bool = False  # the KL of (8) less that of the clones
         critic_sees_obs: bool = False  # critics see agent i's observation beside the state
         num_samples: int = 1  # joint samples of the policies; 0: the sum over all joint actions
         refresh: Literal["sweep", "turn"] = "sweep"  # critics take a step before each sweep of the agents, or before each agent's turn
@@ -163,14 +164,14 @@ class InSPO(Algorithm):
                 raise UserError("anneal_start must lie in [0, 1] and bc_share in [0, 1)")
             if not 0 < self.anneal_duration <= 1:
                 raise UserError("anneal_duration must lie in (0, 1]")
-            if self.scale_by_td_error and self.bc_share == 0:
-                raise UserError("scale_by_td_error needs a first stage, which measures the error: set bc_share above 0")
+            if (self.scale_by_td_error or self.excess_kl) and self.bc_share == 0:
+                raise UserError("scale_by_td_error and excess_kl need the critics and clones of a first stage: set bc_share above 0")
             if self.num_samples < 0 or min(self.weight_max, self.rho_max) < 1:
                 raise UserError("num_samples must not be negative; weight_max and rho_max must be at least 1")
 
     TUNED = {  # the paper's settings are not public; gamma = 0 where actions do not change the state
         "smac": dict(gamma=0.98, alpha=0.3, scale_by_td_error=True, rho_max=1.0, critic_sees_obs=True),
-        "mujoco": dict(alpha=1.0, scale_by_td_error=True, rho_max=1.0, center_kl=True),
+        "mujoco": dict(alpha=3.0, rho_max=1.0, excess_kl=True),
         "xor-*": dict(lr=3e-3, gamma=0.0, batch_size=256, num_updates=2000),
         "mne*": dict(gamma=0.0, tau=0.05, beta=5.0, beta_end=0.0, batch_size=256, num_updates=2000),
         "bridge-*": dict(lr=3e-3, tau=0.02, ema_rate=0.005, num_updates=4000),
@@ -213,6 +214,8 @@ class InSPO(Algorithm):
     def clone(self, s, b, d):
         s, loss_behavior = self.gradient_step(s, "mu", self.behavior_loss, b, d.u["chain"])
         s, loss_policy = self.gradient_step(s, "pi", self.cloning_loss, b)
+        if self.cfg.excess_kl:
+            s = self.update_targets(s, "pi", tau=1.0)  # pi_0; it stays in the second stage
         v = self.own_values(self.targets(s), b, self.online(s).pi(b.obs), d.u)  # the rest of (8) is 0 while pi is mu
         s, loss_critic = self.critic_step(s, b, v, b.mask[..., None])
         if self.cfg.scale_by_td_error:
@@ -276,7 +279,8 @@ class InSPO(Algorithm):
     def values(self, f, tg, b, h, alpha, beta, u):  # V^i and KL(pi || mu) in the next rows, [B, L, N] and [B, L]
         x = b.next
         kl = self.kl(f, x, h[:, 1:], u["team"][:, :, 1:])
-        cost = alpha * (kl - masked_mean(b.mask, kl) if self.cfg.center_kl else kl)
+        excess = kl - self.kl(f, x, tg.pi(b.obs)[:, 1:], u["team"][:, :, 1:]) if self.cfg.excess_kl else kl
+        cost = alpha * excess
         if self.cfg.beta:
             cost = cost - beta * self.entropies(h[:, 1:], x.avail, u["own"][:, 1:]).sum(-1)
         return self.own_values(tg, b, h, u) - cost[..., None], kl  # (2) and (8)

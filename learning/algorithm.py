@@ -314,7 +314,7 @@ class Algorithm(ABC):
             losses.append(value)
         return s, torch.stack(losses).mean(0)
 
-    def update_targets(self, s: State, names: str, only: Tensor | int | None = None, tau: Tensor | None = None) -> State:
+    def update_targets(self, s: State, names: str, only: Tensor | int | None = None, tau: Tensor | float | None = None) -> State:
         """Targets of the named networks: theta' <- theta' + tau (theta - theta'), or theta' <- theta at every
         `target_update_interval`-th update.
 

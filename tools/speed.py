@@ -336,7 +336,7 @@ def smac_start() -> list[Row]:
     return [("smac/start/cold", cold, "s"), ("smac/start/warm", warm, "s"), ("smac/27m_vs_30m/4096-envs/memory", memory, "GiB")]
 
 
-def mujoco_evaluation(name: str, policies: int = 5, episodes: int = 10) -> list[Row]:
+def mujoco_evaluation(name: str, policies: int = 5, episodes: int = 4) -> list[Row]:
     """Microseconds per step of an evaluation of packed policies on one core, compared with MuJoCo alone: the same models step from the same
     initial states with the same controls."""
     import mujoco

@@ -514,17 +514,25 @@ def test_deep_terms_equal_the_tabular_ones(agents, critic_sees_obs):
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_centered_kl_costs_nothing_on_average():
-    """The values are those of (8) plus a constant: alpha times the mean KL over the steps of the batch."""
-    d = Deep(3, center_kl=True)
-    pi, mask = d.pi(), d.b.mask.numpy()
-    v, kl = d.algo.values(d.nets(), d.algo.targets(d.state), d.b, d.h(), ALPHA, BETA, d.u)
-    kl_exact = d.steps(d.divergence(pi), slice(1, None))
-    np.testing.assert_allclose(kl, kl_exact, atol=ATOL)  # what is logged is not centered
-    mean = (mask * kl_exact).sum() / mask.sum()
-    assert ALPHA * mean > 0.01
+def test_an_excess_kl_costs_what_it_exceeds_that_of_the_clones():
+    """The values are those of (8) plus alpha KL(pi_0 || mu) at each step; pi_0 are the policies at the end of the first stage."""
+    d = Deep(3, excess_kl=True, num_updates=100, bc_share=0.5)
+    cloned, _ = d.algo.clone(d.state, d.b, Draw(d.u, torch.tensor(0)))
+    assert torch.equal(cloned.target["pi"], cloned.params["pi"])
+    after, _ = d.algo.update(cloned._replace(step=torch.tensor(50)), d.b, Draw(d.u, torch.tensor(0)))
+    assert torch.equal(after.target["pi"], cloned.target["pi"])
+    assert not torch.equal(after.params["pi"], cloned.params["pi"])
+    d.state = after
+    pi, pi_0 = d.pi(), d.pi(after.target)
+    structural = d.steps(d.divergence(pi_0), slice(1, None))
+    v, kl = d.algo.values(d.nets(), d.algo.targets(after), d.b, d.h(), ALPHA, BETA, d.u)
+    np.testing.assert_allclose(kl, d.steps(d.divergence(pi), slice(1, None)), atol=ATOL)  # what is logged is the whole KL
+    assert structural.std() > 0.01
     for i in range(3):
-        np.testing.assert_allclose(v[..., i], d.steps(d.value(d.state.target, i, pi), slice(1, None)) + ALPHA * mean, atol=ATOL)
+        np.testing.assert_allclose(v[..., i], d.steps(d.value(after.target, i, pi), slice(1, None)) + ALPHA * structural, atol=ATOL)
+    v, _ = d.algo.values(d.nets(), d.algo.targets(after), d.b, d.h(after.target), ALPHA, 0.0, d.u)  # without entropy, of the clones
+    for i in range(3):
+        np.testing.assert_allclose(v[..., i], d.steps((pi_0[i] * d.q(after.target, i)).sum(1), slice(1, None)), atol=ATOL)
 
 
 @pytest.mark.usefixtures("float64")
