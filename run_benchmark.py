@@ -111,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--seeds", type=seeds, metavar="SEEDS", help="5 (for 0 to 4, the default), 0-9, or 0,2,7")
     what.add_argument("--set", nargs="+", default=[], action="extend", metavar="FIELD=VALUE", help="override settings of the methods")
     budget = what.add_mutually_exclusive_group()
-    budget.add_argument("--paper", action="store_true", help="use the settings of the papers and their codes, not those of the benchmark")
+    budget.add_argument("--paper", action="store_true", help="use the settings of the papers and their code, not the benchmark's")
     sizes = "; ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
     budget.add_argument("--preset", choices=PRESETS, help=f"run a predefined selection of tasks, seeds and updates ({sizes})")
     what.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="results folder (default: results)")
