@@ -113,6 +113,10 @@ class CFCQL(Algorithm):
                 raise UserError("num_samples must be at least 2, and policy_delay at least 1")
             if not 0 <= self.bc_share < 1:
                 raise UserError("bc_share must lie in [0, 1)")
+            if self.counterfactual and self.lambda_temp and not self.bc_share:
+                raise UserError("lambda_temp compares policies with a model of the data, which needs updates: set bc_share above 0")
+            if self.lambda_weights == "argmax" and self.lambda_temp == 0:
+                raise UserError("lambda_weights=argmax: lambda_temp must not be 0; its sign tells the largest D_i from the smallest")
 
     PAPER = {
         # their code, README.md (alpha, and tau for lambda_temp) and src/config/algs/cql_qmix.yaml: batches of 128 whole episodes, targets

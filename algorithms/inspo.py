@@ -276,14 +276,17 @@ class InSPO(Algorithm):
     def own_values(self, tg, b, h, u):  # E_{pi^i} Q^i in the next rows, [B, L, N]
         return self.space.expect(partial(self.q, tg, b.next), h[:, 1:], b.next.avail, u["own"][:, 1:])
 
-    def values(self, f, tg, b, h, alpha, beta, u):  # V^i and KL(pi || mu) in the next rows, [B, L, N] and [B, L]
-        x = b.next
-        kl = self.kl(f, x, h[:, 1:], u["team"][:, :, 1:])
-        excess = kl - self.kl(f, x, tg.pi(b.obs)[:, 1:], u["team"][:, :, 1:]) if self.cfg.excess_kl else kl
-        cost = alpha * excess
+    def values(self, f, tg, b, h, alpha, beta, u):  # V^i, [B, L, N], and to log, KL(pi || mu), in the next rows
+        x, team = b.next, u["team"][:, :, 1:]
+        kl = self.kl(f, x, h[:, 1:], team)
+        logs = dict(kl=masked_mean(b.mask, kl))
+        if self.cfg.excess_kl:
+            kl = kl - self.kl(f, x, tg.pi(b.obs)[:, 1:], team)
+            logs["kl_excess"] = masked_mean(b.mask, kl)
+        cost = alpha * kl
         if self.cfg.beta:
             cost = cost - beta * self.entropies(h[:, 1:], x.avail, u["own"][:, 1:]).sum(-1)
-        return self.own_values(tg, b, h, u) - cost[..., None], kl  # (2) and (8)
+        return self.own_values(tg, b, h, u) - cost[..., None], logs  # (2) and (8)
 
     def entropies(self, h, avail, u):  # of every agent's policy, [B, L, N]
         def log_pi(a):
@@ -322,13 +325,13 @@ class InSPO(Algorithm):
         alpha, beta = self.temperatures(s)
         if self.cfg.beta:
             gain = gain - beta * self.advantages(partial(self.log_mu, on, x), b, h, u)
-        v, kl = self.values(on, tg, b, h, alpha, beta, u)
+        v, logs = self.values(on, tg, b, h, alpha, beta, u)
         count = b.mask[..., None]
         if self.cfg.resample:
             counts = vmap(resampling_counts, in_dims=(2, None, None), out_dims=2)
             count = counts(self.ratios(on, b, h), b.mask, u["resample"])
         s, loss = self.critic_step(s, b, v, count)
-        return s, gain, alpha, beta, dict(loss_critic=loss, kl=masked_mean(b.mask, kl), advantage=advantage)
+        return s, gain, alpha, beta, dict(loss_critic=loss) | logs | dict(advantage=advantage)
 
     # policies ----------------------------------------------------------------------------------------------------------
 
@@ -383,7 +386,8 @@ class InSPO(Algorithm):
             s, loss = self.gradient_step(s, "pi", self.policy_loss, b, i, obs, w, only=i)
             losses.append(loss)
             if c.sequential and n + 1 < agents:
-                h = replace(h, 2, i, self.online(s).pi(obs, agent=i))
+                moved = self.online(s)
+                h = moved.pi(b.obs) if c.share_params else replace(h, 2, i, moved.pi(obs, agent=i))
 
         return s, dict(loss_policy=torch.stack(losses).mean(0)) | logs
 

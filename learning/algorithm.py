@@ -156,9 +156,9 @@ class Algorithm(ABC):
         return [Stage("training", self.cfg.num_updates, self.update)]
 
     def cloned_first(self, clone: Update, frozen: str) -> list[Stage]:
-        """Stages in which `clone` fits networks to the data for the share `bc_share` of the updates, and `update` then keeps those named
-        in `frozen` as they are."""
-        cloning = round(self.cfg.bc_share * self.cfg.num_updates)
+        """Stages in which `clone` fits networks to the data for the share `bc_share` of the updates, but at least one unless it is 0, and
+        `update` then keeps those named in `frozen` as they are."""
+        cloning = max(round(self.cfg.bc_share * self.cfg.num_updates), 1) if self.cfg.bc_share else 0
         return [Stage("cloning", cloning, clone), Stage("training", self.cfg.num_updates - cloning, self.update, frozen)]
 
     def optimizer(self, name: str) -> Adam | RMSprop:

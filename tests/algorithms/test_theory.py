@@ -479,6 +479,10 @@ class Deep:
         v = self.steps(self.value(q_params, i, pi), slice(1, None))
         return self.b.rewards.numpy() + GAMMA * (1 - self.b.terminated.numpy()) * v
 
+    def mean(self, x):
+        """Of x [B, L], over the steps with data."""
+        return (self.b.mask.numpy() * x).sum() / self.b.mask.numpy().sum()
+
     def steps(self, x, side=slice(None, -1)):
         """[R] -> [B, L]: the first L rows of each window, or another side of them."""
         return x.reshape(B, L + 1)[:, side]
@@ -496,8 +500,8 @@ def gains(d):
 def test_deep_terms_equal_the_tabular_ones(agents, critic_sees_obs):
     d = Deep(agents, critic_sees_obs=critic_sees_obs)
     nets, h, pi, everyone = d.nets(), d.h(), d.pi(), range(agents)
-    v, kl = d.algo.values(nets, d.algo.targets(d.state), d.b, h, ALPHA, BETA, d.u)
-    np.testing.assert_allclose(kl, d.steps(d.divergence(pi), slice(1, None)), atol=ATOL)
+    v, logs = d.algo.values(nets, d.algo.targets(d.state), d.b, h, ALPHA, BETA, d.u)
+    assert logs["kl"].item() == pytest.approx(d.mean(d.steps(d.divergence(pi), slice(1, None))), abs=ATOL)
     log_rho, gain = d.algo.ratios(nets, d.b, h), gains(d)
     spread = 0
     for i in everyone:
@@ -524,15 +528,42 @@ def test_an_excess_kl_costs_what_it_exceeds_that_of_the_clones():
     assert not torch.equal(after.params["pi"], cloned.params["pi"])
     d.state = after
     pi, pi_0 = d.pi(), d.pi(after.target)
-    structural = d.steps(d.divergence(pi_0), slice(1, None))
-    v, kl = d.algo.values(d.nets(), d.algo.targets(after), d.b, d.h(), ALPHA, BETA, d.u)
-    np.testing.assert_allclose(kl, d.steps(d.divergence(pi), slice(1, None)), atol=ATOL)  # what is logged is the whole KL
-    assert structural.std() > 0.01
+    kl, kl_0 = (d.steps(d.divergence(x), slice(1, None)) for x in (pi, pi_0))
+    v, logs = d.algo.values(d.nets(), d.algo.targets(after), d.b, d.h(), ALPHA, BETA, d.u)
+    assert logs["kl"].item() == pytest.approx(d.mean(kl), abs=ATOL)
+    assert logs["kl_excess"].item() == pytest.approx(d.mean(kl - kl_0), abs=ATOL)
+    assert kl_0.std() > 0.01
     for i in range(3):
-        np.testing.assert_allclose(v[..., i], d.steps(d.value(after.target, i, pi), slice(1, None)) + ALPHA * structural, atol=ATOL)
+        np.testing.assert_allclose(v[..., i], d.steps(d.value(after.target, i, pi), slice(1, None)) + ALPHA * kl_0, atol=ATOL)
     v, _ = d.algo.values(d.nets(), d.algo.targets(after), d.b, d.h(after.target), ALPHA, 0.0, d.u)  # without entropy, of the clones
     for i in range(3):
         np.testing.assert_allclose(v[..., i], d.steps((pi_0[i] * d.q(after.target, i)).sum(1), slice(1, None)), atol=ATOL)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("share_params", [False, True])
+def test_every_turn_sees_the_newest_policies_of_all_agents(share_params, monkeypatch):
+    d = Deep(3, share_params=share_params)
+    seen, newest = [], [d.h()]
+    weights, gradient_step = d.algo.weights, d.algo.gradient_step
+
+    def watched_weights(f, b, i, h, *rest):
+        seen.append(h)
+        return weights(f, b, i, h, *rest)
+
+    def watched_step(s, names, *rest, **kwargs):
+        s, loss = gradient_step(s, names, *rest, **kwargs)
+        if names == "pi":
+            newest.append(d.h(s.params))
+        return s, loss
+
+    monkeypatch.setattr(d.algo, "weights", watched_weights)
+    monkeypatch.setattr(d.algo, "gradient_step", watched_step)
+    d.algo.update(d.state, d.b, Draw(d.u, torch.tensor(0)))
+    assert len(seen) == 3
+    for h, policies in zip(seen, newest):
+        np.testing.assert_allclose(h, policies, atol=ATOL)
+    assert all(abs(after - before).max() > 1e-4 for before, after in itertools.pairwise(newest))
 
 
 @pytest.mark.usefixtures("float64")
