@@ -54,17 +54,18 @@ class Evaluator:
     def _in_parts(self, s: State, episodes: int, sampled: bool) -> Scores:
         """The environments run in parallel, at most `task.max_envs` at a time."""
         parallel = min(episodes, max(1, self.task.max_envs // len(self.seeds)))
-        parts = [self._rollout(s, range(k, min(k + parallel, episodes)), sampled) for k in range(0, episodes, parallel)]
+        parts = [self._rollout(s, range(k, min(k + parallel, episodes)), episodes, sampled) for k in range(0, episodes, parallel)]
         return {metric: np.concatenate([part[metric] for part in parts], 1) for metric in parts[0]}
 
-    def _rollout(self, s: State, episode_seeds: range, sampled: bool) -> Scores:
-        """The episodes with these seeds, in parallel."""
+    def _rollout(self, s: State, episode_seeds: range, total: int, sampled: bool) -> Scores:
+        """The episodes with these seeds, of 0, ..., total - 1, in parallel. Random numbers are drawn for all: they do not depend on the parts."""
         algorithm, seeds, episodes = self.algorithm, len(self.seeds), len(episode_seeds)
         num_envs = seeds * episodes
         env = self.envs.get(num_envs) or self.envs.setdefault(num_envs, self.task.make(num_envs))
-        counter = [0, int(s.step[0]), 2, episode_seeds.start]
+        counter = [0, int(s.step[0]), 2, 0]
         generators = [np.random.Generator(np.random.Philox(key=seed, counter=counter)) for seed in self.seeds]
-        shape = (episodes, self.task.spec.num_agents, *algorithm.acting_noise_shape)
+        shape = (total, self.task.spec.num_agents, *algorithm.acting_noise_shape)
+        part = slice(episode_seeds.start, episode_seeds.stop)
 
         observation = env.reset(list(episode_seeds) * seeds)
         memory = algorithm.init_hidden(seeds, episodes)
@@ -75,7 +76,7 @@ class Evaluator:
             while not over.all():
                 inputs = [self.to_tensor(self.normalizer(observation.obs)), self.to_tensor(observation.avail), memory]
                 if sampled:
-                    u = np.stack([generator.random(shape).clip(*UNIFORM_BOUNDS) for generator in generators])
+                    u = np.stack([generator.random(shape)[part].clip(*UNIFORM_BOUNDS) for generator in generators])
                     inputs.append(self.to_tensor(u.reshape(num_envs, *shape[1:])))
                 if (num_envs, sampled) not in self.traced:
                     self.traced[num_envs, sampled] = self.traced_act(sampled, params, *inputs)

@@ -298,6 +298,18 @@ def test_max_envs_limits_the_parallel_environments(double):
     assert scores[1]["win_rate"].tolist() == [[0, 1] * 4 + [0]] * 2
 
 
+def test_max_envs_does_not_change_the_sampled_scores():
+    """Nor do the seeds that are evaluated beside, with which a seed shares the environments."""
+    whole = TASKS["bridge-mix"]
+    algorithm = ALGORITHMS["bc"](Common(hidden_dim=4), whole.spec)
+    evaluators = [Evaluator(algorithm, dataclasses.replace(whole, max_envs=num_envs), (0, 1)) for num_envs in (1 << 20, 6, 1)]
+    first, *others = (e.rollout(algorithm.init((0, 1)), 7, sampled=True)["return"] for e in evaluators)
+    assert len(np.unique(first)) > 2
+    assert all((other == first).all() for other in others)
+    alone = Evaluator(algorithm, dataclasses.replace(whole, max_envs=3), (1,))
+    assert (alone.rollout(algorithm.init((1,)), 7, sampled=True)["return"] == first[1:]).all()
+
+
 @pytest.mark.parametrize("space", [Discrete(ACTIONS), Box(2)], ids=["discrete", "continuous"])
 @pytest.mark.parametrize("network", ["mlp", "gru"])
 def test_a_traced_policy_acts_as_the_plain_one(space, network, monkeypatch):
