@@ -98,7 +98,7 @@ class CFCQL(Algorithm):
         lambda_temp: float = 0.5  # inverse temperature of lambda: how much more an agent counts that would leave the data
         lambda_weights: Literal["softmax", "argmax"] = "softmax"  # lambda of (4), or all weight on the largest D_i
         counterfactual: bool = True  # false: MACQL, (6)
-        td_lambda: float = 0.6  # lambda of the TD(lambda) targets
+        td_lambda: float = 0.6  # lambda of the TD(lambda) targets, which are one-step targets with seq_len = 1
         num_samples: int = 10  # candidates of each kind in (1), if actions are continuous, and in (6)
         candidate_source: Literal["importance", "uniform", "noisy", "crossed"] = "importance"  # how (1) is estimated from candidates
         count_unavailable: bool = False  # MACQL draws unavailable actions, which count as exp(0)
@@ -116,7 +116,7 @@ class CFCQL(Algorithm):
             if self.counterfactual and self.lambda_temp and not self.bc_share:
                 raise UserError("lambda_temp compares policies with a model of the data, which needs updates: set bc_share above 0")
             if self.lambda_weights == "argmax" and self.lambda_temp == 0:
-                raise UserError("lambda_weights=argmax: lambda_temp must not be 0; its sign tells the largest D_i from the smallest")
+                raise UserError("lambda_weights=argmax: lambda_temp must not be 0; by its sign the largest or the smallest D_i counts")
 
     PAPER = {
         # their code, README.md (alpha, and tau for lambda_temp) and src/config/algs/cql_qmix.yaml: batches of 128 whole episodes, targets

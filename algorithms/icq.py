@@ -85,7 +85,7 @@ class ICQ(Algorithm):
         optimizer: Literal["adam", "rmsprop"] = "rmsprop"  # of all networks
         max_grad_norm: float = 20.0  # gradients are scaled down to this norm
         share_params: bool = True  # one network that gets the agent's index, instead of one per agent
-        td_lambda: float = 0.8  # lambda of the TD(lambda) targets
+        td_lambda: float = 0.8  # lambda of the TD(lambda) targets, which are one-step targets with seq_len = 1
         beta: float = 0.1  # temperature of the policies' weights
         beta_critic: float = 1000.0  # temperature of the targets' weights
         mixer: Literal["linear", "elu"] = "linear"  # (1), or the mixer of CFCQL's code

@@ -28,13 +28,13 @@ exactly, V falls in no state over a sweep of all agents; `tools/exact_inspo.py` 
 Choices of this implementation, where nothing is published:
  1. mu is one masked autoregressive model: the action of agent j given the state and the actions of any set of agents, trained on
     uniformly random orders. With no action known it gives the mu^i; along a chain of all agents, mu(a|s).
- 2. The first stage, the share `bc_share` of the updates, fits mu, clones the data into the policies, and fits Q_0, the values of the
-    clones. In the second, an update is an iteration of the box on one minibatch: a gradient step for all critics, then one for each
-    agent's policy in turn.
+ 2. The first stage, the share `bc_share` of the updates, fits mu, clones the data into the policies, and fits Q_0 by (8) without
+    resampling, KL and entropy. In the second, an update is an iteration of the box on one minibatch: a gradient step for all critics, then
+    one for each agent's policy in turn. With `share_params` each turn moves the one network of all agents: N steps per update.
  3. KL(pi || mu) and K^i are sums of conditional KLs along a chain of agents, each in closed form. The predecessors in the chain are
     `num_samples` joint samples of pi. K^i is evaluated at the action of the data and at the sampled own action, the two terms of w,
-    beside the same sampled teammates. `num_samples = 0` sums over all joint actions. Only mu is evaluated at these samples, never
-    Q^i: the method stays in-sample.
+    beside the same sampled teammates. `num_samples = 0` sums over all joint actions. Only mu is evaluated at these samples. Q^i sees
+    single actions, of the data and of pi^i: no joint action outside the data is given a value.
  4. Q^i sees the state; with `critic_sees_obs` also agent i's observation, which holds for example its distances. Each agent has one
     critic with a Polyak target; the targets are the Q of a sweep, in (6) as in (8), because their errors are smaller. Policies see their
     own observation.
@@ -44,9 +44,9 @@ Choices of this implementation, where nothing is published:
     errors of the critics that estimate them, and hardly where they are small. In the second stage sigma stays, and alpha is a constant as
     in (1): an error of critics whose targets hold alpha KL must not raise alpha in turn. beta is constant at first, then moves linearly to
     `beta_end` times its value.
- 7. With `excess_kl`, the KL of (8) is taken less KL(pi_0 || mu)(s'), that of the clones pi_0 that begin the second stage. Policies
-    factorize, so they cannot follow mu everywhere, and this part of the KL is hardly theirs to change. It would pay agents to go where mu
-    is simple (on HalfCheetah, to stand still) or to end an episode early (on Hopper, to fall).
+ 7. With `excess_kl`, the KL of (8) is taken less KL(pi_0 || mu)(s'), that of the clones pi_0 that begin the second stage: policies pay for
+    leaving the clones. The clones are a product and mu is not, so they have a KL too, which would pay agents to go where mu is simple
+    (on HalfCheetah, to stand still) or to end an episode early (on Hopper, to fall).
  8. With `shape_rewards`, a setting that all methods with critics have, rewards are shaped by values that are fitted to the data's returns
     (`learning.shaping`). This changes no advantage, and the critics know rewards that come late from the start.
  9. With `ema_rate` < 1, a setting that all methods have, agents act by a running mean of their policies' weights. The box returns the
@@ -216,7 +216,7 @@ class InSPO(Algorithm):
         s, loss_policy = self.gradient_step(s, "pi", self.cloning_loss, b)
         if self.cfg.excess_kl:
             s = self.update_targets(s, "pi", tau=1.0)  # pi_0; it stays in the second stage
-        v = self.own_values(self.targets(s), b, self.online(s).pi(b.obs), d.u)  # the rest of (8) is 0 while pi is mu
+        v = self.own_values(self.targets(s), b, self.online(s).pi(b.obs), d.u)  # (8) without KL and entropy
         s, loss_critic = self.critic_step(s, b, v, b.mask[..., None])
         if self.cfg.scale_by_td_error:
             s = self.rescale(s, loss_critic)

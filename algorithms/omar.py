@@ -62,7 +62,7 @@ class OMAR(Algorithm):
         share_params: bool = True  # one network that gets the agent's index, instead of one per agent
         alpha: float = 1.0  # weight of the conservative term
         coe: float = 0.5  # weight of the imitation of best_i, against that of Q
-        td_lambda: float = 0.6  # lambda of the TD(lambda) targets
+        td_lambda: float = 0.6  # lambda of the TD(lambda) targets, which are one-step targets with seq_len = 1
         num_samples: int = 10  # candidates of each kind in (2), if actions are continuous
         candidate_source: Literal["importance", "uniform", "noisy", "density"] = "importance"  # how (2) is estimated from candidates
         search_rounds: int = 3  # rounds of the search

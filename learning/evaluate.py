@@ -58,7 +58,7 @@ class Evaluator:
         return {metric: np.concatenate([part[metric] for part in parts], 1) for metric in parts[0]}
 
     def _rollout(self, s: State, episode_seeds: range, total: int, sampled: bool) -> Scores:
-        """The episodes with these seeds, of 0, ..., total - 1, in parallel. Random numbers are drawn for all: they do not depend on the parts."""
+        """The episodes with these seeds, in parallel. Random numbers are drawn for all `total` episodes, so the parts do not matter."""
         algorithm, seeds, episodes = self.algorithm, len(self.seeds), len(episode_seeds)
         num_envs = seeds * episodes
         env = self.envs.get(num_envs) or self.envs.setdefault(num_envs, self.task.make(num_envs))
