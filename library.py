@@ -117,7 +117,7 @@ def train(
     chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
         raise UserError(f"seeds={seeds!r}: write a number above 0, or a list of different numbers from 0 on")
-    config = settings_of(algo, task, cls.Config.parse([f"{name}={value}" for name, value in settings.items()]), paper)
+    config = settings_of(algo, task, cls.Config.parse([f"{name}={value}" for name, value in settings.items()], algo), paper)
     data = load_dataset(task) if dataset is None else dataset
     if data.meta["task"] != task:
         raise UserError(f"dataset: it holds data of {data.meta['task']}, not of {task}")

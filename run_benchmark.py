@@ -338,19 +338,21 @@ def report(
         print(f"FAILED {experiment}: {reason}; log: {experiment.log_path}", file=sys.stderr)
     for experiment, reason in skipped.items():
         print(f"failed earlier: {experiment}: {reason}; log: {experiment.log_path}", file=sys.stderr)
-    if failures := len(result.failed) + len(skipped):
-        print(f"{plural(failures, 'experiment')} failed; to retry, run the same command with --retry-failed", file=sys.stderr)
+    if failed := [*result.failed, *skipped]:
+        option = " with --retry-failed" if any(map(earlier_failure, failed)) else " again"
+        print(f"{plural(len(failed), 'experiment')} failed; to retry, run the same command{option}", file=sys.stderr)
     if result.unfinished:
         print(f"{plural(len(result.unfinished), 'experiment')} unfinished; to resume, run the same command again", file=sys.stderr)
     if finished := len(to_run) - len(result.failed) - len(result.unfinished):
         print(f"{plural(finished, 'experiment')} finished in {args.out}; for tables, run: python -m plots.tables --out {args.out}")
     if lines := summary(experiments, [Path(os.path.relpath(folder)) for folder in sorted(REFERENCE.glob("*"))]):
         print(lines)
+    code = 1 if failed else 3 if result.unfinished else 0
     if args.draft:
         from inspo_benchmark.plots import tables  # here, because it imports slowly
 
-        tables.main(["--out", str(args.out), "--draft"])
-    return 1 if failures else 3 if result.unfinished else 0
+        code = code or tables.main(["--out", str(args.out), "--draft"])
+    return code
 
 
 def main(argv: list[str] | None = None) -> int:

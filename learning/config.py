@@ -54,17 +54,17 @@ class Common:
             raise UserError(f"ema_rate={self.ema_rate}: must lie in (0, 1]")
 
     @classmethod
-    def parse(cls, assignments: Sequence[str]) -> dict[str, Any]:
-        """`field=value` arguments -> values of the fields' types. UserError: an unknown field, or a value of another type."""
+    def parse(cls, assignments: Sequence[str], algo: str) -> dict[str, Any]:
+        """`field=value` arguments of the method `algo` -> values of the fields' types. UserError: an unknown field, or another type."""
         kinds = typing.get_type_hints(cls)
         kinds = {f.name: kinds[f.name] for f in dataclasses.fields(cls)}
         values = {}
         for text in assignments:
             name, equals, value = text.partition("=")
             if not equals:
-                raise UserError(f"--set {text}: write field=value")
+                raise UserError(f"{text}: write field=value")
             if name not in kinds:
-                raise UserError(f"--set {text}: {cls.__qualname__} has no field {name!r}; {suggest(name, kinds)}")
+                raise UserError(f"{text}: the method {algo} has no field {name!r}; {suggest(name, kinds)}")
             values[name] = coerce(name, kinds[name], value)
         return values
 

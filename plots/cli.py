@@ -3,8 +3,13 @@
 import argparse
 from collections.abc import Callable
 
+import pandas as pd
+
 from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.registry import suggest
 from inspo_benchmark.plots.style import METRICS
+
+COMPARED = "inspo"  # the default of --of
 
 
 def parser(module: str, description: str, draft: bool = True) -> argparse.ArgumentParser:
@@ -15,6 +20,18 @@ def parser(module: str, description: str, draft: bool = True) -> argparse.Argume
         options.add_argument("--draft", action="store_true", help="accept missing runs; tables print -- in their place")
     options.add_argument("--metric", nargs="+", choices=METRICS, default=list(METRICS), help="default: every metric of the runs")
     return options
+
+
+def add_method(options: argparse.ArgumentParser) -> None:
+    """The option --of of figures and the report."""
+    options.add_argument("--of", default=COMPARED, metavar="METHOD", help=f"method to compare with the others (default: {COMPARED})")
+
+
+def check_method(of: str, frame: pd.DataFrame) -> None:
+    """UserError: the method of --of was named but has no runs."""
+    algos = frame.algo.unique().tolist()
+    if of not in algos and of != COMPARED:
+        raise UserError(f"--of {of}: no such method among the runs; {suggest(of, algos)}")
 
 
 def run(work: Callable[[], None]) -> int:

@@ -24,7 +24,6 @@ from PIL import Image
 
 from inspo_benchmark.core.atomic_io import atomic_write, write_errors
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.core.registry import suggest
 from inspo_benchmark.plots import aggregates, cli, curves, load, stats, style
 from inspo_benchmark.plots.table_writers import escaped
 
@@ -126,17 +125,13 @@ def latex(captions: list[tuple[str, str]]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     options = cli.parser("plots.figures", "Make the figures from the rows in <out>/runs.")
-    options.add_argument(
-        "--of", default="inspo", metavar="METHOD", help="method whose probability of improvement is drawn (default: %(default)s)"
-    )
+    cli.add_method(options)
     options.add_argument("--pdf", action="store_true", help="write every figure as PDF too")
     args = options.parse_args(argv)
 
     def work():
         frame, folder, captions = load.read(args.out, overrides=True), Path(args.out, "figures"), []
-        algos = frame.algo.unique().tolist()
-        if args.of not in algos and args.of != options.get_default("of"):
-            raise UserError(f"--of {args.of}: no such method among the runs; {suggest(args.of, algos)}")
+        cli.check_method(args.of, frame)
         with write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with matplotlib.rc_context(style.RC_PLAIN_TEXT):

@@ -40,6 +40,7 @@ def page(out: Path, metrics: list[str], method: str) -> str:
     results = load.result_files(out)
     frame = load.read(out, overrides=True, files=results)
     script = (HERE / "report.js").read_text(encoding="utf-8")
+    cli.check_method(method, frame)
     with matplotlib.rc_context(style.RC_PLAIN_TEXT):
         images = [
             (name, caption, base64.b64encode(figures.png(figure, DPI)).decode())
@@ -184,9 +185,7 @@ def _tail(log: Path) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     options = cli.parser("plots.report", "Make the report from the rows in <out>/runs.", draft=False)
-    options.add_argument(
-        "--of", default="inspo", metavar="METHOD", help="method whose probability of improvement is drawn (default: %(default)s)"
-    )
+    cli.add_method(options)
     args = options.parse_args(argv)
 
     def work():

@@ -19,8 +19,8 @@ from inspo_benchmark.running.settings import settings
 
 @dataclass(frozen=True)
 class Experiment:
-    """One method on one task with one configuration and one dataset, for some seeds. Experiments that differ in any of these have
-    different files."""
+    """One method on one task with one configuration, one dataset and possibly a preset, for some seeds. Experiments that differ in any of
+    these have different files."""
 
     algo: str
     task: str
@@ -34,7 +34,8 @@ class Experiment:
     @property
     def group(self) -> str:
         """Hash of everything but the seeds."""
-        return digest(self.algo, self.task, dataclasses.asdict(self.config), self.data, TASKS[self.task].evaluation)
+        preset = [self.preset] if self.preset else []
+        return digest(self.algo, self.task, dataclasses.asdict(self.config), self.data, TASKS[self.task].evaluation, *preset)
 
     @property
     def key(self) -> str:

@@ -29,7 +29,7 @@ def plan(
     """One experiment for every algorithm on every task, with `seeds` or those of the task. Missing datasets are built, and existing ones
     checked, for the tasks that have experiments to run. `dry_run`: no dataset is built or read. UserError: a setting is wrong, or nothing
     can be written to `out`."""
-    overrides = {algo: ALGORITHMS[algo].Config.parse(assignments) for algo in algos}
+    overrides = {algo: ALGORITHMS[algo].Config.parse(assignments, algo) for algo in algos}
     configs = {(algo, task): settings(algo, task, overrides[algo], paper, preset) for algo in algos for task in tasks}
     seeds_of = seeds if isinstance(seeds, Mapping) else dict.fromkeys(tasks, seeds)
 

@@ -8,16 +8,20 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from inspo_benchmark.core.atomic_io import atomic_write, write_errors
 from inspo_benchmark.core.errors import UserError, printable
 from inspo_benchmark.core.limits import read_bytes
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.learning.train import Row
 from inspo_benchmark.running import schema
 from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.settings import settings
 
+MIN_SHARE = 0.1  # of a method's own updates, for an experiment to count in estimates of time
 COLUMNS = ["algo", "task", "seed", "step", "metric", "value"]
 
 # --- finished experiments
@@ -69,12 +73,20 @@ def seeds_by_group(results: Iterable[dict[str, Any]]) -> dict[str, set[int]]:
 
 
 def seconds_per_update(results: Iterable[dict[str, Any]]) -> dict[tuple[str, str], float]:
-    """(algorithm, task) -> seconds per update and seed, the median of the finished experiments."""
+    """(algorithm, task) -> seconds per update and seed, the median of the finished experiments. Those with few of the method's updates do
+    not count: they have spent most of their time on the start and on evaluation."""
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     for metadata in results:
-        updates = metadata["config"]["num_updates"] * len(metadata["seeds"])
-        seconds[metadata["algo"], metadata["task"]].append(metadata["wall_seconds"] / updates)
+        pair, updates = (metadata["algo"], metadata["task"]), metadata["config"]["num_updates"]
+        if updates >= MIN_SHARE * own_updates(*pair):
+            seconds[pair].append(metadata["wall_seconds"] / (updates * len(metadata["seeds"])))
     return {pair: statistics.median(values) for pair, values in seconds.items()}
+
+
+@cache
+def own_updates(algo: str, task: str) -> int:
+    """The number of updates of a method on a task without --set; 0 if one of them is unknown."""
+    return settings(algo, task, {}).num_updates if algo in ALGORITHMS and task in TASKS else 0
 
 
 def final_return(experiment: Experiment) -> tuple[float, float]:

@@ -98,7 +98,7 @@ def settings_table(algo: str, task: str, assignments: Sequence[str], paper: bool
 
     UserError for values that the method refuses.
     """
-    overrides = ALGORITHMS[algo].Config.parse(assignments)
+    overrides = ALGORITHMS[algo].Config.parse(assignments, algo)
     settings(algo, task, overrides, paper, preset)  # refuses bad values
     chosen = settings_with_sources(algo, task, overrides, paper, preset)
     width = max(map(len, chosen))
@@ -112,7 +112,7 @@ def settings_summary(pairs: Iterable[tuple[str, str]], assignments: Sequence[str
     """The settings of (method, task) pairs for people: one line per source; tasks on which a method has the same settings share a block."""
     blocks: dict[tuple[str, str], list[str]] = {}
     for algo, task in pairs:
-        chosen = settings_with_sources(algo, task, ALGORITHMS[algo].Config.parse(assignments), paper, preset)
+        chosen = settings_with_sources(algo, task, ALGORITHMS[algo].Config.parse(assignments, algo), paper, preset)
         fields = {source: [f"{k}={v}" for k, (v, s) in chosen.items() if s == source] for source in SOURCES}
         text = "\n".join(f"  {source:9}  {', '.join(names)}" for source, names in fields.items() if names)
         blocks.setdefault((algo, text), []).append(task)

@@ -85,9 +85,9 @@ def stale_reason(metadata: dict[str, Any]) -> str:
     """Why the same experiment would have another key now; empty if it would not."""
     algo, task = metadata["algo"], metadata["task"]
     if algo not in ALGORITHMS:
-        return f"the algorithm {algo} no longer exists"
+        return f"the algorithm {algo} is unknown here; is INSPO_BENCHMARK_MODULES set?"
     if task not in TASKS:
-        return f"the task {task} no longer exists"
+        return f"the task {task} is unknown here; is INSPO_BENCHMARK_MODULES set?"
     if metadata["evaluation"] != TASKS[task].evaluation:
         return "the evaluation schedule changed"
     now, before = (
@@ -102,6 +102,11 @@ def stale_reason(metadata: dict[str, Any]) -> str:
     if current_dataset_hash(task) not in ("", metadata["data"]["sha256"]):
         return "the dataset changed"
     return ""
+
+
+def is_known(metadata: dict[str, Any]) -> bool:
+    """Whether the method and the task are registered. Those of other modules are not, unless INSPO_BENCHMARK_MODULES names them."""
+    return metadata["algo"] in ALGORITHMS and metadata["task"] in TASKS
 
 
 @cache
@@ -164,19 +169,21 @@ def is_locked(out: Path, metadata: dict[str, Any]) -> bool:
 def files_to_clean(out: Path) -> Iterator[tuple[Path, Path | None]]:
     """Files to move (from, to) and to delete (path, None).
 
-    Stale results are moved to `stale`. Records and checkpoints of stale or finished experiments are deleted, and files that killed
-    processes left half written. Files of running experiments, and all that the next sweep resumes from, stay.
+    Stale results are moved to `stale`, unless their method or task is unknown here. Records and checkpoints of stale or finished
+    experiments are deleted, and files that killed processes left half written. Files of running experiments, and all that the next sweep
+    resumes from, stay.
     """
     status = scan(out)
-    running = {(entry.metadata["algo"], entry.path.stem) for entry in status.running}
-    resumable = running | {(entry.metadata["algo"], entry.path.stem) for entry in [*status.interrupted, *status.failed]}
+    unknown = [entry for entry in status.stale if not is_known(entry.metadata)]
+    running = {(entry.path.parent.name, entry.path.stem) for entry in status.running}
+    resumable = running | {(entry.path.parent.name, entry.path.stem) for entry in [*status.interrupted, *status.failed, *unknown]}
 
     def in_use(part: Path) -> bool:
         """Whether a running experiment is writing this temporary file."""
         return any(algo == part.parent.name and stem in part.name for algo, stem in running)
 
     for entry in status.stale:
-        if entry.path.is_relative_to(out / "runs"):
+        if entry.path.is_relative_to(out / "runs") and is_known(entry.metadata):
             for path in (entry.path.with_suffix(suffix) for suffix in (".csv", SUFFIX, ".json")):
                 if path.exists():
                     yield path, out / "stale" / path.relative_to(out / "runs")

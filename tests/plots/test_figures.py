@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from inspo_benchmark.plots import aggregates, curves, figures, load, stats, style
+from inspo_benchmark.plots import aggregates, curves, figures, load, report, stats, style
 from support.results import TASKS, write
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -178,8 +178,9 @@ def test_a_preset_is_named_in_every_figure_and_caption(tmp_path):
 
 def test_the_chosen_method_must_be_among_the_runs(tmp_path, capsys):
     write(tmp_path, "bc")
-    assert figures.main(["--out", str(tmp_path), "--of", "bcc"]) == 2
-    assert "did you mean bc?" in capsys.readouterr().err
+    for command in (figures, report):
+        assert command.main(["--out", str(tmp_path), "--of", "bcc"]) == 2
+        assert "did you mean bc?" in capsys.readouterr().err
     assert figures.main(["--out", str(tmp_path), "--metric", "return"]) == 0  # one method alone is compared with no other
 
 

@@ -156,6 +156,15 @@ def test_tables_of_deleted_runs_are_deleted(tmp_path):
     assert kinds(tmp_path) == {"main-games", "best-games", "hyperparameters-games", "costs-games", "datasets"}
 
 
+def test_tables_of_other_metrics_stay(tmp_path):
+    """As many as before remain when one metric is asked for, whether the runs have it or not."""
+    write(tmp_path, "inspo")
+    tables.main(["--out", str(tmp_path)])
+    before = kinds(tmp_path)
+    assert tables.main(["--out", str(tmp_path), "--metric", "win_rate"]) == 0
+    assert kinds(tmp_path) == before >= {"main-games", "best-games"}
+
+
 def test_regeneration_is_byte_identical_whatever_the_order_of_files(tmp_path):
     write(tmp_path / "a", "bc", seeds=range(5), key="k")
     write(tmp_path / "b", "bc", seeds=[3, 4], key="a")

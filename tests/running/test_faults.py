@@ -352,6 +352,7 @@ def test_a_disk_that_fills_up_during_training(project, start, arm, undisturbed):
         ended = running.ended()
         assert ended.code == 1
         assert len([line for line in ended.err.splitlines() if "no space left on the disk" in line]) == 1
+        assert "1 experiment failed; to retry, run the same command again\n" in ended.err
         assert not results(out)
         (out / "filler").unlink()
         shutil.rmtree(project.root / "armed")

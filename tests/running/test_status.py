@@ -19,7 +19,7 @@ from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.planning import plan
 from inspo_benchmark.running.pool import result_summary
 from inspo_benchmark.running.progress import RunningLine, SweepState
-from inspo_benchmark.running.results import final_return, finished_seeds, write_record
+from inspo_benchmark.running.results import final_return, finished_seeds, read_results, seconds_per_update, write_record
 from inspo_benchmark.running.settings import settings
 from inspo_benchmark.running.status import files_to_clean, scan
 from run_benchmark import main
@@ -59,8 +59,8 @@ CHANGES = {
     "an old override": (lambda about: about["overrides"].update(gone=1), "its settings no longer exist"),
     "data": (lambda about: about["data"].update(sha256="0" * 64), "the dataset changed"),
     "evaluation": (lambda about: about["evaluation"].update(eval_episodes=3), "the evaluation schedule changed"),
-    "method": (lambda about: about.update(algo="gone"), "the algorithm gone no longer exists"),
-    "task": (lambda about: about.update(task="gone-random"), "the task gone-random no longer exists"),
+    "method": (lambda about: about.update(algo="gone"), "the algorithm gone is unknown here; is INSPO_BENCHMARK_MODULES set?"),
+    "task": (lambda about: about.update(task="gone-random"), "the task gone-random is unknown here; is INSPO_BENCHMARK_MODULES set?"),
 }
 
 
@@ -74,18 +74,43 @@ def test_results_of_other_settings_are_stale_and_moved_away(made, tmp_path, what
     about = json.loads(path.read_text())
     change(about)
     path.write_text(json.dumps(about))
+    write_record(dataclasses.replace(experiments[0], seeds=(7,)))
+    (record,) = tmp_path.glob("unfinished/*/*.json")
+    about = json.loads(record.read_text())
+    change(about)
+    record.write_text(json.dumps(about))
     before = results(tmp_path)
     found = scan(tmp_path)
-    assert (len(found.finished), [entry.detail for entry in found.stale]) == (1, [why])
+    assert (len(found.finished), [entry.detail for entry in found.stale]) == (1, [why, why])
     assert main(["--status", "--out", str(tmp_path)]) == 0
     assert why in capsys.readouterr().out
     assert main(["--clean", "--dry-run", "--out", str(tmp_path)]) == 0
     assert results(tmp_path) == before
     assert main(["--clean", "--out", str(tmp_path)]) == 0
-    assert "2 files moved or deleted" in capsys.readouterr().out
+    if "unknown" in why:  # perhaps its module is missing by mistake
+        assert "0 files moved or deleted" in capsys.readouterr().out
+        assert (results(tmp_path), record.exists()) == (before, True)
+        return
+    assert "3 files moved or deleted" in capsys.readouterr().out
     assert len(results(tmp_path)) == 1
     assert {path.name for path in tmp_path.glob("stale/bc/*")} == {experiments[0].csv_path.name, path.name}
     assert not list(files_to_clean(tmp_path))
+
+
+def test_short_trials_do_not_count_in_estimates(made):
+    """`made` has 4 of 500 updates, most of whose time was the start."""
+    (about,) = (about for _, about in read_results(made))
+    assert seconds_per_update([about]) == {}
+    whole = about | {"config": about["config"] | {"num_updates": 500}, "wall_seconds": 10.0}
+    assert seconds_per_update([about, whole]) == {("bc", "xor-ab"): 10 / 500 / 2}
+
+
+def test_a_preset_makes_another_experiment(tmp_path):
+    """Of the same settings: tables do not mix them."""
+    (quick,) = plan(["bc"], ["xor-ab"], (0,), [], tmp_path, preset="quick")
+    (same,) = plan(["bc"], ["xor-ab"], (0,), [f"num_updates={quick.config.num_updates}"], tmp_path)
+    assert quick.config == same.config
+    assert quick.group != same.group
 
 
 def test_useful_files_are_not_cleaned(tmp_path):

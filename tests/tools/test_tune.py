@@ -20,7 +20,7 @@ def test_every_method_is_searched_with_the_same_effort():
             assert len(set(values)) == 4
             assert field in ALGORITHMS[algo].Config.__dataclass_fields__
             for value in values:
-                ALGORITHMS[algo].Config.parse([f"{field}={value}"])
+                ALGORITHMS[algo].Config.parse([f"{field}={value}"], algo)
     assert all(task in TASKS for tasks in tune.NAMED.values() for task in tasks)
 
 
