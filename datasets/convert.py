@@ -16,18 +16,20 @@ from inspo_benchmark.datasets.format import grouped, writer
 from inspo_benchmark.datasets.layouts import LAYOUTS, Recording
 from inspo_benchmark.datasets.layouts._arrays import check_own_files, reading, sha256
 from inspo_benchmark.datasets.layouts._known import KNOWN, hint, known, unregistered
+from inspo_benchmark.datasets.layouts._write import check_target
 from inspo_benchmark.datasets.validate import problems
 
 LARGEST = 1 << 30  # bytes of one episode: it has to fit into memory
 
 
 def convert(layout: str, source: str | Path, target: str | Path, name: str | None = None, limit: int | None = None) -> Task:
-    """Write the recording `source` as `target`; the task whose data it is. Anything amiss: UserError, and no file.
+    """Write the recording `source` as `target`, a new file; the task whose data it is. Anything amiss: UserError, and no file.
 
     `name`: the task; None: the one that the recording's names tell, with the sizes in the file where nothing of that name is known.
     `limit`: episodes are cut to so many steps (the task's own by default).
     """
-    source = Path(source)
+    source, target = Path(source), Path(target)
+    check_target(source, target)
     with _open(layout, source) as r:
         task = target_task(r, name)
         with writer(target, card(task) | _provenance(layout, r)) as out:

@@ -1,5 +1,6 @@
 """What exporters share: a foreign HDF5 file that appears whole or not at all, and the list of what it could not hold."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,14 @@ HELD = {  # what these layouts have no place for: is there anything to lose?
     "seed": lambda d: (d.seed != -1).any(),
     "behaviour_logp": lambda d: d.behavior_logp.shape[1] > 0,
 }
+
+
+def check_target(source: Path, target: Path) -> None:
+    """UserError, before any long work, if `target` exists, which would be lost, or is inside the folder `source`."""
+    if os.path.lexists(target):
+        raise UserError(f"{target} exists; delete it first or choose another name")
+    if Path(os.path.realpath(source)) in Path(os.path.realpath(target)).parents:
+        raise UserError(f"{target} is inside {source}, which is read; choose a path outside of it")
 
 
 @contextmanager
@@ -45,7 +54,8 @@ def hdf5(target: Path) -> Iterator[Callable[[dict[str, np.ndarray]], None]]:
 
 
 def export(source: Path, target: Path, kind: str, layout: str, instead: str, arrays: Callable[[Dataset], dict[str, np.ndarray]]) -> "Lost":
-    """Write what `arrays` makes of the episodes; what gets lost. UserError unless the actions are of that kind."""
+    """Write what `arrays` makes of the episodes; what gets lost. UserError unless the actions are of that kind and `target` is new."""
+    check_target(source, target)
     meta = peek(source)
     if (has := meta.get("action_kind", kind)) != kind:
         raise UserError(f"{source}: {layout}'s layout has {kind} actions, {meta['task']} has {has} ones; export it as {instead} or minari")

@@ -37,6 +37,7 @@ from inspo_benchmark.datasets.dataset import Dataset, joined
 from inspo_benchmark.datasets.format import Blind, parts, peek
 from inspo_benchmark.datasets.layouts import LAYOUTS, Layout, Recording, word
 from inspo_benchmark.datasets.layouts._arrays import Guarded, reading, size_of, stored
+from inspo_benchmark.datasets.layouts._write import check_target
 
 MAIN, ABOUT = "main_data.hdf5", "metadata.json"
 VERSION = "0.5.4"  # of Minari, whose files these are
@@ -181,9 +182,8 @@ def _name(about: dict) -> str:
 
 
 def write(source: Path, target: Path) -> str:
+    check_target(source, target)
     meta = peek(source)
-    if target.exists():
-        raise UserError(f"{target} is there already; Minari's datasets are folders, name a new one")
     with write_errors(target):
         part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
         (part / "data").mkdir()

@@ -195,11 +195,13 @@ def test_command_line(tmp_path, capsys):
     assert main(["convert", "pymarl", str(source), str(target), "--task", "bridge-mix", "--limit", "9"]) == 0
     assert violations(target, MIX) == []
     assert load(target, MIX).lengths.max() == 9
-    assert main(["convert", "pymarl", str(source), str(target), "--task", "xor-ab"]) == 2
+    capsys.readouterr()
+    other = tmp_path / "xor-ab.h5"
+    assert main(["convert", "pymarl", str(source), str(other), "--task", "xor-ab"]) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
-    assert load(target, MIX).lengths.max() == 9
+    assert not other.exists()
 
 
 @recorded

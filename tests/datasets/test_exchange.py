@@ -1,6 +1,7 @@
 """Our data in others' layouts and back: what a layout can hold comes back to the bit, what it cannot is said. And what the audit finds."""
 
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,10 +40,7 @@ def there_and_back(folder: Path, d: Dataset, task: Task, layout: str, suffix: st
     """What comes back, and what was said to have no place."""
     ours, theirs, again = folder / "ours.h5", folder / f"theirs{suffix}", folder / "again.h5"
     save(d, ours)
-    for left in theirs.rglob("*") if theirs.is_dir() else ():
-        left.unlink() if left.is_file() else None
-    if theirs.is_dir():
-        (theirs / "data").rmdir(), theirs.rmdir()
+    shutil.rmtree(theirs) if theirs.is_dir() else theirs.unlink(missing_ok=True)
     said = LAYOUTS[layout].write(ours, theirs)
     back = read(layout, theirs, task)
     save(back, again)
@@ -209,6 +207,46 @@ def test_exports_appear_whole_or_not_at_all(tmp_path):
     with pytest.raises(UserError, match="cannot write"):
         LAYOUTS["minari"].write(tmp_path / "discrete.h5", tmp_path / "box.h5" / "y")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.h5", "box.h5", "discrete.h5"]
+
+
+def test_no_file_is_overwritten(tmp_path, capsys):
+    """Neither a source by its own export or conversion, nor another file, nor a link; and that is said before a source is opened."""
+    save(build(TASK), tmp_path / "ours.h5")
+    save(episodes(toy(Box(2))), tmp_path / "box.h5")
+    LAYOUTS["pymarl"].write(tmp_path / "ours.h5", tmp_path / "theirs.h5")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.h5").symlink_to("nothing.h5")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    for command in (
+        "export pymarl ours.h5 ours.h5",
+        "export pymarl ours.h5 theirs.h5",
+        "export pymarl ours.h5 link.h5",
+        "export omiga box.h5 ours.h5",
+        "export minari ours.h5 folder",
+        "convert pymarl theirs.h5 theirs.h5",
+        "convert pymarl theirs.h5 ours.h5 --task bridge-mix",
+        "convert pymarl theirs.h5 link.h5",
+        "convert pymarl theirs.h5 folder",
+        "convert pymarl nothing.npz ours.h5",
+    ):
+        verb, layout, source, target, *more = command.split()
+        assert main([verb, layout, str(tmp_path / source), str(tmp_path / target), *more]) == 2, command
+        assert capsys.readouterr() == ("", f"error: {tmp_path / target} exists; delete it first or choose another name\n"), command
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    assert (tmp_path / "link.h5").is_symlink()
+    assert not list((tmp_path / "folder").iterdir())
+
+
+@pytest.mark.parametrize("way", ["recording/data/x.h5", "link/x.h5", "recording/../recording/x.h5"])
+def test_nothing_is_written_into_a_recording(tmp_path, capsys, way):
+    save(episodes(toy()), tmp_path / "ours.h5")
+    LAYOUTS["minari"].write(tmp_path / "ours.h5", tmp_path / "recording")
+    (tmp_path / "link").symlink_to("recording")
+    before = sorted((tmp_path / "recording").rglob("*"))
+    assert main(["convert", "minari", str(tmp_path / "recording"), str(tmp_path / way)]) == 2
+    assert f"{tmp_path / way} is inside {tmp_path / 'recording'}" in capsys.readouterr().err
+    assert sorted((tmp_path / "recording").rglob("*")) == before
+    assert main(["convert", "minari", str(tmp_path / "recording"), str(tmp_path / "recording.h5")]) == 0
 
 
 def test_a_full_disk(tmp_path):

@@ -345,18 +345,18 @@ def test_states_without_last_actions_are_recognised(tmp_path):
 
 
 def test_command_line(tmp_path, capsys):
-    source, target = omiga(tmp_path / "x.hdf5"), tmp_path / "x.h5"
+    source, target, cut = omiga(tmp_path / "x.hdf5"), tmp_path / "x.h5", tmp_path / "cut.h5"
     assert main(["convert", "omiga", str(source), str(target)]) == 0
     assert capsys.readouterr() == (f"{target}: x-recorded (no environment of that name here: the sizes are the recording's)\n", "")
     assert violations(target) == []
     assert len(load(target).meta["source_sha256"]) == 64
-    assert main(["convert", "omiga", str(source), str(target), "--limit", "1"]) == 0
-    d = load(target)
+    assert main(["convert", "omiga", str(source), str(cut), "--limit", "1"]) == 0
+    d = load(cut)
     assert (d.lengths.tolist(), ends(d)) == ([1, 1, 1], ["c", "t", "c"])
     assert "1 of 3 episodes cut to 1 steps" in d.meta["notes"]
     capsys.readouterr()
     for argv, words in (
-        (["convert", "omig", source, target], "no layout 'omig'; did you mean omiga"),
+        (["convert", "omig", source, tmp_path / "y.h5"], "no layout 'omig'; did you mean omiga"),
         (["export", "omar", target, source], "OMAR is a layout that is only read"),
     ):
         assert main([str(a) for a in argv]) == 2
