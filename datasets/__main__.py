@@ -10,7 +10,7 @@ from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.datasets import catalog
 from inspo_benchmark.datasets.convert import convert
-from inspo_benchmark.datasets.format import inspect, load
+from inspo_benchmark.datasets.format import inspect, load, trusted_meta
 from inspo_benchmark.datasets.layouts import LAYOUTS
 from inspo_benchmark.datasets.replay_check import audit
 
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         p.set_defaults(run=run)
         return p
 
-    text = "Build the datasets of tasks, except those whose files exist, and print their paths."
+    text = "Build the datasets of tasks, except those whose files exist, and print their paths. A damaged file is an error."
     p = command("build", _build, "build the datasets of tasks", text, "'xor-*' bridge-mix")
     p.add_argument("tasks", nargs="*", default=["*"], metavar="TASK", help="name or glob of tasks (default: all that can be built)")
     p.add_argument("--episodes", type=int, metavar="N", help="number of episodes (default: the published number)")
@@ -95,6 +95,7 @@ def _build(args: argparse.Namespace) -> int:
     else:
         for task in tasks:
             path = catalog.build_smaller(task, args.episodes) if args.episodes else catalog.fetch(task)
+            trusted_meta(path, task)  # raises UserError if the file is damaged or of another task
             print(f"{task.name:24} {path}  {catalog.status(task)}")
     return 0
 

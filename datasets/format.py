@@ -183,6 +183,8 @@ def load(path: str | Path, task: Task | None = None) -> Dataset:
 def inspect(path: str | Path, task: Task | None = None) -> tuple[Dataset | None, list[str]]:
     """The dataset (None if the file cannot be read) and all faults of the file, with their places. UserError: there is no such file."""
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: a folder, a pipe or a device, not a dataset (.h5); move it away or name another path")
     if not path.is_file():
         raise UserError(f"{path}: no such file; `python -m datasets list` shows what there is")
     changed = []

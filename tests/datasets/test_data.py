@@ -152,7 +152,7 @@ def test_not_hdf5_at_all(tmp_path):
         assert "not an HDF5 file" in refused(tmp_path / name)
     with pytest.raises(UserError, match="no such file"):
         load(tmp_path / "nothing.h5")
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match=r"a folder, a pipe or a device, not a dataset"):
         violations(tmp_path)
 
 
@@ -466,6 +466,26 @@ def test_command_line(tmp_path, capsys, monkeypatch):
         assert (code, out) == (2, "")
         assert err.startswith("error: ")
         assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("damage", ["cut short", "empty", "a folder", "a changed byte", "of another task"])
+def test_build_refuses_a_damaged_dataset(tmp_path, capsys, monkeypatch, damage):
+    monkeypatch.setattr(catalog.fetch, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(catalog.status, "__defaults__", (tmp_path,))
+    path = tmp_path / "xor-ab.h5"
+    assert run(capsys, "build", "xor-ab") == (0, f"{'xor-ab':24} {path}  built\n", "")
+    whole = path.read_bytes()
+    if damage == "of another task":
+        d = build(TASKS["xor-all"])
+        save(replace(d, meta=d.meta | {"source": "my recording"}), path)
+    elif damage == "a folder":
+        path.unlink(), path.mkdir()
+    else:
+        flipped = bytes([whole[-1] ^ 1])
+        path.write_bytes({"cut short": whole[:3000], "empty": b"", "a changed byte": whole[:-1] + flipped}[damage])
+    code, out, err = run(capsys, "build", "xor-ab")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"error: {path}: ")
 
 
 def test_command_line_has_no_traceback(tmp_path):
