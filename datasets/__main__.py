@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.errors import UserError, outcome, printable
 from inspo_benchmark.core.registry import TASKS
+from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets import catalog
 from inspo_benchmark.datasets.convert import convert
 from inspo_benchmark.datasets.format import inspect, load, trusted_meta
@@ -56,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 
     text = (
         "Check files against the format, their tasks and, on a sample of episodes, the environment. Print all violations\n"
-        "with their places; the exit code is 1 if there is one."
+        "with their places. The exit code is 1 if there is one, and 2 if a file does not exist or cannot be checked."
     )
     p = command("validate", _validate, "check files and print all violations", text, "datasets/data/xor-*.h5")
     p.add_argument("files", type=Path, nargs="+", metavar="FILE", help="datasets (.h5)")
@@ -113,16 +114,22 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _validate(args: argparse.Namespace) -> int:
-    bad = 0
-    for file in args.files:
-        d, found = inspect(file, TASKS[args.task] if args.task else None)
-        if not found:
-            found = audit(d, TASKS.get(d.meta["task"]))
-        for line in found:
-            print(line)
-        print(f"{file}: {len(found)} violation{'s' * (len(found) > 1)}" if found else f"{file}: sound")
-        bad += bool(found)
-    return min(bad, 1)
+    task = TASKS[args.task] if args.task else None
+    return max([_validate_file(file, task) for file in args.files])
+
+
+def _validate_file(file: Path, task: Task | None) -> int:
+    """Print the file's violations. 0: there are none, 1: there are some, 2: it cannot be checked."""
+    try:
+        d, found = inspect(file, task)
+        found = found or audit(d, TASKS.get(d.meta["task"]))
+    except UserError as e:
+        print(f"error: {printable(str(e))}", file=sys.stderr)
+        return 2
+    for line in found:
+        print(line)
+    print(f"{file}: {len(found)} violation{'s' * (len(found) > 1)}" if found else f"{file}: sound")
+    return 1 if found else 0
 
 
 def _convert(args: argparse.Namespace) -> int:

@@ -352,6 +352,21 @@ def test_validate_lists_all_files(tmp_path, capsys):
     ]
 
 
+def test_validate_goes_on_after_files_that_cannot_be_checked(tmp_path, capsys):
+    d = build(TASKS["xor-ab"])
+    save(d, tmp_path / "a.h5")
+    save(edited(d, "rewards", 7, 0), tmp_path / "b.h5")
+    (tmp_path / "folder.h5").mkdir()
+    names = ["no.h5", "a.h5", "folder.h5", "b.h5"]
+    assert main(["validate", *(str(tmp_path / name) for name in names)]) == 2
+    out, err = capsys.readouterr()
+    assert [line.partition(": ")[0] for line in out.splitlines()] == [str(tmp_path / "a.h5"), "steps/rewards", str(tmp_path / "b.h5")]
+    errors = err.splitlines()
+    assert len(errors) == 2
+    assert errors[0].startswith(f"error: {tmp_path / 'no.h5'}: no such file")
+    assert errors[1].startswith(f"error: {tmp_path / 'folder.h5'}: a folder")
+
+
 RECORDINGS = ROOT.parent / "shared" / "data" / "alberdice"
 
 
