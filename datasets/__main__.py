@@ -11,7 +11,7 @@ from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets import catalog
 from inspo_benchmark.datasets.convert import convert
-from inspo_benchmark.datasets.format import inspect, load, trusted_meta
+from inspo_benchmark.datasets.format import inspect, load, peek, trusted_meta
 from inspo_benchmark.datasets.layouts import LAYOUTS
 from inspo_benchmark.datasets.replay_check import audit
 
@@ -63,8 +63,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("files", type=Path, nargs="+", metavar="FILE", help="datasets (.h5)")
     p.add_argument("--task", help="task whose dataset each file should be (default: the task named in the file, without comparing sizes)")
 
+    text = "Convert a published recording to a dataset, and print what was decided: episodes that were cut, actions that were clipped."
     example = "pymarl bridge_mix.npz datasets/data/bridge-mix.h5 --task bridge-mix"
-    p = command("convert", _convert, "convert a published recording to a dataset", "Convert a published recording to a dataset.", example)
+    p = command("convert", _convert, "convert a published recording to a dataset", text, example)
     _layout(p, LAYOUTS)
     p.add_argument("source", type=Path, metavar="SRC", help="the recording (file or folder)")
     p.add_argument("target", type=Path, metavar="DST", help="the dataset to write (.h5)")
@@ -136,6 +137,8 @@ def _convert(args: argparse.Namespace) -> int:
     task = convert(args.layout, args.source, args.target, args.task, args.limit)
     here = "" if task.name in TASKS else " (no environment of that name here: the sizes are the recording's)"
     print(f"{args.target}: {task.name}{here}")
+    if notes := peek(args.target)["notes"]:
+        print(f"notes: {notes}")
     return 0
 
 

@@ -347,7 +347,10 @@ def test_states_without_last_actions_are_recognised(tmp_path):
 def test_command_line(tmp_path, capsys):
     source, target, cut = omiga(tmp_path / "x.hdf5"), tmp_path / "x.h5", tmp_path / "cut.h5"
     assert main(["convert", "omiga", str(source), str(target)]) == 0
-    assert capsys.readouterr() == (f"{target}: x-recorded (no environment of that name here: the sizes are the recording's)\n", "")
+    out, err = capsys.readouterr()
+    first, notes = out.splitlines()
+    assert (first, err) == (f"{target}: x-recorded (no environment of that name here: the sizes are the recording's)", "")
+    assert notes == f"notes: {load(target).meta['notes']}"
     assert violations(target) == []
     assert len(load(target).meta["source_sha256"]) == 64
     assert main(["convert", "omiga", str(source), str(cut), "--limit", "1"]) == 0
@@ -368,6 +371,16 @@ def test_command_line(tmp_path, capsys):
             main([command, "--help"])
         assert e.value.code == 0
         assert f"example: python -m datasets {command}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_convert_prints_what_was_cut_and_clipped(tmp_path, capsys):
+    a = np.linspace(-1, 1, 16, dtype=F).reshape(8, 2, 1)
+    a[0] = 1.5
+    source = omiga(tmp_path / "x.hdf5", a=a)
+    assert main(["convert", "omiga", str(source), str(tmp_path / "x.h5"), "--limit", "1"]) == 0
+    notes = capsys.readouterr().out.splitlines()[1]
+    assert notes.startswith("notes: 1 of 3 episodes cut to 1 steps; ")
+    assert notes.endswith("; 2 actions beyond [-1, 1] clipped")
 
 
 def test_spaces_of_the_published_tasks_are_those_of_the_documents():
