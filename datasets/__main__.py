@@ -138,7 +138,7 @@ def _convert(args: argparse.Namespace) -> int:
     here = "" if task.name in TASKS else " (no environment of that name here: the sizes are the recording's)"
     print(f"{args.target}: {task.name}{here}")
     if notes := peek(args.target)["notes"]:
-        print(f"notes: {notes}")
+        print(f"notes: {printable(notes)}")
     return 0
 
 
