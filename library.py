@@ -33,7 +33,7 @@ from inspo_benchmark.learning import train as training
 from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.evaluate import Evaluator
 from inspo_benchmark.learning.normalize import Normalizer
-from inspo_benchmark.learning.saved_policy import SavedPolicies
+from inspo_benchmark.learning.saved_policy import GreedyPolicy, SavedPolicies
 from inspo_benchmark.running.progress import activity
 from inspo_benchmark.running.settings import settings as settings_of
 
@@ -73,9 +73,9 @@ class Result:
     normalizer: Normalizer
     frame: pd.DataFrame  # columns algo, task, seed, step, metric, value
 
-    def policy(self, seed: int | None = None) -> Policy:
-        """The greedy policy of one seed (default: the first) as a function of observations. Call it from the start of an episode on: a
-        recurrent policy keeps its state between calls. UserError: no such seed."""
+    def policy(self, seed: int | None = None) -> GreedyPolicy:
+        """The greedy policy of one seed (default: the first) as a function of observations. Call it from the start of an episode on, and
+        its `reset` before the next episodes: a recurrent policy keeps its state between calls. UserError: no such seed."""
         params = self.algorithm.acting_params(self.state)
         saved = SavedPolicies(self.algorithm, self.task.name, self.seeds, params, self.normalizer)
         return saved.greedy_policy(self.seeds[0] if seed is None else seed)
@@ -148,7 +148,8 @@ def evaluate(policy: Policy, task: str, episodes: int = 32) -> pd.DataFrame:
     """Episodes of any policy on a task, one row per episode: episode, return, length and, where winning has a meaning, win_rate (0 or 1).
 
     policy: a function of `Observation(obs [E, N, O], state [E, S], avail [E, N, A])`, the observations of E episodes that run side by
-    side, to actions [E, N], or [E, N, D] where actions are continuous. Episode e follows from the seed e, as in `Result.evaluate`.
+    side, to actions [E, N], or [E, N, D] where actions are continuous. If it has a method `reset`, that is called before the first step of
+    episodes, for example to forget the last ones. Episode e follows from the seed e, as in `Result.evaluate`.
     """
     found = _task(task)
     env = found.make(min(episodes, found.max_envs))
@@ -163,6 +164,8 @@ def _rollout(policy: Policy, env: VecEnv, task: Task, numbers: range) -> pd.Data
     """The episodes with these numbers."""
     extra = env.num_envs - len(numbers)  # environments beyond the last episode play it again, uncounted
     observation = env.reset([*numbers, *[numbers[-1]] * extra])
+    if hasattr(policy, "reset"):
+        policy.reset()
     total, length, over = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64), np.zeros(env.num_envs, bool)
     info = {}
     while not over.all():

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,26 +31,36 @@ class SavedPolicies(NamedTuple):
     params: dict[str, Tensor]  # [S, ...]
     normalizer: Normalizer  # of observations
 
-    def greedy_policy(self, seed: int) -> Callable[[Observation], np.ndarray]:
-        """A function from the observations of E environments to actions [E, N] or [E, N, D]. It keeps the recurrent state, so that it must
-        be called at every step from the start of the episodes. UserError: no such seed."""
+    def greedy_policy(self, seed: int) -> "GreedyPolicy":
+        """The greedy policy of a seed. UserError: no such seed."""
         if seed not in self.seeds:
             raise UserError(f"this experiment has no seed {seed}; its seeds are {', '.join(map(str, self.seeds))}")
         params = {name: p[self.seeds.index(seed)] for name, p in self.params.items()}
-        f, memory = Nets(self.algorithm.modules, params), None
-
-        @torch.no_grad()
-        def act(observation: Observation) -> np.ndarray:
-            nonlocal memory
-            memory = self.algorithm.init_hidden(len(observation.obs)) if memory is None else memory
-            obs = torch.as_tensor(self.normalizer(observation.obs)).to(torch.get_default_dtype())
-            actions, memory = self.algorithm.act(f, obs, torch.as_tensor(observation.avail), memory)
-            return actions.numpy()
-
-        return act
+        return GreedyPolicy(self.algorithm, params, self.normalizer)
 
 
-def load_greedy_policy(text: str, scenario: str) -> Callable[[Observation], np.ndarray] | None:
+class GreedyPolicy:
+    """A function from the observations of E environments to actions [E, N] or [E, N, D]. It keeps the recurrent state, so that it must be
+    called at every step from the start of the episodes, and `reset` before the next episodes."""
+
+    def __init__(self, algorithm: Algorithm, params: dict[str, Tensor], normalizer: Normalizer):
+        """`params`: of one run."""
+        self.algorithm, self.f, self.normalizer = algorithm, Nets(algorithm.modules, params), normalizer
+        self.memory: Tensor | None = None  # None: the episodes start
+
+    def reset(self) -> None:
+        """The next observations are the first of their episodes, of any number of environments."""
+        self.memory = None
+
+    @torch.no_grad()
+    def __call__(self, observation: Observation) -> np.ndarray:
+        memory = self.algorithm.init_hidden(len(observation.obs)) if self.memory is None else self.memory
+        obs = torch.as_tensor(self.normalizer(observation.obs)).to(torch.get_default_dtype())
+        actions, self.memory = self.algorithm.act(self.f, obs, torch.as_tensor(observation.avail), memory)
+        return actions.numpy()
+
+
+def load_greedy_policy(text: str, scenario: str) -> GreedyPolicy | None:
     """The greedy policy named by "PATH.policies" (the first seed) or "PATH.policies:SEED". None: the text is no such name.
     UserError: the policy is for another map or scenario, or the file cannot be used."""
     if not (found := POLICY_NAME.fullmatch(text)):

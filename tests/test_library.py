@@ -77,6 +77,16 @@ def test_any_policy_is_evaluated_on_any_number_of_episodes(monkeypatch):
     assert ib.evaluate(still, "bridge-mix", episodes=5).equals(whole)
 
 
+def test_a_recurrent_policy_starts_every_episode_without_a_memory(monkeypatch):
+    small = dict(num_updates=60, hidden_dim=16, batch_size=8, seq_len=20, lr=0.02)
+    result = ib.train("bc", "bridge-optimal", seeds=1, progress=False, network="gru", **small)
+    policy, expected = result.policy(), result.evaluate(episodes=5)["return"].tolist()
+    task = TASKS["bridge-optimal"]
+    for parallel in (5, 2, 3):
+        monkeypatch.setitem(TASKS, "bridge-optimal", replace(task, max_envs=parallel))
+        assert ib.evaluate(policy, "bridge-optimal", episodes=5)["return"].tolist() == expected
+
+
 def test_settings_are_the_benchmarks_unless_they_are_given(result):
     assert result.algorithm.cfg == settings("bc", "bridge-optimal", SMALL)
     assert ib.train("bc", "xor-ab", 1, paper=True, progress=False, **SMALL).algorithm.cfg == settings("bc", "xor-ab", SMALL, paper=True)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from inspo_benchmark.core.atomic_io import load_checked, save_checked
+from inspo_benchmark.core.env import Observation
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.learning.evaluate import Evaluator
@@ -49,6 +50,18 @@ def test_saved_policies_get_the_returns_of_the_evaluation(trained, path):
     assert (expected[0] != expected[1]).any()
     for k, seed in enumerate(SEEDS):
         np.testing.assert_allclose(returns(load(path), seed, 6), expected[k], atol=1e-9)
+
+
+@pytest.mark.parametrize("trained", ["gru"], indirect=True)
+def test_a_reset_forgets_the_last_episodes(path):
+    policy, rng = load(path).greedy_policy(4), np.random.default_rng(0)
+    few, many = (Observation(rng.normal(size=(e, 3, 30)).astype(np.float32), np.zeros((e, 0)), np.ones((e, 3, 9), bool)) for e in (2, 5))
+    first = policy(many)
+    assert (policy(many) != first).any()
+    policy.reset()
+    policy(few)  # a reset also takes another number of environments
+    policy.reset()
+    np.testing.assert_array_equal(policy(many), first)
 
 
 def test_saved_policies_can_be_rendered(path, tmp_path, capsys):
