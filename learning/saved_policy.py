@@ -35,7 +35,7 @@ class SavedPolicies(NamedTuple):
         """The greedy policy of a seed. UserError: no such seed."""
         if seed not in self.seeds:
             raise UserError(f"this experiment has no seed {seed}; its seeds are {', '.join(map(str, self.seeds))}")
-        params = {name: p[self.seeds.index(seed)] for name, p in self.params.items()}
+        params = {name: p[self.seeds.index(seed)].cpu() for name, p in self.params.items()}
         return GreedyPolicy(self.algorithm, params, self.normalizer)
 
 

@@ -10,7 +10,7 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.learning.evaluate import Evaluator
 from inspo_benchmark.learning.normalize import Normalizer
-from inspo_benchmark.learning.saved_policy import load, save
+from inspo_benchmark.learning.saved_policy import SavedPolicies, load, save
 from inspo_benchmark.running.settings import settings
 from inspo_benchmark.tools.render_smac import main
 
@@ -62,6 +62,14 @@ def test_a_reset_forgets_the_last_episodes(path):
     policy(few)  # a reset also takes another number of environments
     policy.reset()
     np.testing.assert_array_equal(policy(many), first)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_policies_that_were_trained_on_a_gpu_act_on_the_cpu(trained):
+    algorithm, state = trained
+    params = {name: p.cuda() for name, p in algorithm.acting_params(state).items()}
+    policies = SavedPolicies(algorithm, TASK, SEEDS, params, NORMALIZER)
+    assert np.isfinite(returns(policies, 4, 2)).all()
 
 
 def test_saved_policies_can_be_rendered(path, tmp_path, capsys):
