@@ -40,13 +40,15 @@ class Registry(dict):
         self.kind, self.package = kind, package
 
     def register(self, name: str):
-        """A decorator that adds an entry. ValueError: the name is invalid or taken."""
+        """A decorator that adds an entry. ValueError: the name is invalid or taken. UserError: the entry itself has another name."""
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a valid name for {self.kind}s: letters, digits and _ . : + - are allowed")
 
         def add(entry):
             if name in self:
                 raise ValueError(f"two {self.kind}s are called {name!r}: {self[name]!r} and {entry!r}")
+            if (own := getattr(entry, "name", name)) != name:
+                raise UserError(f"the {self.kind} {own!r} is registered as {name!r}; give it the same name in both places")
             self[name] = entry
             return entry
 

@@ -8,6 +8,7 @@ import pytest
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, MODULES, TASKS, Registry, suggest
+from support.episodes import toy
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +54,14 @@ def test_a_duplicate_name_is_an_error(package):
     add(package, "tiger", "lion")
     with pytest.raises(ValueError, match=r"two animals are called 'lion': .*zoo\.lion.*zoo\.tiger"):
         animals().discover()
+
+
+def test_an_entry_is_registered_under_its_own_name():
+    tasks, task = Registry("task", "none"), toy(name="grid-noisy")
+    with pytest.raises(UserError, match=r"^the task 'grid-noisy' is registered as 'gridx-noisy'; give it the same name in both places$"):
+        tasks.register("gridx-noisy")(task)
+    assert tasks.register("grid-noisy")(task) is task
+    assert list(tasks) == ["grid-noisy"]
 
 
 def test_a_broken_file_is_an_error(package):
