@@ -1,4 +1,4 @@
-"""The exception for mistakes of the user, and the exit codes of all commands."""
+"""The exception for mistakes of the user, a check that raises it, and the exit codes of all commands."""
 
 import gc
 import os
@@ -7,10 +7,23 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from operator import index
+from typing import Any
 
 
 class UserError(Exception):
     """A mistake of the user, in one line: what is wrong, where, and what to do. Commands print it without a traceback."""
+
+
+def whole_number(name: str, x: Any, low: int) -> int:
+    """x, which may be an integer of numpy, as an int. UserError: it is no integer, or smaller than `low`."""
+    try:
+        number = index(x)
+    except TypeError:
+        number = low - 1
+    if number < low:
+        raise UserError(f"{name}={printable(repr(x))}: write an integer from {low} on")
+    return number
 
 
 def outcome(work: Callable[[], int | None]) -> int:

@@ -4,12 +4,15 @@ Letters: B batch size, L sequence length, N agents, O observation size, S state 
 episodes. Batches have no optional field: what a task lacks has a neutral value (all actions available, a state of width zero).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
+
+from inspo_benchmark.core.errors import UserError, whole_number
 
 if TYPE_CHECKING:
     from inspo_benchmark.core.env import VecEnv
@@ -80,7 +83,11 @@ class Spec(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """A scenario and the quality of a dataset for it. Its name is `<scenario>-<quality>`."""
+    """A scenario and the quality of a dataset for it. Its name is `<scenario>-<quality>`.
+
+    The references of a task without an environment (`make` is None), which has data alone, may be unknown (NaN). UserError: other
+    references are not finite or do not increase, or a number of environments, evaluations or episodes is below 1.
+    """
 
     name: str
     spec: Spec
@@ -95,6 +102,18 @@ class Task:
     final_episodes: int = 320  # episodes of the last evaluation
     per_step: bool = False  # returns are the mean reward per step (matrix games) instead of the sum
     settings: Path | None = None  # a TOML file with settings of methods on this task, see running.settings
+
+    def __post_init__(self):
+        """Numbers of numpy become Python's, which JSON files can hold."""
+        try:
+            low, high = map(float, self.reference)
+        except (TypeError, ValueError):
+            low, high = math.nan, math.nan
+        if self.make is not None and not -math.inf < low < high < math.inf:
+            raise UserError(f"task {self.name}: reference={self.reference!r}: write two finite numbers, the smaller one first")
+        object.__setattr__(self, "reference", (low, high))
+        for field in ("max_envs", "num_evals", "eval_episodes", "final_episodes"):
+            object.__setattr__(self, field, whole_number(f"task {self.name}: {field}", getattr(self, field), 1))
 
     @property
     def evaluation(self) -> dict[str, int]:

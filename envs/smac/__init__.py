@@ -86,6 +86,6 @@ for map in (MAPS | SCENARIOS).values():
                 family="sc2",
                 backend=backend(),
                 reference=(0.0, BEST_RETURN),  # the return of random agents in the real game is unpublished
-                max_envs=max_games() // 3,  # the evaluator may keep three sets of games
+                max_envs=max(1, max_games() // 3),  # the evaluator may keep three sets of games
             )
         )

@@ -1,0 +1,35 @@
+"""Tasks hold numbers that evaluations and result files can use."""
+
+import math
+
+import numpy as np
+import pytest
+
+from inspo_benchmark.core.errors import UserError
+from support.episodes import toy
+
+PLAYED = {"make": lambda num_envs: None}
+
+
+@pytest.mark.parametrize("reference", [(1, 1), (1, 0), (0, math.nan), (math.nan, math.nan), (0, math.inf), (0, 1, 2), ("a", "b"), None])
+def test_references_have_to_increase(reference):
+    with pytest.raises(UserError, match=r"^task toy-random: reference=.*: write two finite numbers, the smaller one first$"):
+        toy(**PLAYED, reference=reference)
+
+
+def test_references_are_unknown_only_without_an_environment():
+    assert all(map(math.isnan, toy(make=None, reference=(math.nan, math.nan)).reference))
+
+
+def test_numbers_of_numpy_become_those_of_python():
+    task = toy(**PLAYED, reference=np.array([0.5, 2], np.float32), num_evals=np.int64(3), max_envs=np.int32(4))
+    assert task.reference == (0.5, 2.0)
+    assert {type(x) for x in task.reference} == {float}
+    assert (type(task.num_evals), type(task.max_envs)) == (int, int)
+
+
+@pytest.mark.parametrize("field", ["max_envs", "num_evals", "eval_episodes", "final_episodes"])
+@pytest.mark.parametrize("value", [0, -1, 2.0, None])
+def test_there_is_at_least_one_environment_evaluation_and_episode(field, value):
+    with pytest.raises(UserError, match=f"^task toy-random: {field}={value}: write an integer from 1 on$"):
+        toy(**{field: value})
