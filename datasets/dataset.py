@@ -55,6 +55,8 @@ STATISTICS |= {f"{name}_{of}": float for name in ("return", "sum", "length") for
 # Optional metadata: mean scores of the behavior policies when they take their most probable actions, over the episodes that they recorded.
 GREEDY = ("behavior_greedy_return", "behavior_greedy_win_rate")
 
+ENDS = {"terminated": (1, 0), "won": (-1, 0, 1)}  # of an episode from arrays: the values that it may have, the default first
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -120,11 +122,12 @@ class Dataset:
         obs [L+1, N, O], with the observation after the last step; actions [L, N], or [L, N, D] in [-1, 1]; rewards [L], of the team.
         Optional: state [L+1, S] (default: the observations side by side), avail [L+1, N, A] bool (default: all), terminated (default:
         True; False for an episode that a time limit cut), won (True or False, if winning has a meaning).
-        UserError: an array is missing, or its shape does not fit the task or the other arrays.
+        UserError: an array is missing, its shape does not fit the task or the other arrays, or a value is none of those above.
         """
         spec = task.spec
         trailing = {"obs": (spec.num_agents, spec.obs_dim), "state": (spec.state_dim,), "avail": (spec.num_agents, spec.space.avail_dim)}
         columns: dict[str, list[np.ndarray]] = {"obs": [], "state": [], "avail": [], "actions": [], "rewards": []}
+        ends: dict[str, list[int]] = {name: [] for name in ENDS}
         for e, episode in enumerate(episodes):
             if lacking := {"obs", "actions", "rewards"} - episode.keys():
                 raise UserError(f"episode {e}: no {sorted(lacking)[0]}; it has {', '.join(sorted(episode))}")
@@ -138,6 +141,11 @@ class Dataset:
                 if arrays[name].shape != shape or not length:
                     raise UserError(f"episode {e}: {name} has shape {arrays[name].shape}, should have {shape} with {length} rewards")
                 columns[name].append(arrays[name])
+            for name, values in ENDS.items():
+                value = np.asarray(episode.get(name, values[0]))
+                if value.shape or value.item() not in values:
+                    raise UserError(f"episode {e}: {name} should be True or False, one value for the whole episode")
+                ends[name].append(int(value))
         if not columns["obs"]:
             raise UserError("no episodes: a dataset has at least one")
         arrays_end_to_end: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
@@ -145,8 +153,8 @@ class Dataset:
             task,
             np.array([len(x) for x in columns["rewards"]]),
             **arrays_end_to_end,
-            terminated=np.array([bool(episode.get("terminated", True)) for episode in episodes]),
-            won=np.array([int(episode.get("won", -1)) for episode in episodes]),
+            terminated=np.array(ends["terminated"], bool),
+            won=np.array(ends["won"]),
             source=source,
         )
 
@@ -164,7 +172,7 @@ def pack(
     seed: np.ndarray,  # [E]
     **provenance: Any,  # keys of PROVENANCE
 ) -> Dataset:
-    """Padded episodes -> Dataset; steps after an episode's end are dropped. UserError: an action is out of range."""
+    """Padded episodes -> Dataset; steps after an episode's end are dropped. UserError: an action is none of the task's."""
     step, row = (np.arange(x.shape[1]) < lengths[:, None] + more for x, more in ((actions, 0), (obs, 1)))
     return join(
         task,
@@ -196,10 +204,10 @@ def join(
     behavior_logp: np.ndarray | None = None,  # [T, N]; None: unknown
     **provenance: str,
 ) -> Dataset:
-    """Episodes end to end -> Dataset, with the dtypes of the format. UserError: an action is out of range."""
+    """Episodes end to end -> Dataset, with the dtypes of the format. UserError: an action is none of the task's."""
     space, count, steps = task.spec.space, len(lengths), int(lengths.sum())
-    if space.kind == "discrete" and actions.size and (actions.min() < 0 or actions.max() >= space.action_dim):
-        raise UserError(f"actions {actions.min()} .. {actions.max()} in the data; {task.name} has actions 0 .. {space.action_dim - 1}")
+    if space.kind == "discrete" and (unknown := ~np.isin(actions, np.arange(space.action_dim))).any():
+        raise UserError(f"action {actions[unknown][0]} in the data; {task.name} has actions 0 .. {space.action_dim - 1}")
     with np.errstate(over="ignore"):  # values too large for float32 become infinite, which `problems` reports
         obs, state, rewards = (np.ascontiguousarray(x, "<f4") for x in (obs, state, rewards))
     ends = np.zeros((2, steps), bool)

@@ -286,7 +286,7 @@ def test_bad_data_is_not_written(tmp_path, change, expected):
 
 def test_actions_that_int8_cannot_hold_do_not_wrap():
     task = toy()
-    with pytest.raises(UserError, match=r"actions 256 \.\. 256 in the data; toy-random has actions 0 \.\. 2"):
+    with pytest.raises(UserError, match=r"action 256 in the data; toy-random has actions 0 \.\. 2"):
         pack(
             task,
             lengths=np.array([1]),

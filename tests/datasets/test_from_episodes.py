@@ -49,7 +49,15 @@ def test_state_available_actions_and_the_end_have_defaults():
         ({"actions": np.zeros((2, 3))}, "episode 1: actions has shape"),
         ({"rewards": []}, "episode 1: obs has shape"),
         ({"avail": np.ones((3, 2, 4))}, "episode 1: avail has shape"),
-        ({"actions": np.full((2, 2), 7)}, "actions 0 .. 7 in the data"),
+        ({"actions": np.full((2, 2), 7)}, "action 7 in the data; toy-random has actions 0 .. 2"),
+        ({"actions": np.full((2, 2), 0.9)}, "action 0.9 in the data"),
+        ({"actions": np.full((2, 2), np.nan)}, "action nan in the data"),
+        ({"won": None}, "episode 1: won should be True or False, one value for the whole episode"),
+        ({"won": 3}, "episode 1: won should be"),
+        ({"won": [False, True]}, "episode 1: won should be"),
+        ({"terminated": [False, True]}, "episode 1: terminated should be True or False, one value for the whole episode"),
+        ({"terminated": None}, "episode 1: terminated should be"),
+        ({"terminated": "no"}, "episode 1: terminated should be"),
     ],
 )
 def test_mistakes_name_the_episode(change, said):

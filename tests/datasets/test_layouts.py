@@ -272,7 +272,7 @@ def test_flat_of_one_agent_and_of_discrete_actions(tmp_path):
         (dict(next_observations=np.zeros((5, 2, 1), F)), ["next_observations is not the row of observations that follows"]),
         (dict(actions=np.zeros((5, 3, 1), F)), ["actions has shape (5, 3, 1)"]),
         (dict(actions=np.zeros((5, 2), F)), ["continuous ones have D numbers"]),
-        (dict(actions=np.full((5, 2), -1)), ["actions -1 .. -1"]),
+        (dict(actions=np.full((5, 2), -1)), ["action -1 in the data"]),
         (dict(rewards=np.full(5, np.inf, F)), ["steps/rewards: NaN or infinity"]),
     ],
 )
