@@ -29,6 +29,7 @@ from inspo_benchmark.core.types import State, Task
 from inspo_benchmark.datasets.catalog import dataset_path, fetch
 from inspo_benchmark.datasets.dataset import Dataset
 from inspo_benchmark.datasets.format import load
+from inspo_benchmark.datasets.validate import problems
 from inspo_benchmark.learning import train as training
 from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.evaluate import Evaluator
@@ -118,9 +119,7 @@ def train(
     if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
         raise UserError(f"seeds={seeds!r}: write a number above 0, or a list of different numbers from 0 on")
     config = settings_of(algo, task, cls.Config.parse([f"{name}={value}" for name, value in settings.items()], algo), paper)
-    data = load_dataset(task) if dataset is None else dataset
-    if data.meta["task"] != task:
-        raise UserError(f"dataset: it holds data of {data.meta['task']}, not of {task}")
+    data = load_dataset(task) if dataset is None else _checked(dataset, found)
     algorithm = cls(config, found.spec)
     threads = torch.get_num_threads()
     quiet = not (progress if progress is not None else _interactive())
@@ -177,6 +176,15 @@ def _rollout(policy: Policy, env: VecEnv, task: Task, numbers: range) -> pd.Data
     if "won" in info:
         rows["win_rate"] = info["won"].astype(float)
     return pd.DataFrame(rows).assign(episode=[*numbers, *[-1] * extra]).query("episode >= 0")
+
+
+def _checked(data: Dataset, task: Task) -> Dataset:
+    """The data themselves. UserError: they have a fault, or are of another task."""
+    if (of := data.meta.get("task")) != task.name:
+        raise UserError(f"dataset: it holds data of {of}, not of {task.name}")
+    if found := problems(data, task):
+        raise UserError(f"dataset: {found[0]}")
+    return data
 
 
 @contextmanager

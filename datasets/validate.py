@@ -109,7 +109,7 @@ def _value_problems(d: Dataset, first: int = 0, before: int = 0) -> Iterator[str
                 "steps": ("step", of_step, before),
                 "episodes": ("", range(d.episodes), first),
             }[PATHS[name].partition("/")[0]]
-            place = f"{kind} {i + start} of the file, in " if kind else ""
+            place = f"{kind} {i + start} of the data, in " if kind else ""
             yield f"{PATHS[name]}: {what}, {wrong.sum()} times, first at {place}episode {episodes[i] + first}"
 
     for name in ("obs", "state", "rewards", "behavior_logp") + ("actions",) * box:

@@ -12,8 +12,10 @@ import torch
 
 import inspo_benchmark as ib
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.core.spaces import Box
 from inspo_benchmark.datasets.format import save
 from inspo_benchmark.running.settings import settings
+from support.episodes import episodes, toy
 
 SMALL = dict(num_updates=20, hidden_dim=8, batch_size=8)
 
@@ -108,6 +110,39 @@ def test_settings_are_the_benchmarks_unless_they_are_given(result):
 def test_mistakes_say_what_to_do(call, said):
     with pytest.raises(ib.UserError, match=said):
         call()
+
+
+FAULTS = {
+    "an action that is not available": lambda d: dict(avail=d.avail & ~np.eye(5, dtype=bool)[d.actions[0]]),
+    "steps/rewards: NaN or infinity": lambda d: dict(rewards=d.rewards * np.nan),
+    "obs/state: shape": lambda d: dict(state=d.state[:, 1:]),
+    "obs/obs: shape": lambda d: dict(obs=d.obs[..., 1:]),
+    "episodes/won: not -1, 0 or 1": lambda d: dict(won=np.full_like(d.won, 3)),
+}
+
+
+@pytest.mark.parametrize("said", FAULTS)
+def test_data_that_break_a_rule_are_not_trained_on(said):
+    data = ib.load_dataset("bridge-optimal")
+    with pytest.raises(ib.UserError, match=f"^dataset: .*{said}"):
+        ib.train("bc", "bridge-optimal", dataset=replace(data, **FAULTS[said](data)), progress=False, **SMALL)
+
+
+@pytest.mark.parametrize(("steps", "obs", "said"), [(21, 8, "episode 0 has 21 steps, should have 1 .. 20"), (1, 7, "attribute obs: 7")])
+def test_data_that_do_not_fit_the_task_are_not_trained_on(steps, obs, said):
+    task = TASKS.discover()["bridge-optimal"]
+    episode = dict(obs=np.zeros((steps + 1, 2, obs)), state=np.zeros((steps + 1, 8)), actions=np.zeros((steps, 2)), rewards=np.zeros(steps))
+    data = ib.Dataset.from_episodes(replace(task, spec=task.spec._replace(obs_dim=obs)), [episode])
+    with pytest.raises(ib.UserError, match=f"^dataset: .*{said}"):
+        ib.train("bc", "bridge-optimal", dataset=data, progress=False, **SMALL)
+
+
+def test_actions_outside_the_box_are_not_trained_on(monkeypatch):
+    task = toy(Box(2), name="toy-random")
+    monkeypatch.setitem(TASKS, "toy-random", task)
+    data = episodes(task)
+    with pytest.raises(ib.UserError, match=r"^dataset: steps/actions: outside \[-1, 1\]"):
+        ib.train("bc", "toy-random", dataset=replace(data, actions=2 * data.actions), progress=False, **SMALL)
 
 
 def test_it_is_imported_from_anywhere_beside_a_package_called_datasets(tmp_path):

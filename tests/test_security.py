@@ -692,7 +692,7 @@ def test_a_return_has_a_size(tmp_path, value):
 def test_a_reward_has_a_size(tmp_path, value):
     x = recordings.recording(limit=8, episodes=4)
     x["reward"][1, 2] = value
-    with pytest.raises(UserError, match=r"steps/rewards: a number beyond 1e\+15, 1 times, first at step 10 of the file, in episode 1"):
+    with pytest.raises(UserError, match=r"steps/rewards: a number beyond 1e\+15, 1 times, first at step 10 of the data, in episode 1"):
         read("pymarl", recordings.write(tmp_path, x))
 
 

@@ -188,7 +188,7 @@ EDITS = {  # what is done to a sound file -> what its violations must say
     "a row less": (lambda f: rewrite(f, "obs/state", f["obs/state"][:-1]), "obs/state: shape"),
     "no dimension": (lambda f: rewrite(f, "steps/rewards", np.float32(1)), "steps/rewards: shape"),
     "no episodes": (lambda f: rewrite(f, "episodes/offset", np.zeros(1, "i8")), "episodes: there are none"),
-    "NaN": (lambda f: f["obs/obs"].__setitem__((7, 1, 2), np.nan), "obs/obs: NaN or infinity, 1 times, first at row 7 of the file"),
+    "NaN": (lambda f: f["obs/obs"].__setitem__((7, 1, 2), np.nan), "obs/obs: NaN or infinity, 1 times, first at row 7 of the data"),
     "infinity": (lambda f: f["steps/rewards"].__setitem__(3, np.inf), "steps/rewards: NaN or infinity, 1 times, first at step 3"),
     "offsets backwards": (lambda f: f["episodes/offset"].__setitem__(2, 0), "episodes/offset: episode 1 has"),
     "offsets beyond": (lambda f: f["episodes/offset"].__setitem__(6, 10**9), "episodes/offset: runs from 0 to 1000000000"),
