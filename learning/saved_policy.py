@@ -65,7 +65,7 @@ def load_greedy_policy(text: str, scenario: str) -> GreedyPolicy | None:
     UserError: the policy is for another map or scenario, or the file cannot be used."""
     if not (found := POLICY_NAME.fullmatch(text)):
         return None
-    policies = load(Path(found[1]))
+    policies = load(found[1])
     if policies.task.rpartition(":")[2].rpartition("-")[0] != scenario:
         raise UserError(f"{found[1]}: policies for {policies.task}, not for {scenario}")
     return policies.greedy_policy(int(found[2] or policies.seeds[0]))
@@ -77,7 +77,7 @@ def save(algo: str, task: str, algorithm: Algorithm, seeds: tuple[int, ...], sta
     save_checked(metadata | {"params": params, "scale": [torch.as_tensor(x) for x in normalizer]}, path)
 
 
-def load(path: Path) -> SavedPolicies:
+def load(path: str | Path) -> SavedPolicies:
     """UserError: the file is missing, damaged, or made by other code."""
 
     def restore(x: dict[str, Any]) -> SavedPolicies:
@@ -94,7 +94,7 @@ def load(path: Path) -> SavedPolicies:
         return SavedPolicies(algorithm, x["task"], seeds, x["params"], Normalizer(mean, std))
 
     try:
-        return load_checked(path, restore)
+        return load_checked(Path(path), restore)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; every finished experiment has one beside its CSV") from None
     except (DamagedFile, OSError, UserError) as e:

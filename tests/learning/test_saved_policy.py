@@ -52,6 +52,12 @@ def test_saved_policies_get_the_returns_of_the_evaluation(trained, path):
         np.testing.assert_allclose(returns(load(path), seed, 6), expected[k], atol=1e-9)
 
 
+def test_policies_are_loaded_from_the_text_of_a_path(path):
+    assert load(str(path)).seeds == SEEDS
+    with pytest.raises(UserError, match=r"gone\.policies: no such file"):
+        load("gone.policies")
+
+
 @pytest.mark.parametrize("trained", ["gru"], indirect=True)
 def test_a_reset_forgets_the_last_episodes(path):
     policy, rng = load(path).greedy_policy(4), np.random.default_rng(0)
