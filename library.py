@@ -83,7 +83,9 @@ class Result:
 
     def evaluate(self, episodes: int = 32, sampled: bool = False) -> pd.DataFrame:
         """One row per seed and episode: seed, episode, return, length and, where winning has a meaning, win_rate (0 or 1). All seeds
-        play the same episodes."""
+        play the same episodes. sampled: with actions drawn from the stochastic policies. UserError: there are none."""
+        if sampled and not self.algorithm.stochastic:
+            raise UserError(f"sampled=True: {self.algo} learns no stochastic policy on {self.task.name}; evaluate the greedy one")
         evaluator = Evaluator(self.algorithm, self.task, self.seeds, self.normalizer)
         try:
             values = evaluator.rollout(self.state, episodes, sampled)

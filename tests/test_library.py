@@ -112,6 +112,13 @@ def test_mistakes_say_what_to_do(call, said):
         call()
 
 
+def test_a_method_without_stochastic_policies_has_no_sampled_scores():
+    result = ib.train("cfcql", "xor-ab", seeds=1, progress=False, **SMALL)
+    assert len(result.evaluate(2)) == 2
+    with pytest.raises(ib.UserError, match="sampled=True: cfcql learns no stochastic policy on xor-ab; evaluate the greedy one"):
+        result.evaluate(2, sampled=True)
+
+
 FAULTS = {
     "an action that is not available": lambda d: dict(avail=d.avail & ~np.eye(5, dtype=bool)[d.actions[0]]),
     "steps/rewards: NaN or infinity": lambda d: dict(rewards=d.rewards * np.nan),
