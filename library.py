@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from numbers import Integral
+from operator import index
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ import torch
 from tqdm.auto import tqdm
 
 from inspo_benchmark.core.env import Observation, VecEnv
-from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.errors import UserError, whole_number
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.core.types import State, Task
 from inspo_benchmark.datasets.catalog import dataset_path, fetch
@@ -35,6 +37,7 @@ from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.evaluate import Evaluator
 from inspo_benchmark.learning.normalize import Normalizer
 from inspo_benchmark.learning.saved_policy import GreedyPolicy, SavedPolicies
+from inspo_benchmark.running.devices import check_device
 from inspo_benchmark.running.progress import activity
 from inspo_benchmark.running.settings import settings as settings_of
 
@@ -83,7 +86,8 @@ class Result:
 
     def evaluate(self, episodes: int = 32, sampled: bool = False) -> pd.DataFrame:
         """One row per seed and episode: seed, episode, return, length and, where winning has a meaning, win_rate (0 or 1). All seeds
-        play the same episodes. sampled: with actions drawn from the stochastic policies. UserError: there are none."""
+        play the same episodes. sampled: with actions drawn from the stochastic policies. UserError: no episodes, or no such policies."""
+        episodes = whole_number("episodes", episodes, 1)
         if sampled and not self.algorithm.stochastic:
             raise UserError(f"sampled=True: {self.algo} learns no stochastic policy on {self.task.name}; evaluate the greedy one")
         evaluator = Evaluator(self.algorithm, self.task, self.seeds, self.normalizer)
@@ -114,12 +118,12 @@ def train(
 
     seeds: a number n, for 0 .. n-1, or a list. dataset: other data than the task's own. paper: the settings of the paper, not the
     benchmark's. progress: show a bar (default: in a notebook or a terminal). Further keywords are settings of the method, for example
-    num_updates=100 or alpha=0.5. UserError: unknown names, values that the method refuses, data that do not fit the task.
+    num_updates=100 or alpha=0.5. UserError: unknown names, values that the method refuses, data that have a fault or do not fit the
+    task, a device that torch cannot use.
     """
     found, cls = _task(task), ALGORITHMS.discover()[algo]
-    chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
-        raise UserError(f"seeds={seeds!r}: write a number above 0, or a list of different numbers from 0 on")
+    chosen = _seeds(seeds)
+    check_device(device, f"device={device!r}")
     config = settings_of(algo, task, cls.Config.parse([f"{name}={value}" for name, value in settings.items()], algo), paper)
     data = load_dataset(task) if dataset is None else _checked(dataset, found)
     algorithm = cls(config, found.spec)
@@ -151,8 +155,9 @@ def evaluate(policy: Policy, task: str, episodes: int = 32) -> pd.DataFrame:
     policy: a function of `Observation(obs [E, N, O], state [E, S], avail [E, N, A])`, the observations of E episodes that run side by
     side, to actions [E, N], or [E, N, D] where actions are continuous. If it has a method `reset`, that is called before the first step of
     episodes, for example to forget the last ones. Episode e follows from the seed e, as in `Result.evaluate`.
+    UserError: no episodes.
     """
-    found = _task(task)
+    found, episodes = _task(task), whole_number("episodes", episodes, 1)
     env = found.make(min(episodes, found.max_envs))
     try:
         parts = [_rollout(policy, env, found, range(k, min(k + env.num_envs, episodes))) for k in range(0, episodes, env.num_envs)]
@@ -178,6 +183,17 @@ def _rollout(policy: Policy, env: VecEnv, task: Task, numbers: range) -> pd.Data
     if "won" in info:
         rows["win_rate"] = info["won"].astype(float)
     return pd.DataFrame(rows).assign(episode=[*numbers, *[-1] * extra]).query("episode >= 0")
+
+
+def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """The seeds that a number or a list stands for. UserError: it stands for none."""
+    try:
+        chosen = tuple(range(seeds)) if isinstance(seeds, Integral) else tuple(map(index, seeds))
+    except TypeError:
+        chosen = ()
+    if not chosen or min(chosen) < 0 or max(chosen) >= 2**63 or len(set(chosen)) < len(chosen):
+        raise UserError(f"seeds={seeds!r}: write a number above 0, or a list of different numbers from 0 to 2^63 - 1")
+    return chosen
 
 
 def _checked(data: Dataset, task: Task) -> Dataset:

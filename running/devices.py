@@ -10,8 +10,13 @@ def usable_devices(names: list[str]) -> list[str]:
     if names == ["cuda"] and torch.cuda.is_available():
         names = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
     for name in names:
-        try:
-            torch.zeros(1, device=name).item()
-        except (RuntimeError, AssertionError) as error:
-            raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
+        check_device(name, f"--device {name}")
     return names
+
+
+def check_device(name: str, given: str) -> None:
+    """UserError, which begins with what was `given`: torch cannot use the device."""
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"{given}: {str(error).splitlines()[0]}") from None

@@ -102,14 +102,35 @@ def test_settings_are_the_benchmarks_unless_they_are_given(result):
         (lambda: ib.train("bc", "xor-ab", num_update=3), "did you mean num_updates?"),
         (lambda: ib.train("bc", "xor-ab", seeds=0), "seeds=0: write a number above 0"),
         (lambda: ib.train("bc", "xor-ab", seeds=[1, 1]), r"seeds=\[1, 1\]"),
+        (lambda: ib.train("bc", "xor-ab", seeds="0-3"), "seeds='0-3': write a number above 0"),
+        (lambda: ib.train("bc", "xor-ab", seeds=[0.5]), r"seeds=\[0.5\]"),
+        (lambda: ib.train("bc", "xor-ab", seeds=[2**70]), r"or a list of different numbers from 0 to 2\^63 - 1"),
+        (lambda: ib.train("bc", "xor-ab", device="cuda:99"), "device='cuda:99': "),
+        (lambda: ib.train("bc", "xor-ab", device="gpu"), "device='gpu': "),
         (lambda: ib.train("bc", "xor-ab", dataset=ib.load_dataset("xor-all")), "it holds data of xor-all, not of xor-ab"),
         (lambda: ib.load_dataset("nowhere.h5"), "nowhere.h5"),
         (lambda: ib.evaluate(None, "xorab"), "no task 'xorab'; did you mean xor-ab"),
+        (lambda: ib.evaluate(None, "xor-ab", 0), "episodes=0: write an integer from 1 on"),
+        (lambda: ib.evaluate(None, "xor-ab", 1.5), "episodes=1.5"),
     ],
 )
 def test_mistakes_say_what_to_do(call, said):
     with pytest.raises(ib.UserError, match=said):
         call()
+
+
+@pytest.mark.parametrize("episodes", [0, -1, 2.5])
+def test_a_result_is_evaluated_on_at_least_one_episode(result, episodes):
+    with pytest.raises(ib.UserError, match=f"episodes={episodes}: write an integer from 1 on"):
+        result.evaluate(episodes)
+
+
+def test_integers_of_numpy_are_numbers_of_seeds_and_of_episodes():
+    result = ib.train("bc", "xor-ab", seeds=np.int64(2), progress=False, **SMALL)
+    assert result.seeds == (0, 1)
+    assert len(result.evaluate(np.int64(3))) == 6
+    assert len(ib.evaluate(result.policy(), "xor-ab", np.int64(3))) == 3
+    assert ib.train("bc", "xor-ab", seeds=np.array([4, 2]), progress=False, **SMALL).seeds == (4, 2)
 
 
 def test_a_method_without_stochastic_policies_has_no_sampled_scores():
