@@ -155,7 +155,7 @@ def evaluate(policy: Policy, task: str, episodes: int = 32) -> pd.DataFrame:
     policy: a function of `Observation(obs [E, N, O], state [E, S], avail [E, N, A])`, the observations of E episodes that run side by
     side, to actions [E, N], or [E, N, D] where actions are continuous. If it has a method `reset`, that is called before the first step of
     episodes, for example to forget the last ones. Episode e follows from the seed e, as in `Result.evaluate`.
-    UserError: no episodes.
+    UserError: no episodes, or actions that do not fit the task.
     """
     found, episodes = _task(task), whole_number("episodes", episodes, 1)
     env = found.make(min(episodes, found.max_envs))
@@ -175,7 +175,7 @@ def _rollout(policy: Policy, env: VecEnv, task: Task, numbers: range) -> pd.Data
     total, length, over = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64), np.zeros(env.num_envs, bool)
     info = {}
     while not over.all():
-        step = env.step(np.asarray(policy(observation)))
+        step = env.step(_fitting(np.asarray(policy(observation)), observation.avail, over, task))
         total += np.where(over, 0.0, step.rewards)
         length += ~over
         over, observation, info = step.terminated | step.truncated, step.observation, info | step.info
@@ -183,6 +183,26 @@ def _rollout(policy: Policy, env: VecEnv, task: Task, numbers: range) -> pd.Data
     if "won" in info:
         rows["win_rate"] = info["won"].astype(float)
     return pd.DataFrame(rows).assign(episode=[*numbers, *[-1] * extra]).query("episode >= 0")
+
+
+def _fitting(actions: np.ndarray, avail: np.ndarray, over: np.ndarray, task: Task) -> np.ndarray:
+    """The actions of a policy. UserError: their shape or one of them is not the task's, or one is not available in an episode that is not
+    over."""
+    space = task.spec.space
+    shape = (*avail.shape[:2], *space.noise_shape)
+    if actions.shape != shape:
+        raise UserError(f"the policy returned actions of shape {actions.shape}; {task.name} takes {shape}, of {shape[0]} episodes")
+    if space.kind == "continuous":
+        if not (np.abs(actions) <= 1).all():
+            raise UserError(f"the policy returned actions outside [-1, 1] on {task.name}; clip them")
+        return actions
+    if (unknown := ~np.isin(actions, np.arange(space.action_dim))).any():
+        raise UserError(f"the policy returned action {actions[unknown][0]}; {task.name} has actions 0 .. {space.action_dim - 1}")
+    actions = actions.astype(np.int64)
+    available = np.take_along_axis(avail, actions[..., None], -1)[..., 0]
+    if (wrong := ~available & ~over[:, None]).any():
+        raise UserError(f"the policy returned action {actions[wrong][0]} where it is not available; `avail` of the observation says so")
+    return actions
 
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:

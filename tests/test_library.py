@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 import torch
 
 import inspo_benchmark as ib
+from inspo_benchmark.core.env import Observation, Step
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
-from inspo_benchmark.core.spaces import Box
+from inspo_benchmark.core.spaces import Box, Discrete
+from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.format import save
 from inspo_benchmark.running.settings import settings
 from support.episodes import episodes, toy
@@ -138,6 +141,57 @@ def test_a_method_without_stochastic_policies_has_no_sampled_scores():
     assert len(result.evaluate(2)) == 2
     with pytest.raises(ib.UserError, match="sampled=True: cfcql learns no stochastic policy on xor-ab; evaluate the greedy one"):
         result.evaluate(2, sampled=True)
+
+
+class Still:
+    """Episodes of one step, in which action 1 is not available."""
+
+    def __init__(self, num_envs: int, task: Task):
+        self.num_envs, spec = num_envs, task.spec
+        avail = np.arange(spec.space.avail_dim) != 1
+        self.observation = Observation(
+            np.zeros((num_envs, spec.num_agents, spec.obs_dim), np.float32),
+            np.zeros((num_envs, spec.state_dim), np.float32),
+            np.tile(avail, (num_envs, spec.num_agents, 1)),
+        )
+
+    def reset(self, seeds):
+        return self.observation
+
+    def step(self, actions):
+        return Step(self.observation, np.zeros(self.num_envs), np.ones(self.num_envs, bool), np.zeros(self.num_envs, bool), {})
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("space", "actions", "said"),
+    [
+        (Discrete(3), np.zeros(5, int), r"of shape \(5,\); toy-random takes \(5, 2\), of 5 episodes"),
+        (Discrete(3), np.zeros((2, 5), int), r"of shape \(2, 5\)"),
+        (Discrete(3), None, r"of shape \(\)"),
+        (Discrete(3), np.full((5, 2), -1), r"action -1; toy-random has actions 0 \.\. 2"),
+        (Discrete(3), np.full((5, 2), 3), "action 3; "),
+        (Discrete(3), np.full((5, 2), 0.5), "action 0.5; "),
+        (Discrete(3), np.full((5, 2), 1), "action 1 where it is not available"),
+        (Box(2), np.zeros((5, 2)), r"of shape \(5, 2\); toy-random takes \(5, 2, 2\)"),
+        (Box(2), np.full((5, 2, 2), 1.1), r"outside \[-1, 1\] on toy-random; clip them"),
+        (Box(2), np.full((5, 2, 2), np.nan), r"outside \[-1, 1\]"),
+    ],
+)
+def test_actions_that_do_not_fit_the_task_are_refused(monkeypatch, space, actions, said):
+    task = toy(space)
+    monkeypatch.setitem(TASKS, "toy-random", replace(task, make=partial(Still, task=task)))
+    with pytest.raises(ib.UserError, match=f"the policy returned .*{said}"):
+        ib.evaluate(lambda observation: actions, "toy-random", 5)
+
+
+@pytest.mark.parametrize(("space", "actions"), [(Discrete(3), np.full((5, 2), 2.0)), (Box(2), np.full((5, 2, 2), -1.0))])
+def test_actions_that_fit_the_task_are_taken(monkeypatch, space, actions):
+    task = toy(space)
+    monkeypatch.setitem(TASKS, "toy-random", replace(task, make=partial(Still, task=task)))
+    assert len(ib.evaluate(lambda observation: actions, "toy-random", 5)) == 5
 
 
 FAULTS = {
