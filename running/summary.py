@@ -60,14 +60,23 @@ def describe_scores(experiment: Experiment, results: list[Result], folders: Sequ
     score, metric = final_score(results, experiment.seeds)
     data = about["data"].get("win_rate", -1) if metric == "win_rate" else about["data"]["return_mean"]
     others = [f"data {'--' if metric == 'win_rate' and data < 0 else _number(data, metric)}"]
-    if experiment.algo != "bc":
-        for folder in folders:
-            own = [(path, bc) for path, bc in read_results(folder, "bc", experiment.task, DESCRIBED) if _comparable(bc, about)]
-            if own:
-                value = _number(final_score(own)[0], metric)
-                others.append(f"BC {value}" if folder == experiment.out else f"BC {value} in {folder}")
-                break
+    if experiment.algo != "bc" and (found := _results_of_bc(experiment, about, folders)):
+        folder, own = found
+        value = _number(final_score(own)[0], metric)
+        others.append(f"BC {value}" if folder == experiment.out else f"BC {value} in {folder}")
     return f"{metric.replace('_', ' ')} {_number(score, metric)} ({', '.join(others)})"
+
+
+def _results_of_bc(experiment: Experiment, about: dict[str, Any], folders: Sequence[Path]) -> tuple[Path, list[Result]] | None:
+    """A folder and BC's results in it: of the first folder that has them for all of the experiment's seeds, or else for any seeds."""
+    found = []
+    for folder in folders:
+        own = [(path, bc) for path, bc in read_results(folder, "bc", experiment.task, DESCRIBED) if _comparable(bc, about)]
+        if {*experiment.seeds} <= {seed for _, bc in own for seed in bc["seeds"]}:
+            return folder, own
+        if own:
+            found.append((folder, own))
+    return found[0] if found else None
 
 
 def _comparable(bc: dict[str, Any], about: dict[str, Any]) -> bool:

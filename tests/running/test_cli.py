@@ -505,3 +505,24 @@ def test_data_of_unknown_wins_have_no_win_rate(tmp_path):
     assert describe_scores(experiment, [(path, about)], []) == "win rate 25.0 % (data --)"
     about["data"]["win_rate"] = 0.5
     assert describe_scores(experiment, [(path, about)], []) == "win rate 25.0 % (data 50.0 %)"
+
+
+def test_bc_is_shown_with_the_seeds_of_the_experiment_where_there_are_results(swept, tmp_path):
+    [result] = read_results(swept, "inspo", "xor-ab")
+    [(path, bc)] = read_results(swept, "bc", "xor-ab")
+    folders = {}
+    for folder, seeds, value in (("others", [100, 101], 5.0), ("same", [0, 1], 7.0), ("more", [0, 1, 2], 9.0)):
+        copy = tmp_path / folder / "runs" / "bc" / path.name
+        copy.parent.mkdir(parents=True)
+        copy.write_text(json.dumps(bc | {"overrides": {}, "seeds": seeds}))
+        rows = "".join(f"bc,xor-ab,{seed},20,return,{value}\n" for seed in seeds)
+        copy.with_suffix(".csv").write_text("algo,task,seed,step,metric,value\n" + rows)
+        folders[folder] = tmp_path / folder
+    experiment = SimpleNamespace(algo="inspo", task="xor-ab", seeds=(0, 1), out=tmp_path)
+
+    def shown(*names):
+        return describe_scores(experiment, [result], [folders[name] for name in names])
+
+    assert f"BC 7 in {folders['same']}" in shown("others", "same", "more")
+    assert f"BC 9 in {folders['more']}" in shown("others", "more", "same")
+    assert f"BC 5 in {folders['others']}" in shown("others")
