@@ -16,7 +16,7 @@ from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.limits import read_bytes
 from inspo_benchmark.learning.saved_policy import SUFFIX
 from inspo_benchmark.running import schema
-from inspo_benchmark.running.experiment import digest
+from inspo_benchmark.running.experiment import digest, group_of
 from inspo_benchmark.running.untrusted import check_folder
 
 SETTINGS = {
@@ -87,7 +87,8 @@ def migrate(folder: Path) -> int:
         before = hashlib.sha256(read_bytes(old.with_suffix(".csv"))).hexdigest()
         about["config"], about["overrides"] = renamed(about["config"], SETTINGS), renamed(about["overrides"], SETTINGS)
         about["evaluation"] = renamed(about["evaluation"], EVALUATION)
-        about["group"] = digest(about["algo"], about["task"], about["config"], about["data"]["sha256"], about["evaluation"])
+        data, preset = about["data"]["sha256"], about.get("preset", "")
+        about["group"] = group_of(about["algo"], about["task"], about["config"], data, about["evaluation"], preset)
         new = old.with_name(f"{about['task']}-{digest(about['group'], about['seeds'])}.json")
         if new.exists():
             raise UserError(f"{new} is there already; {old} is left as it is")
