@@ -1,6 +1,7 @@
 """Figures that compare methods over all tasks of a suite."""
 
 import textwrap
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -91,7 +92,8 @@ def quality(frame: pd.DataFrame, metric: str) -> Figure | None:
         for algo, runs in stats.normalized_scores(scores, {task: references[task] for task in tasks}).items():
             look = style.algorithm(algo)
             x = place - 0.4 + 0.8 * (algos.index(algo) + 0.5) / len(algos)
-            low, high = stats.interval(runs, np.mean, stats.rng())
+            share = np.concatenate([np.full(len(y), 1 / len(y)) for y in runs])  # every task counts alike, however many runs it has
+            low, high = stats.interval(runs, partial(np.average, weights=share), stats.rng())
             panel.bar(x, high - low, bottom=low, width=0.7 / len(algos), color=look.color, alpha=0.3, linewidth=0)
             mean = np.mean([y.mean() for y in runs])
             panel.plot(x, mean, color=look.color, marker=look.marker, markersize=3.5)

@@ -26,6 +26,7 @@ from inspo_benchmark.core.atomic_io import atomic_write, write_errors
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.plots import aggregates, cli, curves, load, stats, style
 from inspo_benchmark.plots.table_writers import escaped
+from inspo_benchmark.plots.tables import ablation_rows
 
 KINDS = ("curves", "scores", "efficiency", "aggregate", "profiles", "improvement", "quality", "ablation")
 DPI, COLORS = 220, 128
@@ -33,13 +34,14 @@ MAX_HEIGHT = 100  # inches; the image is in memory
 CAPTIONS = {
     "curves": "Learning curves: mean over seeds with a 95% bootstrap interval (n = {n}). {lines}",
     "scores": "Final scores of single runs as dots (n = {n} per method and task), their means as bars. {lines}",
-    "efficiency": "Sample efficiency: IQM of the normalized scores of all tasks over the share of the updates, with its 95% interval.",
-    "aggregate": "IQM of the final normalized scores of all tasks with its 95% stratified bootstrap interval (n = {n} seeds per task).",
+    "efficiency": "Sample efficiency: IQM of the tasks' normalized scores over the share of the updates, with its 95% interval.",
+    "aggregate": "IQM of the tasks' final normalized scores with its 95% stratified bootstrap interval (n = {n} seeds per task).",
     "profiles": "Performance profiles: share of runs (n = {n} per task) with a final normalized score above a level, and its 95% interval.",
     "improvement": "Probability of improvement of {method} over each other method, mean over tasks, with its 95% interval.",
     "quality": "Scores by the quality of the data: mean over tasks with its 95% interval (n = {n} seeds). Dotted: mean of the datasets.",
     "ablation": "Ablation of {method}: final normalized scores with 95% intervals (n = {n} seeds).",
 }
+OVER_TASKS = ("efficiency", "aggregate", "profiles", "improvement", "quality")  # kinds that aggregate tasks
 LINES = "Dotted: mean of the dataset; dashed: {reference}."
 
 
@@ -62,8 +64,8 @@ def all_figures(frame: pd.DataFrame, metrics: list[str], method: str, draft: boo
                 plain = plain[plain.algo.isin(plain.algo[plain.metric == metric].unique())]  # methods without it have no place in legends
                 found += [("curves", "", figure) for figure in curves.learning_curves(plain, metric)]
                 found += [("scores", "", figure) for figure in curves.run_scores(plain, metric)]
-                found.append(("quality", "", aggregates.quality(plain, metric)))
                 plain = load.without_easy(plain)
+                found.append(("quality", "", aggregates.quality(plain, metric)))
                 complete = stats.complete_scores(stats.final_scores(plain, metric, "last"), plain.task.unique().tolist())
                 if complete:  # only methods with scores on all tasks can be compared
                     found.append(("efficiency", "", curves.sample_efficiency(plain, metric)))
@@ -73,14 +75,17 @@ def all_figures(frame: pd.DataFrame, metrics: list[str], method: str, draft: boo
                     found.append(("improvement", method, aggregates.improvement(plain, metric, method)))
             changed = measured[(measured.overrides != "") & (measured.metric == metric)]
             found += [("ablation", algo, aggregates.ablation(measured, metric, algo)) for algo in style.order(changed.algo.unique())]
-            yield from _captioned(suite, metric, rows, [entry for entry in found if entry[2]])
+            yield from _captioned(suite, metric, measured[measured.metric == metric], [entry for entry in found if entry[2]])
 
 
 def _captioned(suite: str, metric: str, frame: pd.DataFrame, found: list[tuple[str, str, Figure]]) -> Iterator[CaptionedFigure]:
-    runs = frame.groupby(load.GROUP, observed=True).seed.nunique()
-    n = " to ".join(map(str, sorted({int(runs.min()), int(runs.max())})))
-    preset, about, algos = frame.preset.iloc[0], style.suite(suite), frame.algo.unique()
     for k, (kind, method, figure) in enumerate(found):
+        drawn = ablation_rows(frame[frame.algo == method]) if kind == "ablation" else frame[frame.overrides == ""]
+        runs = drawn.groupby(load.GROUP, observed=True).seed.nunique()
+        n = " to ".join(map(str, sorted({int(runs.min()), int(runs.max())})))
+        preset, about = drawn.preset.iloc[0], style.suite(suite)
+        notes = "".join(f" {note}" for note in load.easy_note(drawn)) if kind in OVER_TASKS else ""
+        notes += style.execution_note(drawn.algo.unique()) + style.preset_note(preset)
         pages = [j for j, entry in enumerate(found) if entry[:2] == (kind, method)]
         page = f"-{pages.index(k) + 1}" if len(pages) > 1 else ""
         infix = f"-{method}" if kind == "ablation" else ""
@@ -88,9 +93,7 @@ def _captioned(suite: str, metric: str, frame: pd.DataFrame, found: list[tuple[s
             figure.supxlabel("\n".join(filter(None, [figure.get_supxlabel(), style.preset_label(preset)])), fontsize=7.5)
         caption = CAPTIONS[kind].format(n=n, method=style.algorithm(method).label, lines=LINES.format(reference=about.reference))
         what = "{}, {} of {}".format(about.title, *style.METRICS[metric])
-        yield CaptionedFigure(
-            f"{kind}-{suite}{infix}-{metric}{page}", f"{what}. {caption}{style.execution_note(algos)}{style.preset_note(preset)}", figure
-        )
+        yield CaptionedFigure(f"{kind}-{suite}{infix}-{metric}{page}", f"{what}. {caption}{notes}", figure)
 
 
 def png(figure: Figure, dpi: int) -> bytes:

@@ -134,6 +134,12 @@ def without_easy(frame: pd.DataFrame) -> pd.DataFrame:
     return kept if len(kept) else frame
 
 
+def easy_note(frame: pd.DataFrame) -> list[str]:
+    """A note on the tasks that the aggregates leave out."""
+    left_out = style.order(set(frame.task) - set(without_easy(frame).task))
+    return [f"The aggregates leave out tasks that do not tell methods apart: {', '.join(left_out)}."] if left_out else []
+
+
 def references(frame: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """Task -> the returns whose normalized scores are 0 and 100."""
     low, high = per_task(frame, "reference_low"), per_task(frame, "reference_high")
@@ -220,11 +226,10 @@ def _rows_together(files: list[ResultFile]) -> tuple[pd.DataFrame, list[int]] | 
         codes = table[column].cat.categories.get_indexer([getattr(file, column) for file in files])
         if (table[column].cat.codes.to_numpy() != codes[number]).any():
             return None
-    kinds = table.metric.cat.categories[[name.startswith("return") for name in table.metric.cat.categories]]
-    returns = table.assign(file=number)[table.metric.isin(kinds)]
-    last = returns.groupby(["file", "metric", "seed"], observed=True).step.max()
+    scores = table.assign(file=number)[table.metric.isin(list(style.METRICS))]
+    last = scores.groupby(["file", "metric", "seed"], observed=True).step.max()
     steps = np.array([file.config["num_updates"] for file in files])[last.index.get_level_values("file")]
-    if not (returns.value.abs() <= MAX_RETURN).all() or (last.to_numpy() != steps).any():
+    if not (scores.value.abs() <= MAX_RETURN).all() or (last.to_numpy() != steps).any():
         return None
     if set(zip(last.index.get_level_values("file"), last.index.get_level_values("seed"))) != {
         (k, seed) for k, file in enumerate(files) for seed in file.seeds
@@ -254,12 +259,12 @@ def _rows(file: ResultFile) -> pd.DataFrame:
         refuse("is not the file that was written: its JSON holds another sha256")
     if odd := [name for name in table.metric.unique() if not NAME.fullmatch(name)]:
         refuse(f"has a metric of the name {odd[0][:40]!a}")
-    returns = table[table.metric.str.startswith("return")]
-    if table.algo.ne(file.algo).any() or table.task.ne(file.task).any() or set(returns.seed) != set(file.seeds):
+    scores = table[table.metric.isin(list(style.METRICS))]
+    if table.algo.ne(file.algo).any() or table.task.ne(file.task).any() or set(scores.seed) != set(file.seeds):
         refuse(f"does not hold the algorithm, task and seeds of {file.path.with_suffix('.json').name}")
-    for row in returns[~(returns.value.abs() <= MAX_RETURN)].itertuples():
+    for row in scores[~(scores.value.abs() <= MAX_RETURN)].itertuples():
         refuse(f"has {row.metric} {row.value} at seed {row.seed}, step {row.step}")
-    for (metric, seed), step in returns.groupby(["metric", "seed"]).step.max().items():
+    for (metric, seed), step in scores.groupby(["metric", "seed"]).step.max().items():
         if step != file.config["num_updates"]:
             refuse(f"was cut short: {metric} of seed {seed} ends at step {step} of {file.config['num_updates']}")
     return table[["seed", "step", "metric", "value"]]
@@ -299,9 +304,7 @@ def _refuse_repetitions(frame: pd.DataFrame) -> None:
         files = again.loc[(again[key] == one[key]).all(axis=1), "file"].unique()
         where = " and ".join(files) if len(files) > 1 else f"{files[0]} twice"
         raise UserError(f"{one.metric} of {one.algo} on {one.task}, seed {one.seed}, step {one.step} is in {where}; delete one of them")
-    groups = frame[frame.metric.isin([name for name in frame.metric.cat.categories if name.startswith("return")])].groupby(
-        [*GROUP, "metric"], observed=True
-    )
+    groups = frame[frame.metric.isin(list(style.METRICS))].groupby([*GROUP, "metric"], observed=True)
     uneven = groups.size() != groups.seed.nunique() * groups.step.nunique()
     for algo, overrides, task, metric in uneven.index[uneven]:
         files = ", ".join(groups.get_group((algo, overrides, task, metric)).file.unique())

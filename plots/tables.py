@@ -68,7 +68,8 @@ def main_table(frame: pd.DataFrame, metric: str, checkpoint: str, draft: bool = 
     notes = [
         f"Dataset: mean {style.METRICS[metric][0]} of the episodes in the dataset. Normalized: {scale}. IQM: interquartile mean over runs "
         f"and tasks, with its stratified bootstrap interval. Rank: by the mean score on each task, 1 is best.",
-        *_without_easy(frame),
+        "The row of means has no †.",
+        *load.easy_note(frame),
         *["Bold, † and ranks leave methods with autoregressive execution out."] * bool(style.AUTOREGRESSIVE & set(algos)),
         *(["Behavior: the same of the policies that recorded the data, with their most probable actions."] if known else []),
         *_without_samples(frame, metric),
@@ -96,12 +97,6 @@ def _unmarked(statistic: Callable[..., pd.DataFrame], scores: pd.Series, *args) 
         return statistic(scores, *args)
     compared, others = statistic(scores[~apart], *args), statistic(scores[apart], *args)
     return pd.concat([compared, others.assign(**{mark: False for mark in ("best", "close") if mark in others})])
-
-
-def _without_easy(frame: pd.DataFrame) -> list[str]:
-    """A note on the tasks that the aggregates leave out."""
-    left_out = style.order(set(frame.task) - set(load.without_easy(frame).task))
-    return [f"The aggregates leave out tasks that do not tell methods apart: {', '.join(left_out)}."] if left_out else []
 
 
 def ablation_table(frame: pd.DataFrame, metric: str, checkpoint: str) -> tuple[Table, pd.DataFrame]:
@@ -138,9 +133,10 @@ def ablation_rows(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _caption(frame: pd.DataFrame, metric: str, checkpoint: str, n: int, comparison: str = "of each row") -> str:
     episodes, (what, policies) = " or ".join(map(str, sorted(frame.episodes.unique()))), style.METRICS[metric]
+    evaluated = f"The final evaluation of a run has {episodes} episodes" + ", the others have fewer" * (checkpoint == "best")
     return (
         f"{style.suite(frame.suite.iloc[0]).title}: {what} of {policies} ({metric}), {CHECKPOINTS[checkpoint]}; mean ± standard deviation "
-        f"over n = {n} seeds. The final evaluation of a run has {episodes} episodes. Bold: best {comparison} (ties as printed); "
+        f"over n = {n} seeds. {evaluated}. Bold: best {comparison} (ties as printed); "
         "†: the 95% bootstrap interval overlaps with that of the best."
         f"{style.execution_note(frame.algo.unique())}{style.preset_note(frame.preset.iloc[0])}"
     )
@@ -176,7 +172,9 @@ def all_tables(out: str | Path, metrics: list[str], draft: bool = False) -> dict
                 files.setdefault(f"ablation-{suite}", []).append(ablation_table(measured, metric, "last"))
         mine = [result for result in results if result.columns["suite"] == suite]
         plain = rows[rows.overrides == ""]
-        files |= {f"hyperparameters-{suite}": tables_appendix.hyperparameters(mine), f"costs-{suite}": [tables_appendix.costs(mine)]}
+        files[f"hyperparameters-{suite}"] = tables_appendix.hyperparameters(mine)
+        unmodified = [result for result in mine if not result.columns["overrides"]]
+        files[f"costs-{suite}"] = [tables_appendix.costs(unmodified)] if unmodified else []
         files[f"published-{suite}"] = tables_appendix.published(plain) if len(plain) else []
     files["datasets"] = [tables_appendix.datasets(results)]
     return {name: tables for name, tables in files.items() if tables}

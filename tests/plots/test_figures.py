@@ -168,6 +168,33 @@ def test_quality_orders_qualities_and_is_left_out_where_there_are_none(tmp_path)
     assert dots[-1:] == pytest.approx(means)
 
 
+def test_quality_weighs_tasks_alike_and_leaves_easy_ones_out(tmp_path):
+    write(tmp_path, "bc", "8m-medium", seeds=range(12), skill=0.1, backend="smac-sim-1")
+    write(tmp_path, "bc", "2s3z-medium", seeds=[0, 1], skill=0.9, backend="smac-sim-1")
+    [panel] = aggregates.quality(load.read(tmp_path), "return").axes
+    [bar] = panel.patches
+    [dot] = [float(line.get_ydata()[0]) for line in panel.lines if line.get_marker() == "o"]
+    assert bar.get_y() < dot < bar.get_y() + bar.get_height()
+    write(tmp_path, "bc", "3m-medium", seeds=[0, 1], skill=0.5, backend="smac-sim-1")
+    shown = list(figures.all_figures(load.read(tmp_path), ["return"], "bc", draft=True))
+    captions = {name.partition("-")[0]: caption for name, caption, _ in shown}
+    assert {kind for kind, caption in captions.items() if "leave out" in caption} == set(captions) - {"curves", "scores"}
+    [panel] = next(figure for name, _, figure in shown if name.startswith("quality")).axes
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["medium\n2 tasks"]
+
+
+def test_captions_describe_the_runs_that_are_drawn(tmp_path):
+    write(tmp_path, "bc", seeds=range(5))
+    write(tmp_path, "inspo", seeds=range(5))
+    write(tmp_path, "inspo", seeds=range(3), overrides={"beta": 0.0}, key="o")
+    write(tmp_path, "oryx", seeds=range(5), overrides={"beta": 0.0}, key="o")
+    captions = {name: caption for name, caption, _ in figures.all_figures(load.read(tmp_path, overrides=True), ["return"], "inspo")}
+    assert "(n = 5)" in captions["curves-games-return"]
+    assert "autoregressive" not in captions["curves-games-return"]
+    assert "autoregressive" in captions["ablation-games-oryx-return"]
+    assert "(n = 3 to 5 seeds)" in captions["ablation-games-inspo-return"]
+
+
 def test_a_preset_is_named_in_every_figure_and_caption(tmp_path):
     write(tmp_path, "bc", preset="quick")
     write(tmp_path, "inspo", preset="quick")

@@ -102,6 +102,15 @@ def test_a_damaged_csv_is_refused(tmp_path, old, new, said):
     assert said in refusal(tmp_path)
 
 
+def test_every_score_reaches_the_last_step(tmp_path):
+    path = write(tmp_path)
+    rows = [f"bc,xor-ab,{seed},{step},win_rate,0.5\n" for seed in range(5) for step in (0, 1000) if (seed, step) != (1, 1000)]
+    path.write_text(path.read_text() + "".join(rows))
+    assert "was cut short: win_rate of seed 1 ends at step 0 of 1000" in refusal(tmp_path)
+    path.write_text(path.read_text() + "bc,xor-ab,1,1000,win_rate,nan\n")
+    assert "win_rate nan at seed 1, step 1000" in refusal(tmp_path)
+
+
 def test_a_loss_may_diverge(tmp_path):
     edit(write(tmp_path), "loss_policy,", "loss_policy,nan\nbc,xor-ab,0,0,loss_other,")
     assert load.read(tmp_path).value.isna().sum() == 1

@@ -81,6 +81,13 @@ def test_interval_covers_the_truth_about_as_often_as_documented(statistic, tasks
     assert low <= ((ends[0] <= 0) & (ends[1] >= 0)).mean() <= high
 
 
+def test_intervals_over_unequal_tasks_are_narrower():
+    """As narrow as those of the one task that varies most."""
+    rng, spreads = np.random.default_rng(0), np.array([10.0, 1.0, 1.0, 1.0])[:, None, None]
+    low, high = stats.interval(list(spreads * rng.standard_normal((4, 1000, 5))), np.mean, rng, 999)
+    assert 0.80 <= ((low <= 0) & (high >= 0)).mean() <= 0.88
+
+
 @pytest.mark.parametrize(("n", "low", "high"), [(5, 0.85, 0.95), (10, 0.90, 0.97)])
 def test_the_probability_of_improvement_is_covered(n, low, high):
     """1000 experiments of 4 tasks. X is N(d, 1), Y is N(0, 1): the truth is Phi(d / sqrt 2)."""
@@ -111,6 +118,8 @@ def test_best_and_close_of_ties_and_of_single_runs():
     assert not close.any()
     nan = [np.nan, np.nan]
     assert [x.tolist() for x in stats.best_and_close([1, 2], nan, nan)] == [[False, True], [False, False]]
+    best, close = stats.best_and_close([5, 5, 4.75], [np.nan, 4, 2], [np.nan, 6, 7.5])  # one of the best has a single run
+    assert (best.tolist(), close.tolist()) == ([True, True, False], [False, False, True])
 
 
 def test_task_scores_by_hand():

@@ -140,7 +140,7 @@ def test_one_seed_has_no_spread(tmp_path):
 def test_only_runs_with_overrides_give_no_main_table(tmp_path):
     write(tmp_path, "inspo", overrides={"num_updates": 1000})
     assert tables.main(["--out", str(tmp_path)]) == 0
-    assert kinds(tmp_path) == {"ablation-games", "costs-games", "datasets"}
+    assert kinds(tmp_path) == {"ablation-games", "datasets"}
 
 
 def test_tables_of_deleted_runs_are_deleted(tmp_path):
@@ -286,6 +286,13 @@ def test_costs_by_hand(tmp_path):
     assert [cell.text for cell in table.rows[1]][4:] == ["--", "--", "--", "0.00", "--"]
     assert numbers.rate[0] == 62.5
     assert "experiments that did not record it are left out" in table.notes[0]
+
+
+def test_costs_leave_ablations_out(tmp_path):
+    write(tmp_path, "bc", wall_seconds=50.0)
+    write(tmp_path, "bc", overrides={"lr": 0.1}, key="o", wall_seconds=500.0)
+    [(table, _)] = tables.all_tables(tmp_path, ["return"])["costs-games"]
+    assert [cell.text for cell in table.rows[0]][:5] == ["BC", "1", "5", "5,000", "100"]
 
 
 def test_datasets_describe_themselves(tmp_path):
