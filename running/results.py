@@ -72,13 +72,13 @@ def seeds_by_group(results: Iterable[dict[str, Any]]) -> dict[str, set[int]]:
     return finished
 
 
-def seconds_per_update(results: Iterable[dict[str, Any]]) -> dict[tuple[str, str], float]:
-    """(algorithm, task) -> seconds per update and seed, the median of the finished experiments. Those with few of the method's updates do
-    not count: they have spent most of their time on the start and on evaluation."""
+def seconds_per_update(results: Iterable[dict[str, Any]], min_share: float = MIN_SHARE) -> dict[tuple[str, str], float]:
+    """(algorithm, task) -> seconds per update and seed, the median of the finished experiments. Those with a smaller share of the method's
+    own updates do not count: they have spent most of their time on the start and on evaluation."""
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     for metadata in results:
         pair, updates = (metadata["algo"], metadata["task"]), metadata["config"]["num_updates"]
-        if updates >= MIN_SHARE * own_updates(*pair):
+        if updates >= min_share * own_updates(*pair):
             seconds[pair].append(metadata["wall_seconds"] / (updates * len(metadata["seeds"])))
     return {pair: statistics.median(values) for pair, values in seconds.items()}
 

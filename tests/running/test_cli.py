@@ -136,7 +136,7 @@ def test_tables_and_curves(project, swept, tmp_path):
     tables = project.run("--out", out, program="plots.tables")
     assert tables.code == 0, tables
     assert "batch_size=8, hidden_dim=8, num_updates=20" in tables.out
-    assert {path.stem for path in (out / "tables").iterdir()} == {"ablation-games", "costs-games", "datasets"}
+    assert {path.stem for path in (out / "tables").iterdir()} == {"ablation-games", "datasets"}
     figures = project.run("--out", out, program="plots.figures")
     assert figures.code == 0, figures
     assert {path.stem.partition("-")[0] for path in (out / "figures").glob("*.png")} == {"ablation"}

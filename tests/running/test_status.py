@@ -101,6 +101,7 @@ def test_short_trials_do_not_count_in_estimates(made):
     """`made` has 4 of 500 updates, most of whose time was the start."""
     (about,) = (about for _, about in read_results(made))
     assert seconds_per_update([about]) == {}
+    assert seconds_per_update([about], min_share=0)[("bc", "xor-ab")] == about["wall_seconds"] / 4 / 2
     whole = about | {"config": about["config"] | {"num_updates": 500}, "wall_seconds": 10.0}
     assert seconds_per_update([about, whole]) == {("bc", "xor-ab"): 10 / 500 / 2}
 
