@@ -311,6 +311,7 @@ def run(args: argparse.Namespace) -> int:
     )
     folders = sorted(REFERENCE.glob("*")) if to_run else []
     earlier = [metadata for folder in folders for _, metadata in read_results(folder)]
+    # the last one wins: short trials count only where nothing else is known
     eta = Eta(seconds_per_update(results, min_share=0) | seconds_per_update(earlier) | seconds_per_update(results))
     if args.dry_run:
         if len(to_run) > MAX_LISTED:

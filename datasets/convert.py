@@ -23,7 +23,7 @@ LARGEST = 1 << 30  # bytes of one episode: it has to fit into memory
 
 
 def convert(layout: str, source: str | Path, target: str | Path, name: str | None = None, limit: int | None = None) -> Task:
-    """Write the recording `source` as `target`, a new file; the task whose data it is. Anything amiss: UserError, and no file.
+    """Convert the recording `source` to the dataset `target`, a new file; its task. UserError: a check failed, and no file is written.
 
     `name`: the task; None: the one that the recording's names tell, with the sizes in the file where nothing of that name is known.
     `limit`: episodes are cut to so many steps (the task's own by default).

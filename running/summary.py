@@ -69,14 +69,14 @@ def describe_scores(experiment: Experiment, results: list[Result], folders: Sequ
 
 def _results_of_bc(experiment: Experiment, about: dict[str, Any], folders: Sequence[Path]) -> tuple[Path, list[Result]] | None:
     """A folder and BC's results in it: of the first folder that has them for all of the experiment's seeds, or else for any seeds."""
-    found = []
+    other = None
     for folder in folders:
         own = [(path, bc) for path, bc in read_results(folder, "bc", experiment.task, DESCRIBED) if _comparable(bc, about)]
         if {*experiment.seeds} <= {seed for _, bc in own for seed in bc["seeds"]}:
             return folder, own
-        if own:
-            found.append((folder, own))
-    return found[0] if found else None
+        if own and not other:
+            other = folder, own
+    return other
 
 
 def _comparable(bc: dict[str, Any], about: dict[str, Any]) -> bool:
