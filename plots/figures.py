@@ -79,10 +79,10 @@ def all_figures(frame: pd.DataFrame, metrics: list[str], method: str, draft: boo
 
 
 def _captioned(suite: str, metric: str, frame: pd.DataFrame, found: list[tuple[str, str, Figure]]) -> Iterator[CaptionedFigure]:
-    preset, about, plain = frame.preset.iloc[0], style.suite(suite), frame[frame.overrides == ""]
+    about, plain = style.suite(suite), frame[frame.overrides == ""]
     for k, (kind, method, figure) in enumerate(found):
         drawn = ablation_rows(frame[frame.algo == method]) if kind == "ablation" else plain
-        runs = drawn.groupby(load.GROUP, observed=True).seed.nunique()
+        preset, runs = drawn.preset.iloc[0], drawn.groupby(load.GROUP, observed=True).seed.nunique()
         n = " to ".join(map(str, sorted({int(runs.min()), int(runs.max())})))
         notes = "".join(f" {note}" for note in load.easy_note(drawn)) if kind in OVER_TASKS else ""
         notes += style.execution_note(drawn.algo.unique()) + style.preset_note(preset)

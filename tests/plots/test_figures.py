@@ -183,6 +183,14 @@ def test_quality_weighs_tasks_alike_and_leaves_easy_ones_out(tmp_path):
     assert [label.get_text() for label in panel.get_xticklabels()] == ["medium\n2 tasks"]
 
 
+def test_a_metric_that_no_run_has_makes_no_figure(tmp_path):
+    """Nothing is won in games."""
+    write(tmp_path, "bc")
+    assert figures.main(["--out", str(tmp_path)]) == 0
+    assert not list(Path(tmp_path, "figures").glob("*win_rate*"))
+    assert list(Path(tmp_path, "figures").glob("curves-games-return.png"))
+
+
 def test_captions_describe_the_runs_that_are_drawn(tmp_path):
     write(tmp_path, "bc", seeds=range(5))
     write(tmp_path, "inspo", seeds=range(5))
