@@ -11,8 +11,8 @@ class Eta:
     """Seconds per update and seed of each (algorithm, task), from earlier results and from experiments that finish during the sweep.
 
     An experiment with twice the seeds counts twice, although seeds that train as one batch cost a little less. An unknown task counts as
-    the method's slowest known task of the same suite, or of all if there is none there. Earlier results are scaled by the median ratio of
-    measured to expected time in this sweep, because they may come from another machine.
+    the mean of the method's known tasks of the same suite, or of all if there are none there. Earlier results are scaled by the median
+    ratio of measured to expected time in this sweep, because they may come from another machine.
     """
 
     def __init__(self, known: dict[tuple[str, str], float]):
@@ -34,7 +34,8 @@ class Eta:
         if rate is None:
             rates = {task: rate for (algo, task), rate in (self.known | self.measured).items() if algo == experiment.algo}
             similar = [rate for task, rate in rates.items() if suite(task) == suite(experiment.task)]
-            rate = max(similar or rates.values(), default=None)
+            known = similar or list(rates.values())
+            rate = statistics.fmean(known) if known else None
         correction = statistics.median(self.ratios) if self.ratios else 1.0
         return None if rate is None else rate * correction * updates
 
