@@ -10,7 +10,7 @@ PRESET ?= full
 RUN := $(PY) run_benchmark.py --workers $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data cards demo reproduce ablations tables pages docs test test-slow test-faults test-fuzz test-slurm bench
+.PHONY: help setup data cards demo reproduce ablations rerun tables pages docs test test-slow test-faults test-fuzz test-slurm bench
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -68,6 +68,9 @@ ablations: setup ## run the ablations of InSPO, 10 seeds: results/tables/ablatio
 	$(PART) $(PARTS) --set refresh=turn
 	$(PART) --env mne-imbalanced --set beta=0
 	$(PY) -m plots.tables --out $(OUT)
+
+rerun: setup ## run a random tenth of the results in results/reference again and compare the files (an hour on two cores)
+	$(PY) -m tools.rerun --workers $(WORKERS)
 
 test: setup ## run ruff, mypy and the tests (some minutes on two cores)
 	$(PY) -m ruff check .
