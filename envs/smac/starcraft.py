@@ -208,11 +208,12 @@ class Game:
     def reset(self, seed: np.ndarray) -> GameStep:
         if self.latest is None or not (self.latest.terminated or self.latest.truncated):
             self.close()  # if its first episode has not ended, SMAC would start a second game and leave the first one running
-        self.env = self.env or self._start(int(seed))
         self.latest = None
-        self.env.reset()
-        if self.scenario:
-            self._scale_rewards()
+        if not self._begin(int(seed)):
+            self.close()
+            if not self._begin(int(seed)):
+                raise RuntimeError("the game crashes whenever an episode begins")
+        self._scale_rewards()
         self.latest = self._observe()
         return self.latest
 
@@ -243,15 +244,32 @@ class Game:
             capability_config=capability_config(self.scenario), map_name=f"10gen_{self.name.split('_')[0]}", seed=seed, **FLAGS
         )
 
+    def _begin(self, seed: int) -> bool:
+        """Begin an episode, in a new game if none is running. False: the game crashed. SMAC then starts it again, but knows the old units."""
+        self.env = self.env or self._start(seed)
+        restarts = self._inner.force_restarts
+        try:
+            self.env.reset()
+        except Exception:
+            if self._inner.force_restarts == restarts:
+                raise
+        return self._inner.force_restarts == restarts
+
+    @property
+    def _inner(self):
+        """The StarCraft2Env, which SMACv2 wraps."""
+        return self.env.env if self.scenario else self.env
+
     def _scale_rewards(self) -> None:
-        """Scale this episode's rewards by its own enemies; SMACv2 keeps the scale of the game's first episode."""
-        enemies = self.env.env.enemies.values()
-        self.env.env.max_reward = WIN_REWARD + sum(DEATH_REWARD + unit.health_max + unit.shield_max for unit in enemies)
+        """Scale this episode's rewards by its own enemies. SMACv2 keeps the scale of the game's first episode, in which both packages count
+        an enemy again whenever they wait for others to appear."""
+        enemies = self._inner.enemies.values()
+        self._inner.max_reward = WIN_REWARD + sum(DEATH_REWARD + unit.health_max + unit.shield_max for unit in enemies)
 
     def _observe(self) -> GameStep:
         env = self.env
-        if self.scenario and getattr(env.env, "obs_enemies", None) is not None:
-            env.env.obs_enemies[...] = 1  # every agent knows of all enemies, so it sees those in its sight range (docs/smacv2.md)
+        if getattr(self._inner, "obs_enemies", None) is not None:
+            self._inner.obs_enemies[...] = 1  # every agent knows of all enemies, so it sees those in its sight range (docs/smacv2.md)
         return GameStep(np.array(env.get_obs(), np.float32), np.array(env.get_state(), np.float32), np.array(env.get_avail_actions(), bool))
 
 

@@ -28,19 +28,26 @@ from inspo_benchmark.envs.smac.vector import Smac
 
 ROOT = Path(__file__).parents[2]
 
-# Real-looking packages. A process stands for the game; seeds 13 .. 16: crash in the third step, hang, win, lose at the last moment.
+# Real-looking packages. A process stands for the game; seeds 13 .. 18: crash in the third step, hang, win, lose at the last moment, crash
+# once when an episode begins, and whenever one does.
 GAME = """
 import os, subprocess, time
 import numpy as np
 
 class StarCraft2Env(Base):
-    starcraft = None
+    starcraft, crashes = None, 0
 
     def reset(self):
         if self.starcraft is None or self.battles_game == 0:  # SMAC starts another game here, and forgets the first
             self.steps, self.starcraft = 0, subprocess.Popen(["sleep", "600"])
             with open(os.environ["GAMES"], "a") as f:
                 f.write(f"{self.starcraft.pid}\\n")
+        if self.seed() == 18:
+            self.force_restarts += 1
+        if self.seed() == 17 and not StarCraft2Env.crashes:
+            StarCraft2Env.crashes += 1
+            self.force_restarts += 1
+            raise KeyError(0)
         return super().reset()
 
     def step(self, actions):
@@ -65,8 +72,10 @@ SIMULATED = "from inspo_benchmark.envs.smac.starcraft2env import StarCraft2Env a
 COUNTING = (
     """
 class Base:  # 3m, where nothing happens but that time goes by
-    battles_game = timeouts = 0
+    battles_game = timeouts = force_restarts = 0
     episode_limit = 60
+    max_reward = 730.0  # every enemy was counted twice
+    enemies = {i: type("Unit", (), dict(health_max=45.0, shield_max=0.0)) for i in range(3)}
 
     def __init__(self, map_name, seed):
         self._seed = seed
@@ -81,7 +90,7 @@ class Base:  # 3m, where nothing happens but that time goes by
         for i, action in enumerate(actions):
             assert action > 0, f"Agent {i} cannot perform action {action}"
         self._episode_steps += 1
-        return 1.0, False, {"battle_won": False, "dead_allies": 0, "dead_enemies": 0}
+        return 365 / self.max_reward, False, {"battle_won": False, "dead_allies": 0, "dead_enemies": 0}
 
     def get_obs(self):
         return [np.full(30, self._seed + self._episode_steps / 100)] * 3
@@ -329,6 +338,23 @@ def test_a_crash_ends_one_episode_and_the_next_has_a_new_game(played):
     assert gone(old[:1], 0)
     assert env.reset([2, 1]).obs[:, 0, 0].tolist() == [2, 1]
     assert len(played()) == len(old) + 2  # one for the crashed game, one for the episode that was broken off
+    env.close()
+    assert gone(played(), 0)
+
+
+def test_a_game_that_crashes_when_an_episode_begins_is_started_again(played):
+    env = Games("3m", 2)
+    assert env.reset([17, 1]).obs[:, 0, 0].tolist() == [17, 1]
+    assert env.step(np.ones((2, 3), np.int64)).rewards.tolist() == [1, 1]  # scaled by three enemies of 45 health
+    assert len(played()) == 3
+    env.close()
+    assert gone(played(), 0)
+
+
+def test_a_game_that_always_crashes_is_one_line(played):
+    env = Games("3m", 1)
+    with pytest.raises(UserError, match="StarCraft II on 3m: RuntimeError: the game crashes whenever an episode begins"):
+        env.reset([18])
     env.close()
     assert gone(played(), 0)
 
