@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from inspo_benchmark.core.errors import UserError, whole_number
+
 
 class Observation(NamedTuple):
     """What the environment shows before a step."""
@@ -39,3 +41,19 @@ class VecEnv(Protocol):
 
     def close(self) -> None:
         """End the processes and games of the environment."""
+
+
+def checked_seeds(seeds: Sequence[int], num_envs: int) -> list[int]:
+    """The seeds of all copies. UserError: their number is another, or one is no integer from 0 to 2^64 - 1."""
+    if len(seeds) != num_envs:
+        raise UserError(f"{len(seeds)} seeds for {num_envs} environments: write one for each")
+    found = [whole_number("seed", seed, 0) for seed in seeds]
+    if max(found) >= 2**64:
+        raise UserError(f"seed={max(found)}: the largest one is 2^64 - 1")
+    return found
+
+
+def check_shape(actions: np.ndarray, shape: tuple[int, ...]) -> None:
+    """UserError: the actions of all copies and agents have another shape."""
+    if actions.shape != shape:
+        raise UserError(f"actions of shape {actions.shape}; the environment takes {shape}")

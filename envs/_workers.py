@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-GRACE = 10.0  # seconds for a worker to shut down before it is killed with its children
+GRACE = 10.0  # seconds for workers to shut down before they are killed with their children
 
 
 class EnvWorker(NamedTuple):
@@ -42,9 +43,11 @@ def stop_workers(workers: Sequence[EnvWorker]) -> None:
     for worker in workers:
         with suppress(OSError):  # the process has ended already
             worker.pipe.send(None)
+    deadline = time.monotonic() + GRACE  # for all of them
     for worker in workers:
-        with suppress(OSError):
-            worker.pipe.poll(GRACE)  # returns when the worker closes its end
+        with suppress(EOFError, OSError):  # the worker has closed its end
+            while worker.pipe.poll(max(0.0, deadline - time.monotonic())):
+                worker.pipe.recv()  # an answer that nobody waited for
         with suppress(ProcessLookupError):
             os.killpg(worker.process.pid, signal.SIGKILL)  # before `wait`, which frees the group's number for other processes
         worker.process.wait()

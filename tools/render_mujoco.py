@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from inspo_benchmark.core.atomic_io import atomic_write
+from inspo_benchmark.core.env import checked_seeds
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.types import Spec
@@ -38,8 +39,15 @@ def actor(policy: str, name: str, spec: Spec, seed: int) -> Actor:
 
 
 def record(name: str, act: Actor, seed: int, steps: int) -> tuple[list[Image.Image], int, float]:
-    """Images of the first `steps` steps of an episode, the number of steps, and their return."""
-    env = MaMujoco(name, 1, render_mode="rgb_array", camera_name="track", width=WIDTH, height=HEIGHT)
+    """Images of the first `steps` steps of an episode, the number of steps, and their return. UserError: MuJoCo cannot draw here."""
+    try:
+        env = MaMujoco(name, 1, render_mode="rgb_array", camera_name="track", width=WIDTH, height=HEIGHT)
+        env.physics.env.render()
+    except UserError:
+        raise
+    except Exception as e:  # MuJoCo's, gymnasium's or PyOpenGL's own, where a library or the display is missing
+        reason = " ".join(str(e).split())[:200]
+        raise UserError(f"MuJoCo cannot draw ({reason}): install libegl1, or libosmesa6 and set MUJOCO_GL=osmesa") from None
     observation, total, images = env.reset([seed]), 0.0, []
     for t in range(steps):
         if t % STEPS_PER_IMAGE == 0:
@@ -79,9 +87,11 @@ def render(args: argparse.Namespace) -> str:
     parse_name(name)
     if out.suffix.lower() != ".gif":
         raise UserError(f"--out {out}: the file's name has to end with .gif")
-    if args.seed < 0 or args.steps < 1:
-        raise UserError(f"--seed {args.seed} --steps {args.steps}: seeds are whole numbers from 0, steps from 1")
-    os.environ.setdefault("MUJOCO_GL", "" if os.environ.get("DISPLAY") else "egl")
+    checked_seeds([args.seed], 1)
+    if args.steps < 1:
+        raise UserError(f"--steps {args.steps}: should be at least 1")
+    if not os.environ.get("DISPLAY"):
+        os.environ.setdefault("MUJOCO_GL", "egl")
     act = actor(args.policy, name, TASKS.discover()[f"{name}-expert"].spec, args.seed)
     with atomic_write(out) as part:
         images, steps, total = record(name, act, args.seed, args.steps)

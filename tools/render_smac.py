@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from inspo_benchmark.core.atomic_io import atomic_write
+from inspo_benchmark.core.env import checked_seeds
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.datasets.behavior.policy import Policy
 from inspo_benchmark.datasets.behavior.smac_policy import act, load, uniform
@@ -332,8 +333,7 @@ def render(args: argparse.Namespace) -> str:
         raise UserError(f"--out {out}: an .mp4 needs the program ffmpeg, which is not on the PATH; install it, or take .gif")
     if kind != ".png" and args.step is not None:
         raise UserError(f"--step {args.step}: only a .png shows one step, {out} shows them all")
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: seeds are whole numbers from 0")
+    checked_seeds([args.seed], 1)
     act = actor(args.policy, map, args.seed)
     with atomic_write(out) as part:  # before the episode, so that an unwritable folder is an immediate error
         snapshots = record(map, act, args.seed)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inspo_benchmark.core.env import Observation, Step
+from inspo_benchmark.core.env import Observation, Step, check_shape, checked_seeds
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.spaces import Box
@@ -28,6 +28,7 @@ from inspo_benchmark.core.types import Spec, Task
 from inspo_benchmark.envs.mamujoco.physics import Physics, StepArrays
 
 LIMIT = 1000
+VARIANTS = ("full", "obsk0", "obsk1")  # of the observations
 QUALITIES = ("random", "medium", "medium_replay", "medium_expert", "expert")
 ENVS_PER_THREAD = 8  # fewest environments for which another thread is worthwhile
 
@@ -59,9 +60,11 @@ def parse_name(name: str) -> tuple[Scenario, str]:
     if name in SCENARIOS:
         return SCENARIOS[name], SCENARIOS[name].paper_variant
     base, _, variant = name.rpartition("_")
-    if base in SCENARIOS and variant in ("full", "obsk0", "obsk1"):
+    if base in SCENARIOS and variant in VARIANTS and variant != SCENARIOS[base].paper_variant:
         return SCENARIOS[base], variant
-    raise UserError(f"no multi-agent MuJoCo scenario {name!r}; there are {', '.join(SCENARIOS)}, each also with _full, _obsk0 or _obsk1")
+    others = {base: ", ".join(f"_{x}" for x in VARIANTS if x != known.paper_variant) for base, known in SCENARIOS.items()}
+    there = "; ".join(f"{base} (also with {suffixes})" for base, suffixes in others.items())
+    raise UserError(f"no multi-agent MuJoCo scenario {name!r}; there are {there}")
 
 
 @functools.cache
@@ -128,11 +131,14 @@ class MaMujoco:
         self.physics = make_physics(self.scenario, arrays, num_threads, **render_options)
 
     def reset(self, seeds: Sequence[int]) -> Observation:
+        """UserError: not a seed for each environment."""
         self.t = 0
-        self.physics.reset(np.asarray(seeds))
+        self.physics.reset(checked_seeds(seeds, self.num_envs))
         return self._observe()
 
     def step(self, act: np.ndarray) -> Step:
+        """act [E, N, D], clipped to [-1, 1]. UserError: another shape."""
+        check_shape(np.asarray(act), (self.num_envs, self.scenario.num_agents, self.scenario.action_dim))
         x, live = self.physics.arrays, self.t < self.limit
         if live:
             self.partition.write_controls(act, x.controls)

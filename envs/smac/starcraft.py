@@ -245,7 +245,7 @@ class Game:
         )
 
     def _begin(self, seed: int) -> bool:
-        """Begin an episode, in a new game if none is running. False: the game crashed. SMAC then starts it again, but knows the old units."""
+        """Begin an episode, in a new game if none is running. False: it crashed. SMAC then starts it again, but knows the old units."""
         self.env = self.env or self._start(seed)
         restarts = self._inner.force_restarts
         try:

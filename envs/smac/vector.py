@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from inspo_benchmark.core.env import Observation, Step
+from inspo_benchmark.core.env import Observation, Step, check_shape, checked_seeds
 from inspo_benchmark.envs.smac.compiled import kernel
 from inspo_benchmark.envs.smac.maps import NO_OP, REWARD_SCALE, Map, Scenario, find_map
 from inspo_benchmark.envs.smac.simulator import Battles
@@ -44,8 +44,8 @@ class Smac:
         self.shapes = (num_envs, self.map.n, self.map.obs), (num_envs, self.map.state)
 
     def reset(self, seeds: Sequence[int], starts: Starts | None = None) -> Observation:
-        """`starts`: a scenario's teams and places, instead of those that are drawn with the seeds."""
-        self.battles.spawn(seeds, starts)
+        """`starts`: a scenario's teams and places, instead of those that are drawn with the seeds. UserError: wrong seeds."""
+        self.battles.spawn(checked_seeds(seeds, self.num_envs), starts)
         if isinstance(self.map, Scenario):
             types, profile = self.battles.types, self.battles.profile
             self.scene = drawn_scene(self.map, types, profile)
@@ -54,8 +54,9 @@ class Smac:
         return self._observe()
 
     def step(self, act: np.ndarray) -> Step:
-        """act [E, n] int. AssertionError, with SMAC's message: an action is not available."""
+        """act [E, n] int. AssertionError, with SMAC's message: an action is not available. UserError: another shape."""
         act, live = np.ascontiguousarray(act, np.int64), self.live
+        check_shape(act, self.last_actions.shape)
         e, agent = _unavailable(act, self.avail, live)
         if e >= 0:
             raise AssertionError(f"Agent {agent} cannot perform action {act[e, agent]}")

@@ -253,8 +253,10 @@ def test_nothing_is_written_to_the_current_folder(tmp_path):
 
 
 def test_unknown_names_give_one_line(monkeypatch):
-    with pytest.raises(UserError, match="no multi-agent MuJoCo scenario 'hopper_2x2'; there are halfcheetah_6x1, "):
-        MaMujoco("hopper_2x2", 1)
+    there = r"there are halfcheetah_6x1 \(also with _obsk0, _obsk1\); halfcheetah_2x3 \(also with _full, _obsk1\); "
+    for name in "hopper_2x2", "hopper_3x1_full":  # the latter is what hopper_3x1 means
+        with pytest.raises(UserError, match=f"no multi-agent MuJoCo scenario '{name}'; {there}"):
+            MaMujoco(name, 1)
     monkeypatch.setitem(SCENARIOS, "ant_5x5", SCENARIOS["ant_2x4"]._replace(agent_conf="5x5"))
     with pytest.raises(UserError, match="gymnasium-robotics does not divide Ant into 5x5"):
         MaMujoco("ant_5x5", 1)

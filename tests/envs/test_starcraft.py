@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import sys
 import time
 from functools import partial
@@ -387,6 +388,30 @@ def test_games_that_the_package_forgets_are_killed(played, monkeypatch):
     assert len(played()) == 2
     assert gone(played())
     env.close()  # a second time does nothing
+
+
+def test_a_worker_whose_answer_was_not_read_still_closes_its_games(played):
+    """After Ctrl-C, for example. A game that is closed removes its temporary files; one that is killed does not."""
+    env = Games("3m", 1)
+    env.reset([0])
+    env.workers[0].pipe.send(("step", [np.ones(3, np.int64)]))
+    while not env.workers[0].pipe.poll(1):
+        pass
+    closed = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "killpg", lambda pid, signal: closed.append(gone(played(), 0)))
+        env.close()
+    assert closed == [True]  # before the worker is killed
+
+
+def test_workers_that_hang_share_the_grace(monkeypatch):
+    monkeypatch.setattr(_workers, "GRACE", 1.0)
+    workers = [_workers.start_worker("inspo_benchmark.envs.smac.starcraft", "3m") for _ in range(3)]
+    for worker in workers:
+        os.kill(worker.process.pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    _workers.stop_workers(workers)
+    assert time.monotonic() - begun < 2.5
 
 
 def test_a_worker_that_hangs_is_killed_with_its_games(played, monkeypatch):

@@ -1,6 +1,7 @@
 """Pictures show what happened, and mistakes on the command line are one line."""
 
 import os
+import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -288,7 +289,7 @@ def test_a_shipped_policy_has_a_name(tmp_path, monkeypatch, capsys):
         (["3m", "--out", "a.mp4"], "needs the program ffmpeg, which is not on the PATH; install it, or take .gif"),
         (["3m", "--step", "3"], "--step 3: only a .png shows one step, episode.gif shows them all"),
         (["3m", "--out", "a.png", "--step", "99"], "--step 99: this episode has the steps 0 .. "),
-        (["3m", "--seed", "-1"], "--seed -1: seeds are whole numbers from 0"),
+        (["3m", "--seed", "-1"], "seed=-1: write an integer from 0 on"),
         (["3m", "--out", "nowhere/a.gif"], "check that the folder exists"),
     ],
 )
@@ -312,3 +313,12 @@ def test_help_teaches(capsys):
     assert all(glyph for glyph in render_smac.LETTERS.values())
     assert {unit.name for map in MAPS.values() for unit in map.units()} == set(render_smac.LETTERS)
     assert len(set(render_smac.LETTERS.values())) == len(render_smac.LETTERS)
+
+
+def test_a_machine_that_cannot_draw_mujoco_says_so(tmp_path):
+    command = [sys.executable, "-m", "inspo_benchmark.tools.render_mujoco", "hopper_3x1", "--steps", "1", "--out", str(tmp_path / "a.gif")]
+    env = os.environ | {"MUJOCO_GL": "glfw", "DISPLAY": ":999"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "error: MuJoCo cannot draw (" in done.stderr

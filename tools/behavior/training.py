@@ -1,9 +1,11 @@
 """What both trainers of behavior policies share: when they save policies, and their command line."""
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 
+from inspo_benchmark.core.env import checked_seeds
 from inspo_benchmark.core.errors import UserError, outcome
 
 FIRST_SAVE, GROWTH = 10_000, 1.5  # steps of the first save after step 0, and the ratio of successive early saves
@@ -35,8 +37,9 @@ def command(
     args = p.parse_args(argv)
 
     def work() -> None:
-        if not args.steps >= 1:
-            raise UserError(f"--steps {args.steps:g}: should be at least 1")
+        if not 1 <= args.steps < math.inf:
+            raise UserError(f"--steps {args.steps:g}: should be a number from 1 on")
+        checked_seeds([args.seed], 1)
         train(getattr(args, name[0]), int(args.steps), args.seed, args.out)
 
     return outcome(work)
