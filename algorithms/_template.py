@@ -25,6 +25,8 @@ Deviations: none, it is an example.
 
 from dataclasses import dataclass
 
+import torch
+
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean
 from inspo_benchmark.learning.config import Common
@@ -55,8 +57,8 @@ class Template(Algorithm):
         return {}
 
     def policy_loss(self, on, tg, b):
-        w = (b.mask * b.rewards / self.cfg.alpha).exp()  # padding is not data: it must neither count nor overflow
-        w = w / masked_mean(b.mask, w)  # (1)
+        log_w = torch.where(b.mask > 0, b.rewards / self.cfg.alpha, -torch.inf)  # padding is not data: it must not count
+        w = b.mask.flatten().sum(0) * log_w.flatten().softmax(0).view(log_w.shape)  # (1); a softmax does not overflow
         h = on.pi(b.now.obs)
         log_pi = self.space.log_prob(h, b.now.actions, b.now.avail).sum(-1)
         return -masked_mean(b.mask, w * log_pi)  # (1)

@@ -21,7 +21,8 @@ p_D had before its own step.
 Deviations from the code (github.com/dematsunaga/alberdice at 4d69f0e):
  1. Every turn has its own minibatch, and the order of the agents is random. The code uses one minibatch for all agents, in fixed order.
     As in the code, p_D(a|o) is updated once per update, at the turn of agent 0.
- 2. For discrete actions K_i is exact; the code samples 16 actions. For continuous actions, `num_samples` are sampled.
+ 2. K_i is exact; the code samples 16 actions. For continuous actions, `num_samples` are sampled in the other expectations, and the KL
+    of (6) is exact too.
  3. The absorbing state has a weight in (4), and nu = 0 there (nu is determined up to a constant). In the code it fills episodes up to
     the time limit, as rows of data with a flag of their own.
  4. Resampling is systematic. The pairs of states are the minibatch and its reverse; the code pairs its first half with its second
@@ -42,7 +43,7 @@ from torch.func import grad
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.core.spaces import ILLEGAL
+from inspo_benchmark.core.spaces import ILLEGAL, Box
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, resampling_counts
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.learning.nets import AgentNet, Critic, select
@@ -150,20 +151,21 @@ class AlberDICE(Algorithm):
 
     def log_p(self, h, a, avail):  # log p_D, bounded from below for discrete actions
         log_p = self.space.log_prob(h, a, avail)
+        if isinstance(self.space, Box):
+            return log_p
         return torch.logaddexp(log_p, torch.full_like(log_p, LOG_MIN_PROB))
+
+    def log_ratio(self, h, h_data, avail):  # a -> log pi(a) - log p_D(a) for candidates a; continuous: its mean, the KL, for each
+        if isinstance(self.space, Box):
+            return lambda a: self.space.kl(h, h_data, avail)[..., None]
+        ok = avail[..., None, :]
+        return lambda a: self.space.log_prob(h[..., None, :], a, ok) - self.log_p(h_data[..., None, :], a, ok)
 
     def teammates(self, f, b, i, u):  # K_i and log rho_i, [B, L] each
         avail = b.now.avail
         h = f.pi(b.now.obs)
         h_data = self.chain(f, b, i)
-
-        def log_ratio(a):  # log pi_j - log p_D at candidate actions of each teammate j
-            ok = avail[..., None, :]
-            log_pi = self.space.log_prob(h[..., None, :], a, ok)
-            log_data = self.log_p(h_data[..., None, :], a, ok)
-            return log_pi - log_data
-
-        k = self.over_teammates(i, self.space.expect(log_ratio, h, avail, u))  # (1)
+        k = self.over_teammates(i, self.space.expect(self.log_ratio(h, h_data, avail), h, avail, u))  # (1)
         log_pi = self.space.log_prob(h, b.now.actions, avail)
         log_data = self.log_p(h_data, b.now.actions, avail)
         log_rho = self.over_teammates(i, log_pi - log_data)  # (3)
@@ -218,11 +220,10 @@ class AlberDICE(Algorithm):
         avail = select(b.now.avail, 2, i)
         h = on.pi(select(b.now.obs, 2, i), agent=i)
 
+        log_ratio = self.log_ratio(h, h_data, avail)
+
         def cost(a):
-            ok = avail[..., None, :]
-            log_pi = self.space.log_prob(h[..., None, :], a, ok)
-            log_data = self.log_p(h_data[..., None, :], a, ok)
-            return alpha * (log_pi - log_data) - on.e(b.now.state, a, agent=i)
+            return alpha * log_ratio(a) - on.e(b.now.state, a, agent=i)
 
         expected = self.space.expect(cost, h, avail, select(u["own"], 2, i))
         return masked_mean(count, expected)  # (6)

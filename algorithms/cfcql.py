@@ -15,7 +15,8 @@ critic, of which there are two.
                 G bootstraps from the actions of the target policies, with noise, and from the smaller critic           (5)
     MACQL       log sum exp Q over random joint actions takes the place of sum_i lambda_i lse_i                         (6)
 
-mu_i is cloned from the data in the first updates, the share `bc_share` of them, and stays as it is afterwards. The discrete method has no
+mu_i is cloned from the data in the first updates, the share `bc_share` of them, and stays as it is afterwards. With lambda_temp = 0, and
+in MACQL, nothing depends on mu, and it is not trained. The discrete method has no
 sampled scores: a softmax of Q_i is no policy that it learns.
 
 `candidate_source` says how (1) and (6) are estimated where actions are continuous (learning/conservative.py): their MPE code has
@@ -26,7 +27,7 @@ a temperature of 100 in their code means `lambda_weights = "argmax"`. Their disc
 
 Deviations from the code (github.com/thu-rllab/CFCQL at 3441019):
  1. With continuous actions mu is a Gaussian per agent (code: a joint VAE, used with cf_weight only, where lambda is the softmax of
-    -cf_tau log mu, as in (4)). With lambda_temp = 0, and in MACQL, nothing depends on mu.
+    -cf_tau log mu, as in (4)).
  2. Agents do not see their last action beside the observation.
  3. Inputs are standardized over the dataset, instead of by a BatchNorm in front of each network. Teammates' actions get no jitter.
  4. TD(lambda) bootstraps where the data end without a termination, also before the end of the sequence. The next action of the last
@@ -99,7 +100,7 @@ class CFCQL(Algorithm):
         lambda_weights: Literal["softmax", "argmax"] = "softmax"  # lambda of (4), or all weight on the largest D_i
         counterfactual: bool = True  # false: MACQL, (6)
         td_lambda: float = 0.6  # lambda of the TD(lambda) targets, which are one-step targets with seq_len = 1
-        num_samples: int = 10  # candidates of each kind in (1), if actions are continuous, and in (6)
+        num_samples: int = 10  # candidates in (1), if actions are continuous, of each kind where there are several, and in (6)
         candidate_source: Literal["importance", "uniform", "noisy", "crossed"] = "importance"  # how (1) is estimated from candidates
         count_unavailable: bool = False  # MACQL draws unavailable actions, which count as exp(0)
         policy_delay: int = 1  # updates per step of the continuous policies
@@ -125,11 +126,11 @@ class CFCQL(Algorithm):
         "2s3z-medium": dict(alpha=0.1, lambda_temp=0.5),
         "2s3z-medium_replay": dict(alpha=5.0, lambda_temp=0.1),
         "2s3z-expert": dict(alpha=50.0, lambda_temp=0.5),
-        "2s3z-mixed": dict(alpha=0.5, lambda_temp=0.0),
+        "2s3z-mixed": dict(alpha=0.5, lambda_temp=0.0, num_updates=1500),  # without those that clone mu, on which nothing depends
         "3s_vs_5z-*": dict(
-            network="gru", seq_len=250, target_update_interval=25, bc_share=0.5, num_updates=1000, alpha=50.0, lambda_temp=0.0
+            network="gru", seq_len=250, target_update_interval=25, bc_share=0.5, num_updates=500, alpha=50.0, lambda_temp=0.0
         ),
-        "3s_vs_5z-expert": dict(lambda_temp=1.0),
+        "3s_vs_5z-expert": dict(lambda_temp=1.0, num_updates=1000),
         "5m_vs_6m-*": dict(
             network="gru", seq_len=70, target_update_interval=25, bc_share=0.5, num_updates=5600, alpha=50.0, lambda_temp=0.5
         ),
@@ -138,7 +139,7 @@ class CFCQL(Algorithm):
             network="gru", seq_len=150, target_update_interval=25, bc_share=0.5, num_updates=3700, alpha=50.0, lambda_temp=1.0
         ),
         "6h_vs_8z-medium_replay": dict(lambda_temp=0.5),
-        "6h_vs_8z-expert": dict(lambda_temp=0.0),
+        "6h_vs_8z-expert": dict(lambda_temp=0.0, num_updates=1850),
         # their code for continuous actions: 5 critic steps per step of the policies. gamma is 0.95 on HalfCheetah too: the
         # configuration's 0.99 is not handed to the constructor
         **{
@@ -210,6 +211,8 @@ class CFCQL(Algorithm):
         return super().__new__(kinds[spec.space.kind])
 
     def stages(self):
+        if not (self.cfg.counterfactual and self.cfg.lambda_temp):
+            return super().stages()  # nothing depends on mu
         return self.cloned_first(self.clone, frozen="mu")
 
     def clone(self, s, b, d):

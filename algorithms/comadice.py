@@ -13,8 +13,8 @@ f* is the conjugate of the soft chi^2 divergence f. Target networks: nu, k and b
 The critic steps first; (4) uses it after its step.
 
 (4) is the paper's loss of nu with Q held fixed. The paper's initial term (1 - gamma) E nu(s_0) is E_D[ nu(s) - gamma nu(s') ] under the
-visitation of the data; of the two, nu(s) stays, as s' belongs to the fixed target of Q. At its minimum E[ w | o_i ] = 1. Without this
-rewriting nothing bounds nu from above in states where no episode starts, and all weights vanish.
+visitation of the data; of the two, nu(s) stays, as s' belongs to the fixed target of Q. At its minimum E[ k_i w_i | o_i ] = E[ k_i | o_i ].
+Without this rewriting nothing bounds nu from above in states where no episode starts, and all weights vanish.
 
 `nu_gradient = "code"` is the loss of the published code. There the terms that should cancel in the gradient of f* are the ones that are
 kept, so that nu descends alpha f(w(y)), a distance between Q and nu that is quadratic above 0 and bounded below.

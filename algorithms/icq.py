@@ -1,7 +1,9 @@
 """ICQ-MA: implicit constraint Q-learning with decomposed critics and policies (Yang et al., NeurIPS 2021).
 
-Values bootstrap from the actions of the data alone, with more weight on the better ones. A softmax over the batch stands for the
-paper's partition function Z(s). n is the number of rows in the batch; k_i(s) >= 0 with sum 1 is the mixer's weight of agent i.
+Values bootstrap from the actions of the data alone, with more weight on the better ones. (Where an episode is cut off, no next action is
+known, and the last one is repeated; rows after a termination take part in (2), though their value is not used.) A softmax over the
+batch stands for the paper's partition function Z(s). n is the number of rows in the batch; k_i(s) >= 0 with sum 1 is the mixer's
+weight of agent i.
 
     Q_tot = sum_i k_i(s) Q_i(s, o_i, a_i)                                                                               (1)
     v     = n softmax_batch(Q_tot / beta_critic) Q_tot, by the targets;    G = TD(lambda) of v                          (2)
@@ -12,9 +14,9 @@ paper's partition function Z(s). n is the number of rows in the batch; k_i(s) >=
 The critic steps first; (4) and (5) use the critic after its step.
 
 Three fields reproduce accidents of the published code and are off by default: `count_padding` (padding takes part in both softmaxes),
-`per_timestep_critic` (the critic takes one gradient step per time step of the sequences), and `epsilon` (pi_i takes a uniformly random
-action with this probability). `mixer = "elu"` is the mixer of ICQ in CFCQL's code, Q_tot = ELU(Q W_1 + b_1) w_2 + V(s), where
-k_i(s) in (5) is the normalized W_1 w_2.
+`per_timestep_critic` (the critic takes one gradient step per time step of the sequences), and `epsilon` (in training, pi_i takes a
+uniformly random action with this probability, before unavailable ones are masked). `mixer = "elu"` is the mixer of ICQ in CFCQL's code,
+Q_tot = ELU(Q W_1 + b_1) w_2 + V(s), where k_i(s) in (5) is the normalized W_1 w_2.
 
 Deviations from the code (github.com/YiqinYang/ICQ at 5a4da85, and baseline_icq of github.com/thu-rllab/CFCQL at 3441019):
  1. n counts the rows of data at each time step. The code also counts padding. With `count_padding` so do we, but padding differs: in
@@ -41,8 +43,7 @@ from torch import nn
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.core.spaces import ILLEGAL
-from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, state_and_obs, td_lambda_returns
+from inspo_benchmark.learning.algorithm import Algorithm, batch_softmax, masked_mean, state_and_obs, td_lambda_returns
 from inspo_benchmark.learning.config import Valued
 from inspo_benchmark.learning.nets import AgentNet, Critic, Linear
 from inspo_benchmark.learning.optim import Adam, RMSprop
@@ -152,14 +153,11 @@ class ICQ(Algorithm):
         return total  # (1)
 
     def batch_softmax(self, x, mask):  # n softmax_batch(x), at every time step
-        if self.cfg.count_padding:
-            return len(x) * x.softmax(0)
-        x = torch.where(mask > 0, x, ILLEGAL)
-        return mask.sum(0) * x.softmax(0)
+        return batch_softmax(x, torch.ones_like(mask) if self.cfg.count_padding else mask)
 
     def target(self, tg, b):  # G, [B, L]
         q = self.q_tot(tg, b.next)
-        v = self.batch_softmax(q / self.cfg.beta_critic, b.mask) * q  # (2); a next row is data where the step to it is
+        v = self.batch_softmax(q / self.cfg.beta_critic, b.mask) * q  # (2); a next row counts where the step to it is data
         return td_lambda_returns(v, b, self.cfg.gamma, self.cfg.td_lambda)  # (2)
 
     def critic_loss(self, on, tg, b, g):

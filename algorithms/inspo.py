@@ -30,7 +30,8 @@ Choices of this implementation, where nothing is published:
     uniformly random orders. With no action known it gives the mu^i; along a chain of all agents, mu(a|s).
  2. The first stage, the share `bc_share` of the updates, fits mu, clones the data into the policies, and fits Q_0 by (8) without
     resampling, KL and entropy. In the second, an update is an iteration of the box on one minibatch: a gradient step for all critics, then
-    one for each agent's policy in turn. With `share_params` each turn moves the one network of all agents: N steps per update.
+    one for each agent's policy in turn. With `share_params` each turn moves the one network of all agents: N steps per update. Q^i less
+    its mean over pi^i in B of (6) is that of the start of the sweep, also where earlier turns have moved pi^i by then.
  3. KL(pi || mu) and K^i are sums of conditional KLs along a chain of agents, each in closed form. The predecessors in the chain are
     `num_samples` joint samples of pi. K^i is evaluated at the action of the data and at the sampled own action, the two terms of w,
     beside the same sampled teammates. `num_samples = 0` sums over all joint actions. Only mu is evaluated at these samples. Q^i sees
@@ -148,7 +149,7 @@ class InSPO(Algorithm):
         rho_max: float = 100.0  # cap of the ratios rho
         excess_kl: bool = False  # the KL of (8) less that of the clones
         critic_sees_obs: bool = False  # critics see agent i's observation beside the state
-        num_samples: int = 1  # joint samples of the policies; 0: the sum over all joint actions
+        num_samples: int = 1  # joint samples of the policies, and of continuous actions in E_{pi^i}; 0: the sum over all joint actions
         refresh: Literal["sweep", "turn"] = "sweep"  # critics take a step before each sweep of the agents, or before each agent's turn
         sequential: bool = True  # agents in turn; false: all at once, against the teammates' old policies
         resample: bool = True  # critics on data resampled by rho; false: on the data as they are
@@ -285,14 +286,8 @@ class InSPO(Algorithm):
             logs["kl_excess"] = masked_mean(b.mask, kl)
         cost = alpha * kl
         if self.cfg.beta:
-            cost = cost - beta * self.entropies(h[:, 1:], x.avail, u["own"][:, 1:]).sum(-1)
+            cost = cost - beta * self.space.entropy(h[:, 1:], x.avail, u["own"][:, 1:]).sum(-1)
         return self.own_values(tg, b, h, u) - cost[..., None], logs  # (2) and (8)
-
-    def entropies(self, h, avail, u):  # of every agent's policy, [B, L, N]
-        def log_pi(a):
-            return self.space.log_prob(h[..., None, :], a, avail[..., None, :])
-
-        return -self.space.expect(log_pi, h, avail, u)
 
     def ratios(self, f, b, h):  # log rho^i of every agent, [B, L, N]
         x = b.now

@@ -42,7 +42,7 @@ class IQL(Algorithm):
     @dataclass(frozen=True)
     class Config(Valued):
         share_params: bool = True  # one network that gets the agent's index, instead of one per agent
-        expectile: float = 0.7  # expectile of the data's Q-values that V fits; 1: their maximum
+        expectile: float = 0.7  # expectile of the data's Q-values that V fits; near 1: their maximum
         beta: float = 3.0  # inverse temperature of the policy's weights
 
         def __post_init__(self):

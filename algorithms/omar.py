@@ -63,7 +63,7 @@ class OMAR(Algorithm):
         alpha: float = 1.0  # weight of the conservative term
         coe: float = 0.5  # weight of the imitation of best_i, against that of Q
         td_lambda: float = 0.6  # lambda of the TD(lambda) targets, which are one-step targets with seq_len = 1
-        num_samples: int = 10  # candidates of each kind in (2), if actions are continuous
+        num_samples: int = 10  # candidates in (2), if actions are continuous; of each kind where there are several
         candidate_source: Literal["importance", "uniform", "noisy", "density"] = "importance"  # how (2) is estimated from candidates
         search_rounds: int = 3  # rounds of the search
         search_samples: int = 10  # candidates per round
@@ -206,7 +206,7 @@ class OMAR(Algorithm):
         avail = self.considered(b.now.avail)
         m = f.pi(b.now.obs)
         if self.space.kind == "discrete" and not self.cfg.search_discrete:
-            return self.space.best(partial(f.q1, x), m, avail, u)
+            return torch.where(avail, f.q1(x, self.space.all(m)), ILLEGAL).argmax(-1)
 
         def value(a):  # of candidates [B, L, N, K] or [B, L, N, K, D]
             is_available = self.space.is_available(a, avail[..., None, :])

@@ -12,8 +12,10 @@ the other and communicate their actions. It can therefore hold correlated joint 
     w_j   = n softmax_batch(A_j / beta)                                                                                 (5)
     L(pi) = - E_D[ w_j log pi_j(a_j | o_j, a_{<j}) ]                                                                    (6)
 
-All terms are from before the update. Q_j estimates the return of the team after the first j actions of a step. Agents act in the order of
-their indices. `credit = "prefix"` adds the advantages of the earlier agents to A_j in (5), as the paper's theorem has it.
+Where an episode is cut off, no next action is known, and (2) repeats the last one; rows after a termination take part in (2), though
+their value is not used. All terms are from before the update. Q_j estimates the return of the team after the first j actions of a step.
+Agents act in the order of their indices. `credit = "prefix"` adds the advantages of the earlier agents to A_j in (5), as the paper's
+theorem has it.
 
 Deviations from the code (github.com/instadeepai/og-marl at f4eb8f0):
  1. The networks are those of the other methods here: a policy on o_j and a_{<j} that is feed-forward or a GRU, and a feed-forward critic
@@ -40,16 +42,9 @@ from torch import Tensor
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.core.spaces import ILLEGAL
-from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, state_and_obs
+from inspo_benchmark.learning.algorithm import Algorithm, batch_softmax, masked_mean, state_and_obs
 from inspo_benchmark.learning.config import Valued
 from inspo_benchmark.learning.nets import AgentNet, Critic
-
-
-def batch_softmax(x: Tensor, mask: Tensor) -> Tensor:
-    """n softmax over the n rows of data in the batch, for each time step and agent: x [B, L, N], mask [B, L]. Its mean over data is 1."""
-    mask = mask[..., None]
-    return mask.sum(0) * torch.where(mask > 0, x, ILLEGAL).softmax(0)
 
 
 @ALGORITHMS.register("oryx")
@@ -122,7 +117,7 @@ class Oryx(Algorithm):
 
     def target(self, tg, b, x):  # [B, L, N]
         q = self.q(tg, x[:, 1:], b.next.actions)
-        v = batch_softmax(q / self.cfg.beta_critic, b.mask) * q  # (2); a next row is data where the step to it is
+        v = batch_softmax(q / self.cfg.beta_critic, b.mask[..., None]) * q  # (2); a next row counts where the step to it is data
         live = 1 - b.terminated[..., None]
         return b.rewards[..., None] + self.cfg.gamma * live * v  # (3)
 
@@ -142,7 +137,7 @@ class Oryx(Algorithm):
     def weights(self, b, advantage, known):  # w_j, [B, L, N]
         if self.cfg.credit == "prefix":
             advantage = advantage + (known * advantage[..., None, :]).sum(-1)
-        return batch_softmax(advantage / self.cfg.beta, b.mask)  # (5)
+        return batch_softmax(advantage / self.cfg.beta, b.mask[..., None])  # (5)
 
     def policy_loss(self, on, tg, b, x, w):
         log_pi = self.space.log_prob(on.pi(x[:, :-1]), b.now.actions, b.now.avail)

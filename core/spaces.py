@@ -1,6 +1,6 @@
 """Discrete and continuous actions behind one set of primitives, so that a loss is written once for both kinds.
 
-An algorithm's file branches on the kind of action only where its paper defines two different methods (OMAR, CFCQL).
+An algorithm's file branches on the kind of action only where the kinds have different methods, estimators or networks.
 
 Action parameters `h` are the outputs of a stochastic policy network: logits, or means and log standard deviations. `m` are the
 outputs of a policy network without a standard deviation: logits, or means before the tanh. `avail` is the mask of available actions,
@@ -17,8 +17,8 @@ their values [..., K].
 | support(h, avail, u)       | all actions, probabilities          | K samples, 1/K each                                  |
 | mix_uniform(h, epsilon)    | (1 - epsilon) softmax + epsilon / n | h, unchanged                                         |
 | expect(q, h, avail, u)     | exact sum over the support          | mean over K samples                                  |
+| entropy(h, avail, u)       | exact                               | mean over K samples                                  |
 | logsumexp(q, h, avail, u)  | exact, over available actions       | importance-sampled: half uniform, half policy        |
-| best(q, h, avail, u)       | argmax over available actions       | cross-entropy method                                 |
 | point(m, avail)            | masked argmax                       | tanh(m)                                              |
 | around(m, std)             | m, the logits                       | parameters of the tanh-Gaussian with means m and std |
 | uniform(avail, u)          | uniform over available actions      | 2 u - 1                                              |
@@ -33,13 +33,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 ILLEGAL = -1e9  # logit of an unavailable action: its probability is exactly 0, its log-probability finite
 EDGE = 1 - 1e-6  # tanh-Gaussian densities are evaluated inside (-1, 1), where atanh is finite in float32
 LOG_STD = (-5.0, 2.0)  # range of the Gaussian's log standard deviation
 MIN_STD = math.exp(LOG_STD[0])  # smallest standard deviation, of policies that have none of their own
-ELITES, START_STD = 0.25, 0.5  # cross-entropy method: share of candidates kept, spread of the first round
 
 Value = Callable[[Tensor], Tensor]
 
@@ -123,11 +123,12 @@ class Discrete:
         a, p = self.support(h, avail, u)
         return (p * q(a)).sum(-1)
 
+    def entropy(self, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
+        log_p = self.logp(h, avail)
+        return -(log_p.exp() * log_p).sum(-1)
+
     def logsumexp(self, q: Value, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
         return torch.where(avail, q(self.all(h)), ILLEGAL).logsumexp(-1)
-
-    def best(self, q: Value, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
-        return torch.where(avail, q(self.all(h)), ILLEGAL).argmax(-1)
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,15 @@ class Box:
         mean, log_std = self.gaussian(h)
         return torch.tanh(mean + log_std.exp() * torch.special.ndtri(u))
 
+    def sampled_log_prob(self, h: Tensor, u: Tensor) -> Tensor:
+        """log_prob of `sample(h, avail, u)`, exact also where the tanh rounds to 1 and `log_prob` cannot know the sample."""
+        # log N(x; mean, std) - log(1 - tanh(x)^2), x = mean + std z; the latter is 2 (log 2 - x - softplus(-2 x))
+        mean, log_std = self.gaussian(h)
+        z = torch.special.ndtri(u)
+        x = mean + log_std.exp() * z
+        slope = 2 * (math.log(2) - x - F.softplus(-2 * x))
+        return (-0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi) - slope).sum(-1)
+
     def support(self, h: Tensor, avail: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         a = self.sample(h[..., None, :], avail, u)
         return a, torch.full_like(a[..., 0], 1 / a.shape[-2])
@@ -209,23 +219,15 @@ class Box:
         a, p = self.support(h, avail, u)
         return (p * q(a)).sum(-1)
 
+    def entropy(self, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
+        return -self.sampled_log_prob(h[..., None, :], u).mean(-1)
+
     def logsumexp(self, q: Value, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
         # log of the integral of exp q over the box: E_p[exp(q) / p], p uniform for the first half, the policy for the second
         half = u.shape[-2] // 2
         uniform = self.uniform(avail, u[..., :half, :])
         policy, _ = self.support(h, avail, u[..., half:, :])
-        log_p = self.log_prob(h[..., None, :], policy, avail)
+        log_p = self.sampled_log_prob(h[..., None, :], u[..., half:, :])
         of_uniform = q(uniform) + self.d * math.log(2) - math.log(half)
         of_policy = q(policy) - log_p - math.log(u.shape[-2] - half)
         return torch.cat([of_uniform, of_policy], -1).logsumexp(-1) - math.log(2)
-
-    def best(self, q: Value, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
-        # u [..., rounds, K, d]: each round refits a Gaussian to the best quarter of its candidates
-        mean = self.mode(h, avail)
-        std = torch.full_like(mean, START_STD)
-        for r in range(u.shape[-3]):
-            a = (mean[..., None, :] + std[..., None, :] * torch.special.ndtri(u[..., r, :, :])).clamp(-1, 1)
-            top = q(a).topk(max(2, int(ELITES * a.shape[-2])), -1).indices
-            elite = a.gather(-2, top[..., None].expand(*top.shape, self.d))
-            mean, std = elite.mean(-2), elite.std(-2)
-        return mean

@@ -1,7 +1,7 @@
 """The types that all parts share, with their shapes.
 
 Letters: B batch size, L sequence length, N agents, O observation size, S state size, A actions, D action dimensions, E environments or
-episodes. Batches have no optional field: what a task lacks has a neutral value (all actions available, a state of width zero).
+episodes. Batches have no optional field: where all actions are available, the mask says so.
 """
 
 import math
@@ -86,7 +86,7 @@ class Task:
     """A scenario and the quality of a dataset for it. Its name is `<scenario>-<quality>`.
 
     The references of a task without an environment (`make` is None), which has data alone, may be unknown (NaN). UserError: other
-    references are not finite or do not increase, or a number of environments, evaluations or episodes is below 1.
+    references are not finite or do not increase, or a size or a number of environments, evaluations or episodes is below 1.
     """
 
     name: str
@@ -112,6 +112,8 @@ class Task:
         if self.make is not None and not -math.inf < low < high < math.inf:
             raise UserError(f"task {self.name}: reference={self.reference!r}: write two finite numbers, the smaller one first")
         object.__setattr__(self, "reference", (low, high))
+        for size in ("num_agents", "obs_dim", "state_dim", "episode_limit"):
+            whole_number(f"task {self.name}: {size}", getattr(self.spec, size), 1)
         for field in ("max_envs", "num_evals", "eval_episodes", "final_episodes"):
             object.__setattr__(self, field, whole_number(f"task {self.name}: {field}", getattr(self, field), 1))
 

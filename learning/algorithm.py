@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_map
 
+from inspo_benchmark.core.spaces import ILLEGAL
 from inspo_benchmark.core.types import Batch, Draw, Spec, State, Timestep
 from inspo_benchmark.datasets.dataset import Dataset
 from inspo_benchmark.learning.config import Common
@@ -47,6 +48,11 @@ def masked_mean(mask: Tensor, x: Tensor) -> Tensor:
     """Mean of x over the entries where mask is 1; mask broadcasts to the shape of x. Losses are reduced over the batch by this alone."""
     mask = mask.expand(x.shape)
     return (mask * x).sum() / mask.sum().clamp(min=1)
+
+
+def batch_softmax(x: Tensor, mask: Tensor) -> Tensor:
+    """n softmax over the n rows of data in the batch, at each time step: x [B, L, ..], mask [B, L, ..]. Its mean over data is 1."""
+    return mask.sum(0) * torch.where(mask > 0, x, ILLEGAL).softmax(0)
 
 
 def state_and_obs(x: Timestep | Batch) -> Tensor:
@@ -314,11 +320,11 @@ class Algorithm(ABC):
             losses.append(value)
         return s, torch.stack(losses).mean(0)
 
-    def update_targets(self, s: State, names: str, only: Tensor | int | None = None, tau: Tensor | float | None = None) -> State:
+    def update_targets(self, s: State, names: str, tau: Tensor | float | None = None) -> State:
         """Targets of the named networks: theta' <- theta' + tau (theta - theta'), or theta' <- theta at every
         `target_update_interval`-th update.
 
-        `only`: of networks with a row of weights per agent, this agent's alone. `tau`: another rate than the configuration's.
+        `tau`: another rate than the configuration's.
         """
         target = dict(s.target)
         interval = self.cfg.target_update_interval
@@ -327,8 +333,7 @@ class Algorithm(ABC):
         elif tau is None:
             tau = self.cfg.tau
         for name in names.split():
-            new = agent_row(only, target[name]).lerp(agent_row(only, s.params[name]), tau)
-            target[name] = put_agent_row(only, new, target[name])
+            target[name] = target[name].lerp(s.params[name], tau)
         return s._replace(target=target)
 
     def at_next(self, net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ STD = 0.2  # noise of the candidates around a policy's actions
 
 
 def noise_shape(space: Discrete | Box, source: str, k: int) -> tuple[int, ...]:
-    """Trailing shape of the uniforms that `logsumexp` takes, for k candidates of each kind."""
+    """Trailing shape of the uniforms that `logsumexp` takes: for k candidates, or k of each kind ("noisy", "density", "crossed")."""
     kinds = 1 if source in ("importance", "uniform") else 3
     return space.sample_noise_shape(kinds * k)
 

@@ -1,6 +1,7 @@
 """Evaluation of policies by rollouts: S policies run the same E episodes. Every episode counts once, however short it is."""
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ class Evaluator:
     def __init__(self, algorithm: Algorithm, task: Task, seeds: tuple[int, ...], normalizer: Normalizer = IDENTITY):
         self.algorithm, self.task, self.seeds, self.normalizer = algorithm, task, seeds, normalizer
         self.envs: dict[int, VecEnv] = {}
-        self.traced: dict[tuple[int, bool], Callable] = {}  # act functions by number of environments, greedy or sampled
+        self.traced: dict[tuple[int, int, bool], Callable] = {}  # act functions by number of policies and episodes, greedy or sampled
 
     def __call__(self, s: State, episodes: int) -> dict[str, np.ndarray]:
         """Means over episodes per seed [S]: `return`, `length` (and `win_rate`) of the greedy policies, `return_sampled` (and
@@ -53,17 +54,24 @@ class Evaluator:
 
     def _in_parts(self, s: State, episodes: int, sampled: bool) -> Scores:
         """The environments run in parallel, at most `task.max_envs` at a time."""
-        parallel = min(episodes, max(1, self.task.max_envs // len(self.seeds)))
-        parts = [self._rollout(s, range(k, min(k + parallel, episodes)), episodes, sampled) for k in range(0, episodes, parallel)]
-        return {metric: np.concatenate([part[metric] for part in parts], 1) for metric in parts[0]}
+        policies = min(len(self.seeds), self.task.max_envs)
+        parallel = min(episodes, self.task.max_envs // policies)
+        groups = []
+        for first in range(0, len(self.seeds), policies):
+            group = slice(first, first + policies)
+            some = tree_map(itemgetter(group), s)
+            spans = [range(k, min(k + parallel, episodes)) for k in range(0, episodes, parallel)]
+            parts = [self._rollout(some, self.seeds[group], span, episodes, sampled) for span in spans]
+            groups.append({metric: np.concatenate([part[metric] for part in parts], 1) for metric in parts[0]})
+        return {metric: np.concatenate([group[metric] for group in groups]) for metric in groups[0]}
 
-    def _rollout(self, s: State, episode_seeds: range, total: int, sampled: bool) -> Scores:
+    def _rollout(self, s: State, policy_seeds: tuple[int, ...], episode_seeds: range, total: int, sampled: bool) -> Scores:
         """The episodes with these seeds, in parallel. Random numbers are drawn for all `total` episodes, so the parts do not matter."""
-        algorithm, seeds, episodes = self.algorithm, len(self.seeds), len(episode_seeds)
+        algorithm, seeds, episodes = self.algorithm, len(policy_seeds), len(episode_seeds)
         num_envs = seeds * episodes
         env = self.envs.get(num_envs) or self.envs.setdefault(num_envs, self.task.make(num_envs))
         counter = [0, int(s.step[0]), 2, 0]
-        generators = [np.random.Generator(np.random.Philox(key=seed, counter=counter)) for seed in self.seeds]
+        generators = [np.random.Generator(np.random.Philox(key=seed, counter=counter)) for seed in policy_seeds]
         shape = (total, self.task.spec.num_agents, *algorithm.acting_noise_shape)
         part = slice(episode_seeds.start, episode_seeds.stop)
 
@@ -74,13 +82,14 @@ class Evaluator:
         won, sequence = None, np.zeros(num_envs, np.uint64)
         with torch.no_grad():
             while not over.all():
-                inputs = [self.to_tensor(self.normalizer(observation.obs)), self.to_tensor(observation.avail), memory]
+                inputs = [to_tensor(self.normalizer(observation.obs), seeds), to_tensor(observation.avail, seeds), memory]
                 if sampled:
                     u = np.stack([generator.random(shape)[part].clip(*UNIFORM_BOUNDS) for generator in generators])
-                    inputs.append(self.to_tensor(u.reshape(num_envs, *shape[1:])))
-                if (num_envs, sampled) not in self.traced:
-                    self.traced[num_envs, sampled] = self.traced_act(sampled, params, *inputs)
-                actions, memory = self.traced[num_envs, sampled](params, *inputs)
+                    inputs.append(to_tensor(u.reshape(num_envs, *shape[1:]), seeds))
+                key = seeds, episodes, sampled
+                if key not in self.traced:
+                    self.traced[key] = self.traced_act(seeds, sampled, params, *inputs)
+                actions, memory = self.traced[key](params, *inputs)
                 joint = actions.flatten(0, 1).numpy()
                 observation, rewards, terminated, truncated, info = env.step(joint)
                 won = info.get("won", won)
@@ -96,24 +105,25 @@ class Evaluator:
             scores[SEQUENCE] = sequence
         return {metric: values.reshape(seeds, episodes) for metric, values in scores.items()}
 
-    def traced_act(self, sampled: bool, *example: Any) -> Callable:
-        """The act function of S policies; where episodes are long, traced to a flat list of operations."""
+    def traced_act(self, seeds: int, sampled: bool, *example: Any) -> Callable:
+        """The act function of as many policies; where episodes are long, traced to a flat list of operations."""
         algorithm = self.algorithm
-        act = vmap_over_seeds(algorithm.act_sampled if sampled else algorithm.act, algorithm, len(self.seeds))
+        act = vmap_over_seeds(algorithm.act_sampled if sampled else algorithm.act, algorithm, seeds)
         if self.task.spec.episode_limit < TRACE_FROM:
             return act
         leaves, structure = tree_flatten(example)
         flat = trace(lambda *leaves: act(*tree_unflatten(leaves, structure)), *leaves).forward
         return lambda *inputs: flat(*tree_flatten(inputs)[0])
 
-    def to_tensor(self, array: np.ndarray) -> torch.Tensor:
-        """[S * E, ...] -> [S, E, ...]."""
-        x = torch.as_tensor(array).reshape(len(self.seeds), -1, *array.shape[1:])
-        return x.to(torch.get_default_dtype()) if x.is_floating_point() else x
-
     def close(self) -> None:
         for env in self.envs.values():
             env.close()
+
+
+def to_tensor(array: np.ndarray, seeds: int) -> torch.Tensor:
+    """[S * E, ...] -> [S, E, ...]."""
+    x = torch.as_tensor(array).reshape(seeds, -1, *array.shape[1:])
+    return x.to(torch.get_default_dtype()) if x.is_floating_point() else x
 
 
 def next_hash(sequence: np.ndarray, actions: np.ndarray) -> np.ndarray:

@@ -62,11 +62,6 @@ def matmul(x: Tensor, w: Tensor) -> Tensor:
     return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], -1)
 
 
-def teammates_of(i: int | Tensor, agents: int, device: torch.device) -> Tensor:
-    """The indices of the agents i+1, ..., i-1, modulo N."""
-    return (torch.arange(1, agents, device=device) + i) % agents
-
-
 class Linear(nn.Module):
     """x W + b, for one network or for `stack` of them at once: [..., stack, inputs] -> [..., stack, outputs]."""
 

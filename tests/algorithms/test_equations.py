@@ -64,6 +64,10 @@ class Case:
     def draw(self, h, u):
         return np.tanh(h[:D] + np.exp(np.clip(h[D:], -5, 2)) * ndtri(u))
 
+    def kl(self, h, other):  # KL(h || other) of tanh-Gaussians, which is that of the Gaussians
+        (mean, std), (mean_2, std_2) = ((x[:D], np.exp(np.clip(x[D:], -5, 2))) for x in (h, other))
+        return (np.log(std_2 / std) + (std**2 + (mean - mean_2) ** 2) / (2 * std_2**2) - 0.5).sum()
+
     def log_probs(self, h):
         """log pi_i(a_i|o_i) of heads [B, L, N, head], at the rows of data."""
         out = np.zeros(h.shape[:3])
@@ -525,7 +529,7 @@ def test_alberdice(kind, i):
     k_i, log_rho, chain = np.zeros(c.n.mask.shape), np.zeros(c.n.mask.shape), []
 
     def floor(x):
-        return np.log(np.exp(x) + 1e-10)
+        return np.log(np.exp(x) + 1e-10) if c.discrete else x
 
     for k, t in c.rows:
         for j in (j for j in range(N) if j != i):
@@ -537,9 +541,11 @@ def test_alberdice(kind, i):
             h, ok = pi[k, t, j], avail[k, t, j]
             chain.append(c.log_prob(behaviour, act[k, t, j], ok))
             log_rho[k, t] += c.log_prob(h, act[k, t, j], ok) - floor(chain[-1])
-            draws = np.flatnonzero(ok) if c.discrete else [c.draw(h, x) for x in u["own"][k, t, j]]
-            weights = [np.exp(c.log_prob(h, a, ok)) if c.discrete else 0.25 for a in draws]
-            k_i[k, t] += sum(w * (c.log_prob(h, a, ok) - floor(c.log_prob(behaviour, a, ok))) for w, a in zip(weights, draws))
+            if c.discrete:
+                log_p = {a: c.log_prob(h, a, ok) for a in np.flatnonzero(ok)}
+                k_i[k, t] += sum(np.exp(x) * (x - floor(c.log_prob(behaviour, a, ok))) for a, x in log_p.items())
+            else:
+                k_i[k, t] += c.kl(h, behaviour)
     ours = c.a.teammates(c.on, c.b, agent, c.d.u["own"])
     rho = np.minimum(100, np.exp(log_rho))
     for row in c.rows:
@@ -584,9 +590,7 @@ def test_alberdice(kind, i):
             values = [value(2 * x - 1) + D * np.log(2) for x in u["cql"][k, t, :half]]
             over = logsumexp(values + [value(a) - c.log_prob(own[k, t], a, ok) for a in draws]) - np.log(2 * half)
             inside = np.mean([value(c.draw(own[k, t], x)) for x in u["own"][k, t, i]])
-            draws = [c.draw(pi[k, t, i], x) for x in u["own"][k, t, i]]
-            ratio = [c.log_prob(pi[k, t, i], a, ok) - floor(c.log_prob(own[k, t], a, ok)) for a in draws]
-            now = np.mean([alpha * r - value(a) for r, a in zip(ratio, draws)])
+            now = alpha * c.kl(pi[k, t, i], own[k, t]) - np.mean([value(c.draw(pi[k, t, i], x)) for x in u["own"][k, t, i]])
         fit += count[k, t] * ((value(act[k, t, i]) - e[k, t]) ** 2 + 0.1 * (over - inside))
         cost += count[k, t] * now
     action_params = torch.as_tensor(own)

@@ -134,6 +134,13 @@ def test_cfcql_with_alpha_zero_is_qmix(memory, counterfactual):
     close(ours, masked_mean(b.mask, 0.5 * (total - y) ** 2))
 
 
+@pytest.mark.parametrize(("settings", "clones"), [({}, True), (dict(lambda_temp=0.0), False), (dict(counterfactual=False), False)])
+def test_cfcql_clones_the_data_only_where_something_depends_on_it(settings, clones):
+    one = One("cfcql", "discrete", **settings)
+    assert [stage.name for stage in one.a.stages()] == (["cloning", "training"] if clones else ["training"])
+    assert sum(stage.num_updates for stage in one.a.stages()) == one.a.cfg.num_updates
+
+
 def test_cfcql_with_alpha_zero_is_central_td3():
     one = One("cfcql", "continuous", alpha=0.0, td_lambda=0.0)
     b, noise = one.b, 0.05 * torch.special.ndtri(one.d.u["target"])

@@ -291,7 +291,7 @@ def test_max_envs_limits_the_parallel_environments(double):
         algorithm = ALGORITHMS["bc"](Common(hidden_dim=4), limited.spec)
         evaluate = Evaluator(algorithm, limited, (0, 1))
         scores[num_envs] = evaluate.rollout(algorithm.init((0, 1)), 9, sampled=False)
-        assert max(made) <= max(num_envs, 2)
+        assert max(made) <= num_envs
     for other in (8, 1):
         for metric, values in scores[1 << 20].items():
             assert (scores[other][metric] == values).all()
