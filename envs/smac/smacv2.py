@@ -165,7 +165,7 @@ class StarCraft2Env(SmacEnv):
             seed=seed,
             continuing_episode=continuing_episode,
             obs_all_health=obs_all_health,
-            obs_own_health=obs_own_health or obs_all_health,
+            obs_own_health=obs_own_health,
             obs_last_action=obs_last_action,
             obs_pathing_grid=obs_pathing_grid,
             obs_terrain_height=obs_terrain_height,

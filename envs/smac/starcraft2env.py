@@ -191,7 +191,7 @@ class StarCraft2Env:
         self.max_distance_x = self.max_distance_y = MAP_EXTENT
 
         self.continuing_episode = continuing_episode
-        self.obs_all_health, self.obs_own_health, self.obs_last_action = obs_all_health, obs_own_health, obs_last_action
+        self.obs_all_health, self.obs_own_health, self.obs_last_action = obs_all_health, obs_own_health or obs_all_health, obs_last_action
         self.obs_pathing_grid, self.obs_terrain_height = obs_pathing_grid, obs_terrain_height
         self.obs_instead_of_state, self.obs_timestep_number = obs_instead_of_state, obs_timestep_number
         self.state_last_action, self.state_timestep_number = state_last_action, state_timestep_number

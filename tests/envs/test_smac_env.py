@@ -363,6 +363,7 @@ def test_a_seed_is_a_sequence_of_episodes():
         (dict(obs_pathing_grid=True), 88, 120),
         (dict(obs_terrain_height=True), 89, 120),
         (dict(obs_all_health=False), 62, 120),
+        (dict(obs_own_health=False), 80, 120),
         (dict(obs_all_health=False, obs_own_health=False), 60, 120),
         (dict(state_last_action=False), 80, 65),
         (dict(state_timestep_number=True), 80, 121),
