@@ -466,7 +466,7 @@ class StarCraft2Env:
         n, m, bits = self.n_agents, self.n_enemies, self.unit_type_bits
         own, foe = 1 + self.shield_bits_ally, 1 + self.shield_bits_enemy  # number of health and shield features
         move, enemies, allies, itself = np.split(obs, np.cumsum([MOVES, m * (4 + foe + bits), (n - 1) * (4 + own + bits)]), 1)
-        enemies, allies = enemies.reshape(n, m, -1), allies.reshape(n, n - 1, -1)
+        enemies, allies = enemies.reshape(n, m, 4 + foe + bits), allies.reshape(n, n - 1, 4 + own + bits)
         ground = []
         if self.obs_pathing_grid:
             ground.append(self._around(GRID_OFFSETS, self.pathing_grid))
@@ -475,7 +475,7 @@ class StarCraft2Env:
         if not self.obs_all_health:
             enemies, allies = np.delete(enemies, np.s_[4 : 4 + foe], 2), np.delete(allies, np.s_[4 : 4 + own], 2)
         if self.obs_last_action:
-            others = np.array([[j for j in range(n) if j != i] for i in range(n)])
+            others = np.array([[j for j in range(n) if j != i] for i in range(n)], int)
             allies = np.concatenate([allies, self.last_action[others] * allies[..., :1]], 2, dtype=np.float32)
         if not self.obs_own_health:
             itself = itself[:, own:]

@@ -788,6 +788,13 @@ def test_env_info_names_and_capabilities():
         assert [unit.unit_type - 2000 for unit in env.agents.values()] == env.env.game.battles.types[0, :4].tolist()
 
 
+@pytest.mark.parametrize("race", BITS)
+def test_a_single_agent_with_flags(race):
+    env = wrapped(race, n=1, m=2, obs_last_action=True, obs_pathing_grid=True, obs_all_health=False, obs_own_health=False)
+    obs, _ = env.reset()
+    assert [x.shape for x in obs] == [(env.get_obs_size(),)] == [(4 + 8 + 2 * 7 + 5,)]
+
+
 def test_a_restart_ends_the_episode():
     env = wrapped()
     env.reset()
