@@ -247,7 +247,7 @@ def record(map: Map | Scenario, act: Actor, seed: int) -> list[Snapshot]:
     snapshots = [Snapshot(frames[0].copy(), no_target, none, none, 0, total, end)]
     while not end:
         actions, before = act(env, observation, len(snapshots) - 1), snapshots[-1]
-        observation, reward, terminated, truncated, info = env.step_unchecked(actions, actions, env.live)
+        observation, reward, terminated, truncated, info = env.step_unchecked(actions, actions)
         frame, aim, ordered = frames[0].copy(), env.battles.target[0].copy(), before.aim.copy()
         ordered[: map.n] = np.where(actions[0] >= NO_ATTACK, actions[0] - NO_ATTACK + np.where(heals[: map.n], 0, map.n), -1)
         fired = frame[:, COOLDOWN] > np.maximum(before.frame[:, COOLDOWN] - LOOPS_PER_STEP, 0)

@@ -248,7 +248,7 @@ class StarCraft2Env:
             chosen = self._heuristic(self.game.battles.frame[0], self._observation.avail[0])
             for i, action in enumerate(chosen):  # one by one, so that `actions` may be a tensor
                 actions[i] = action
-            step = self.game.step_unchecked(np.array([chosen]), shown, self.game.live)
+            step = self.game.step_unchecked(np.array([chosen]), shown)
         else:
             step = self.game.step(shown)
         self.last_action = self._one_hot[given]

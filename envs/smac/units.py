@@ -22,7 +22,6 @@ class Unit(NamedTuple):
     armored: bool = False
     biological: bool = True
     air: bool = False
-    structure: bool = False
     damage: float = 0  # per hit
     bonus: float = 0  # extra damage against `bonus_to`
     bonus_to: str = ""  # "light", "armored" or ""
@@ -72,7 +71,7 @@ LIBERTY = {
             slop=0, radius=1.0, separation=0.75, beam=True, cliffs=True,
         ),
         Unit(
-            "spinecrawler", 300, armor=2, armored=True, structure=True, damage=25, bonus=5, bonus_to="armored", period=1.6,
+            "spinecrawler", 300, armor=2, armored=True, damage=25, bonus=5, bonus_to="armored", period=1.6,
             damage_point=0.333, range=7, slop=0, speed=0, radius=0.875, separation=0.875, regeneration=0.2734,
         ),
     )

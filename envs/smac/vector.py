@@ -55,21 +55,21 @@ class Smac:
 
     def step(self, act: np.ndarray) -> Step:
         """act [E, n] int. AssertionError, with SMAC's message: an action is not available. UserError: another shape."""
-        act, live = np.ascontiguousarray(act, np.int64), self.live
+        act = np.ascontiguousarray(act, np.int64)
         check_shape(act, self.last_actions.shape)
-        e, agent = _unavailable(act, self.avail, live)
+        e, agent = _unavailable(act, self.avail, self.live)
         if e >= 0:
             raise AssertionError(f"Agent {agent} cannot perform action {act[e, agent]}")
-        return self.step_unchecked(act if self.scene.mask_out_of_range else self._within_range(act), act, live)
+        return self.step_unchecked(act if self.scene.mask_out_of_range else self._within_range(act), act)
 
     @property
     def live(self) -> np.ndarray:
         """[E] bool: the episode is not over."""
         return (self.outcome == ONGOING) & (self.t < self.limit)
 
-    def step_unchecked(self, act: np.ndarray, shown: np.ndarray, live: np.ndarray) -> Step:
-        """Step the battles that are live [E] without checking the actions [E, n]; the state shows `shown` [E, n] as the last actions."""
-        reward = np.empty(self.num_envs)
+    def step_unchecked(self, act: np.ndarray, shown: np.ndarray) -> Step:
+        """Step the live battles without checking the actions [E, n]; the state shows `shown` [E, n] as the last actions."""
+        live, reward = self.live, np.empty(self.num_envs)
         np.copyto(self.before, self.battles.frame)
         self.battles.advance(act, live)
         np.copyto(self.last_actions, shown, where=live[:, None])

@@ -107,7 +107,7 @@ def heuristic_win_rate(name: str, battles: int = HEURISTIC_BATTLES) -> float:
         actions = np.zeros((battles, env.map.n), np.int64)
         for e in np.flatnonzero(live):
             actions[e] = heuristics[e](env.battles.frame[e], env.avail[e])
-        won = env.step_unchecked(actions, actions, live).info["won"]
+        won = env.step_unchecked(actions, actions).info["won"]
     return float(won.mean())
 
 
