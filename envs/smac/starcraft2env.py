@@ -21,12 +21,13 @@ from inspo_benchmark.envs.smac.simulator import ENERGY_MAX, HEALTH, MOVE_AMOUNT,
 from inspo_benchmark.envs.smac.starts import Starts
 from inspo_benchmark.envs.smac.units import LOOPS_PER_STEP, Unit
 from inspo_benchmark.envs.smac.vector import Smac
-from inspo_benchmark.envs.smac.views import LOST, MAP_EXTENT, WON, RewardConfig, fill_visibility
+from inspo_benchmark.envs.smac.views import LOST, MAP_EXTENT, MOVE_LOOKAHEAD, OTHER_MAX_COOLDOWN, WON, RewardConfig, fill_visibility
 
 UNIT_TYPE_IDS = {  # the game's ids (pysc2.lib.units)
     "marine": 48, "marauder": 51, "medivac": 54, "stalker": 74, "zealot": 73, "colossus": 4, "zergling": 105, "baneling": 9,
     "hydralisk": 107, "spinecrawler": 98,
 }  # fmt: skip
+AGENTS, ENEMIES = 1, 2  # the owners of units
 FIRST_AGENT_TYPE_ID = 2000  # agents' types are copies with ids of their own, here in the order of the type bits
 MAP_TYPES = {  # ally types -> SMAC's map_type
     ("marine",): "marines",
@@ -43,6 +44,7 @@ MAP_TYPES = {  # ally types -> SMAC's map_type
     ("zergling", "hydralisk", "baneling"): "zerg_gen",
 }
 MOVES = 4
+WAYS = np.array([(0, 1), (0, -1), (1, 0), (-1, 0)]) * MOVE_LOOKAHEAD  # in the order of the move actions
 # Cells around an agent that obs_pathing_grid shows.
 GRID_OFFSETS = np.array([(0, 2), (0, -2), (2, 0), (-2, 0), (1, 1), (-1, -1), (1, -1), (-1, 1)]) * int(MOVE_AMOUNT)
 TERRAIN_HEIGHT = 0.5  # of 1
@@ -306,7 +308,7 @@ class StarCraft2Env:
 
     def get_state_dict(self):
         """The parts of the state as float64: allies [n, ...], enemies [m, ...], last_action [n, A], timestep."""
-        nf_al, nf_en = len(self.ally_state_attr_names), len(self.enemy_state_attr_names)
+        nf_al, nf_en = self.get_ally_num_attributes(), self.get_enemy_num_attributes()
         allies, enemies, _ = np.split(self._now().state[0].astype(float), np.cumsum([self.n_agents * nf_al, self.n_enemies * nf_en]))
         parts = {"allies": allies.reshape(-1, nf_al), "enemies": enemies.reshape(-1, nf_en)}
         if self.state_last_action:
@@ -327,9 +329,6 @@ class StarCraft2Env:
         visible = np.empty((1, self.n_agents, self.n_agents + self.n_enemies), bool)
         fill_visibility(self.game.battles.frame, self.game.scene, visible)
         return visible[0]
-
-    def get_unit_by_id(self, a_id):
-        return self.agents[a_id]
 
     @property
     def death_tracker_ally(self):
@@ -378,8 +377,14 @@ class StarCraft2Env:
     def get_state_size(self):
         if self.obs_instead_of_state:
             return self.get_obs_size() * self.n_agents
-        units = self.n_agents * len(self.ally_state_attr_names) + self.n_enemies * len(self.enemy_state_attr_names)
+        units = self.n_agents * self.get_ally_num_attributes() + self.n_enemies * self.get_enemy_num_attributes()
         return units + self.n_agents * self.n_actions * bool(self.state_last_action) + bool(self.state_timestep_number)
+
+    def get_ally_num_attributes(self):
+        return len(self.ally_state_attr_names)
+
+    def get_enemy_num_attributes(self):
+        return len(self.enemy_state_attr_names)
 
     @property
     def ally_state_attr_names(self):
@@ -411,8 +416,48 @@ class StarCraft2Env:
             "restarts": self.force_restarts,
         }
 
+    # --- units
+
+    def get_unit_by_id(self, a_id):
+        return self.agents[a_id]
+
     def get_unit_types(self):
-        return sorted({unit.unit_type for unit in [*self.agents.values(), *self.enemies.values()]})
+        """The type of each unit, agents first; None, with a warning, before the first episode."""
+        if self._observation is None:
+            warnings.warn("there are no units before the first episode: call reset()", stacklevel=2)
+            return None
+        return [unit.unit_type for unit in [*self.agents.values(), *self.enemies.values()]]
+
+    def get_unit_type_id(self, unit, ally):
+        """The place of the unit's type bit; 0 if the map has no type bits."""
+        return int(self._view(unit)["bit"])
+
+    def unit_sight_range(self, agent_id):
+        return float(self._view(self.agents[agent_id])["sight"])
+
+    def unit_shoot_range(self, agent_id):
+        return float(self._view(self.agents[agent_id])["reach"])
+
+    def unit_max_cooldown(self, unit):
+        """Loops, or the energy of a Medivac, by which the state is divided; 15 for all enemies, as in SMAC."""
+        return int(self._view(unit)["cooldown"]) if unit.owner == AGENTS else OTHER_MAX_COOLDOWN
+
+    def unit_max_shield(self, unit):
+        """None: the unit has no shield."""
+        return unit.shield_max or None
+
+    def can_move(self, unit, direction):
+        """Whether an agent may move north (0), south (1), east (2) or west (3)."""
+        dx, dy = WAYS[direction]
+        x, y = int(unit.pos.x + dx), int(unit.pos.y + dy)
+        return self.check_bounds(x, y) and bool(self.pathing_grid[x, y])
+
+    def check_bounds(self, x, y):
+        return min(x, y) >= 0 and max(x, y) < MAP_SIZE
+
+    @staticmethod
+    def distance(x1, y1, x2, y2):
+        return math.hypot(x1 - x2, y1 - y2)
 
     # --- internals
 
@@ -432,10 +477,14 @@ class StarCraft2Env:
         """Make the units of the battle."""
         battles, n = self.game.battles, self.n_agents
         units = [
-            UnitProxy(row, unit, tag=k + 1, unit_type=self._unit_type(k, unit), owner=1 if k < n else 2)
+            UnitProxy(row, unit, tag=k + 1, unit_type=self._unit_type(k, unit), owner=AGENTS if k < n else ENEMIES)
             for k, (row, unit) in enumerate(zip(battles.frame[0], battles.units, strict=True))
         ]
         self.agents, self.enemies = dict(enumerate(units[:n])), dict(enumerate(units[n:]))
+
+    def _view(self, unit: UnitProxy) -> np.void:
+        """The unit's UNIT_VIEW."""
+        return self.game.scene.units[0, unit.tag - 1]
 
     def _now(self) -> Observation:
         if self._observation is None:

@@ -46,6 +46,7 @@ MAX_COOLDOWN = {  # loops that SMAC divides by, not the units' own (github.com/o
     "marine": 15, "marauder": 25, "medivac": 200, "stalker": 35, "zealot": 22, "colossus": 24, "hydralisk": 10, "zergling": 11,
     "baneling": 1,
 }  # fmt: skip
+OTHER_MAX_COOLDOWN = 15  # of other types and of enemies
 LOST, DRAWN, WON, ONGOING = -1, 0, 1, 2  # outcomes of a battle; drawn: all units are dead
 NO_ACTION = -1  # the last action before the first step
 
@@ -131,7 +132,7 @@ def _unit_views(map: Map | Scenario, profile: str) -> tuple[np.ndarray, np.ndarr
                     sight, reach = UNIT_RANGES[name][0], max(UNIT_RANGES[name][1], map.min_attack_range)
                 seen = math.inf if map.see_all else sight
             bit = types.index(name) if name in types else 0
-            rows.append((unit.health, unit.shield, MAX_COOLDOWN.get(name, 15), bit, unit.heal > 0, sight, seen, reach))
+            rows.append((unit.health, unit.shield, MAX_COOLDOWN.get(name, OTHER_MAX_COOLDOWN), bit, unit.heal > 0, sight, seen, reach))
         sides.append(np.array(rows, UNIT_VIEW))
     return tuple(sides)
 

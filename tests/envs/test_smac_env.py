@@ -238,6 +238,7 @@ def test_env_info_and_attributes():
     assert (env.map_x, env.map_y, env.max_distance_x, env.max_distance_y, env.max_reward) == (32, 32, 28, 28, 1020)
     assert (env.n_actions_no_attack, env.n_actions_move) == (6, 4)
     assert StarCraft2Env("6h_vs_8z").get_env_info()["agent_features"] == ["health", "energy/cooldown", "rel_x", "rel_y"]
+    assert (env.get_ally_num_attributes(), env.get_enemy_num_attributes()) == (7, 6)
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -256,7 +257,7 @@ def test_units_under_their_names_in_the_game():
     assert list(env.agents) == list(env.enemies) == list(range(10))
     assert [u.unit_type - agents[0].unit_type for u in agents] == [0] * 2 + [1] * 7 + [2]
     assert [u.unit_type for u in enemies] == [48] * 7 + [51] * 2 + [54]
-    assert env.get_unit_types() == [48, 51, 54, *sorted({u.unit_type for u in agents})]
+    assert env.get_unit_types() == [u.unit_type for u in agents + enemies]
     assert len({u.tag for u in agents + enemies}) == 20
     medivac = env.get_unit_by_id(9)
     assert (medivac.health, medivac.health_max, medivac.shield, medivac.shield_max, medivac.energy) == (150, 150, 0, 0, 50)
@@ -269,6 +270,34 @@ def test_units_under_their_names_in_the_game():
     assert env.agents[2].pos.y == before[2].pos.y
     state = env.get_state_dict()["allies"]
     assert state[2, 2] == pytest.approx((env.agents[2].pos.x - 16) / 28)
+
+
+def test_unit_types_before_the_first_episode():
+    env = StarCraft2Env("MMM")
+    with pytest.warns(UserWarning, match=r"call reset\(\)"):
+        assert env.get_unit_types() is None
+
+
+def test_questions_about_units():
+    env = StarCraft2Env("2s3z")
+    env.reset()
+    stalker, zealot, enemies = env.agents[0], env.agents[4], env.enemies
+    assert (env.unit_sight_range(0), env.unit_shoot_range(4)) == (9, 6)
+    assert [env.unit_max_cooldown(unit) for unit in (stalker, zealot, *enemies.values())] == [35, 22] + [15] * 5
+    assert [env.unit_max_shield(unit) for unit in (stalker, zealot)] == [80, 50]
+    assert [env.get_unit_type_id(unit, True) for unit in (stalker, zealot)] == [0, 1]
+    assert {(env.get_unit_type_id(unit, False), unit.unit_type) for unit in enemies.values()} == {(0, 73), (1, 74)}
+    assert StarCraft2Env("3m").unit_max_shield(StarCraft2Env("3m").agents[0]) is None
+    assert StarCraft2Env.distance(1, 2, 4, 6) == 5
+    assert [env.check_bounds(*point) for point in ((0, 31), (-1, 0), (0, 32))] == [True, False, False]
+
+
+@pytest.mark.parametrize("name", ["corridor", "2s3z"])
+def test_a_unit_can_move_where_a_move_is_available(name):
+    for k in range(4):
+        env = shown(name, k)
+        for unit, avail in zip(env.agents.values(), env.get_avail_actions(), strict=True):
+            assert [env.can_move(unit, way) for way in range(4)] == avail[2:6] or not unit.health
 
 
 def test_an_episode_ends_in_the_books():
