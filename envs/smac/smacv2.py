@@ -7,6 +7,7 @@ are scaled by its own enemies; `quirk_enemy_block` and `quirk_first_scale` are t
 "attack", "health" and "enemy_mask" are not supported, nor are maps without drawn teams; `kill_unit_step_mul` has no effect.
 """
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
@@ -58,9 +59,10 @@ class EnemyMemory:
     def clear(self) -> None:
         self.finder[:], self.known[:] = -1, False
 
-    def look(self, frame: np.ndarray, sight: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    def look(self, frame: np.ndarray, sight: np.ndarray, order: Sequence[int], fully_observable: bool = False) -> np.ndarray:
         """The agents look around in this order. frame [U, 6], sight [n] -> shown [n, m] bool: enemies that an agent sees if they are alive
-        and in its sight range. Dead enemies are found where they fell."""
+        and in its sight range. Dead enemies are found where they fell. `fully_observable`: unknown enemies are shown as well, but hide
+        others as ever."""
         m, n = self.known.shape
         shown = np.zeros((n, m), bool)
         distance = np.hypot(frame[:n, None, X] - frame[n:, X], frame[:n, None, Y] - frame[n:, Y])
@@ -77,6 +79,8 @@ class EnemyMemory:
                     shown[a, e] = True
                 elif self.blank_blocks:
                     shown[a] = False
+                else:
+                    shown[a, e] = fully_observable
         return shown
 
     def forget(self, frame: np.ndarray) -> None:
@@ -235,20 +239,13 @@ class StarCraft2Env(SmacEnv):
     # --- observations
 
     def get_obs(self):
-        """A list of float32 arrays; with obs_timestep_number, float64."""
-        obs = super().get_obs()
-        if not self.obs_starcraft:
-            return [x[-1:] if self.obs_timestep_number else x[:0] for x in obs]
-        if self._forgetful:
-            order = self._random.sample(range(self.n_agents), self.n_agents)
-            shown = self._memory.look(self.game.battles.frame[0], self.game.scene.units["seen"][0, : self.n_agents], order)
-            first, shape = self.get_obs_move_feats_size(), self.get_obs_enemy_feats_size()
-            for x, seen in zip(obs, shown, strict=True):
-                x[first : first + shape[0] * shape[1]].reshape(shape)[~seen] = 0
-        return obs
+        """A list of float32 arrays; with obs_timestep_number, float64, unless obs_starcraft is False."""
+        order = self._random.sample(range(self.n_agents), self.n_agents) if self._forgetful else ()
+        return list(self._seen_by(order, self.fully_observable))
 
     def get_obs_agent(self, agent_id, fully_observable=False):
-        return self.get_obs()[agent_id]
+        """Only this agent looks around. `fully_observable`: at any distance, whatever the environment's flag."""
+        return self._seen_by([agent_id], fully_observable)[agent_id]
 
     def get_capabilities(self):
         """The one-hot types of all agents, float32 [n * 3]."""
@@ -304,6 +301,24 @@ class StarCraft2Env(SmacEnv):
         return [f"unit_type_bit_{bit}" for bit in range(self.unit_type_bits)]
 
     # --- internals
+
+    def _seen_by(self, order: Sequence[int], fully_observable: bool) -> np.ndarray:
+        """The observations of the agents that look around in this order; those of others are of no use. `order` matters to the memory."""
+        obs = self._now().obs[0]
+        if bool(fully_observable) != bool(self.fully_observable):
+            units = self.game.scene.units.copy()
+            units["seen"] = math.inf if fully_observable else units["sight"]
+            obs = self.game.shown_by(self.game.scene._replace(units=units)).obs[0]
+        obs = self._with_flags(obs)
+        if not self.obs_starcraft:
+            return obs[:, -1:].astype(np.float32) if self.obs_timestep_number else obs[:, :0]
+        if self._forgetful:
+            sight = self.game.scene.units["sight"][0, : self.n_agents]
+            shown = self._memory.look(self.game.battles.frame[0], sight, order, bool(fully_observable))
+            first, shape = self.get_obs_move_feats_size(), self.get_obs_enemy_feats_size()
+            for x, seen in zip(obs, shown, strict=True):
+                x[first : first + shape[0] * shape[1]].reshape(shape)[~seen] = 0
+        return obs
 
     def _find(self, map_name: Scenario) -> Map | Scenario:
         return map_name

@@ -289,10 +289,7 @@ class StarCraft2Env:
 
     def get_obs(self):
         """A list of float32 arrays; with obs_timestep_number, float64 and one number longer than `get_obs_size`, as in SMAC."""
-        obs = self._now().obs[0]
-        if self._obs_flags:
-            obs = self._flagged(obs)
-        return list(obs.copy())
+        return list(self._with_flags(self._now().obs[0]))
 
     def get_obs_agent(self, agent_id):
         return self.get_obs()[agent_id]
@@ -510,8 +507,10 @@ class StarCraft2Env:
         more = self.obs_last_action or self.obs_pathing_grid or self.obs_terrain_height or self.obs_timestep_number
         return more or not (self.obs_all_health and self.obs_own_health)
 
-    def _flagged(self, obs: np.ndarray) -> np.ndarray:
-        """The default observations [n, O] with the parts that flags add or remove, in SMAC's order."""
+    def _with_flags(self, obs: np.ndarray) -> np.ndarray:
+        """A copy of the default observations [n, O] with the parts that flags add or remove, in SMAC's order."""
+        if not self._obs_flags:
+            return obs.copy()
         n, m, bits = self.n_agents, self.n_enemies, self.unit_type_bits
         own, foe = 1 + self.shield_bits_ally, 1 + self.shield_bits_enemy  # number of health and shield features
         move, enemies, allies, itself = np.split(obs, np.cumsum([MOVES, m * (4 + foe + bits), (n - 1) * (4 + own + bits)]), 1)

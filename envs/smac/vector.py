@@ -14,6 +14,7 @@ from inspo_benchmark.envs.smac.views import (
     ONGOING,
     WON,
     RewardConfig,
+    Scene,
     best_returns,
     default_reward_config,
     drawn_scene,
@@ -80,20 +81,25 @@ class Smac:
         truncated = ~terminated if self.t >= self.limit else np.zeros(self.num_envs, bool)
         return Step(self._observe(), reward, terminated, truncated, {"won": self.outcome == WON})
 
+    def shown_by(self, scene: Scene) -> Observation:
+        """The battles under the rules of `scene`."""
+        obs, state = (np.empty(shape, np.float32) for shape in self.shapes)
+        avail = np.empty_like(self.avail)
+        fill_observations(self.battles.frame, self.last_actions, scene, obs, state, avail)
+        return Observation(obs, state, avail)
+
     def close(self) -> None:
         pass
 
     def _within_range(self, act: np.ndarray) -> np.ndarray:
         """The actions, where attacks on targets out of range are no-ops: the game gets no order, so the old one stays."""
-        obs, state = (np.empty(shape, np.float32) for shape in self.shapes)
-        avail = np.empty_like(self.avail)
-        fill_observations(self.battles.frame, self.last_actions, self.scene._replace(mask_out_of_range=1), obs, state, avail)
+        avail = self.shown_by(self.scene._replace(mask_out_of_range=1)).avail
         return np.where(np.take_along_axis(avail, act[..., None], 2)[..., 0], act, NO_OP)
 
     def _observe(self) -> Observation:
-        obs, state = (np.empty(shape, np.float32) for shape in self.shapes)
-        fill_observations(self.battles.frame, self.last_actions, self.scene, obs, state, self.avail)
-        return Observation(obs, state, self.avail.copy())
+        observation = self.shown_by(self.scene)
+        self.avail = observation.avail.copy()
+        return observation
 
 
 @kernel

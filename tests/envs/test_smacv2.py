@@ -367,13 +367,41 @@ def test_the_timestep_in_observations(race):
     only = wrapped(race, obs_timestep_number=True, obs_starcraft=False)
     assert [x.tolist() for x in only.reset()[0]] == [[0.0]] * 5
     assert only.get_obs_size() == 1
+    assert only.get_obs()[0].dtype == np.float32
 
 
-def test_fully_observable_agents_see_everything_alive():
-    env = wrapped("zerg", fully_observable=True, seed=3)
-    obs, _ = env.reset()
-    visible = [k for k, name in enumerate(env.get_obs_feature_names()) if name.startswith(("enemy_health", "ally_visible"))]
-    assert (np.array(obs)[:, visible] > 0).all()
+@pytest.mark.parametrize("flags", [{}, dict(prob_obs_enemy=0.0), dict(quirk_enemy_block=True), dict(obs_last_action=True)])
+def test_fully_observable_agents_see_everything_alive(flags):
+    limited, full = (wrapped("zerg", fully_observable=flag, seed=3, **flags) for flag in (False, True))
+    few, all_ = (np.array(env.reset()[0]) for env in (limited, full))
+    names = full.get_obs_feature_names()
+    visible = [k for k, name in enumerate(names) if name.startswith(("enemy_health", "ally_visible"))]
+    if "quirk_enemy_block" not in flags:
+        assert (all_[:, visible] > 0).all()
+    assert (few[:, visible] == 0).any()
+    same = np.array([not (name.startswith("enemy") and full.env._forgetful) for name in names])  # the others depend on who looked before
+    for env, i in product((limited.env, full.env), range(5)):  # whatever the environment's own flag is
+        assert (env.get_obs_agent(i)[same] == few[i, same]).all()
+        assert (env.get_obs_agent(i, fully_observable=True)[same] == all_[i, same]).all()
+
+
+def test_only_one_agent_looks_around():
+    env = wrapped(prob_obs_enemy=0.0, seed=3).env
+    env.reset({f"{side}_start_positions": {"item": np.full((5, 2), place)} for side, place in (("ally", 14), ("enemy", 18))})
+    env._memory.clear()
+    enemy = [k for k, name in enumerate(env.get_obs_feature_names()) if name.startswith("enemy_health")]
+    assert (env.get_obs_agent(3)[enemy] > 0).all()
+    assert env._memory.finder.tolist() == [3] * 5
+    assert not env.get_obs_agent(0)[enemy].any()
+    assert (env.get_obs_agent(0, fully_observable=True)[enemy] > 0).all()
+    assert env._memory.finder.tolist() == [3] * 5
+
+
+def test_an_unknown_enemy_hides_others_of_fully_observable_agents_by_the_code():
+    frame = frame_of(("marine", 10, 16), ("marine", 12, 16), ("marine", 28, 16), ("marine", 14, 16))[0]
+    for quirk, expected in ((True, [False, False, True]), (False, [True, True, True])):
+        memory = EnemyMemory(1, 3, 1.0, quirk, lambda: 0.5)
+        assert memory.look(frame, np.array([9.0]), [0], fully_observable=True).tolist() == [expected]
 
 
 # --- the memory
