@@ -258,47 +258,73 @@ class StarCraft2Env(SmacEnv):
     # --- sizes and names
 
     def get_obs_size(self):
-        return super().get_obs_size() if self.obs_starcraft else int(bool(self.obs_timestep_number))
+        return (super().get_obs_size() if self.obs_starcraft else 0) + bool(self.obs_timestep_number)
+
+    def get_obs_own_feats_size(self):
+        health, place = (1 + self.shield_bits_ally) * bool(self.obs_own_health), 2 * bool(self.obs_own_pos)
+        return self.unit_type_bits + (health + place if self.obs_starcraft else 0)
+
+    def get_obs_ally_capability_size(self):
+        return self.unit_type_bits
+
+    def get_ally_num_attributes(self):
+        return len(self.ally_state_attr_names) + len(self.capability_attr_names)
+
+    @property
+    def ally_state_attr_names(self):
+        return super().ally_state_attr_names[: -self.unit_type_bits]
+
+    @property
+    def capability_attr_names(self):
+        return super().ally_state_attr_names[-self.unit_type_bits :]
 
     def get_cap_size(self):
         return self.unit_type_bits
 
     def get_env_info(self):
-        return super().get_env_info() | {"cap_shape": self.get_cap_size()}
+        features = self.ally_state_attr_names + self.capability_attr_names
+        return super().get_env_info() | {"cap_shape": self.get_cap_size(), "agent_features": features}
 
     def get_obs_feature_names(self):
-        """A name for every number of an observation; teammates are numbered without the agent itself."""
+        """A name for every number of an observation, as seen by agent 0."""
         time = ["timestep"] * bool(self.obs_timestep_number)
         if not self.obs_starcraft:
             return time
+        around = ["distance", "relative_x", "relative_y"]
+        enemy = ["shootable", *around, *self._health(self.obs_all_health, self.shield_bits_enemy)]
+        ally = ["visible", *around, *self._health(self.obs_all_health, self.shield_bits_ally)]
+        own = self._health(self.obs_own_health, self.shield_bits_ally) + ["pos_x", "pos_y"] * bool(self.obs_own_pos)
         names = [f"move_action_{way}" for way in ("north", "south", "east", "west")]
-        around = self.get_obs_move_feats_size() - len(names)
-        grid = 8 * bool(self.obs_pathing_grid)
-        names += [f"pathing_grid_{k}" for k in range(grid)] + [f"terrain_height_{k}" for k in range(around - grid)]
-        enemy = ["shootable", "distance", "relative_x", "relative_y", *self._health(self.obs_all_health, self.shield_bits_enemy)]
-        names += [f"enemy_{x}_{j}" for j in range(self.n_enemies) for x in enemy + self._bits()]
-        ally = ["visible", "distance", "relative_x", "relative_y", *self._health(self.obs_all_health, self.shield_bits_ally), *self._bits()]
-        ally += [f"last_action_{a}" for a in range(self.n_actions)] * bool(self.obs_last_action)
-        names += [f"ally_{x}_{j}" for j in range(self.n_agents - 1) for x in ally]
-        own = self._health(self.obs_own_health, self.shield_bits_ally) + ["pos_x", "pos_y"] * bool(self.obs_own_pos) + self._bits()
-        return names + [f"own_{x}" for x in own] + time
+        names += [f"pathing_grid_{k}" for k in range(8 * bool(self.obs_pathing_grid))]
+        names += [f"terrain_height_{k}" for k in range(9 * bool(self.obs_terrain_height))]
+        for j in range(self.n_enemies):
+            names += self._named("enemy", f"_{j}", enemy)
+        for i in range(1, self.n_agents):
+            names += self._named("ally", f"_{i}", ally) + self._action_names(i) * bool(self.obs_last_action)
+        return names + self._named("own", "", own) + time
 
     def get_state_feature_names(self):
         """A name for every number of the state."""
         if self.obs_instead_of_state:
             return [f"agent_{i}_{name}" for i in range(self.n_agents) for name in self.get_obs_feature_names()]
-        names = [f"ally_{x}_{i}" for i in range(self.n_agents) for x in self.ally_state_attr_names]
-        names += [f"enemy_{x}_{j}" for j in range(self.n_enemies) for x in self.enemy_state_attr_names]
+        ally = ["health", "cooldown", "relative_x", "relative_y"] + ["shield"] * self.shield_bits_ally
+        enemy = ["health", "relative_x", "relative_y"] + ["shield"] * self.shield_bits_enemy
+        names = [name for i in range(self.n_agents) for name in self._named("ally", f"_{i}", ally)]
+        names += [name for j in range(self.n_enemies) for name in self._named("enemy", f"_{j}", enemy)]
         if self.state_last_action:
-            names += [f"ally_last_action_{a}_{i}" for i in range(self.n_agents) for a in range(self.n_actions)]
+            names += [name for i in range(self.n_agents) for name in self._action_names(i)]
         return names + ["timestep"] * bool(self.state_timestep_number)
+
+    def _named(self, whose: str, number: str, features: list[str]) -> list[str]:
+        bits = [f"{whose}_unit_type{number}_bit_{bit}" for bit in range(self.unit_type_bits)]
+        return [f"{whose}_{feature}{number}" for feature in features] + bits
+
+    def _action_names(self, i: int) -> list[str]:
+        return [f"ally_last_action_{i}_action_{a}" for a in range(self.n_actions)]
 
     @staticmethod
     def _health(shown: bool, shield: int) -> list[str]:
-        return ["health"] * bool(shown) + ["shield"] * (shield * bool(shown))
-
-    def _bits(self) -> list[str]:
-        return [f"unit_type_bit_{bit}" for bit in range(self.unit_type_bits)]
+        return (["health"] + ["shield"] * shield) * bool(shown)
 
     # --- internals
 

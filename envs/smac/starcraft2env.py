@@ -143,7 +143,6 @@ class StarCraft2Env:
     AssertionError: an action is not available ("Agent 0 cannot perform action 6").
     """
 
-    obs_own_pos = False
     _unused_time = 1  # numbers in an observation that obs_timestep_number adds besides the time
 
     def __init__(
@@ -369,7 +368,7 @@ class StarCraft2Env:
 
     def get_obs_own_feats_size(self):
         health = (1 + self.shield_bits_ally) * bool(self.obs_own_health)
-        return health + 2 * bool(self.obs_own_pos) + self.unit_type_bits + bool(self.obs_timestep_number)
+        return health + self.unit_type_bits + bool(self.obs_timestep_number)
 
     def get_state_size(self):
         if self.obs_instead_of_state:

@@ -368,6 +368,7 @@ def test_the_timestep_in_observations(race):
     assert [x.tolist() for x in only.reset()[0]] == [[0.0]] * 5
     assert only.get_obs_size() == 1
     assert only.get_obs()[0].dtype == np.float32
+    assert [x.get_obs_own_feats_size() for x in (env, only)] == [{"terran": 6, "protoss": 7}[race], 3]
 
 
 @pytest.mark.parametrize("flags", [{}, dict(prob_obs_enemy=0.0), dict(quirk_enemy_block=True), dict(obs_last_action=True)])
@@ -814,6 +815,40 @@ def test_env_info_names_and_capabilities():
         assert caps.argmax(1).tolist() == [BITS[race].index(TYPES[k]) for k in env.env.game.battles.types[0, :4]]
         assert (caps.sum(1) == 1).all()
         assert [unit.unit_type - 2000 for unit in env.agents.values()] == env.env.game.battles.types[0, :4].tolist()
+
+
+def test_names_of_features():
+    env = wrapped("protoss", n=2, m=1, obs_last_action=True, obs_timestep_number=True, obs_pathing_grid=True, state_timestep_number=True)
+    env.reset()
+    bits = [[f"{unit}_bit_{bit}" for bit in range(3)] for unit in ("enemy_unit_type_0", "ally_unit_type_1", "own_unit_type")]
+    assert env.get_obs_feature_names() == [
+        "move_action_north", "move_action_south", "move_action_east", "move_action_west", *(f"pathing_grid_{k}" for k in range(8)),
+        "enemy_shootable_0", "enemy_distance_0", "enemy_relative_x_0", "enemy_relative_y_0", "enemy_health_0", "enemy_shield_0", *bits[0],
+        "ally_visible_1", "ally_distance_1", "ally_relative_x_1", "ally_relative_y_1", "ally_health_1", "ally_shield_1", *bits[1],
+        *(f"ally_last_action_1_action_{a}" for a in range(7)), "own_health", "own_shield", "own_pos_x", "own_pos_y", *bits[2], "timestep",
+    ]  # fmt: skip
+    assert env.get_state_feature_names() == [
+        "ally_health_0", "ally_cooldown_0", "ally_relative_x_0", "ally_relative_y_0", "ally_shield_0",
+        "ally_unit_type_0_bit_0", "ally_unit_type_0_bit_1", "ally_unit_type_0_bit_2",
+        "ally_health_1", "ally_cooldown_1", "ally_relative_x_1", "ally_relative_y_1", "ally_shield_1", *bits[1],
+        "enemy_health_0", "enemy_relative_x_0", "enemy_relative_y_0", "enemy_shield_0", *bits[0],
+        *(f"ally_last_action_{i}_action_{a}" for i in range(2) for a in range(7)), "timestep",
+    ]  # fmt: skip
+    assert env.ally_state_attr_names == ["health", "energy/cooldown", "rel_x", "rel_y", "shield"]
+    assert env.capability_attr_names == ["type_0", "type_1", "type_2"]
+    assert env.get_env_info()["agent_features"] == env.ally_state_attr_names + env.capability_attr_names
+    assert (env.get_ally_num_attributes(), env.get_enemy_num_attributes(), env.get_obs_ally_capability_size()) == (8, 7, 3)
+
+
+@pytest.mark.parametrize("race", BITS)
+def test_ranges_and_divisors_of_units(race):
+    env = wrapped(race, n=10, m=10)
+    env.reset()
+    cooldowns = dict(marine=15, marauder=25, medivac=200, stalker=35, zealot=22, colossus=24, hydralisk=10, zergling=11, baneling=1)
+    for k, name in enumerate(TYPES[number] for number in env.game.battles.types[0, :10]):
+        assert (env.unit_sight_range(k), env.unit_shoot_range(k)) == (SIGHT[name], REACH[name])
+        assert env.unit_max_cooldown(env.agents[k]) == cooldowns[name]
+        assert env.get_unit_type_id(env.agents[k], True) == BITS[race].index(name)
 
 
 @pytest.mark.parametrize("race", BITS)
