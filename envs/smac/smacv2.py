@@ -9,14 +9,14 @@ are scaled by its own enemies; `quirk_enemy_block` and `quirk_first_scale` are t
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral
+from collections.abc import Callable, Collection, Mapping, Sequence
+from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.errors import UserError, printable
 from inspo_benchmark.core.registry import suggest
 from inspo_benchmark.envs.smac.maps import (
     BOTH,
@@ -200,7 +200,7 @@ class StarCraft2Env(SmacEnv):
 
     def reset(self, episode_config=None):
         """`episode_config`: {"team_gen": {"ally_team": [...], "enemy_team": [...]}, "ally_start_positions": {"item": [n, 2]},
-        "enemy_start_positions": {"item": [m, 2]}}; what it lacks is drawn. UserError: wrong numbers or types of units."""
+        "enemy_start_positions": {"item": [m, 2]}}; what it lacks is drawn. UserError: an entry is missing or does not fit."""
         self._begin(self._starts(episode_config or {}))
         self._meet()
         if self._first or not self.quirk_first_scale:
@@ -221,16 +221,22 @@ class StarCraft2Env(SmacEnv):
     def _starts(self, config: Mapping[str, Any]) -> Starts | None:
         if not config:
             return None
+        if not isinstance(config, Mapping):
+            raise _wrong("episode_config", config, "a dict")
         map, n = self.game.map, self.n_agents
         types, places = (x[0] for x in draw(map, [self._random.getrandbits(32)]))
         if "team_gen" in config:
-            teams = [*config["team_gen"]["ally_team"]], [*config["team_gen"]["enemy_team"]]
+            teams = [_names(config["team_gen"], side) for side in ("ally_team", "enemy_team")]
             if (len(teams[0]), len(teams[1])) != (n, map.m) or not set(teams[0] + teams[1]) <= set(map.types):
                 raise UserError(f"team_gen: {n} allies and {map.m} enemies of the types {', '.join(map.types)} are needed")
-            types = np.array([TYPES.index(str(name)) for name in teams[0] + teams[1]])
+            types = np.array([TYPES.index(name) for name in teams[0] + teams[1]])
         for key, rows in (("ally_start_positions", slice(None, n)), ("enemy_start_positions", slice(n, None))):
             if key in config:
-                given = np.asarray(config[key]["item"], float)
+                item = _entry(config[key], "item", key)
+                try:
+                    given = np.asarray(item, float)
+                except (TypeError, ValueError):  # texts, or rows of different lengths
+                    given = np.empty(0)
                 if given.shape != places[rows].shape or not np.isfinite(given).all():
                     raise UserError(f"{key}: finite positions of shape {places[rows].shape} are needed")
                 places[rows] = given
@@ -398,29 +404,32 @@ def configured(map_name: str, config: Mapping[str, Any], **flags) -> Scenario:
     """The scenario of a capability configuration on one of SMACv2's maps. UserError: something is missing or not supported."""
     if map_name not in MAP_RACES:
         raise UserError(f"no SMACv2 map {map_name!r}; {suggest(map_name, MAP_RACES)}")
+    team, start = _entry(config, "team_gen"), config.get("start_positions")
     for name in UNSUPPORTED:
         if name in config:
             raise UserError(f"capability_config: {name!r} is not supported")
-    team, start = _entry(config, "team_gen"), config.get("start_positions")
     n, m = (_count(config, key) for key in ("n_units", "n_enemies"))
     if _entry(team, "dist_type", "team_gen") != "weighted_teams":
         raise UserError(f"team_gen: dist_type {team['dist_type']!r} is not supported, only 'weighted_teams'")
     race = MAP_RACES[map_name]
-    types, unit_types, weights = RACES[race][0], tuple(_entry(team, "unit_types", "team_gen")), tuple(_entry(team, "weights", "team_gen"))
-    exceptions = tuple(team.get("exception_unit_types", ()))
+    types, unit_types, weights = RACES[race][0], _names(team, "unit_types"), _entry(team, "weights", "team_gen")
+    exceptions = _names(team, "exception_unit_types") if "exception_unit_types" in team else ()
     if wrong := sorted(set(unit_types) - set(types)):
         raise UserError(f"team_gen: no unit type {wrong[0]!r} on {map_name}; {suggest(wrong[0], types)}")
-    if len(weights) != len(unit_types) or min(weights, default=-1.0) < 0 or abs(sum(weights) - 1) > 1e-8:
-        raise UserError(f"team_gen: weights {list(weights)} are not {len(unit_types)} probabilities that add up to 1")
+    numbers = isinstance(weights, Collection) and all(isinstance(weight, Real) and weight >= 0 for weight in weights)
+    if not (numbers and len(weights) == len(unit_types) and abs(sum(weights) - 1) <= 1e-8):
+        raise _wrong("team_gen: weights", weights, f"{len(unit_types)} probabilities that add up to 1")
     if not any(weight > 0 and name not in exceptions for name, weight in zip(unit_types, weights, strict=True)):
         raise UserError("team_gen: every drawn type is in exception_unit_types, so no team can be drawn")
     places, p = FACING, 0.5
     if start is not None:
-        places, p = _entry(start, "dist_type", "start_positions"), start.get("p", 0.5)
+        places = _entry(start, "dist_type", "start_positions")
         if places not in PLACES:
             raise UserError(f"start_positions: dist_type {places!r} is not supported; {suggest(str(places), PLACES)}")
         if places == BOTH:
             p = _entry(start, "p", "start_positions")
+            if not (isinstance(p, Real) and 0 <= p <= 1):
+                raise _wrong("start_positions: p", p, "a probability")
         for axis in ("map_x", "map_y"):
             if start.get(axis, MAP_SIZE) != MAP_SIZE:
                 raise UserError(f"start_positions: {axis} is {start[axis]}, but the map has {MAP_SIZE}")
@@ -430,7 +439,7 @@ def configured(map_name: str, config: Mapping[str, Any], **flags) -> Scenario:
         m,
         types,
         unit_types,
-        weights,
+        tuple(weights),
         exceptions,
         places=places,
         reflect_probability=float(p),
@@ -440,9 +449,22 @@ def configured(map_name: str, config: Mapping[str, Any], **flags) -> Scenario:
 
 
 def _entry(config: Mapping[str, Any], key: str, within: str = "capability_config") -> Any:
+    if not isinstance(config, Mapping):
+        raise _wrong(within, config, f"a dict with {key!r}")
     if key not in config:
         raise UserError(f"{within}: {key!r} is missing")
     return config[key]
+
+
+def _names(team: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    names = _entry(team, key, "team_gen")
+    if isinstance(names, str) or not (isinstance(names, Collection) and all(isinstance(name, str) for name in names)):
+        raise _wrong(f"team_gen: {key}", names, "a list of unit types")
+    return tuple(map(str, names))  # numpy's texts too
+
+
+def _wrong(name: str, value: Any, needed: str) -> UserError:
+    return UserError(f"{name}={printable(repr(value))}: write {needed}")
 
 
 def _count(config: Mapping[str, Any], key: str) -> int:

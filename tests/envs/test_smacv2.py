@@ -890,8 +890,20 @@ def test_given_teams_and_places():
     assert env.max_reward == 200 + 50 + 5 * 45
     with pytest.raises(UserError, match="5 allies and 5 enemies of the types marine, marauder, medivac"):
         env.reset({"team_gen": {"ally_team": ["zealot"] * 5, "enemy_team": ["marine"] * 5}})
-    with pytest.raises(UserError, match=r"finite positions of shape \(5, 2\)"):
-        env.reset({"ally_start_positions": {"item": np.zeros((4, 2))}})
+    for wrong in (np.zeros((4, 2)), [["a", "b"]] * 5, [[1, 2], [3]], None, [[math.nan, 2]] * 5):
+        with pytest.raises(UserError, match=r"finite positions of shape \(5, 2\)"):
+            env.reset({"ally_start_positions": {"item": wrong}})
+    for wrong, says in (
+        ({"team_gen": {"ally_team": ["marine"] * 5}}, "^team_gen: 'enemy_team' is missing$"),
+        ({"team_gen": None}, "^team_gen=None: write a dict with 'ally_team'$"),
+        ({"team_gen": {"ally_team": ["marine"] * 5, "enemy_team": "marine"}}, "enemy_team='marine': write a list of unit types"),
+        ({"team_gen": {"ally_team": ["marine"] * 5, "enemy_team": [48] * 5}}, "write a list of unit types"),
+        ({"enemy_start_positions": {}}, "enemy_start_positions: 'item' is missing"),
+        ([1], r"^episode_config=\[1\]: write a dict$"),
+    ):
+        with pytest.raises(UserError, match=says):
+            env.reset(wrong)
+    env.reset({"team_gen": {"ally_team": np.array(["marine"] * 5), "enemy_team": np.array(["marine"] * 5)}})
 
 
 def test_a_seed_is_a_sequence_of_episodes_and_the_configuration_is_not_changed():
@@ -929,6 +941,16 @@ def test_teams_start_face_to_face_without_start_positions():
         (lambda c: c["team_gen"].update(unit_types=["marine", "zealot", "medivac"]), "no unit type 'zealot' on 10gen_terran"),
         (lambda c: c["team_gen"].update(weights=[0.5, 0.1, 0.1]), "add up to 1"),
         (lambda c: c["team_gen"].update(exception_unit_types=["marine", "marauder", "medivac"]), "no team can be drawn"),
+        (lambda c: c.update(team_gen=None), "^team_gen=None: write a dict with 'dist_type'$"),
+        (lambda c: c.update(start_positions=5), "^start_positions=5: write a dict with 'dist_type'$"),
+        (lambda c: c["team_gen"].update(weights=["a", "b", "c"]), r"weights=\['a', 'b', 'c'\]: write 3 probabilities that add up to 1"),
+        (lambda c: c["team_gen"].update(weights=None), "weights=None: write 3 probabilities"),
+        (lambda c: c["team_gen"].update(weights=[math.nan, 0.5, 0.5]), r"weights=\[nan, 0.5, 0.5\]: write 3 probabilities"),
+        (lambda c: c["team_gen"].update(unit_types=None), "unit_types=None: write a list of unit types"),
+        (lambda c: c["team_gen"].update(unit_types=[["marine"]]), "write a list of unit types"),
+        (lambda c: c["team_gen"].update(exception_unit_types="medivac"), "exception_unit_types='medivac': write a list of unit types"),
+        (lambda c: c["start_positions"].update(p=None), "^start_positions: p=None: write a probability$"),
+        (lambda c: c["start_positions"].update(p=math.nan), "p=nan: write a probability"),
         (lambda c: c["start_positions"].update(dist_type="circle"), "start_positions: dist_type 'circle'"),
         (lambda c: c["start_positions"].pop("p"), "start_positions: 'p' is missing"),
         (lambda c: c["start_positions"].update(map_x=64), "map_x is 64"),
@@ -946,6 +968,8 @@ def test_other_mistakes_are_explained():
         StarCraftCapabilityEnvWrapper(capability_config=config())
     with pytest.raises(UserError, match="capability_config is missing"):
         StarCraftCapabilityEnvWrapper(map_name="10gen_terran")
+    with pytest.raises(UserError, match=r"^capability_config=None: write a dict with 'team_gen'$"):
+        StarCraftCapabilityEnvWrapper(map_name="10gen_terran", capability_config=None)
     with pytest.raises(UserError, match="conic_fov"):
         wrapped(conic_fov=True)
     with pytest.raises(UserError, match="terran_5_vs_5 is a scenario of SMACv2"):
