@@ -1,10 +1,13 @@
-"""SMACv2's classes on the simulator, for code written for SMACv2: signatures, methods, attributes and types of StarCraft2Env and
-StarCraftCapabilityEnvWrapper (github.com/oxwhirl/smacv2 at 577ab5a, smacv2/env/starcraft2).
+"""SMACv2's classes on the simulator, for code that uses the methods of SMACv2's MultiAgentEnv: StarCraft2Env and
+StarCraftCapabilityEnvWrapper (github.com/oxwhirl/smacv2 at 577ab5a, smacv2/env/starcraft2) with the same signatures, observations, states,
+available actions, rewards, ends, counters, sizes and names of features.
 
-Differences, besides those of starcraft2env.py: The draws of an episode follow from `seed` (SMACv2 does not seed them). The caller's
-configuration is not changed. Units start within the playable area. An agent sees all enemies in its sight range, and an episode's rewards
-are scaled by its own enemies; `quirk_enemy_block` and `quirk_first_scale` are the rules of the code. `conic_fov` and the capabilities
-"attack", "health" and "enemy_mask" are not supported, nor are maps without drawn teams; `kill_unit_step_mul` has no effect.
+Differences, besides those of starcraft2env.py: The methods of what is not supported are absent, see docs/smacv2.md. The draws of an
+episode follow from `seed` (SMACv2 does not seed them). The caller's configuration is not changed. Units start within the playable area. An
+agent sees all enemies in its sight range, and an episode's rewards are scaled by its own enemies; `quirk_enemy_block` and
+`quirk_first_scale` are the rules of the code. `conic_fov` and the capabilities "attack", "health" and "enemy_mask" are not supported, nor
+are maps without drawn teams; `kill_unit_step_mul` has no effect. `obs_instead_of_state` works, with names of its own; SMACv2's class
+cannot be made with it.
 """
 
 import math

@@ -1,10 +1,13 @@
-"""SMAC's class on the simulator, for code written for SMAC: the signature, methods, attributes, types and quirks of StarCraft2Env
-(github.com/oxwhirl/smac at d6aab33, smac/env/starcraft2/starcraft2.py).
+"""SMAC's class on the simulator, for code that uses the methods of SMAC's MultiAgentEnv: StarCraft2Env (github.com/oxwhirl/smac at d6aab33,
+smac/env/starcraft2/starcraft2.py) with the same signature, observations, states, available actions, rewards, ends, counters, sizes and
+quirks.
 
-Differences: No game is launched, so `game_version`, `difficulty` (SMAC's enemies follow one order at any difficulty), `replay_dir`,
-`replay_prefix`, `window_size_x`, `window_size_y` and `debug` are accepted without effect. A step has 8 game loops and a move covers 2
-cells, SMAC's defaults. Terrain heights are unknown: with `obs_terrain_height` the terrain is flat. `seed` decides all episodes; if it is
-None, a random seed is drawn, which `seed()` returns. With `heuristic_ai`, a Medivac without a patient stops.
+Differences: The methods that talk to the game are absent, and so are `reward_battle`, `only_medivac_left`, `get_surrounding_*` and many
+attributes, see docs/smac.md. No game is launched, so `game_version`, `difficulty` (SMAC's enemies follow one order at any difficulty),
+`replay_dir`, `replay_prefix`, `window_size_x`, `window_size_y` and `debug` are accepted without effect. A step has 8 game loops and a move
+covers 2 cells, SMAC's defaults. Terrain heights are unknown: with `obs_terrain_height` the terrain is flat. `seed` decides all episodes;
+if it is None, a random seed is drawn, which `seed()` returns. With `heuristic_ai`, a Medivac without a wounded agent keeps its order: it
+follows the agent that it healed last.
 """
 
 import math

@@ -18,7 +18,7 @@ from inspo_benchmark.datasets.behavior.rollout import rollout
 from inspo_benchmark.datasets.behavior.smac_policy import load
 from inspo_benchmark.envs.smac.maps import Map, find_map
 
-NUM_REPLAY = 8  # policies of medium_replay per training
+NUM_REPLAY = 8  # most policies of medium_replay per training
 MEDIUM_WIN_RATE = 0.3  # of a medium policy played greedily
 MEDIUM_WIN_RATES = {  # as CFCQL's data of the real game on the maps, about half of the experts' on the scenarios
     **{"2s3z": 0.25, "5m_vs_6m": 0.2, "6h_vs_8z": 0.35},
@@ -39,7 +39,7 @@ def ship(trainings: list[list[Policy]], name: str, folder: Path) -> dict[str, Po
     SMAC: `expert-k` is the policy of training k with the highest win rate, greedy and then sampled, or with one near EXPERT_WIN_RATES;
     `medium-k` an earlier one with a greedy win rate near MEDIUM_WIN_RATE(S) whose sampled actions win about as often.
     MuJoCo: the highest return, and the one nearest the mean of the first policy's and the expert's.
-    `replay-k`: of each training, NUM_REPLAY at equal distances from the first to the medium one.
+    `replay-k`: of each training, up to NUM_REPLAY at equal distances from the first to the medium one.
     UserError: a training has no suitable policies.
     """
     smac = not math.isnan(trainings[0][0].win_rate)
