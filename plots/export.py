@@ -37,7 +37,7 @@ def exported_runs(out: Path) -> Iterator[ExportedRun]:
     """Every run in `out`, those with overrides included."""
     files = load.result_files(out)
     results: dict[str, ResultFile] = {result.columns["file"]: result for result in files}
-    frame = load.read(out, overrides=True, files=files)
+    frame = load.read(out, files=files)
     for (file, seed), rows in frame.groupby(["file", "seed"], observed=True):
         result, overrides = results[file], results[file].columns["overrides"]
         algo = f"{result.algo} ({overrides})" if overrides else result.algo

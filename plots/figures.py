@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     args = options.parse_args(argv)
 
     def work():
-        frame, folder, captions = load.read(args.out, overrides=True), Path(args.out, "figures"), []
+        frame, folder, captions = load.read(args.out), Path(args.out, "figures"), []
         cli.check_method(args.of, frame)
         with write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)

@@ -52,26 +52,24 @@ def result_files(out: str | Path) -> list[ResultFile]:
     return [_result_file(path) for path in paths]
 
 
-def read(out: str | Path, overrides: bool = False, files: list[ResultFile] | None = None) -> pd.DataFrame:
+def read(out: str | Path, files: list[ResultFile] | None = None) -> pd.DataFrame:
     """All rows in `<out>/runs`: the columns of the CSV files and, from the JSON files, `overrides` ("" or "alpha=0.1, beta=0"), `data`
     (sha256), `data_mean` (mean return), `data_win_rate` (-1: nothing to win), `behavior` and
     `behavior_win_rate` (of the behavior policies' most probable actions; NaN: unknown), `stochastic` (false: the method has no sampled
     scores), `reference_low` and `reference_high` (returns with the
     normalized scores 0 and 100), `per_step`, `episodes` (of the final evaluation), `suite`, `preset` ("" if none) and `file`. Text columns
-    are categorical. Runs with overrides (`--set`) are left out unless asked for; the table may then be empty.
+    are categorical.
 
     `files`: those in the folder, if they are known. UserError: no runs, a malformed or incomplete file, runs that cannot be compared, an
     observation that exists twice.
     """
     files = result_files(out) if files is None else files
     _refuse_floods(files)
-    _refuse_mixtures([file for file in files if overrides or not file.columns["overrides"]])
+    _refuse_mixtures(files)
     frame, lengths = _all_rows(files)
     for column, values in _columns(files).items():
         frame[column] = values.repeat(lengths)
     frame = frame[frame.stochastic | ~frame.metric.str.endswith(SAMPLED)]
-    if not overrides:
-        frame = frame[frame.overrides == ""]
     for column in frame.columns[frame.dtypes == "category"]:
         frame[column] = frame[column].cat.remove_unused_categories()
     _refuse_repetitions(frame)

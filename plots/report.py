@@ -38,7 +38,7 @@ LOG_TAIL = 2000  # characters shown of the log of a failed run
 def page(out: Path, metrics: list[str], method: str) -> str:
     """The HTML page of all runs in `out`, complete or not. The template escapes all text that comes from files."""
     results = load.result_files(out)
-    frame = load.read(out, overrides=True, files=results)
+    frame = load.read(out, files=results)
     script = (HERE / "report.js").read_text(encoding="utf-8")
     cli.check_method(method, frame)
     with matplotlib.rc_context(style.RC_PLAIN_TEXT):

@@ -159,7 +159,7 @@ def _notes(frame: pd.DataFrame) -> list[str]:
 def all_tables(out: str | Path, metrics: list[str], draft: bool = False) -> dict[str, list[tuple[Table, pd.DataFrame]]]:
     """File name -> its tables, for all runs in `out`."""
     results = load.result_files(out)
-    frame = load.read(out, overrides=True, files=results)
+    frame = load.read(out, files=results)
     files: dict[str, list[tuple[Table, pd.DataFrame]]] = {}
     for suite, rows in load.suites(frame):
         for metric in metrics:

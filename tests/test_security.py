@@ -454,7 +454,7 @@ def test_every_value_of_a_json_may_be_of_any_type(tmp_path, wrong):
             said = ""
             scan(tmp_path).text(tmp_path)
             seeds_by_group(results := [metadata for _, metadata in read_results(tmp_path)]), seconds_per_update(results)
-            load.read(tmp_path, overrides=True)
+            load.read(tmp_path)
         except UserError as e:
             said = str(e)
         assert not said or (said.isprintable() and str(path.with_suffix("")) in said and len(said) < 1000), said
@@ -674,10 +674,10 @@ def test_an_edited_csv_is_not_what_was_written(tmp_path):
     path = result(tmp_path)
     about = json.loads(path.with_suffix(".json").read_text())
     path.with_suffix(".json").write_text(json.dumps(about | {"csv_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
-    assert len(load.read(tmp_path, overrides=True))
+    assert len(load.read(tmp_path))
     path.write_text(path.read_text().replace("return,0.", "return,1.", 1))
     with pytest.raises(UserError, match="its JSON holds another sha256"):
-        load.read(tmp_path, overrides=True)
+        load.read(tmp_path)
 
 
 @pytest.mark.parametrize("value", ["3e38", "-1e31", "1e400", "nan"])
@@ -685,7 +685,7 @@ def test_a_return_has_a_size(tmp_path, value):
     path = result(tmp_path)
     path.write_text(path.read_text().replace("return,", f"return,{value}\nbc,xor-ab,0,0,other,", 1))
     with pytest.raises(UserError, match="at seed 0, step 0"):
-        load.read(tmp_path, overrides=True)
+        load.read(tmp_path)
 
 
 @pytest.mark.parametrize("value", [3e38, -2e15])

@@ -22,7 +22,7 @@ def out(tmp_path) -> Path:
 
 def expected(out: Path) -> dict[tuple, float]:
     """(algorithm, seed, step, metric) -> value."""
-    frame = load.read(out, overrides=True)
+    frame = load.read(out)
     names = [f"{algo} ({changed})" if changed else algo for algo, changed in zip(frame.algo, frame.overrides)]
     return dict(zip(zip(names, frame.seed, frame.step, frame.metric), frame.value))
 

@@ -196,7 +196,7 @@ def test_captions_describe_the_runs_that_are_drawn(tmp_path):
     write(tmp_path, "inspo", seeds=range(5))
     write(tmp_path, "inspo", seeds=range(3), overrides={"beta": 0.0}, key="o")
     write(tmp_path, "oryx", seeds=range(5), overrides={"beta": 0.0}, key="o")
-    captions = {name: caption for name, caption, _ in figures.all_figures(load.read(tmp_path, overrides=True), ["return"], "inspo")}
+    captions = {name: caption for name, caption, _ in figures.all_figures(load.read(tmp_path), ["return"], "inspo")}
     assert "(n = 5)" in captions["curves-games-return"]
     assert "autoregressive" not in captions["curves-games-return"]
     assert "autoregressive" in captions["ablation-games-oryx-return"]

@@ -15,9 +15,9 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
-def refusal(out: Path, **options) -> str:
+def refusal(out: Path) -> str:
     with pytest.raises(UserError) as caught:
-        load.read(out, **options)
+        load.read(out)
     message = str(caught.value)
     assert "\n" not in message
     assert str(out) in message
@@ -42,12 +42,10 @@ def test_unfinished_files_are_not_there(tmp_path):
     assert set(load.read(tmp_path).task) == {"xor-ab"}
 
 
-def test_overrides_are_left_out_unless_asked_for(tmp_path):
+def test_overrides_are_in_one_column(tmp_path):
     write(tmp_path, "inspo", overrides={"sequential": False, "beta": 0.0}, key="o")
-    assert load.read(tmp_path).empty
     write(tmp_path, "inspo")
-    assert set(load.read(tmp_path).overrides) == {""}
-    assert set(load.read(tmp_path, overrides=True).overrides) == {"", "beta=0.0, sequential=False"}
+    assert set(load.read(tmp_path).overrides) == {"", "beta=0.0, sequential=False"}
 
 
 def test_missing_seeds_are_counted_against_the_full_product(tmp_path):

@@ -106,7 +106,7 @@ def test_ablation_compares_with_the_unmodified_method_where_it_was_run(tmp_path)
     fill(tmp_path, tasks=["xor-ab", "xor-all", "bridge-mix"])
     write(tmp_path, "inspo", "xor-ab", overrides={"beta": 0.0}, key="o", skill=0.2, seeds=range(3))
     write(tmp_path, "inspo", "xor-all", overrides={"sequential": False}, key="o", skill=0.1)
-    table, numbers = tables.ablation_table(load.read(tmp_path, overrides=True), "return", "last")
+    table, numbers = tables.ablation_table(load.read(tmp_path), "return", "last")
     [block] = table.groups
     assert table.header == ["method", "change", "xor-ab", "xor-all"]
     assert [[cell.text for cell in row[:2]] for row in block] == [["InSPO", "unmodified"], ["", "beta=0.0"], ["", "sequential=False"]]
