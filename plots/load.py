@@ -175,7 +175,6 @@ def _result_file(path: Path) -> ResultFile:
         "backend": document["backend"],
         "reference": [low, high],
         "per_step": document["per_step"],
-        "preset": columns["preset"],
     }
     return ResultFile(path, document["algo"], document["task"], document["seeds"], config, shared, columns, document)
 
@@ -279,11 +278,15 @@ def _refuse_floods(files: list[ResultFile]) -> None:
 
 
 def _refuse_mixtures(files: list[ResultFile]) -> None:
-    """Runs of a task share data and evaluation schedule; runs of a method on a task share the config as well."""
-    first: dict[tuple, tuple[ResultFile, dict]] = {}
+    """Runs of a suite share the preset, those of a task data and evaluation schedule, those of a method on a task the config."""
+    first: dict[tuple | str, tuple[ResultFile, dict]] = {}
     for file in files:
-        method = (file.algo, file.task, file.columns["overrides"])
-        for key, mine, whose in ((file.task, file.shared, file.task), (method, file.config, f"{file.algo} on {file.task}")):
+        suite, method = file.columns["suite"], (file.algo, file.task, file.columns["overrides"])
+        for key, mine, whose in (
+            (("suite", suite), {"preset": file.columns["preset"] or "none"}, style.suite(suite).title),
+            (file.task, file.shared, file.task),
+            (method, file.config, f"{file.algo} on {file.task}"),
+        ):
             other, theirs = first.setdefault(key, (file, mine))
             for field in sorted(mine.keys() | theirs.keys()):
                 a, b = theirs.get(field), mine.get(field)

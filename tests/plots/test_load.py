@@ -161,6 +161,18 @@ def test_runs_of_a_task_share_data_and_evaluation_schedule(tmp_path, about, fiel
     assert f"differ in {field}" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("preset", ["", "demo"])
+def test_runs_of_a_suite_share_the_preset(tmp_path, preset):
+    """Its name is in the captions of all tables of the suite."""
+    write(tmp_path, "bc", "bridge-mix", preset=preset)
+    write(tmp_path, "bc", "3m-medium", backend="smac-sim-1", preset="quick")
+    load.read(tmp_path)
+    write(tmp_path, "bc", "xor-all", preset="quick")
+    message = refusal(tmp_path)
+    assert f"runs of Games differ in preset: {preset or 'none'} in " in message
+    assert "move one kind out of runs/" in message
+
+
 def test_runs_of_a_method_share_the_config(tmp_path):
     write(tmp_path, "inspo", seeds=[0])
     write(tmp_path, "inspo", seeds=[1], key="new", config={"alpha": 0.3, "num_updates": 1000})
