@@ -56,6 +56,7 @@ SUITES = {
     "starcraft": Suite("SMAC (StarCraft II)", ("sc2",), "maximum", "a return of 0", "20, the return of a battle won while no enemy heals"),
     "mujoco": Suite("MaMuJoCo", ("mujoco",), "expert", RANDOM, "the mean return of the expert policy"),
 }
+SHARED_BUDGET = {"smac", "smacv2", "starcraft", "mujoco"}  # suites whose methods have the same number of updates
 TITLE_WIDTH = 18  # characters that fit above a panel
 NARROW, WIDE = 3.3, 6.9  # inches: one and two columns of a paper
 RC = {

@@ -73,6 +73,7 @@ def main_table(frame: pd.DataFrame, metric: str, checkpoint: str, draft: bool = 
         *["Bold, † and ranks leave methods with autoregressive execution out."] * bool(style.AUTOREGRESSIVE & set(algos)),
         *(["Behavior: the same of the policies that recorded the data, with their most probable actions."] if known else []),
         *_without_samples(frame, metric),
+        *_unequal_budgets(frame),
         *_notes(frame),
     ]
     baselines = sum(algo == "bc" for algo in algos)  # BC imitates the data and stands with the references
@@ -145,6 +146,17 @@ def _caption(frame: pd.DataFrame, metric: str, checkpoint: str, n: int, comparis
 def _without_samples(frame: pd.DataFrame, metric: str) -> list[str]:
     algos = style.order(frame.algo[~frame.stochastic].unique()) if metric.endswith(load.SAMPLED) else []
     return [f"{', '.join(style.algorithm(algo).label for algo in algos)}: {MISSING} (no stochastic policy is learned)."] if algos else []
+
+
+def _unequal_budgets(frame: pd.DataFrame) -> list[str]:
+    """A note if runs of a suite with a shared budget have different numbers of updates, as results from before a change may."""
+    updates = frame.groupby(["algo", "task"], observed=True).step.max()
+    if frame.suite.iloc[0] not in style.SHARED_BUDGET or updates.nunique() == 1:
+        return []
+    budgets = [
+        f"{style.algorithm(algo).label} {' or '.join(map(str, sorted(set(updates[algo]))))}" for algo in style.order(frame.algo.unique())
+    ]
+    return [f"The methods differ in the number of updates: {', '.join(budgets)}."]
 
 
 def _notes(frame: pd.DataFrame) -> list[str]:

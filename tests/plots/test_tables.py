@@ -258,6 +258,19 @@ def test_a_preset_is_named_in_every_caption_and_not_mixed_with_full_runs(tmp_pat
     assert "differ in preset" in capsys.readouterr().err
 
 
+def test_methods_with_other_numbers_of_updates_have_a_note_where_the_budget_is_shared(tmp_path):
+    for suite, backend in (("smac", "smac-sim-1"), ("games", "matrix-1")):
+        write(tmp_path, "bc", f"{suite}-x", backend=backend)
+        path = write(tmp_path, "omiga", f"{suite}-x", backend=backend, config={"num_updates": 2000})
+        path.write_text(path.read_text().replace(",1000,", ",2000,"))
+    frames = dict(load.suites(load.read(tmp_path)))
+    notes = {suite: tables.main_table(frame, "return", "last")[0].notes for suite, frame in frames.items()}
+    note = "The methods differ in the number of updates: BC 1000, OMIGA 2000."
+    assert [note in notes[suite] for suite in ("smac", "games")] == [True, False]
+    one = frames["smac"][frames["smac"].algo == "bc"]
+    assert not any("number of updates" in line for line in tables.main_table(one, "return", "last")[0].notes)
+
+
 def test_settings_are_what_the_runs_were_made_with(tmp_path):
     write(tmp_path, "bc", "xor-ab", config={"lr": 0.001, "num_updates": 1000})
     write(tmp_path, "bc", "bridge-mix", config={"lr": 0.001, "num_updates": 1000})
