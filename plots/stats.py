@@ -104,8 +104,8 @@ def best_and_close(value: np.ndarray, low: np.ndarray, high: np.ndarray, digits:
 
 
 def _marked(table: pd.DataFrame, digits: int, sign: int = 1) -> pd.DataFrame:
-    """The table with columns best and close. `sign` = -1: lower values are better."""
-    if table.empty:
+    """The table with columns best and close. `sign` = -1: lower values are better. A single row is the best of nothing."""
+    if len(table) < 2:
         return table.assign(best=False, close=False)
     ends = (table.low, table.high) if sign > 0 else (-table.high, -table.low)
     best, close = best_and_close(sign * table.value, *ends, digits)

@@ -10,7 +10,7 @@ same at their best checkpoint; `ablation-<suite>`, if there are runs with `--set
 import inspo_benchmark.core.startup  # noqa: F401
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -73,11 +73,12 @@ def main_table(frame: pd.DataFrame, metric: str, checkpoint: str, draft: bool = 
         *["Bold, † and ranks leave methods with autoregressive execution out."] * bool(style.AUTOREGRESSIVE & set(algos)),
         *(["Behavior: the same of the policies that recorded the data, with their most probable actions."] if known else []),
         *_without_samples(frame, metric),
+        *_incomplete(frame, metric, iqms.algo),
         *_unequal_budgets(frame),
         *_notes(frame),
     ]
     baselines = sum(algo == "bc" for algo in algos)  # BC imitates the data and stands with the references
-    spans = [("", 1), ("reference", 2 + known + baselines), ("methods", len(algos) - baselines)]
+    spans = [("", 1), ("reference", 2 + known + baselines), *[("methods", len(algos) - baselines)] * (len(algos) > baselines)]
     header = ["task", "dataset", *["behavior"] * known, suite.reference, *(style.algorithm(algo).label for algo in algos)]
     kind = "main" if checkpoint == "last" else checkpoint
     table = Table(f"{kind}-{suite_name}-{metric}", _caption(frame, metric, checkpoint, usual_n), header, groups, foot, notes, spans=spans)
@@ -146,6 +147,13 @@ def _caption(frame: pd.DataFrame, metric: str, checkpoint: str, n: int, comparis
 def _without_samples(frame: pd.DataFrame, metric: str) -> list[str]:
     algos = style.order(frame.algo[~frame.stochastic].unique()) if metric.endswith(load.SAMPLED) else []
     return [f"{', '.join(style.algorithm(algo).label for algo in algos)}: {MISSING} (no stochastic policy is learned)."] if algos else []
+
+
+def _incomplete(frame: pd.DataFrame, metric: str, complete: Iterable[str]) -> list[str]:
+    """A note on the methods that the aggregates leave out, except those without a stochastic policy."""
+    left_out = style.order(set(frame.algo[frame.stochastic | (not metric.endswith(load.SAMPLED))]) - set(complete))
+    labels = ", ".join(style.algorithm(algo).label for algo in left_out)
+    return [f"The aggregates leave out methods without runs on all tasks: {labels}."] if left_out else []
 
 
 def _unequal_budgets(frame: pd.DataFrame) -> list[str]:

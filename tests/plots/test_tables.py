@@ -130,6 +130,24 @@ def test_a_missing_run_is_an_error_and_a_dash_in_a_draft(tmp_path, capsys):
     assert next(line for line in lines if line.startswith("| IQM")).split("|")[4].strip() == "--"
 
 
+def test_a_draft_says_what_its_aggregates_leave_out_and_has_no_best_of_one(tmp_path):
+    fill(tmp_path, ("bc", "inspo", "omiga"), tasks=["xor-ab", "xor-all", "bridge-mix"])
+    for algo, task in (("inspo", "bridge-mix"), ("omiga", "xor-all")):
+        Path(tmp_path, "runs", algo, f"{task}-k.csv").unlink()
+    frame = load.read(tmp_path)
+    table, numbers = tables.main_table(frame, "return", "last", draft=True)
+    assert table.header[3:] == ["BC", "OMIGA", "InSPO"]
+    assert [row[3].text for row in table.foot][3] == "1.00"
+    assert not any(cell.bold for row in table.foot for cell in row)
+    assert not numbers.best[numbers.task.isin([tables.MEAN, tables.IQM, tables.RANK])].any()
+    note = "The aggregates leave out methods without runs on all tasks: {}."
+    assert note.format("OMIGA, InSPO") in table.notes
+    write(tmp_path, "inspo", "bridge-mix")
+    table, _ = tables.main_table(load.read(tmp_path), "return", "last", draft=True)
+    assert note.format("OMIGA") in table.notes
+    assert [cell.bold for cell in table.foot[1][3:]] == [False, False, True]
+
+
 def test_one_seed_has_no_spread(tmp_path):
     fill(tmp_path, tasks=["xor-ab"], seeds=[0])
     table, _ = tables.main_table(load.read(tmp_path), "return", "last")
@@ -197,6 +215,13 @@ def test_mistakes_on_the_command_line_end_with_one_line(tmp_path):
         assert done.returncode == 2
         assert done.stderr.startswith("error: ")
         assert done.stderr.count("\n") == 1
+
+
+def test_bc_alone_has_no_span_of_methods(tmp_path):
+    """A span of no columns is no LaTeX."""
+    write(tmp_path, "bc")
+    table, _ = tables.main_table(load.read(tmp_path), "return", "last")
+    assert table.spans == [("", 1), ("reference", 3)]
 
 
 def compiled(out: Path) -> str:
