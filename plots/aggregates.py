@@ -121,8 +121,7 @@ def _shortened(name: str) -> str:
 
 def ablation(frame: pd.DataFrame, metric: str, algo: str) -> Figure:
     """Final normalized scores of a method and its variants with 95% intervals, a panel per task."""
-    rows = ablation_rows(frame)
-    rows = rows[rows.algo == algo]
+    rows = ablation_rows(frame[frame.algo == algo])
     references = load.references(rows)
     tasks, variants = style.order(references), ["", *sorted(set(rows.overrides.unique()) - {""})]
     scores = stats.final_scores(rows.assign(algo=rows.overrides.astype(str)), metric, "last").reset_index(name="score")

@@ -203,6 +203,15 @@ def test_captions_describe_the_runs_that_are_drawn(tmp_path):
     assert "(n = 3 to 5 seeds)" in captions["ablation-games-inspo-return"]
 
 
+def test_an_ablation_has_panels_of_the_tasks_of_its_own_variants_alone(tmp_path):
+    for algo, task in (("inspo", "xor-ab"), ("bc", "xor-all")):
+        write(tmp_path, algo, "xor-ab")
+        write(tmp_path, algo, "xor-all")
+        write(tmp_path, algo, task, overrides={"beta": 0.0}, key="o")
+    panels = aggregates.ablation(load.read(tmp_path), "return", "inspo").axes
+    assert [panel.get_title() for panel in panels] == ["xor-ab"]
+
+
 def test_a_preset_is_named_in_every_figure_and_caption(tmp_path):
     write(tmp_path, "bc", preset="quick")
     write(tmp_path, "inspo", preset="quick")
