@@ -28,6 +28,7 @@ from inspo_benchmark.plots.load import ResultFile
 from inspo_benchmark.plots.table_writers import number
 from inspo_benchmark.plots.tables_appendix import machine
 from inspo_benchmark.running import schema
+from inspo_benchmark.running.results import seeds_by_group
 from inspo_benchmark.running.untrusted import regular_size
 
 HERE = Path(__file__).parent
@@ -65,7 +66,7 @@ def page(out: Path, metrics: list[str], method: str) -> str:
         metrics=list(style.METRICS),
         alike=_alike(frame),
         missing=_missing(frame, metrics),
-        unfinished=_unfinished(out),
+        unfinished=_unfinished(out, results),
     )
 
 
@@ -157,13 +158,16 @@ def _alike(frame: pd.DataFrame) -> list[tuple[str, str, str, str]]:
     return [(style.algorithm(algo).label, overrides, task, ", ".join(map(str, sorted(x)))) for (algo, overrides, task), x in groups]
 
 
-def _unfinished(out: Path) -> list[dict[str, str]]:
-    """The records of unfinished experiments, with the ends of their logs. An unreadable record is listed as such."""
-    experiments = []
+def _unfinished(out: Path, results: list[ResultFile]) -> list[dict[str, str]]:
+    """The records of unfinished experiments, with the ends of their logs. An unreadable record is listed as such; one of finished seeds,
+    which a killed process may leave, is not."""
+    experiments, finished = [], seeds_by_group(result.document for result in results if "group" in result.document)
     for path in sorted(out.glob("unfinished/*/*.json")):
         log = Path(out, "logs", *path.relative_to(out / "unfinished").parts).with_suffix(".log")
         try:
             record = schema.parse(path, {"algo", "task", "seeds", "reason"})
+            if set(record["seeds"]) <= finished.get(record.get("group", ""), set()):
+                continue
             name = f"{record['algo']} on {record['task']}, seeds {', '.join(map(str, record['seeds']))}"
             reason = "\n".join(map(printable, record["reason"].strip().splitlines())) or "started, not finished"
         except (OSError, ValueError) as error:

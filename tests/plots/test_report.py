@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inspo_benchmark.plots import report
+from inspo_benchmark.plots import load, report
 from support.results import write
 
 EVIL = "<script>window.sprung = 1</script><img src=x onerror='window.sprung = 1'>"
@@ -171,6 +171,18 @@ def test_the_same_rows_give_the_same_page(page):
     before = page.read_bytes()
     assert report.main(["--out", str(page.parent)]) == 0
     assert page.read_bytes() == before
+
+
+def test_a_record_that_a_finished_experiment_left_behind_is_not_listed(tmp_path):
+    write(tmp_path, "bc", seeds=[0, 1], group="a")
+    folder = tmp_path / "unfinished" / "bc"
+    folder.mkdir(parents=True)
+    for name, group, seeds in (("left", "a", [0, 1]), ("running", "a", [1, 2]), ("other", "b", [0])):
+        text = json.dumps({"algo": "bc", "task": "xor-ab", "seeds": seeds, "group": group, "reason": ""})
+        (folder / f"{name}.json").write_text(text)
+    listed = report._unfinished(tmp_path, load.result_files(tmp_path))
+    assert [x["name"] for x in listed] == ["bc on xor-ab, seeds 0", "bc on xor-ab, seeds 1, 2"]
+    assert {x["reason"] for x in listed} == {"started, not finished"}
 
 
 def test_a_million_steps_of_nan_are_no_trouble(tmp_path):
