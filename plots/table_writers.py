@@ -10,6 +10,7 @@ import pandas as pd
 from inspo_benchmark.core.atomic_io import atomic_write, write_errors
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+LINK = re.compile(r"\\|!(?=\[)|\](?=[(\[])")  # what makes a link of [text](address); intervals stay as they are
 MISSING, CLOSE, MINUS = "--", " †", "\N{MINUS SIGN}"
 MAX_ROWS = 38  # rows of a LaTeX table that fit on a page; longer tables continue on the next page
 
@@ -65,7 +66,7 @@ def markdown(table: Table) -> str:
     """A pipe table with its caption above and its notes below."""
 
     def line(cells: list[Cell]) -> str:
-        texts = [plain(cell.text).replace("|", "\\|") for cell in cells]
+        texts = [re.sub(r"[|`]", r"\\\g<0>", plain(cell.text)) for cell in cells]
         texts = [f"**{text}**" if cell.bold else text for text, cell in zip(texts, cells)]
         return f"| {' | '.join(texts)} |"
 
@@ -75,8 +76,8 @@ def markdown(table: Table) -> str:
 
 
 def plain(text: str) -> str:
-    """Text that may come from a file, for Markdown: in one line, and no HTML."""
-    return " ".join(text.split("\n")).replace("<", "&lt;")
+    """Text that may come from a file, for Markdown: in one line, and no HTML, link or image."""
+    return LINK.sub(r"\\\g<0>", " ".join(text.split("\n")).replace("<", "&lt;"))
 
 
 def inert(x: object) -> object:

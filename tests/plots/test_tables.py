@@ -116,6 +116,20 @@ def test_ablation_compares_with_the_unmodified_method_where_it_was_run(tmp_path)
     assert len(numbers) == 4
 
 
+def test_no_link_or_image_comes_from_a_file(tmp_path):
+    """Nor a code or a row of the table, with or without backslashes in front."""
+    harm = r"![x](https://evil.example/p.png) [y](javascript:alert(1)) \[z][1] `a` \| b"
+    write(tmp_path, "inspo", overrides={"beta": harm}, machine={"system": harm})
+    assert tables.main(["--out", str(tmp_path), "--metric", "return"]) == 0
+    expected = r"\![x\](https://evil.example/p.png) [y\](javascript:alert(1)) \\[z\][1] \`a\` \\\| b"
+    assert f"| beta={expected} |" in Path(tmp_path, "tables", "ablation-games.md").read_text()
+    write(tmp_path, "inspo", machine={"system": harm}, key="plain")
+    assert tables.main(["--out", str(tmp_path), "--metric", "return"]) == 0
+    costs = Path(tmp_path, "tables", "costs-games.md").read_text()
+    assert "](" not in costs.replace(r"\](", "")
+    assert "| [" in Path(tmp_path, "tables", "main-games.md").read_text()  # an interval
+
+
 def test_a_missing_run_is_an_error_and_a_dash_in_a_draft(tmp_path, capsys):
     fill(tmp_path, tasks=["xor-ab", "xor-all"])
     Path(tmp_path, "runs", "bc", "xor-all-k.csv").unlink()
