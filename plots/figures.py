@@ -141,8 +141,9 @@ def main(argv: list[str] | None = None) -> int:
             for name, caption, figure in all_figures(frame, args.metric, args.of, args.draft):
                 save(figure, folder / name, args.pdf)
                 captions.append((name, caption))
-        with atomic_write(folder / "figures.tex") as part:
-            part.write_text(latex(captions) + "\n")
+        if captions or set(args.metric) == set(style.METRICS):
+            with atomic_write(folder / "figures.tex") as part:
+                part.write_text(latex(captions) + "\n")
         current = {name + suffix for name, _ in captions for suffix in (".png", ".pdf")[: 1 + args.pdf]}
         ours = re.compile(rf"({'|'.join(KINDS)})-.*-({'|'.join(args.metric)})(-\d+)?\.(png|pdf)")
         for path in folder.iterdir():  # remove figures of runs that no longer exist

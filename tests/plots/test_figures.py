@@ -186,9 +186,13 @@ def test_quality_weighs_tasks_alike_and_leaves_easy_ones_out(tmp_path):
 def test_a_metric_that_no_run_has_makes_no_figure(tmp_path):
     """Nothing is won in games."""
     write(tmp_path, "bc")
-    assert figures.main(["--out", str(tmp_path)]) == 0
+    assert figures.main(["--out", str(tmp_path), "--metric", "return", "win_rate"]) == 0
     assert not list(Path(tmp_path, "figures").glob("*win_rate*"))
     assert list(Path(tmp_path, "figures").glob("curves-games-return.png"))
+    captions = Path(tmp_path, "figures", "figures.tex").read_text()
+    assert "{curves-games-return}" in captions
+    assert figures.main(["--out", str(tmp_path), "--metric", "win_rate"]) == 0
+    assert Path(tmp_path, "figures", "figures.tex").read_text() == captions  # of the figures that are still there
 
 
 def test_captions_describe_the_runs_that_are_drawn(tmp_path):
