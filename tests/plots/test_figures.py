@@ -135,7 +135,21 @@ def test_scores_show_every_run(tmp_path):
     [figure] = curves.run_scores(frame, "return")
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     last = frame[(frame.metric == "return") & (frame.step == 1000)]
-    assert [sorted(line.get_xdata()) for line in dots] == [sorted(last[last.algo == algo].value) for algo in ("inspo", "bc")]
+    scores = [sorted(last[last.algo == algo].value) for algo in ("inspo", "bc")]
+    assert [sorted(line.get_xdata()) for line in dots] == scores
+    bars = figure.axes[0].lines[1:4:2]
+    assert [list(line.get_xdata()) for line in bars] == [pytest.approx([np.mean(x)] * 2) for x in scores]
+
+
+def test_efficiency_draws_what_stats_says(tmp_path):
+    write(tmp_path, "bc", spread=0.3)
+    frame = load.read(tmp_path)
+    table = stats.sample_efficiency(frame, "return", load.references(frame))
+    [panel] = curves.sample_efficiency(frame, "return").axes
+    band = panel.collections[0].get_paths()[0].get_extents()
+    assert panel.lines[0].get_ydata() == pytest.approx(table.value)
+    assert (band.y0, band.y1) == pytest.approx((table.low.min(), table.high.max()))
+    assert table.low.iloc[-1] < table.value.iloc[-1] < table.high.iloc[-1]
 
 
 def test_improvement_and_aggregate_draw_what_stats_says(tmp_path):
@@ -246,7 +260,7 @@ def test_figures_and_captions_compile(tmp_path):
 
 def test_an_algorithm_without_an_entry_always_looks_the_same():
     looks = [style.algorithm(f"new{k}") for k in range(20)]
-    assert looks == [style.algorithm(f"new{k}") for k in range(20)]
+    assert looks[:2] == [style.Look("NEW0", "#888888", "h"), style.Look("NEW1", "#117733", "<")]
     assert len(set(looks)) > 5
     assert not {look[1] for look in looks} & {look[1] for look in style.ALGORITHMS.values()}
 

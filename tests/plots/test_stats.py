@@ -180,6 +180,14 @@ def test_ranks_of_runs_that_overlap_have_intervals_that_do():
     assert table.best.tolist() == [True, True]
 
 
+def test_a_rank_is_close_if_its_interval_reaches_that_of_the_best():
+    """a's mean is 0, 1 or 2, b's is 1.2: either may be first, b is so in three resamples of four. c is always third."""
+    table = stats.mean_ranks(series(a__t=[0, 2], b__t=[1.2, 1.2], c__t=[-1, -1])).set_index("algo")
+    assert table[["value", "low", "high"]].values.tolist() == [[2, 1, 2], [1, 1, 2], [3, 3, 3]]
+    assert table.best.tolist() == [False, True, False]
+    assert table.close.tolist() == [True, False, False]
+
+
 def test_probability_of_improvement_by_hand():
     """On t one pair of four is won and one tied: 3 / 8; on u all are won."""
     scores = series(x__t=[0, 2], y__t=[1, 2], x__u=[5, 6], y__u=[1, 2], z__t=[7, 7])
@@ -210,6 +218,14 @@ def test_efficiency_by_hand():
     frame = pd.DataFrame(rows, columns=["algo", "task", "seed", "step", "value"]).assign(metric="return")
     table = stats.sample_efficiency(frame, "return", {"t": (0, 10), "u": (0, 1)})
     assert table[["algo", "share", "value"]].values.tolist() == [["a", 0, 0], ["a", 0.5, 75], ["a", 1, 100]]
+
+
+def test_the_interval_of_an_efficiency_is_that_of_its_evaluation():
+    """Of two runs: their range. Normalized: 0 and 20 halfway, 40 and 100 at the end."""
+    rows = [("a", "t", seed, step, value) for seed, line in enumerate([[0, 4.0], [2, 10.0]]) for step, value in zip((5, 10), line)]
+    frame = pd.DataFrame(rows, columns=["algo", "task", "seed", "step", "value"]).assign(metric="return")
+    table = stats.sample_efficiency(frame, "return", {"t": (0, 10)})
+    assert table[["value", "low", "high"]].values.tolist() == [[10, 0, 20], [70, 40, 100]]
 
 
 def test_means_by_hand():

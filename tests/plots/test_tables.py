@@ -51,7 +51,9 @@ def test_main_table_holds_what_the_rows_say(tmp_path):
     assert [row[0].text for row in body] == sorted(TASKS)
     assert [row[0].text for row in foot] == ["mean, normalized", "IQM, normalized", "95% interval", "mean rank"]
     assert all(foot[k][4].bold for k in (0, 1, 3))
-    assert foot[2][4].text.startswith("[")
+    [iqm] = numbers[(numbers.task == tables.IQM) & (numbers.algo == "inspo")].itertuples()
+    assert iqm.low < iqm.value < iqm.high
+    assert foot[2][4].text == f"[{iqm.low:.1f}, {iqm.high:.1f}]"
     assert foot[3][4].text == "1.00"
     assert table.spans == [("", 1), ("reference", 3), ("methods", 1)]
     assert "n = 5 seeds" in table.caption
@@ -207,6 +209,14 @@ def test_regeneration_is_byte_identical_whatever_the_order_of_files(tmp_path):
     assert files(tmp_path / "b") == first
     tables.main(["--out", str(tmp_path / "a")])
     assert files(tmp_path / "a") == first
+
+
+def test_the_tables_of_the_reference_results_are_those_of_their_rows(tmp_path):
+    reference = Path(__file__).parents[2] / "results" / "reference" / "smac"
+    table_writers.write(tmp_path / "tables", tables.all_tables(reference, list(style.METRICS)), ())
+    found, committed = files(tmp_path), files(reference)
+    assert found.keys() == committed.keys()
+    assert [name for name in found if found[name] != committed[name]] == []
 
 
 def test_csv_holds_the_numbers_in_full(tmp_path):
@@ -425,6 +435,18 @@ def test_the_behavior_policies_have_a_column_if_they_are_known(tmp_path):
     table, _ = tables.main_table(load.for_metric(frame, "win_rate"), "win_rate", "last")
     assert [[cell.text for cell in row[1:4]] for row in table.rows[:2]] == [["0.50", "0.25", "1.00"], ["0.50", "--", "1.00"]]
     assert any(note.startswith("Behavior: ") for note in table.notes)
+
+
+def test_every_aggregate_is_over_the_informative_tasks(tmp_path):
+    """The others turn the order of the methods around."""
+    for algo, skill in (("bc", 0.4), ("inspo", 0.6)):
+        for out in ("all", "informative"):
+            write(tmp_path / out, algo, "2s3z-medium", skill=skill, backend="smac-sim-2")
+        for task in ("3m-medium", "3m-medium_replay"):
+            write(tmp_path / "all", algo, task, skill=1 - skill, spread=0.2, backend="smac-sim-2")
+    (found, _), (expected, _) = (tables.main_table(load.read(tmp_path / out), "return", "last") for out in ("all", "informative"))
+    assert found.foot == expected.foot
+    assert [cell.text for cell in found.foot[3][3:]] == ["2.00", "1.00"]
 
 
 def test_aggregates_leave_easy_tasks_out(tmp_path):
