@@ -1,8 +1,8 @@
 """Scores, averages and bootstrap intervals. Functions take and return arrays or tables; random numbers come from the caller's generator.
 
-The percentile bootstrap is too narrow for few runs. For normal scores, a nominal 95% interval covers the mean of one task in 83% of cases
-with 5 seeds and in 89% with 10, and the mean or IQM of several equal tasks in 90 to 94% (tests/plots/test_stats.py). Where one or two
-tasks vary much more than the others it is 82 to 90% with 3 to 5 seeds. Every table and caption therefore gives n.
+The percentile bootstrap is too narrow for few runs. For normal scores, a nominal 95% interval covers the mean of one task in 75% of cases
+with 3 seeds, in 83% with 5 and in 90% with 10, and the mean of several equal tasks in 83 to 86, 89 to 91 and 93% (docs/outputs.md has the
+IQM and unequal tasks; tests/plots/test_stats.py checks all). Every table and caption therefore gives n.
 """
 
 from collections.abc import Callable, Sequence
