@@ -59,6 +59,12 @@ def read_result(path: Path, required: set[str] = schema.FINISHED) -> dict[str, A
         raise UserError(f"{path} is malformed ({e}); delete it and its CSV, and run the experiment again") from None
 
 
+def results_of(experiment: Experiment, required: set[str] = schema.FINISHED) -> list[tuple[Path, dict[str, Any]]]:
+    """The results that hold some of the experiment's seeds, maybe together with others."""
+    results = read_results(experiment.out, experiment.algo, experiment.task, required)
+    return [(path, about) for path, about in results if about["group"] == experiment.group and {*about["seeds"]} & {*experiment.seeds}]
+
+
 def finished_seeds(out: Path, algo: str = "*", task: str = "*") -> dict[str, set[int]]:
     """Group -> seeds that have a finished result in a results folder."""
     return seeds_by_group(metadata for _, metadata in read_results(out, algo, task))

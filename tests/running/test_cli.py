@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,10 +18,13 @@ import pytest
 import torch
 
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.datasets.catalog import expected_sha256
 from inspo_benchmark.learning import saved_policy
+from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.presets import PRESETS
-from inspo_benchmark.running.results import read_results
-from inspo_benchmark.running.summary import describe_scores, final_score, watch_command
+from inspo_benchmark.running.results import read_results, results_of
+from inspo_benchmark.running.settings import settings
+from inspo_benchmark.running.summary import DESCRIBED, describe_scores, final_score, summary, watch_command
 from support.project import ROOT, Ended, Project, environment, leftovers, project_in, results, trained
 
 SMALL = ["--set", "num_updates=20", "hidden_dim=8", "batch_size=8"]
@@ -507,22 +511,49 @@ def test_data_of_unknown_wins_have_no_win_rate(tmp_path):
     assert describe_scores(experiment, [(path, about)], []) == "win rate 25.0 % (data 50.0 %)"
 
 
-def test_bc_is_shown_with_the_seeds_of_the_experiment_where_there_are_results(swept, tmp_path):
-    [result] = read_results(swept, "inspo", "xor-ab")
-    [(path, bc)] = read_results(swept, "bc", "xor-ab")
-    folders = {}
-    for folder, seeds, value in (("others", [100, 101], 5.0), ("same", [0, 1], 7.0), ("more", [0, 1, 2], 9.0)):
-        copy = tmp_path / folder / "runs" / "bc" / path.name
-        copy.parent.mkdir(parents=True)
-        copy.write_text(json.dumps(bc | {"overrides": {}, "seeds": seeds}))
-        rows = "".join(f"bc,xor-ab,{seed},20,return,{value}\n" for seed in seeds)
-        copy.with_suffix(".csv").write_text("algo,task,seed,step,metric,value\n" + rows)
-        folders[folder] = tmp_path / folder
-    experiment = SimpleNamespace(algo="inspo", task="xor-ab", seeds=(0, 1), out=tmp_path)
+@pytest.fixture
+def saved(tmp_path):
+    """Writes results of a method on xor-ab, whose final returns are all `value`, into a new folder. The experiment, and its results."""
+    ALGORITHMS.discover(), TASKS.discover()
+
+    def save(folder: str, value: float, seeds=(0, 1), algo="bc", preset="", **about) -> tuple[Experiment, list]:
+        experiment = Experiment(algo, "xor-ab", settings(algo, "xor-ab", {}, preset=preset), seeds, "d" * 64, tmp_path / folder, preset)
+        experiment.csv_path.parent.mkdir(parents=True)
+        data = {"sha256": expected_sha256(TASKS["xor-ab"]) or "d" * 64, "return_mean": 1.0}
+        experiment.json_path.write_text(json.dumps(experiment.metadata | {"data": data, "wall_seconds": 1.0} | about))
+        last = (experiment.metadata | about)["config"]["num_updates"]
+        rows = "".join(f"{algo},xor-ab,{seed},{last},return,{value}\n" for seed in seeds)
+        experiment.csv_path.write_text("algo,task,seed,step,metric,value\n" + rows)
+        return experiment, results_of(experiment, DESCRIBED)
+
+    return save
+
+
+def test_bc_is_shown_with_the_seeds_of_the_experiment_where_there_are_results(saved):
+    experiment, own = saved("mine", 1.0, algo="inspo")
+    folders = {
+        name: saved(name, value, seeds)[0].out
+        for name, seeds, value in (("others", (100, 101), 5.0), ("same", (0, 1), 7.0), ("more", (0, 1, 2), 9.0))
+    }
 
     def shown(*names):
-        return describe_scores(experiment, [result], [folders[name] for name in names])
+        return describe_scores(experiment, own, [folders[name] for name in names])
 
     assert f"BC 7 in {folders['same']}" in shown("others", "same", "more")
     assert f"BC 9 in {folders['more']}" in shown("others", "more", "same")
     assert f"BC 5 in {folders['others']}" in shown("others")
+
+
+def test_bc_of_the_same_preset_is_shown_first_and_that_of_earlier_settings_never(saved):
+    quick, own = saved("mine", 1.0, algo="inspo", preset="quick")
+    full, same = saved("full", 5.0)[0].out, saved("same", 7.0, seeds=(8,), preset="quick")[0].out
+    assert f"BC 7 in {same}" in describe_scores(quick, own, [full, same])
+    assert f"BC without the preset 5 in {full}" in describe_scores(quick, own, [full])
+    assert "BC" not in describe_scores(*saved("whole", 1.0, algo="inspo"), [same])
+    for name, change in {"shorter": {"config": {"num_updates": 9}}, "other": {"evaluation": {"num_evals": 3}}}.items():
+        assert "BC" not in describe_scores(quick, own, [saved(name, 5.0, **change)[0].out])
+
+
+def test_the_seeds_that_have_finished_are_described(saved):
+    experiment, _ = saved("mine", 1.0, seeds=(0, 1))
+    assert summary([replace(experiment, seeds=tuple(range(10)))], []).startswith("bc on xor-ab, seeds 0-1: return 1 (")
