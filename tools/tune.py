@@ -28,7 +28,7 @@ from inspo_benchmark.running.eta import Eta
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.planning import plan
 from inspo_benchmark.running.pool import Limits, run_pool
-from inspo_benchmark.running.results import finished_seeds, read_results, seconds_per_update
+from inspo_benchmark.running.results import finished_seeds, read_results, results_of, seconds_per_update
 
 OUT = Path("results/tuning")
 SEEDS = (100, 101, 102)
@@ -73,10 +73,13 @@ def candidates(algos: Iterable[str], suites: Iterable[str], out: Path) -> list[C
 
 
 def score(experiments: Iterable[Experiment], frame: pd.DataFrame) -> float:
-    """Normalized greedy return, averaged over experiments, seeds and the last evaluations. NaN: an experiment has no rows in `frame`."""
+    """Normalized greedy return, averaged over experiments, seeds and the last evaluations. NaN: `frame` lacks a seed of an experiment."""
     scores = []
     for experiment in experiments:
-        rows = frame[(frame.file == str(experiment.csv_path)) & (frame.metric == "return")]
+        files = [str(path.with_suffix(".csv")) for path, _ in results_of(experiment)]
+        rows = frame[frame.file.isin(files) & frame.seed.isin(experiment.seeds) & (frame.metric == "return")]
+        if {*rows.seed} != {*experiment.seeds}:
+            return math.nan
         low, high = TASKS[experiment.task].reference
         scores.append(100 * (rows.value[rows.step > (1 - LAST) * rows.step.max()].mean() - low) / (high - low))
     return float(np.mean(scores))

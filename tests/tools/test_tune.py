@@ -1,6 +1,8 @@
 """tools.tune: the search of coefficients."""
 
+import json
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.running.planning import plan
 from inspo_benchmark.running.presets import PRESETS
+from inspo_benchmark.running.results import results_of
 from inspo_benchmark.tools import tune
 
 
@@ -63,11 +66,29 @@ def test_the_score_averages_the_last_quarter_of_the_evaluations(tmp_path):
     for candidate, late in zip(found, (0.2, 0.9, 0.5, 0.4), strict=True):
         for experiment in candidate.experiments:
             low, high = TASKS[experiment.task].reference
-            for step, metric, value in ((3, "return", 50.0), (4, "return", low + late * (high - low)), (4, "loss", 9.0)):
-                rows.append((str(experiment.csv_path), metric, step, value))
-    frame = pd.DataFrame(rows, columns=["file", "metric", "step", "value"])
-    assert math.isnan(tune.score(found[0].experiments, frame[frame.file != str(found[0].experiments[0].csv_path)]))
+            for part in (replace(experiment, seeds=(seed,)) for seed in experiment.seeds):  # after a trial with the first seed alone
+                part.csv_path.parent.mkdir(parents=True, exist_ok=True)
+                part.csv_path.touch()
+                part.json_path.write_text(json.dumps(part.metadata | {"wall_seconds": 1.0}))
+                for step, metric, value in ((3, "return", 50.0), (4, "return", low + late * (high - low)), (4, "loss", 9.0)):
+                    rows.append((str(part.csv_path), *part.seeds, metric, step, value))
+    frame = pd.DataFrame(rows, columns=["file", "seed", "metric", "step", "value"])
+    assert math.isnan(tune.score(found[0].experiments, frame[frame.file != frame.file[0]]))  # a seed is missing
     assert [tune.score(candidate.experiments, frame) for candidate in found] == pytest.approx([20, 90, 50, 40])
     assert "| 0.1; 0.3; 1; 10 | 20.0; 90.0; 50.0; 40.0 | 0.3 |" in tune.table(found, frame)
-    failed = frame.file == str(found[1].experiments[1].csv_path)  # a value with which training diverges on one task
+    failed = frame.file.isin([str(path.with_suffix(".csv")) for path, _ in results_of(found[1].experiments[1])])  # training diverged there
     assert "| 0.1; 0.3; 1; 10 | 20.0; --; 50.0; 40.0 | 1 |" in tune.table(found, frame[~failed])
+
+
+@pytest.mark.usefixtures("small")
+def test_a_search_after_a_trial_with_one_seed_scores_all(tmp_path, monkeypatch, capsys):
+    command = ["--algo", "omiga", "--suite", "smac", "--out", str(tmp_path)]
+    with monkeypatch.context() as trial:
+        trial.setattr(tune, "SEEDS", (100,))
+        assert tune.main(command) == 0
+    capsys.readouterr()
+    assert tune.main(command) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("4 candidates, 8 experiments to run")  # with seed 101
+    assert "--;" not in shown
+    assert "| -- |" not in shown
