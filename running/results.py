@@ -95,6 +95,11 @@ def own_updates(algo: str, task: str) -> int:
     return settings(algo, task, {}).num_updates if algo in ALGORITHMS and task in TASKS else 0
 
 
+def is_finished(experiment: Experiment) -> bool:
+    """Whether all seeds have a result, in whatever files."""
+    return experiment.csv_path.exists() or not experiment.remaining(finished_seeds(experiment.out, experiment.algo, experiment.task))
+
+
 def final_return(experiment: Experiment) -> tuple[float, float]:
     """Mean return of the final greedy policies, and seconds of training. OSError: not finished. UserError: a damaged file."""
     metadata = read_result(experiment.json_path)

@@ -19,7 +19,7 @@ from inspo_benchmark.running.eta import Eta
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.pool import Limits, Outcome, result_summary, run_pool
 from inspo_benchmark.running.progress import ProgressDisplay, RunningLine, SweepState, plural
-from inspo_benchmark.running.results import last_evaluation, read_record
+from inspo_benchmark.running.results import is_finished, last_evaluation, read_record
 
 ROOT = Path(__file__).parents[1]
 POLL_INTERVAL = 2.0  # seconds between checks of the files
@@ -123,7 +123,8 @@ def watch(jobs: dict[Experiment, str], arrays: list[str], limits: Limits, eta: E
                 left_queue = {job: left_queue.get(job, now) for job in waiting.values() if job not in queue}
         for experiment, job in list(waiting.items()):
             reason = (read_record(experiment.record_path) or {}).get("reason", "")
-            if experiment.csv_path.exists():
+            ended = not reason and job in left_queue  # maybe without files of its own, because another sweep had trained its seeds
+            if experiment.csv_path.exists() or (ended and is_finished(experiment)):
                 finished += 1
                 display.print_line(f"done   {finished + len(failed)}/{len(jobs)} {experiment}{result_summary(experiment, eta)}")
             elif reason or now - left_queue.get(job, now) > LOST_AFTER:

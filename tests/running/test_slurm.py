@@ -1,18 +1,26 @@
-"""A sweep on a real SLURM: a cluster of one node, from Debian's packages, that runs as long as the tests."""
+"""A sweep on SLURM: on a real one, a cluster of one node, from Debian's packages, that runs as long as the tests."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.running import slurm
+from inspo_benchmark.running.eta import Eta
+from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.pool import Limits
+from inspo_benchmark.running.progress import ProgressDisplay
+from inspo_benchmark.running.settings import settings
 from support.faults import FAULTY
 from support.project import ROOT, Project, leftovers, results
 
-pytestmark = pytest.mark.slurm
 SMALL = ["--seeds", "2", "--set", "num_updates=40", "hidden_dim=8", "batch_size=8"]
 SWEEP = ["--algo", "bc", "inspo", "slows", "prints", "--env", "xor-*", "bridge-optimal", *SMALL]  # 20 experiments
 CONF = """
@@ -96,6 +104,7 @@ def on_slurm(out: Path, *more: str) -> list[str]:
     return [*slurm, "--out", str(out), *more]
 
 
+@pytest.mark.slurm
 def test_an_array_with_two_jobs_preempted_gives_what_the_pool_gives(project):
     local = project.fresh()
     assert project.run(*SWEEP, "--workers", "2", "--out", local).code == 0
@@ -135,6 +144,7 @@ def test_an_array_with_two_jobs_preempted_gives_what_the_pool_gives(project):
     assert "20 finished (40 seeds), 0 running, 0 interrupted, 0 failed" in project.run("--status", "--out", out).out
 
 
+@pytest.mark.slurm
 def test_a_job_that_reaches_its_time_limit_resumes_from_its_checkpoint(project):
     """A limit of three minutes for two minutes of work. SLURM sends its warning 30 to 90 seconds after the start, and a requeued job waits
     for two minutes."""
@@ -154,6 +164,7 @@ def test_a_job_that_reaches_its_time_limit_resumes_from_its_checkpoint(project):
     assert all("update 0 of 40" not in part for part in begun[2:])
 
 
+@pytest.mark.slurm
 def test_failures_and_user_errors_are_reported(project):
     out = project.fresh()
     (project.root / "armed" / "raises").write_text("always")
@@ -168,5 +179,20 @@ def test_failures_and_user_errors_are_reported(project):
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.slurm
 def test_the_makefile_installs_and_runs_it():
     assert "slurm-wlm munge" in (ROOT / "Makefile").read_text()
+
+
+def test_an_experiment_whose_seeds_another_sweep_has_trained_is_finished(monkeypatch, tmp_path, capsys):
+    ALGORITHMS.discover(), TASKS.discover()
+    lost, mine = (Experiment("bc", task, settings("bc", task, {}), (0, 1), "", tmp_path) for task in ("xor-all", "xor-ab"))
+    for part in (replace(mine, seeds=(seed,)) for seed in mine.seeds):
+        part.json_path.parent.mkdir(parents=True, exist_ok=True)
+        part.json_path.write_text(json.dumps(part.metadata | {"wall_seconds": 1.0}))
+        part.csv_path.touch()
+    for name, value in {"POLL_INTERVAL": 0.01, "QUEUE_INTERVAL": 0.0, "LOST_AFTER": 0.1, "queued_jobs": set}.items():
+        monkeypatch.setattr(slurm, name, value)
+    outcome = slurm.watch({lost: "1_0", mine: "1_1"}, ["1"], Limits(), Eta({}), ProgressDisplay(), 2)
+    assert list(outcome.failed) == [lost]
+    assert f"done   1/2 {mine}" in capsys.readouterr().err
