@@ -91,5 +91,5 @@ test-slurm: setup ## run a sweep on a SLURM cluster of one node; installs Debian
 	apt-get install -y --no-install-recommends slurm-wlm munge
 	$(PY) -m pytest -m slurm tests/running/test_slurm.py
 
-bench: setup ## measure speed: results/bench.csv; with AGAINST=FILE, an earlier one, fail where it fell by more than 30 %
+bench: setup ## measure speed: results/bench.csv; with AGAINST=FILE, a copy of an earlier one, fail where it fell by more than 30 %
 	$(PY) -m tools.speed $(if $(AGAINST),--against $(AGAINST))

@@ -5,8 +5,9 @@
 A part is a method (updates and acting at the sizes of four tasks, and compiled updates on HalfCheetah; beside OMIGA's if that is a part
 too), `compiled` (InSPO and BC on Bridge, compiled and not, 1 to 10 seeds packed), `evaluation` (its share of an experiment), `sizes`
 (updates of every method for several batch sizes and widths; not among the defaults), `smac`, `mujoco`, `data` or `sweep`. The default is
-all of them. To compare machines, compare the ratios of one run. With --against, an earlier bench.csv, the command fails (exit code 1) if
-a speed in units of the matrix product rate fell by more than 30 %. The first run compiles for some minutes; what it compiles is kept.
+all of them. To compare machines, compare the ratios of one run. With --against, a copy of an earlier bench.csv, the command fails (exit
+code 1) if a speed in units of the matrix product rate fell by more than 30 %. The first run compiles for some minutes; what it compiles
+is kept.
 """
 
 import argparse
@@ -295,10 +296,10 @@ def smacv2_steps(scenario: str, map: str, num_envs: int = 256) -> list[Row]:
         for name, env in envs.items():
             steps, seconds, reset_seconds = random_battles(env, rng, time.process_time)
             rates[name].append((steps / seconds, steps / (seconds + reset_seconds)))
-    name, times = f"smacv2/{scenario}/{num_envs}-envs", f"times {map}"
+    name, share = f"smacv2/{scenario}/{num_envs}-envs", f"of the rate on {map}"
     plain, whole = (statistics.median(a[k] / b[k] for a, b in zip(rates[scenario][1:], rates[map][1:], strict=True)) for k in (0, 1))
     rate = statistics.median(steps for steps, _ in rates[scenario][1:])
-    return [(name, rate, "steps/s"), (f"{name}/relative", plain, times), (f"{name}/with-resets/relative", whole, times)]
+    return [(name, rate, "steps/s"), (f"{name}/relative", plain, share), (f"{name}/with-resets/relative", whole, share)]
 
 
 def smac_interface_steps(name: str, steps: int = 3000) -> Row:
@@ -480,10 +481,14 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m tools.speed", description=title, epilog=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("parts", nargs="*", metavar="PART", help=f"a method, or one of {', '.join(PARTS)}, sizes")
-    options.add_argument("--against", type=Path, metavar="FILE", help="an earlier bench.csv, whose speeds these must not fall below")
+    options.add_argument(
+        "--against", type=Path, metavar="FILE", help="a copy of an earlier bench.csv, whose speeds these must not fall below"
+    )
     args = options.parse_args(argv)
 
     def work() -> int:
+        if args.against and args.against.resolve() == OUT.resolve():
+            raise UserError(f"--against {args.against}: this run overwrites the file; copy it first, and name the copy")
         earlier = read(args.against) if args.against else []
         os.environ["OMP_NUM_THREADS"] = "1"  # one core; it also keeps MuJoCo environments in this process
         ALGORITHMS.discover(), TASKS.discover()
@@ -521,12 +526,12 @@ def read(path: Path) -> list[Row]:
 
 
 def slower(rows: list[Row], earlier: list[Row]) -> list[str]:
-    """A line for each speed in both that fell by more than TOLERANCE. Times and rates are taken in units of the matrix product rate."""
-    now, before = (relative_speeds(x) for x in (rows, earlier))
+    """A line for each speed in both, with the same unit, that fell by more than TOLERANCE. Times and rates are taken in units of the
+    matrix product rate."""
+    units = {(name, unit) for name, _, unit in rows}
+    now, before = relative_speeds(rows), relative_speeds([row for row in earlier if (row[0], row[2]) in units])
     return [
-        f"{name}: {now[name] / speed:.2f} of the earlier speed"
-        for name, speed in before.items()
-        if name in now and now[name] < (1 - TOLERANCE) * speed
+        f"{name}: {now[name] / speed:.2f} of the earlier speed" for name, speed in before.items() if now[name] < (1 - TOLERANCE) * speed
     ]
 
 
@@ -537,11 +542,11 @@ def relative_speeds(rows: list[Row]) -> dict[str, float]:
     for name, value, unit in rows:
         if unit in ("s", "ms", "us per step", "us per transition"):
             speeds[name] = 1 / (value * products)
-        elif unit == "steps/s":
+        elif unit in ("steps/s", "MB/s"):
             speeds[name] = value / products
         elif unit.startswith("times "):
             speeds[name] = 1 / value
-        elif unit == "of the matrix product rate":
+        elif unit.startswith(("of the rate ", "of the matrix product rate")):
             speeds[name] = value
     return speeds
 

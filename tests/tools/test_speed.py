@@ -90,6 +90,8 @@ EARLIER = [
     ("smac/3m", 500.0, "steps/s"),
     ("update/bc/3m/products", 0.5, "of the matrix product rate"),
     ("sweep/overhead", 1.1, "times the ideal"),
+    ("smacv2/relative", 0.8, "of the rate on 2s3z"),
+    ("data/load", 300.0, "MB/s"),
     ("smac/memory", 1.0, "GiB"),
     ("gone", 1.0, "s"),
 ]
@@ -101,19 +103,40 @@ def changed(**values: float) -> list:
 
 def test_speeds_are_compared_in_units_of_the_matrix_product_rate():
     assert speed.slower(changed(), EARLIER) == []
-    slower_machine = {"products": 50.0, "update/bc/3m": 4.0, "smac/3m": 250.0, "smac/memory": 9.0}
+    slower_machine = {"products": 50.0, "update/bc/3m": 4.0, "smac/3m": 250.0, "data/load": 150.0, "smac/memory": 9.0}
     assert speed.slower(changed(**slower_machine), EARLIER) == []
     for name, allowed, too_slow in (
         ("update/bc/3m", 2.8, 2.9),
         ("smac/3m", 351.0, 349.0),
         ("update/bc/3m/products", 0.36, 0.34),
         ("sweep/overhead", 1.5, 1.6),
+        ("smacv2/relative", 0.57, 0.55),
+        ("data/load", 211.0, 209.0),
     ):
         assert speed.slower(changed(**{name: allowed}), EARLIER) == []
         [line] = speed.slower(changed(**{name: too_slow}), EARLIER)
         assert line.startswith(f"{name}: 0.")
     faster_machine = changed(products=200.0)
-    assert len(speed.slower(faster_machine, EARLIER)) == 2  # the time and the rate should have improved with it
+    assert len(speed.slower(faster_machine, EARLIER)) == 3  # the time and the rates should have improved with it
+
+
+def test_values_with_other_units_are_not_compared():
+    assert speed.slower([("smacv2/relative", 0.8, "of the rate on 2s3z")], [("smacv2/relative", 0.8, "times 2s3z")]) == []
+
+
+def test_ratios_of_rates_are_speeds():
+    rows = [*speed.smacv2_steps("terran_5_vs_5", "2s3z", num_envs=4), *speed_data.measure(size=1_000_000)]
+    ratios = [row for row in rows if row[0].endswith(("/relative", "/of-h5py"))]
+    assert len(ratios) == 3
+    assert list(speed.relative_speeds(ratios).values()) == [value for _, value, _ in ratios]
+
+
+def test_the_file_that_is_written_is_not_compared_with(capsys):
+    speed.show(EARLIER)
+    before = speed.OUT.read_bytes()
+    assert speed.main(["smac", "--against", f"{speed.OUT.parent}/./{speed.OUT.name}"]) == 2
+    assert "copy it first" in capsys.readouterr().err
+    assert speed.OUT.read_bytes() == before
 
 
 def test_the_command_fails_if_a_speed_fell(monkeypatch, capsys, tmp_path):
