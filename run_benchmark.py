@@ -254,10 +254,20 @@ def check_installation() -> None:
         raise UserError(f"inspo_benchmark is installed from {found}, not from {here}: run `pip install --no-deps -e .` here")
 
 
+def check_actions(args: argparse.Namespace) -> None:
+    """UserError: two actions, or experiments selected for --clean, which is for the whole folder."""
+    chosen = [name for name in ("show_config", "list", "status", "clean") if getattr(args, name)]
+    if args.clean:
+        chosen += [name for name in ("algo", "env", "seeds", "set", "preset") if getattr(args, name) != parser().get_default(name)]
+    elif args.dry_run:
+        chosen.append("dry_run")
+    if len(chosen) > 1:
+        first, other = (name.replace("_", "-") for name in chosen[:2])
+        raise UserError(f"--{first} cannot be combined with --{other}")
+
+
 def show_config(args: argparse.Namespace) -> None:
-    """Print the settings of every requested method on every requested task. UserError: options that exclude each other."""
-    if other := [name for name in ("list", "status", "clean", "dry_run") if getattr(args, name)]:
-        raise UserError(f"--show-config cannot be combined with --{other[0].replace('_', '-')}")
+    """Print the settings of every requested method on every requested task."""
     algos, tasks, preset = requested(args)
     print(*(settings_table(algo, task, args.set, args.paper, preset) for algo in algos for task in tasks), sep="\n\n")
 
@@ -273,6 +283,7 @@ def requested(args: argparse.Namespace) -> tuple[list[str], dict[str, tuple[int,
 def run(args: argparse.Namespace) -> int:
     """The exit code: 1 if an experiment failed, 3 if the time limit was reached, else 0."""
     check_installation()
+    check_actions(args)
     ALGORITHMS.discover(), TASKS.discover()
     if args.show_config:
         show_config(args)

@@ -388,6 +388,9 @@ USER_ERRORS = {
     "settings with an unknown field": (["--show-config", "--set", "num_update=20"], ["num_update", "did you mean num_updates?"]),
     "settings with a refused value": (["--show-config", "--set", "lr=-1"], ["lr=-1", "above 0"]),
     "settings and another question": (["--show-config", "--status"], ["--show-config cannot be combined with --status"]),
+    "a list and the status": (["--list", "--status"], ["--list cannot be combined with --status"]),
+    "the status and cleaning": (["--status", "--clean"], ["--status cannot be combined with --clean"]),
+    "cleaning some experiments": (["--clean"], ["--clean cannot be combined with --algo"]),
     "settings and a dry run": (["--show-config", "--dry-run"], ["--show-config cannot be combined with --dry-run"]),
 }
 
