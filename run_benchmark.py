@@ -363,7 +363,8 @@ def report(
     if args.draft:
         from inspo_benchmark.plots import tables  # here, because it imports slowly
 
-        code = code or tables.main(["--out", str(args.out), "--draft"])
+        shown = tables.main(["--out", str(args.out), "--draft"])
+        code = code or shown
     return code
 
 

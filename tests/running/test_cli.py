@@ -21,11 +21,14 @@ from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.datasets.catalog import expected_sha256
 from inspo_benchmark.learning import saved_policy
 from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.pool import Outcome
 from inspo_benchmark.running.presets import PRESETS
 from inspo_benchmark.running.results import read_results, results_of
 from inspo_benchmark.running.settings import settings
 from inspo_benchmark.running.summary import DESCRIBED, describe_scores, final_score, summary, watch_command
+from run_benchmark import report
 from support.project import ROOT, Ended, Project, environment, leftovers, project_in, results, trained
+from support.results import write
 
 SMALL = ["--set", "num_updates=20", "hidden_dim=8", "batch_size=8"]
 SWEEP = ["--algo", "bc", "inspo", "--env", "xor-ab*", "bridge-optimal", *SMALL, "--workers", "2"]
@@ -350,6 +353,16 @@ def test_a_preset_has_fewer_seeds_and_updates_and_is_marked(project, tmp_path):
     assert mixed.code == 2
     assert mixed.err.splitlines()[-1].startswith("error: runs of bridge-optimal differ in preset")
     assert project.run("--preset", "full", "--paper").code == 2
+
+
+def test_a_draft_is_printed_after_failures_and_at_the_time_limit(tmp_path, capsys):
+    ALGORITHMS.discover(), TASKS.discover()
+    write(tmp_path)
+    mine = Experiment("omiga", "xor-ab", settings("omiga", "xor-ab", {}), (0,), "", tmp_path)
+    for outcome, code in (Outcome({}, []), 0), (Outcome({mine: "bad luck"}, []), 1), (Outcome({}, [mine]), 3):
+        assert report(outcome, {}, [mine], [], SimpleNamespace(out=tmp_path, draft=True)) == code
+        assert "| xor-ab |" in capsys.readouterr().out
+    assert report(Outcome({}, [mine]), {}, [mine], [], SimpleNamespace(out=tmp_path / "empty", draft=True)) == 3
 
 
 # --- user errors
