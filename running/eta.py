@@ -2,9 +2,19 @@
 
 import statistics
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from inspo_benchmark.core.suites import suite
 from inspo_benchmark.running.experiment import Experiment
+
+
+class Attempt(NamedTuple):
+    """A running experiment, which may have resumed from a checkpoint."""
+
+    experiment: Experiment
+    first_update: int  # where this attempt began
+    update: int
+    seconds: float  # since then
 
 
 class Eta:
@@ -16,39 +26,44 @@ class Eta:
     """
 
     def __init__(self, known: dict[tuple[str, str], float]):
-        self.known, self.measured, self.ratios = dict(known), {}, []
+        self.known, self.measured, self.ratios, self.correction = dict(known), {}, [], 1.0
 
     def learn(self, experiment: Experiment, seconds: float) -> None:
         """A finished experiment took this long."""
         pair, rate = (experiment.algo, experiment.task), seconds / updates_of_all_seeds(experiment)
         if expected := self.known.get(pair):
             self.ratios.append(rate / expected)
+            self.correction = statistics.median(self.ratios)
         self.measured[pair] = rate
 
     def total_seconds(self, experiment: Experiment) -> float | None:
         """Duration of a whole experiment. None: no experiment with this method has finished."""
-        pair, updates = (experiment.algo, experiment.task), updates_of_all_seeds(experiment)
-        if pair in self.measured:
-            return self.measured[pair] * updates
-        rate = self.known.get(pair)
+        rate = self._rate(experiment.algo, experiment.task)
         if rate is None:
-            rates = {task: rate for (algo, task), rate in (self.known | self.measured).items() if algo == experiment.algo}
-            similar = [rate for task, rate in rates.items() if suite(task) == suite(experiment.task)]
-            known = similar or list(rates.values())
-            rate = statistics.fmean(known) if known else None
-        correction = statistics.median(self.ratios) if self.ratios else 1.0
-        return None if rate is None else rate * correction * updates
+            tasks = [task for algo, task in self.known | self.measured if algo == experiment.algo]
+            similar = [task for task in tasks if suite(task) == suite(experiment.task)]
+            rate = statistics.fmean(self._rate(experiment.algo, task) for task in similar or tasks) if tasks else None
+        return None if rate is None else rate * updates_of_all_seeds(experiment)
 
-    def seconds_left(self, waiting: Iterable[Experiment], running: Iterable[tuple[Experiment, float, float]], workers: int) -> float | None:
-        """Seconds until `workers` processes have finished all experiments. `running`: experiment, fraction trained in this attempt,
-        and seconds that this took. Unknown experiments count as the mean of the others. None: all are unknown."""
+    def _rate(self, algo: str, task: str) -> float | None:
+        """Seconds per update and seed on this machine. None: unknown."""
+        pair = algo, task
+        if pair in self.measured:
+            return self.measured[pair]
+        return self.known[pair] * self.correction if pair in self.known else None
+
+    def seconds_left(self, waiting: Iterable[Experiment], running: Iterable[Attempt], workers: int) -> float | None:
+        """Seconds until `workers` processes have finished all experiments. Unknown experiments count as the mean of the others. None: all
+        are unknown."""
         left, unknown = [], 0
-        for experiment, fraction, seconds in [*running, *((experiment, 0.0, 0.0) for experiment in waiting)]:
-            total = seconds / fraction if fraction > 0.05 else self.total_seconds(experiment)
+        for experiment, first_update, update, seconds in [*running, *(Attempt(experiment, 0, 0, 0.0) for experiment in waiting)]:
+            updates = experiment.config.num_updates
+            trained = (update - first_update) / updates
+            total = seconds / trained if trained > 0.05 else self.total_seconds(experiment)
             if total is None:
                 unknown += 1
             else:
-                left.append(total * (1 - fraction))
+                left.append(total * (1 - update / updates))
         if unknown and not left:
             return None
         return max(sum(left) * (1 + unknown / len(left)) / workers, max(left)) if left else 0.0

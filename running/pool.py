@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.running.eta import Eta, human_duration
+from inspo_benchmark.running.eta import Attempt, Eta, human_duration
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.messages import Crashed, Failed, Finished, Interrupted, Locked, Message, Progressed, decode
 from inspo_benchmark.running.progress import ProgressDisplay, RunningLine, SweepState
@@ -290,10 +290,7 @@ class Pool:
 
     def state(self) -> SweepState:
         now = time.monotonic()
-        running = []
-        for worker in self.workers:
-            trained = worker.update - (worker.first_update or 0)
-            running.append((worker.experiment, trained / worker.experiment.config.num_updates, now - worker.started))
+        running = [Attempt(worker.experiment, worker.first_update or 0, worker.update, now - worker.started) for worker in self.workers]
         waiting = [*self.queue, *(experiment for _, experiment in self.locked)]
         seconds_left = self.eta.seconds_left(waiting, running, min(self.max_workers, max(len(self.workers), 1)))
         lines = [worker.line(now) for worker in self.workers]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, MODULES, TASKS, own_files
-from inspo_benchmark.running.eta import Eta
+from inspo_benchmark.running.eta import Attempt, Eta
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.pool import Limits, Outcome, result_summary, run_pool
 from inspo_benchmark.running.progress import ProgressDisplay, RunningLine, SweepState, plural
@@ -112,7 +112,7 @@ def watch(jobs: dict[Experiment, str], arrays: list[str], limits: Limits, eta: E
     """Wait until every job has finished or failed, or the sweep's time is over."""
     started = queue_checked = time.monotonic()
     waiting, failed, finished = dict(jobs), {}, 0
-    first_seen: dict[Experiment, float] = {}  # when a job was first seen to have started
+    first_seen: dict[Experiment, tuple[float, int]] = {}  # when a job was first seen to have started, and its update then
     left_queue: dict[str, float] = {}  # when a job was first missing from the queue
     while waiting:
         time.sleep(POLL_INTERVAL)
@@ -137,12 +137,13 @@ def watch(jobs: dict[Experiment, str], arrays: list[str], limits: Limits, eta: E
             subprocess.run(["scancel", *arrays], check=False)  # sends SIGTERM, at which workers save checkpoints
             break
         if display.due():
-            lines = []
+            lines, running = [], []
             for experiment in waiting:
                 if record := read_record(experiment.record_path):
                     update, score = last_evaluation(record) or (0, None)
-                    lines.append(RunningLine(experiment, update, score, now - first_seen.setdefault(experiment, now)))
-            running = [(line.experiment, line.update / line.experiment.config.num_updates, line.seconds) for line in lines]
+                    began, first_update = first_seen.setdefault(experiment, (now, update))
+                    lines.append(RunningLine(experiment, update, score, now - began))
+                    running.append(Attempt(experiment, first_update, update, now - began))
             queued = [experiment for experiment in waiting if experiment not in first_seen]
             seconds_left = eta.seconds_left(queued, running, min(parallelism, len(jobs)))
             display.draw(SweepState(len(jobs), finished, len(failed), lines, seconds_left))

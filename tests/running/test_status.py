@@ -6,18 +6,20 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.learning.train import Stopped
-from inspo_benchmark.running.eta import Eta, human_duration
+from inspo_benchmark.running.eta import Attempt, Eta, human_duration
 from inspo_benchmark.running.execute import execute
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.planning import plan
-from inspo_benchmark.running.pool import result_summary
+from inspo_benchmark.running.pool import Limits, Pool, WorkerHandle, result_summary
 from inspo_benchmark.running.progress import RunningLine, SweepState
 from inspo_benchmark.running.results import final_return, finished_seeds, read_results, seconds_per_update, write_record
 from inspo_benchmark.running.settings import settings
@@ -223,10 +225,28 @@ def test_eta():
     assert eta.total_seconds(experiment("bc", "xor-all")) == pytest.approx(60)
     assert eta.seconds_left([experiment("bc", "xor-ab")] * 4, [], 2) == pytest.approx(40)
     assert eta.seconds_left([experiment("bc", "xor-ab")], [], 4) == pytest.approx(20)  # an experiment has one worker
-    assert eta.seconds_left([], [(experiment("bc", "xor-ab"), 0.5, 30.0)], 2) == pytest.approx(30)  # its own speed counts
-    assert eta.seconds_left([experiment("inspo", "xor-ab")], [(experiment("bc", "xor-ab"), 0.0, 0.0)], 1) == pytest.approx(
-        40
-    )  # an unknown one counts as the mean
+    halfway, begun = Attempt(experiment("bc", "xor-ab"), 0, 50, 30.0), Attempt(experiment("bc", "xor-ab"), 0, 0, 0.0)
+    assert eta.seconds_left([], [halfway], 2) == pytest.approx(30)  # its own speed counts
+    assert eta.seconds_left([experiment("inspo", "xor-ab")], [begun], 1) == pytest.approx(40)  # an unknown one counts as the mean
+    resumed = experiment("bc", "xor-ab", 10_000)
+    assert eta.seconds_left([], [Attempt(resumed, 9000, 9600, 60.0)], 1) == pytest.approx(40)
+
+
+def test_only_earlier_results_are_scaled_to_the_speed_of_this_machine():
+    eta = Eta({("bc", "xor-ab"): 0.1})
+    eta.learn(experiment("bc", "xor-ab"), 40)  # four times slower
+    assert eta.total_seconds(experiment("bc", "xor-all")) == pytest.approx(40)
+    eta = Eta({("bc", "xor-ab"): 0.1, ("bc", "bridge-mix"): 0.2})
+    eta.learn(experiment("bc", "xor-ab"), 40)
+    assert eta.total_seconds(experiment("bc", "xor-all")) == pytest.approx((40 + 80) / 2)
+
+
+def test_the_pool_estimates_resumed_experiments_by_their_speed():
+    resumed = experiment("bc", "xor-ab", 10_000)
+    pool = Pool([resumed], 1, ["cpu"], Limits(), Eta({}), SimpleNamespace())
+    began = time.monotonic() - 60
+    pool.queue, pool.workers = [], [WorkerHandle(None, None, None, resumed, "cpu", began, began, began, first_update=9000, update=9600)]
+    assert pool.state().seconds_left == pytest.approx(40, rel=0.1)
 
 
 def test_a_damaged_result_is_a_user_error_and_does_not_stop_a_sweep(tmp_path):
