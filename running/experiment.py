@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.learning.config import Common
@@ -103,6 +103,19 @@ class Experiment:
         """The same experiment for the seeds that are not finished (group -> seeds); None if all are."""
         seeds = tuple(seed for seed in self.seeds if seed not in finished.get(self.group, ()))
         return dataclasses.replace(self, seeds=seeds) if seeds else None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a group, whose file this is."""
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, blocking=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # another user's folder
+        return False
 
 
 def describe(algo: str, task: str, seeds: Sequence[int], overrides: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.running.eta import Attempt, Eta, human_duration
-from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.experiment import Experiment, is_locked
 from inspo_benchmark.running.messages import Crashed, Failed, Finished, Interrupted, Locked, Message, Progressed, decode
 from inspo_benchmark.running.progress import ProgressDisplay, RunningLine, SweepState
 from inspo_benchmark.running.results import final_return, record_failure
@@ -27,7 +27,7 @@ from inspo_benchmark.running.worker import work
 
 POLL_INTERVAL = 0.5  # seconds between checks of the workers
 SHUTDOWN_GRACE = 20.0  # seconds in which workers may save a checkpoint before they are killed
-RETRY_DELAY = 1.0  # seconds before an experiment that another process is running is tried again
+RETRY_DELAY = 1.0  # seconds between checks of whether another process is still running an experiment
 REUSE_WORKER_BELOW = 5.0  # seconds of age below which a process runs another experiment: its start would cost more than a short one
 MAX_LOST_SERVERS = 5  # fork servers killed one after the other
 MAX_TEMP_DIR = 70  # bytes of the path of a folder for sockets, whose own paths may have about 100
@@ -130,7 +130,7 @@ class Pool:
 
     def __post_init__(self):
         self.queue = list(self.experiments)
-        self.locked: list[tuple[float, Experiment]] = []  # experiments that other processes run, and when to try them again
+        self.locked: list[tuple[float, Experiment]] = []  # experiments that other processes run, and when to check that again
         self.context = multiprocessing.get_context("forkserver")
         self.lost_servers = 0  # one after the other
 
@@ -152,8 +152,7 @@ class Pool:
 
     def start_workers(self, now: float) -> None:
         if len(self.workers) < self.max_workers and not self.queue:
-            self.queue = [experiment for when, experiment in self.locked if when <= now]
-            self.locked = [(when, experiment) for when, experiment in self.locked if when > now]
+            self.unlock(now)
         while self.queue and len(self.workers) < self.max_workers:
             try:
                 with signals_blocked():
@@ -167,6 +166,17 @@ class Pool:
                 return
             self.lost_servers = 0
             del self.queue[0]
+
+    def unlock(self, now: float) -> None:
+        """Return experiments to the queue that no other process is running any more. A worker that only finds the lock would leave lines
+        in the log, which is the other process's too."""
+        due = [experiment for when, experiment in self.locked if when <= now]
+        self.locked = [(when, experiment) for when, experiment in self.locked if when > now]
+        for experiment in due:
+            if is_locked(Path(experiment.lock.lock_file)):
+                self.locked.append((now + RETRY_DELAY, experiment))
+            else:
+                self.queue.append(experiment)
 
     def start_worker(self, experiment: Experiment) -> WorkerHandle:
         """A new process, on the device that has the fewest workers."""

@@ -7,13 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
-
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.datasets.catalog import expected_sha256
 from inspo_benchmark.learning.saved_policy import SUFFIX
-from inspo_benchmark.running.experiment import describe
+from inspo_benchmark.running.experiment import describe, is_locked
 from inspo_benchmark.running.progress import plural
 from inspo_benchmark.running.provenance import changed_since
 from inspo_benchmark.running.results import last_evaluation, read_record, read_results
@@ -70,7 +68,7 @@ def scan(out: Path) -> Status:
         record = read_record(path)
         if record is None or set(record["seeds"]) <= finished.get(record["group"], set()):
             continue  # the latter: a process was killed after it had written the result
-        if is_locked(out, record):
+        if is_locked(out / "runs" / record["algo"] / f".{record['task']}-{record['group']}.lock"):
             status.running.append(Entry(path, record, progress(record)))
         elif reason := stale_reason(record):
             status.stale.append(Entry(path, record, reason))
@@ -150,20 +148,6 @@ def progress(record: dict[str, Any]) -> str:
 
 def log_path(out: Path, record: Path) -> Path:
     return (out / "logs" / record.relative_to(out / "unfinished")).with_suffix(".log")
-
-
-def is_locked(out: Path, metadata: dict[str, Any]) -> bool:
-    """Whether a process is running experiments of the group."""
-    path = out / "runs" / metadata["algo"] / f".{metadata['task']}-{metadata['group']}.lock"
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, blocking=False):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # another user's folder
-        return False
 
 
 def files_to_clean(out: Path) -> Iterator[tuple[Path, Path | None]]:

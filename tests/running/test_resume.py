@@ -4,13 +4,16 @@ import hashlib
 import io
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.core.types import State
 from inspo_benchmark.learning.train import Checkpoint
+from inspo_benchmark.running.planning import plan
 from support.project import Project, leftovers, project_in, results, trained, until
 
 if not Path("/proc/self/stat").exists():
@@ -147,6 +150,21 @@ def test_two_sweeps_at_once_share_the_work(start, project):
     assert not leftovers(out)
     read = project.run("--out", out, program="plots.tables")
     assert read.code == 0, read
+
+
+def test_an_experiment_that_another_process_runs_is_started_once_it_is_free(start, project):
+    """The log is the other process's too: waiting leaves no lines in it."""
+    out = project.fresh()
+    ALGORITHMS.discover(), TASKS.discover()
+    (experiment,) = plan(["bc"], ["xor-ab"], (0,), ["num_updates=40"], out)
+    experiment.csv_path.parent.mkdir(parents=True)
+    with experiment.lock:
+        waiting = start("--algo", "bc", "--env", "xor-ab", "--seeds", "1", "--set", "num_updates=40", "--out", out)
+        waiting.until(lambda: experiment.log_path.exists() and "skipped" in experiment.log_path.read_text())
+        time.sleep(4)
+        assert experiment.log_path.read_text().count("skipped") == 1
+    assert waiting.ended().code == 0
+    assert trained(out) == ["bc xor-ab 0"]
 
 
 def imports_torch(pid: int) -> bool:
