@@ -1,11 +1,11 @@
 """Gives the results of version 0.1 the names that settings have since version 0.2: `python -m tools.migrate_results FOLDER ...`
 
 Settings, the evaluation and the group of an experiment have other names in the JSON files, and the names of files follow from them.
-CSV files keep their bytes: their checksums are compared, and a difference ends the command.
+CSV files keep their bytes: the copies are compared, and a difference ends the command. The old files are deleted once the new ones are
+complete, so that an interrupted command can be run again.
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -76,35 +76,44 @@ def earlier(path: Path) -> dict[str, Any] | None:
     return about
 
 
+def copy(old: Path, new: Path, text: str) -> None:
+    """Write the files of a result under their new names. `text`: of the JSON. The CSV is last: with it the result is complete."""
+    if (policies := old.with_suffix(SUFFIX)).exists():
+        try:
+            kept = load_checked(policies, lambda kept: kept | {"config": renamed(kept["config"], SETTINGS)})
+        except DamagedFile as e:
+            raise UserError(f"{policies} is damaged ({e}); delete it") from None
+        save_checked(kept, new.with_suffix(SUFFIX))
+    with atomic_write(new) as part:
+        part.write_text(text)
+    with atomic_write(new.with_suffix(".csv")) as part:
+        part.write_bytes(read_bytes(old.with_suffix(".csv")))
+
+
 def migrate(folder: Path) -> int:
-    """The number of experiments that were rewritten. UserError: a CSV would have changed, two experiments would be one, or a file is
-    malformed."""
+    """The number of experiments that were rewritten; unfinished ones, which have no CSV, are left out. UserError: a CSV would have changed,
+    two experiments would be one, or a file is malformed."""
     check_folder(folder)
     count = 0
     for old in sorted(folder.glob("runs/*/[!.]*.json")):
         if not (about := earlier(old)):
             continue
-        before = hashlib.sha256(read_bytes(old.with_suffix(".csv"))).hexdigest()
         about["config"], about["overrides"] = renamed(about["config"], SETTINGS), renamed(about["overrides"], SETTINGS)
         about["evaluation"] = renamed(about["evaluation"], EVALUATION)
         data, preset = about["data"]["sha256"], about.get("preset", "")
         about["group"] = group_of(about["algo"], about["task"], about["config"], data, about["evaluation"], preset)
         new = old.with_name(f"{about['task']}-{digest(about['group'], about['seeds'])}.json")
-        if new.exists():
+        text, csv, new_csv = json.dumps(about, indent=2) + "\n", old.with_suffix(".csv"), new.with_suffix(".csv")
+        if not new_csv.exists():
+            if not csv.exists():
+                continue
+            copy(old, new, text)
+        elif not new.exists() or read_bytes(new) != text.encode():
             raise UserError(f"{new} is there already; {old} is left as it is")
-        if (policies := old.with_suffix(SUFFIX)).exists():
-            try:
-                kept = load_checked(policies, lambda kept: kept | {"config": renamed(kept["config"], SETTINGS)})
-            except DamagedFile as e:
-                raise UserError(f"{policies} is damaged ({e}); delete it") from None
-            save_checked(kept, new.with_suffix(SUFFIX))
-            policies.unlink()
-        old.with_suffix(".csv").rename(new.with_suffix(".csv"))
-        with atomic_write(new) as part:
-            part.write_text(json.dumps(about, indent=2) + "\n")
-        old.unlink()
-        if hashlib.sha256(new.with_suffix(".csv").read_bytes()).hexdigest() != before:
-            raise UserError(f"{new.with_suffix('.csv')} is not what {old.with_suffix('.csv')} was")
+        if csv.exists() and read_bytes(new_csv) != read_bytes(csv):
+            raise UserError(f"{new_csv} is not what {csv} was")
+        for suffix in (".csv", SUFFIX, ".json"):  # the JSON is last, because this search begins with it
+            old.with_suffix(suffix).unlink(missing_ok=True)
         count += 1
     return count
 
