@@ -325,6 +325,9 @@ def test_makefile():
     def make(*argv):
         return subprocess.run(["make", *argv], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
+    [folder] = set(re.findall(r"--out (results/\w+)$", make("-n", "demo"), re.M))
+    uploaded = re.findall(r"^ +(results/\S+)$", (ROOT / ".github/workflows/ci.yml").read_text(), re.M)
+    assert {path.rpartition("/")[0] for path in uploaded} == {folder}
     targets = [line.split()[1] for line in make("help").splitlines()]
     assert {"setup", "data", "demo", "reproduce", "ablations", "tables", "test", "bench"} <= set(targets)
     assert make() == make("help")
