@@ -29,6 +29,21 @@ def test_without_a_gpu_the_command_says_so(monkeypatch, capsys):
     assert "--device cpu" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:1", 1)])
+def test_the_named_gpu_is_measured(monkeypatch, tmp_path, device, index):
+    current = [None]
+    for name, call in {
+        "is_available": lambda: True,
+        "get_device_name": str,
+        "set_device": lambda chosen: current.insert(0, chosen),
+    }.items():
+        monkeypatch.setattr(f"torch.cuda.{name}", call)
+    monkeypatch.setattr(gpu_check, "OUT", tmp_path / "gpu.csv")
+    monkeypatch.setattr(gpu_check, "measure", lambda *_: [("current", float(current[0]), "device")])
+    assert gpu_check.main(["--device", device]) == 0
+    assert f"current,{index},device" in gpu_check.OUT.read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "wrong"), [("float64", 1e-9, 0), ("float64", 1e-3, 1), ("float64", float("nan"), 1), ("waits", 1.0, 1)]
 )
