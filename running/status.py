@@ -1,6 +1,7 @@
 """The state of a results folder: what is finished, running, interrupted, failed or stale, and which files can be cleaned up."""
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -13,7 +14,7 @@ from inspo_benchmark.datasets.catalog import expected_sha256
 from inspo_benchmark.learning.saved_policy import SUFFIX
 from inspo_benchmark.running.experiment import describe, is_locked
 from inspo_benchmark.running.progress import plural
-from inspo_benchmark.running.provenance import changed_since
+from inspo_benchmark.running.provenance import ROOT, changed_since
 from inspo_benchmark.running.results import last_evaluation, read_record, read_results
 from inspo_benchmark.running.schema import COMPARED, FINISHED
 from inspo_benchmark.running.settings import settings
@@ -130,13 +131,20 @@ def code_changes(entries: list[Entry]) -> list[str]:
         results[revision] += 1
     lines = []
     for revision, names in algos.items():
-        paths = ["core", "envs", "datasets", "learning", *(f"algorithms/{name}.py" for name in names)]
+        paths = ["core", "envs", "datasets", "learning", *sorted(set().union(*map(method_files, names)))]
         if files := changed_since(revision, paths):
             more = f" and {len(files) - MAX_FILES} more" if len(files) > MAX_FILES else ""
             lines.append(
                 f"  {plural(results[revision], 'result')} from {revision[:10]}; changed since: {', '.join(files[:MAX_FILES])}{more}"
             )
     return ["made by older code (tables do not check this):", *lines] if lines else []
+
+
+def method_files(algo: str) -> set[str]:
+    """The module of a method, and those of other methods that it imports."""
+    path = ROOT / "algorithms" / f"{algo}.py"
+    others = re.findall(r"^from inspo_benchmark\.algorithms\.(\w+) import", path.read_text(), re.M) if path.exists() else []
+    return {f"algorithms/{algo}.py"}.union(*map(method_files, others))
 
 
 def progress(record: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.learning.train import Stopped
+from inspo_benchmark.running import provenance
 from inspo_benchmark.running.eta import Attempt, Eta, human_duration
 from inspo_benchmark.running.execute import execute
 from inspo_benchmark.running.experiment import Experiment
@@ -23,7 +25,7 @@ from inspo_benchmark.running.pool import Limits, Pool, WorkerHandle, result_summ
 from inspo_benchmark.running.progress import RunningLine, SweepState
 from inspo_benchmark.running.results import final_return, finished_seeds, read_results, seconds_per_update, write_record
 from inspo_benchmark.running.settings import settings
-from inspo_benchmark.running.status import files_to_clean, scan
+from inspo_benchmark.running.status import Entry, code_changes, files_to_clean, method_files, scan
 from run_benchmark import main
 from support.project import ROOT, results
 
@@ -97,6 +99,59 @@ def test_results_of_other_settings_are_stale_and_moved_away(made, tmp_path, what
     assert len(results(tmp_path)) == 1
     assert {path.name for path in tmp_path.glob("stale/bc/*")} == {experiments[0].csv_path.name, path.name}
     assert not list(files_to_clean(tmp_path))
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A small git repository in place of the project's. Runs git in it."""
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    for name in ("algorithms/bc.py", "algorithms/flow_bc.py", "algorithms/macflow.py", "core/env.py", "running/eta.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x = 1\n")
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(tmp_path), "-c", "user.name=me", "-c", "user.email=me@example.org", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init")
+    git("add", ".")
+    git("commit", "--message", "first")
+    return git
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_changes_of_the_code_that_results_depend_on_are_listed(repository, tmp_path):
+    revision = repository("rev-parse", "HEAD")
+
+    def changes(*algos: str) -> list[str]:
+        return code_changes([Entry(tmp_path, {"algo": algo, "code": {"revision": revision}}, "") for algo in algos])
+
+    (tmp_path / "running" / "eta.py").write_text("x = 2\n")
+    assert changes("bc", "macflow") == []
+    (tmp_path / "algorithms" / "flow_bc.py").write_text("x = 2\n")  # macflow imports it
+    assert changes("bc") == []
+    title, line = changes("macflow", "macflow")
+    assert title == "made by older code (tables do not check this):"
+    assert line == f"  2 results from {revision[:10]}; changed since: algorithms/flow_bc.py"
+    (tmp_path / "core" / "env.py").write_text("x = 2\n")
+    repository("commit", "--all", "--message", "second")
+    assert changes("bc")[1].endswith("; changed since: core/env.py")
+    assert changes("bc", "macflow")[1].endswith("; changed since: algorithms/flow_bc.py, core/env.py")
+    for name in "abcd":
+        (tmp_path / "core" / f"{name}.py").touch()
+    repository("add", ".")
+    assert changes("bc")[1].endswith("; changed since: core/a.py, core/b.py, core/c.py, core/d.py and 1 more")
+    revision = "0" * 40  # unknown here
+    assert changes("bc") == []
+
+
+def test_the_files_of_a_method_are_those_that_it_uses():
+    package = "inspo_benchmark.algorithms."
+    for algo, method in ALGORITHMS.items():
+        if method.__module__.startswith(package):  # and not of another test
+            used = {str(getattr(x, "__module__", "")) for x in vars(sys.modules[method.__module__]).values()}
+            files = {f"algorithms/{name.removeprefix(package)}.py" for name in used if name.startswith(package)}
+            assert files == method_files(algo)
 
 
 def test_short_trials_do_not_count_in_estimates(made):
