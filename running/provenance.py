@@ -19,8 +19,11 @@ PACKAGES = ["torch", "numpy", "scipy", "numba", "h5py", "pandas", "matplotlib"]
 
 @functools.cache  # once per process, when its code was imported
 def revision() -> dict[str, Any]:
-    """The code's git commit and whether files differ from it; empty outside a git checkout."""
+    """The code's git commit and whether files differ from it; empty outside a git checkout, as for a copy that is installed in the
+    environment of another project."""
     try:
+        if Path(_git("rev-parse", "--show-toplevel").rstrip("\n")).resolve() != ROOT.resolve():
+            return {"revision": "", "dirty": False}
         return {"revision": _git("rev-parse", "HEAD").strip(), "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
     except (OSError, subprocess.CalledProcessError):
         return {"revision": "", "dirty": False}

@@ -154,6 +154,16 @@ def test_the_files_of_a_method_are_those_that_it_uses():
             assert files == method_files(algo)
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_revision_is_not_that_of_a_surrounding_repository(repository, tmp_path, monkeypatch):
+    revision = provenance.revision.__wrapped__
+    assert revision() == {"revision": repository("rev-parse", "HEAD"), "dirty": False}
+    (tmp_path / "core" / "env.py").write_text("x = 2\n")
+    assert revision()["dirty"]
+    monkeypatch.setattr(provenance, "ROOT", tmp_path / "core")
+    assert revision() == {"revision": "", "dirty": False}
+
+
 def test_short_trials_do_not_count_in_estimates(made):
     """`made` has 4 of 500 updates, most of whose time was the start."""
     (about,) = (about for _, about in read_results(made))
