@@ -354,7 +354,7 @@ def test_a_preset_has_fewer_seeds_and_updates_and_is_marked(project, tmp_path):
     assert "Preset quick: a fifth of the updates" in tables.out
     mixed = project.run("--algo", "bc", "--env", "bridge-optimal", "--seeds", "1", "--set", "num_updates=20", "--out", tmp_path, "--draft")
     assert mixed.code == 2
-    assert mixed.err.splitlines()[-1].startswith("error: runs of bridge-optimal differ in preset")
+    assert mixed.err.splitlines()[-1].startswith("error: runs of Games differ in preset")
     assert project.run("--preset", "full", "--paper").code == 2
 
 
