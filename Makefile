@@ -2,7 +2,7 @@
 # Each sets up what it needs: a virtual environment in .venv with pinned packages, and the datasets.
 PYTHON ?= python3
 PY := .venv/bin/python
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
 
 PARTS := --env xor-ab_ba mne-imbalanced bridge-mix
 OUT ?= results

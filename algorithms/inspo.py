@@ -1,11 +1,11 @@
 """InSPO: in-sample sequential policy optimization (Liu et al., AAAI 2025, arXiv 2412.07639).
 
-The authors have published no code. Public are the abstract and the algorithm box. The abstract states a maximum-entropy
-behavior-regularized Markov game with reverse KL; agents updated one by one, each given its teammates' newest policies; a closed-form
-in-sample update; local Q-functions learned with importance resampling; monotonic improvement; convergence to a quantal response
-equilibrium. Equations (1) and (2) are this framework. The box: fit mu once; then in every iteration compute Q once, and update the
-agents in a random order, each against this Q and the newest policies of its teammates. `stages` and `update` are this box. Equations
-(3) to (9) and the networks are this project's derivation.
+The authors have published no code, and the equations of the paper's method section were not available to this project. From the
+abstract: agents updated one by one on actions in the data, each given its teammates' newest policies; monotonic improvement;
+convergence to a quantal response equilibrium. From summaries by others: a maximum-entropy behavior-regularized Markov game with
+reverse KL, which is (1) and (2); a closed-form update; local Q-functions learned with importance resampling. From the algorithm box:
+fit mu once; then in every iteration compute Q once, and update the agents in a random order, each against this Q and the newest
+policies of its teammates. `stages` and `update` are this box. Equations (3) to (9) and the networks are this project's derivation.
 
 Cooperative game, joint behavior mu(a|s), which need not factorize; policies pi(a|s) = prod_i pi^i(a^i|o^i); -i are all agents but i.
 
@@ -170,7 +170,7 @@ class InSPO(Algorithm):
             if self.num_samples < 0 or min(self.weight_max, self.rho_max) < 1:
                 raise UserError("num_samples must not be negative; weight_max and rho_max must be at least 1")
 
-    TUNED = {  # the paper's settings are not public; gamma = 0 where actions do not change the state
+    TUNED = {  # the paper's settings were not available; gamma = 0 where actions do not change the state
         "smac": dict(gamma=0.98, alpha=0.3, scale_by_td_error=True, rho_max=1.0, critic_sees_obs=True),
         "mujoco": dict(alpha=3.0, rho_max=1.0, excess_kl=True),
         "xor-*": dict(lr=3e-3, gamma=0.0, batch_size=256, num_updates=2000),

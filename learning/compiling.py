@@ -42,11 +42,13 @@ class Compilation:
     def start(self) -> None:
         """Compile in a copy of this process, if there is anything to compile. Nothing is done where there can be no copy, nor where this
         process has compiled before: it has threads then that a copy would wait for."""
-        if sys.platform != "linux" or compiled_here or os.path.exists(folder() / fingerprint(self.flat, self.leaves)):
+        if sys.platform != "linux" or compiled_here:
             return
         try:
+            if os.path.exists(folder() / fingerprint(self.flat, self.leaves)):
+                return
             self.child = os.fork()
-        except OSError:  # no memory, or too many processes
+        except (CannotCompile, OSError):  # the latter: no memory, or too many processes
             return
         if not self.child:
             with suppress(BaseException):  # the parent compiles again, and reports
@@ -97,9 +99,12 @@ def flattened(update: Callable, *example: Any) -> tuple[GraphModule, Any]:
 
 def load_or_compile(flat: GraphModule, leaves: Sequence[Tensor]) -> Callable:
     """The kernels of a traced function. Of several processes that need the same ones, one compiles them."""
-    from torch._dynamo.exc import TorchDynamoException  # slow imports, only for those who compile
-    from torch._inductor import CompiledArtifact, standalone_compile
-    from torch._inductor.exc import InductorError
+    try:
+        from torch._dynamo.exc import TorchDynamoException  # slow imports, only for those who compile
+        from torch._inductor import CompiledArtifact, standalone_compile
+        from torch._inductor.exc import InductorError
+    except ImportError as error:  # another version of torch
+        raise CannotCompile(str(error)) from None
 
     global compiled_here
     compiled_here = True
@@ -107,7 +112,7 @@ def load_or_compile(flat: GraphModule, leaves: Sequence[Tensor]) -> Callable:
     try:
         for place in (path.parent.parent, path.parent):
             place.mkdir(parents=True, exist_ok=True)
-            if place.stat().st_uid != os.getuid():  # who could put code there that is run here
+            if hasattr(os, "getuid") and place.stat().st_uid != os.getuid():  # who could put code there that is run here
                 raise CannotCompile(f"{place} belongs to another user; set TORCHINDUCTOR_CACHE_DIR")
         lock = FileLock(path.with_suffix(".lock")).acquire()
     except OSError as error:
@@ -127,8 +132,10 @@ def load_or_compile(flat: GraphModule, leaves: Sequence[Tensor]) -> Callable:
 
 def folder() -> Path:
     """Where compiled updates are kept: a folder in torch's own cache of compiled kernels."""
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
-
+    try:
+        from torch._inductor.runtime.cache_dir_utils import cache_dir
+    except ImportError as error:
+        raise CannotCompile(str(error)) from None
     return Path(cache_dir()) / "updates"
 
 

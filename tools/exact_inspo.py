@@ -5,8 +5,10 @@ A game has S states and N agents with A_1 .. A_N actions. mu is any joint distri
 
 Where mu(a|s) = 0, the logarithm of mu is minus infinity. Here it is LOG_ZERO, a finite number so large that
  1. for alpha > 0 an action gets probability exactly 0 if mu^i(a^i|s) = 0, or if it makes the teammates' actions impossible under mu
-    (K^i has the size of LOG_ZERO) and another action does not: the update is in-sample, and payoffs where mu = 0 do not matter;
- 2. if every action makes the team leave the data, those with the smallest probability of it are taken: the limit of mu + epsilon;
+    (K^i has the size of LOG_ZERO) and another action does not: the update is in-sample, and payoffs where mu = 0 do not matter to
+    policies that start inside the data;
+ 2. if every action makes the team leave the data, those with the smallest probability of it are taken: the limit of mu + epsilon.
+    Between actions of the same probability of it, payoffs where mu = 0 decide;
  3. J has the size of LOG_ZERO times the probability that pi leaves the data, which updates reduce to about 1 / |LOG_ZERO| or 0.
 K^i is neither defined nor needed where mu^i = 0. alpha = 0 places no constraint on the actions: 0^0 = 1 in (5).
 """

@@ -296,6 +296,17 @@ def test_payoffs_that_the_data_do_not_show_do_not_matter():
             np.testing.assert_allclose(p, q, atol=1e-12)
 
 
+def test_unseen_payoffs_break_ties_of_policies_outside_the_data():
+    """The clones of XOR's two optima leave the data half of the time, whatever agent 1 does: a payoff that no data show decides."""
+    mu = np.array([[0, 0.5], [0.5, 0]])
+    ends = []
+    for unseen in -5.0, 0.0, 1e4:  # the payoff where both choose the first action
+        g = exact_inspo.one_step([[unseen, 1], [1, -2]], mu)
+        pi = exact_inspo.solve(g, exact_inspo.marginals(g.mu), [(1, 0)], 0.1, 0.0)[-1]
+        ends.append(exact_inspo.joint(pi)[0].argmax())
+    assert ends == [1, 2, 2]  # the optima AB and BA
+
+
 def test_policies_that_start_outside_the_data_return_to_them():
     rng = np.random.default_rng(4)
     games = [game(rng, agents, partial=True)[0] for agents in (2, 3) for _ in range(15)]

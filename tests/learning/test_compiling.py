@@ -81,6 +81,17 @@ def test_what_was_compiled_is_loaded_the_next_time(tmp_path, monkeypatch, capsys
         train.prepare_update(lab.algorithm.pack(1), example, train.COMPILE_FROM)
 
 
+def test_another_version_of_torch_trains_without_compiling(monkeypatch, capsys):
+    import torch._inductor
+
+    monkeypatch.delattr(torch._inductor, "CompiledArtifact")  # a name that torch does not promise to keep
+    lab = Lab("bc", "discrete")
+    example = lab.init(), *lab.sampler.draw(0)
+    step = train.prepare_update(lab.algorithm.pack(1), example, train.COMPILE_FROM)
+    assert "warning: compilation failed (cannot import name 'CompiledArtifact'" in capsys.readouterr().out
+    assert same(step(*example), train.prepare_update(lab.algorithm.pack(1), example, train.TRACE_FROM)(*example))
+
+
 MEANWHILE = """
 import sys, torch, torch._inductor
 from pathlib import Path

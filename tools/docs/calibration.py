@@ -90,7 +90,8 @@ Do the tasks measure something? Win rates of the data, of their behavior policie
 the won battles alone (`datasets/ship_gate.csv`, written by `python -m tools.ship_gate`). BC should come near the data, and the won battles
 should teach more than all of them; "--": none was won. Aggregates leave out the tasks marked †: there BC is the same for all seeds, or wins
 hardly anything, or, on medium data, is more than 0.15 away from the data (`tests/datasets/test_ship_gate.py`). Replay data are sampled
-actions of many policies, so greedy clones may win far more.
+actions of many policies, so greedy clones may win far more. BC has 3000 updates here and acts by its last weights; in the tables of
+results it has 10,000 and averaged weights.
 
 {cloning}
 """
