@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import suggest
 from inspo_benchmark.core.types import Task
 
 FORMAT, VERSION = "offline-marl", 1
@@ -122,34 +123,44 @@ class Dataset:
         obs [L+1, N, O], with the observation after the last step; actions [L, N], or [L, N, D] in [-1, 1]; rewards [L], of the team.
         Optional: state [L+1, S] (default: the observations side by side), avail [L+1, N, A] bool (default: all), terminated (default:
         True; False for an episode that a time limit cut), won (True or False, if winning has a meaning).
-        UserError: an array is missing, its shape does not fit the task or the other arrays, or a value is none of those above.
+        UserError: an array is missing or has another name, its shape does not fit the task or the other arrays, or a value is none of
+        those above or against the rules of the format.
         """
+        from inspo_benchmark.datasets.validate import problems  # which imports this module
+
         spec = task.spec
         trailing = {"obs": (spec.num_agents, spec.obs_dim), "state": (spec.state_dim,), "avail": (spec.num_agents, spec.space.avail_dim)}
         columns: dict[str, list[np.ndarray]] = {"obs": [], "state": [], "avail": [], "actions": [], "rewards": []}
         ends: dict[str, list[int]] = {name: [] for name in ENDS}
         for e, episode in enumerate(episodes):
+            if not isinstance(episode, Mapping):
+                raise UserError(f"episode {e} is a {type(episode).__name__}, should be a mapping of names to arrays, one for each episode")
+            if unknown := [name for name in episode if name not in (*columns, *ENDS)]:
+                raise UserError(f"episode {e}: unknown name {unknown[0]!r}; {suggest(str(unknown[0]), (*columns, *ENDS))}")
             if lacking := {"obs", "actions", "rewards"} - episode.keys():
                 raise UserError(f"episode {e}: no {sorted(lacking)[0]}; it has {', '.join(sorted(episode))}")
-            length = len(episode["rewards"])
-            arrays = {name: np.asarray(episode[name]) for name in columns if name in episode}
-            arrays.setdefault("state", arrays["obs"].reshape(len(arrays["obs"]), -1))
+            arrays = {name: numbers(episode[name], f"episode {e}: {name} is no array of numbers") for name in columns if name in episode}
+            obs, length = arrays["obs"], arrays["rewards"].size
+            if arrays["rewards"].shape != (length,) or not length:
+                raise UserError(f"episode {e}: rewards has shape {arrays['rewards'].shape}, should have one number for each step")
+            arrays.setdefault("state", obs.reshape(*obs.shape[:1], math.prod(obs.shape[1:])))
             arrays.setdefault("avail", np.ones((length + 1, *trailing["avail"]), bool))
             shapes = {name: (length + 1, *shape) for name, shape in trailing.items()}
             shapes |= {"actions": (length, spec.num_agents, *spec.space.noise_shape), "rewards": (length,)}
             for name, shape in shapes.items():
-                if arrays[name].shape != shape or not length:
+                if arrays[name].shape != shape:
                     raise UserError(f"episode {e}: {name} has shape {arrays[name].shape}, should have {shape} with {length} rewards")
                 columns[name].append(arrays[name])
             for name, values in ENDS.items():
-                value = np.asarray(episode.get(name, values[0]))
+                wrong = f"episode {e}: {name} should be True or False, one value for the whole episode"
+                value = numbers(episode.get(name, values[0]), wrong)
                 if value.shape or value.item() not in values:
-                    raise UserError(f"episode {e}: {name} should be True or False, one value for the whole episode")
+                    raise UserError(wrong)
                 ends[name].append(int(value))
         if not columns["obs"]:
             raise UserError("no episodes: a dataset has at least one")
         arrays_end_to_end: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
-        return join(
+        d = join(
             task,
             np.array([len(x) for x in columns["rewards"]]),
             **arrays_end_to_end,
@@ -157,6 +168,20 @@ class Dataset:
             won=np.array(ends["won"]),
             source=source,
         )
+        if found := problems(d):
+            raise UserError(found[0])
+        return d
+
+
+def numbers(x: Any, wrong: str) -> np.ndarray:
+    """x as an array. UserError with the message `wrong`: it is none of real numbers or truth values."""
+    try:
+        array = np.asarray(x)
+    except (TypeError, ValueError):  # lists of several lengths, a tensor on a GPU
+        raise UserError(wrong) from None
+    if array.dtype.kind not in "biuf":
+        raise UserError(wrong)
+    return array
 
 
 def pack(

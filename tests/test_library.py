@@ -210,11 +210,11 @@ def test_data_that_break_a_rule_are_not_trained_on(said):
         ib.train("bc", "bridge-optimal", dataset=replace(data, **FAULTS[said](data)), progress=False, **SMALL)
 
 
-@pytest.mark.parametrize(("steps", "obs", "said"), [(21, 8, "episode 0 has 21 steps, should have 1 .. 20"), (1, 7, "attribute obs: 7")])
-def test_data_that_do_not_fit_the_task_are_not_trained_on(steps, obs, said):
+@pytest.mark.parametrize(("limit", "obs", "said"), [(21, 8, "attribute limit: 21"), (20, 7, "attribute obs: 7")])
+def test_data_that_do_not_fit_the_task_are_not_trained_on(limit, obs, said):
     task = TASKS.discover()["bridge-optimal"]
-    episode = dict(obs=np.zeros((steps + 1, 2, obs)), state=np.zeros((steps + 1, 8)), actions=np.zeros((steps, 2)), rewards=np.zeros(steps))
-    data = ib.Dataset.from_episodes(replace(task, spec=task.spec._replace(obs_dim=obs)), [episode])
+    episode = dict(obs=np.zeros((2, 2, obs)), state=np.zeros((2, 8)), actions=np.zeros((1, 2)), rewards=np.zeros(1))
+    data = ib.Dataset.from_episodes(replace(task, spec=task.spec._replace(obs_dim=obs, episode_limit=limit)), [episode])
     with pytest.raises(ib.UserError, match=f"^dataset: .*{said}"):
         ib.train("bc", "bridge-optimal", dataset=data, progress=False, **SMALL)
 

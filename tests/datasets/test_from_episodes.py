@@ -47,7 +47,17 @@ def test_state_available_actions_and_the_end_have_defaults():
     [
         ({"obs": np.zeros((2, 2, 5))}, r"episode 1: obs has shape \(2, 2, 5\), should have \(3, 2, 5\) with 2 rewards"),
         ({"actions": np.zeros((2, 3))}, "episode 1: actions has shape"),
-        ({"rewards": []}, "episode 1: obs has shape"),
+        ({"obs": 1.0}, r"episode 1: obs has shape \(\)"),
+        ({"obs": []}, r"episode 1: obs has shape \(0,\)"),
+        ({"obs": [[1], [1, 2]]}, "episode 1: obs is no array of numbers"),
+        ({"obs": np.full((3, 2, 5), np.nan)}, "obs/obs: NaN or infinity, .* in episode 1"),
+        ({"rewards": []}, r"episode 1: rewards has shape \(0,\), should have one number for each step"),
+        ({"rewards": 1.0}, r"episode 1: rewards has shape \(\)"),
+        ({"rewards": [[1, 2]]}, r"episode 1: rewards has shape \(1, 2\)"),
+        ({"rewards": ["a", "b"]}, "episode 1: rewards is no array of numbers"),
+        ({"truncated": True}, "episode 1: unknown name 'truncated'; did you mean terminated"),
+        ({"legal": np.ones((3, 2, 3))}, "episode 1: unknown name 'legal'; there are: actions, avail, "),
+        ({"avail": np.arange(3) > np.zeros((3, 2, 1))}, "steps/actions: an action that is not available"),
         ({"avail": np.ones((3, 2, 4))}, "episode 1: avail has shape"),
         ({"actions": np.full((2, 2), 7)}, "action 7 in the data; toy-random has actions 0 .. 2"),
         ({"actions": np.full((2, 2), 0.9)}, "action 0.9 in the data"),
@@ -58,6 +68,7 @@ def test_state_available_actions_and_the_end_have_defaults():
         ({"terminated": [False, True]}, "episode 1: terminated should be True or False, one value for the whole episode"),
         ({"terminated": None}, "episode 1: terminated should be"),
         ({"terminated": "no"}, "episode 1: terminated should be"),
+        ({"terminated": [[1], [1, 2]]}, "episode 1: terminated should be"),
     ],
 )
 def test_mistakes_name_the_episode(change, said):
@@ -71,3 +82,21 @@ def test_missing_arrays_and_no_episodes_are_one_line():
         ib.Dataset.from_episodes(toy(), [dict(obs=np.zeros((3, 2, 5)), rewards=[1, 2])])
     with pytest.raises(ib.UserError, match="no episodes"):
         ib.Dataset.from_episodes(toy(), [])
+
+
+def test_an_episode_is_a_mapping():
+    episode = dict(obs=np.zeros((3, 2, 5)), state=np.zeros((3, 4)), actions=np.zeros((2, 2), int), rewards=[1, 2])
+    with pytest.raises(ib.UserError, match="episode 0 is a str, should be a mapping of names to arrays, one for each episode"):
+        ib.Dataset.from_episodes(toy(), episode)
+
+
+def test_continuous_actions_stay_inside():
+    episode = dict(obs=np.zeros((2, 2, 5)), state=np.zeros((2, 4)), actions=np.full((1, 2, 3), 3.0), rewards=[1])
+    with pytest.raises(ib.UserError, match=r"steps/actions: outside \[-1, 1\]"):
+        ib.Dataset.from_episodes(toy(Box(3)), [episode])
+
+
+def test_an_episode_is_not_longer_than_the_limit():
+    episode = dict(obs=np.zeros((11, 2, 5)), state=np.zeros((11, 4)), actions=np.zeros((10, 2), int), rewards=np.zeros(10))
+    with pytest.raises(ib.UserError, match=r"episode 0 has 10 steps, should have 1 \.\. 9"):
+        ib.Dataset.from_episodes(toy(), [episode])
