@@ -97,12 +97,14 @@ def assign_policies(name: str, quality: str, episodes: int, load: Callable[[Path
     """The policies that play a dataset of this quality, and the episodes of each."""
     folder, numbers = SHIPPED / name, np.arange(episodes)
     if quality in ("mixed", "medium_expert"):
-        return [part for half in ("medium", "expert") for part in assign_policies(name, half, episodes // 2, load)]
+        halves = ("medium", episodes // 2), ("expert", episodes - episodes // 2)
+        return [part for half, count in halves for part in assign_policies(name, half, count, load)]
     if quality == "random":
         return [Part(quality, None, numbers)]
     stem = "replay" if quality == "medium_replay" else quality
     paths = sorted(folder.glob(f"{stem}-*.npz")) or [folder / f"{stem}-0.npz"]
-    return [Part(quality, load(path), share) for path, share in zip(paths, np.array_split(numbers, len(paths)), strict=True)]
+    shares = zip(paths, np.array_split(numbers, len(paths)), strict=True)
+    return [Part(quality, load(path), share) for path, share in shares if len(share)]  # policies may outnumber the episodes
 
 
 def assemble(task: Task, parts: list[Part], behavior: str, run: Callable[[list[Part]], Iterator[Episodes]]) -> Dataset:

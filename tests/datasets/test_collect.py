@@ -136,6 +136,15 @@ def test_which_policy_plays_which_episodes():
     assert replay.episodes == 20
 
 
+@pytest.mark.parametrize("quality", ["medium", "medium_replay", "mixed"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_any_number_of_episodes_is_built(quality, count):
+    d = collect.smac(task(quality), count)
+    assert problems(d, task(quality)) == []
+    assert d.episodes == count
+    assert len(np.unique(d.seed)) == count
+
+
 def test_the_message_about_missing_policies_says_how_to_train_them():
     with pytest.raises(
         UserError, match=r"8m/expert-0.npz: no such policy; there are: none. To train one: python -m tools.behavior.mappo 8m "
