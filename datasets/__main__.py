@@ -14,6 +14,7 @@ from inspo_benchmark.datasets.convert import convert
 from inspo_benchmark.datasets.format import inspect, load, peek, trusted_meta
 from inspo_benchmark.datasets.layouts import LAYOUTS
 from inspo_benchmark.datasets.replay_check import audit
+from inspo_benchmark.datasets.validate import meta_problems
 
 EXAMPLES = """examples:
   python -m datasets list
@@ -61,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p = command("validate", _validate, "check files and print all violations", text, "datasets/data/xor-*.h5")
     p.add_argument("files", type=Path, nargs="+", metavar="FILE", help="datasets (.h5)")
-    p.add_argument("--task", help="task whose dataset each file should be (default: the task named in the file, without comparing sizes)")
+    p.add_argument("--task", help="task whose dataset each file should be (default: the task named in the file)")
 
     text = "Convert a published recording to a dataset, and print what was decided: episodes that were cut, actions that were clipped."
     example = "pymarl bridge_mix.npz datasets/data/bridge-mix.h5 --task bridge-mix"
@@ -123,7 +124,9 @@ def _validate_file(file: Path, task: Task | None) -> int:
     """Print the file's violations. 0: there are none, 1: there are some, 2: it cannot be checked."""
     try:
         d, found = inspect(file, task)
-        found = found or audit(d, TASKS.get(d.meta["task"]))
+        if not found:
+            task = TASKS.get(d.meta["task"])
+            found = meta_problems(d.meta, task) or audit(d, task)
     except UserError as e:
         print(f"error: {printable(str(e))}", file=sys.stderr)
         return 2

@@ -468,6 +468,15 @@ def test_command_line(tmp_path, capsys, monkeypatch):
         assert err.count("\n") == 1
 
 
+def test_validation_compares_sizes_with_the_task_that_a_file_names(tmp_path, capsys):
+    other, sound = tmp_path / "other.h5", fetch(TASKS["xor-ab"], tmp_path)
+    save(episodes(toy(Discrete(7), agents=3, name="xor-ab")), other)
+    code, out, _ = run(capsys, "validate", other, sound)
+    assert code == 1
+    assert "attribute agents: 3 in the data, 2 in task xor-ab" in out
+    assert out.endswith(f"{sound}: sound\n")
+
+
 @pytest.mark.parametrize("damage", ["cut short", "empty", "a folder", "a changed byte", "of another task"])
 def test_build_refuses_a_damaged_dataset(tmp_path, capsys, monkeypatch, damage):
     monkeypatch.setattr(catalog.fetch, "__defaults__", (tmp_path,))
