@@ -83,6 +83,7 @@ class Writer:
     def __init__(self, path: Path, f: h5py.File, meta: dict[str, Any], check: Callable[[], None]):
         self.path, self.f, self.meta, self.check = path, f, meta, check
         self.episodes, self.steps, self.last = 0, 0, False
+        self.logp: int | None = None  # columns of the first part's log-probabilities, 0 if they are unknown
         self.short: dict[str, list[np.ndarray]] = {"returns": [], "lengths": [], "won": [], "seed": []}  # one number per episode
         self.waiting: list[Dataset] = []  # small parts, which are written together
 
@@ -90,6 +91,9 @@ class Writer:
         """Append episodes. UserError: `load` would refuse them."""
         if found := problems(d, at=(self.episodes, self.steps)):
             raise UserError(f"{self.path} is not written: {_first(found)}")
+        self.logp = d.behavior_logp.shape[1] if self.logp is None else self.logp
+        if self.logp != d.behavior_logp.shape[1]:
+            raise UserError(f"{self.path} is not written: {PATHS['behavior_logp']}: known for some of the episodes only")
         for name, x in (("returns", d.returns), ("lengths", d.lengths), ("won", d.won), ("seed", d.seed)):
             self.short[name].append(x)
         self.episodes, self.steps = self.episodes + d.episodes, self.steps + d.steps

@@ -22,7 +22,7 @@ from inspo_benchmark.datasets import catalog
 from inspo_benchmark.datasets.__main__ import main
 from inspo_benchmark.datasets.catalog import PLAYED_BY_POLICIES, build, fetch, manifest, status
 from inspo_benchmark.datasets.dataset import PATHS, RETURN, content_sha256, pack, statistics
-from inspo_benchmark.datasets.format import load, save, violations
+from inspo_benchmark.datasets.format import load, save, violations, writer
 from inspo_benchmark.datasets.generate import BUILDERS
 from inspo_benchmark.datasets.validate import problems
 from support.episodes import episodes, same, toy
@@ -282,6 +282,19 @@ def test_bad_data_is_not_written(tmp_path, change, expected):
     with pytest.raises(UserError, match=expected):
         save(change(episodes(toy())), tmp_path / "x.h5")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("part", [1, 1 << 20])  # bytes that are written at a time
+def test_log_probabilities_of_some_episodes_only_are_not_written(tmp_path, monkeypatch, first, part):
+    monkeypatch.setattr("inspo_benchmark.datasets.format.PART", part)
+    d = episodes(toy())
+    known = replace(d, behavior_logp=-np.ones((d.steps, 2), "f4"))
+    with writer(tmp_path / "x.h5", d.meta) as out:
+        out.add(known if first else d)
+        with pytest.raises(UserError, match="steps/behaviour_logp: known for some of the episodes only"):
+            out.add(d if first else known)
+    assert load(tmp_path / "x.h5").episodes == d.episodes
 
 
 def test_actions_that_int8_cannot_hold_do_not_wrap():
