@@ -125,7 +125,7 @@ def _cut(d: Dataset, task: Task, limit: int) -> Dataset:
         actions=d.actions[within],
         rewards=d.rewards[within],
         terminated=d.terminated[d.offset[1:] - 1] & (d.lengths <= limit),
-        won=d.won,
+        won=np.where(d.lengths > limit, np.minimum(d.won, 0), d.won),  # what came later is not in the data
         seed=d.seed,
         behavior_logp=d.behavior_logp[within],
     )

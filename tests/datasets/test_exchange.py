@@ -93,6 +93,15 @@ def test_minari_there_and_back(tmp_path, space, logp, agents, count, seed):
     assert said == ""
 
 
+def test_an_episode_that_is_cut_is_not_won(tmp_path):
+    d = episodes(toy(), 20)
+    save(d, tmp_path / "ours.h5")
+    LAYOUTS["minari"].write(tmp_path / "ours.h5", tmp_path / "theirs")
+    cut = read("minari", tmp_path / "theirs", toy(), limit=4)
+    assert cut.won.tolist() == [0 if won == 1 and length > 4 else won for won, length in zip(d.won, d.lengths)]
+    assert 0 < (cut.won == 1).sum() < (d.won == 1).sum()
+
+
 @quick
 @given(count=st.integers(1, 30), seed=st.integers(0, 99), size=st.integers(1, 4000))
 def test_parts_of_a_file_are_the_file(tmp_path, count, seed, size):
