@@ -155,9 +155,11 @@ def evaluate(policy: Policy, task: str, episodes: int = 32) -> pd.DataFrame:
     policy: a function of `Observation(obs [E, N, O], state [E, S], avail [E, N, A])`, the observations of E episodes that run side by
     side, to actions [E, N], or [E, N, D] where actions are continuous. If it has a method `reset`, that is called before the first step of
     episodes, for example to forget the last ones. Episode e follows from the seed e, as in `Result.evaluate`.
-    UserError: no episodes, or actions that do not fit the task.
+    UserError: no function, no episodes, or actions that do not fit the task.
     """
     found, episodes = _task(task), whole_number("episodes", episodes, 1)
+    if not callable(policy):
+        raise UserError(f"policy: it is a {type(policy).__name__}, should be a function of observations, as Result.policy returns")
     env = found.make(min(episodes, found.max_envs))
     try:
         parts = [_rollout(policy, env, found, range(k, min(k + env.num_envs, episodes))) for k in range(0, episodes, env.num_envs)]
@@ -217,7 +219,9 @@ def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _checked(data: Dataset, task: Task) -> Dataset:
-    """The data themselves. UserError: they have a fault, or are of another task."""
+    """The data themselves. UserError: they have a fault, or are of another task, or no data at all."""
+    if not isinstance(data, Dataset):
+        raise UserError(f"dataset: it is a {type(data).__name__}, should be a Dataset, as load_dataset and Dataset.from_episodes return")
     if (of := data.meta.get("task")) != task.name:
         raise UserError(f"dataset: it holds data of {of}, not of {task.name}")
     if found := problems(data, task):

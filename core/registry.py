@@ -54,6 +54,11 @@ class Registry(dict):
 
         return add
 
+    def __getitem__(self, name):
+        if not isinstance(name, str):  # which need not be hashable, as keys have to be
+            raise UserError(f"no {self.kind} {name!r}; write a name, a string")
+        return super().__getitem__(name)
+
     def __missing__(self, name):
         raise UserError(f"no {self.kind} {name!r}; {suggest(name, self)}")
 

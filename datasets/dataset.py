@@ -106,8 +106,11 @@ class Dataset:
         return self.returns / self.lengths if self.meta["per_step"] else self.returns
 
     def subset(self, episodes: np.ndarray) -> "Dataset":
-        """The episodes with these numbers, or where a mask [E] is true, in this order; an episode may stand in it several times."""
+        """The episodes with these numbers, or where a mask [E] is true, in this order; an episode may stand in it several times.
+        UserError: there are none."""
         numbers = np.arange(self.episodes)[episodes]
+        if not len(numbers):
+            raise UserError(f"none of the {self.episodes} episodes of {self.meta['task']} is in the subset, which has at least one")
         lengths = self.lengths[numbers]
         step = np.concatenate([np.arange(self.offset[e], self.offset[e + 1]) for e in numbers])
         row = np.concatenate([np.arange(self.offset[e] + e, self.offset[e + 1] + e + 1) for e in numbers])

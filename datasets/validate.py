@@ -20,6 +20,7 @@ def problems(d: Dataset, task: Task | None = None, at: tuple[int, int] = (0, 0))
     """
     return (
         meta_problems(d.meta, task)
+        or [f"{PATHS[name]}: no array of numpy" for name in PATHS if not isinstance(getattr(d, name), np.ndarray)]
         or shape_problems({name: getattr(d, name) for name in PATHS}, d.meta)
         or _offset_problems(d, at[0])
         or list(_value_problems(d, *at))

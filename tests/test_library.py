@@ -97,6 +97,12 @@ def test_settings_are_the_benchmarks_unless_they_are_given(result):
     assert ib.train("bc", "xor-ab", 1, paper=True, progress=False, **SMALL).algorithm.cfg == settings("bc", "xor-ab", SMALL, paper=True)
 
 
+def lists(task: str) -> ib.Dataset:
+    """The task's data with a list in place of an array."""
+    data = ib.load_dataset(task)
+    return replace(data, rewards=data.rewards.tolist())
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -112,6 +118,14 @@ def test_settings_are_the_benchmarks_unless_they_are_given(result):
         (lambda: ib.train("bc", "xor-ab", device="gpu"), "device='gpu': "),
         (lambda: ib.train("bc", "xor-ab", dataset=ib.load_dataset("xor-all")), "it holds data of xor-all, not of xor-ab"),
         (lambda: ib.load_dataset("nowhere.h5"), "nowhere.h5"),
+        (lambda: ib.train("bc", "xor-ab", dataset="xor-ab"), "dataset: it is a str, should be a Dataset"),
+        (lambda: ib.train("bc", "xor-ab", dataset=lists("xor-ab")), "dataset: steps/rewards: no array of numpy"),
+        (lambda: ib.train("bc", 3), "no task 3; write a name, a string"),
+        (lambda: ib.train(None, "xor-ab"), "no algorithm None; write a name"),
+        (lambda: ib.train(["bc"], "xor-ab"), r"no algorithm \['bc'\]; write a name"),
+        (lambda: ib.load_dataset("xor-ab").subset(np.zeros(100, bool)), "none of the 100 episodes of xor-ab is in the subset"),
+        (lambda: ib.load_dataset("xor-ab").subset([]), "none of the 100 episodes"),
+        (lambda: ib.evaluate("bc", "xor-ab"), "policy: it is a str, should be a function of observations"),
         (lambda: ib.evaluate(None, "xorab"), "no task 'xorab'; did you mean xor-ab"),
         (lambda: ib.evaluate(None, "xor-ab", 0), "episodes=0: write an integer from 1 on"),
         (lambda: ib.evaluate(None, "xor-ab", 1.5), "episodes=1.5"),

@@ -190,6 +190,12 @@ def test_neither_there_nor_a_recording(tmp_path):
         read("pymarl", write(tmp_path, recording()), continuous)
 
 
+def test_a_recording_of_no_episodes(tmp_path):
+    path = write(tmp_path, {name: x[:0] for name, x in recording().items()})
+    with pytest.raises(UserError, match="there are no episodes"):
+        read("pymarl", path, MIX)
+
+
 def test_command_line(tmp_path, capsys):
     source, target = write(tmp_path, recording()), tmp_path / "bridge-mix.h5"
     assert main(["convert", "pymarl", str(source), str(target), "--task", "bridge-mix", "--limit", "9"]) == 0
