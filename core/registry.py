@@ -96,8 +96,11 @@ def own_files() -> list[Path]:
 
 
 def import_file(path: Path) -> None:
-    """Import a file that lies outside the package, once. UserError: there is no such file, or its name is that of another module."""
-    if any(getattr(module, "__file__", None) == str(path) for module in list(sys.modules.values())):
+    """Import a file that lies outside the package, once, by whatever path. UserError: there is no such file, or its name is that of
+    another module."""
+    real = path.resolve()
+    files = [Path(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))]
+    if any(file.name in (path.name, real.name) and file.resolve() == real for file in files):
         return
     if not path.is_file():
         raise UserError(f"{MODULES}: no file {path}")

@@ -1,5 +1,6 @@
 """Registries: a file in the folder is enough, and unknown or duplicate names give clear errors."""
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -124,6 +125,22 @@ def test_every_public_file_registers_and_nothing_else_does(registry, package):
 def test_tasks_are_registered_under_their_names():
     assert TASKS.discover()
     assert all(name == task.name for name, task in TASKS.items())
+
+
+def test_files_of_the_user_are_imported_once_by_any_path(package, tmp_path, monkeypatch):
+    own, link = tmp_path / "own", tmp_path / "link"
+    own.mkdir()
+    link.symlink_to(own)
+    add(own, "okapi")
+    monkeypatch.syspath_prepend(own)
+    try:
+        importlib.import_module("okapi")
+        (own / "alias.py").symlink_to(own / "okapi.py")
+        for path in own / ".." / "own" / "okapi.py", link / "okapi.py", own / "alias.py":
+            monkeypatch.setenv(MODULES, str(path))
+            assert list(animals().discover()) == ["okapi", "lion"]
+    finally:
+        sys.modules.pop("okapi", None)
 
 
 def test_files_of_the_user_are_imported_once(package, tmp_path, monkeypatch):
