@@ -146,7 +146,8 @@ def obstacle(task: Task, folder: Path = DATA_FOLDER) -> str:
 
 
 def status(task: Task, folder: Path = DATA_FOLDER) -> str:
-    """For listings: "built", "converted from ...", "damaged: ..." or "absent: ...". Reads the file's attributes only."""
+    """For listings: "built", "converted from ...", "made by ..." if it is neither, "damaged: ..." or "absent: ...". Reads the file's
+    attributes only."""
     path = dataset_path(task, folder)
     if not path.exists():
         return f"absent: {obstacle(task, folder) or 'built on first use'}"
@@ -156,7 +157,9 @@ def status(task: Task, folder: Path = DATA_FOLDER) -> str:
     if meta["source"] == BUILT:
         as_published = match(task, meta)
         return BUILT if as_published == "content" else f"{BUILT}, {as_published or 'not even statistics'} as published"
-    return meta["source"] if meta["source"].startswith(BUILT) else f"converted from {meta['source']}"
+    if meta["source"].startswith(BUILT):
+        return meta["source"]
+    return f"{'converted from' if meta['source_sha256'] else 'made by'} {meta['source']}"  # a recording has a hash
 
 
 def _builder(task: Task) -> Callable[[Task], Dataset]:

@@ -10,6 +10,7 @@ from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.dataset import CARD, FORMAT, GREEDY, PATHS, PROVENANCE, RETURN, VERSION, Dataset, action_dtype, card
 
 LARGEST = 1e15  # of the magnitude of numbers: squares of returns, summed over a batch, have to be finite in float32
+ROUNDING = 1e-4  # of log-probabilities
 SIZES = ("task", "action_kind", "agents", "obs", "state", "actions", "limit", "per_step")  # metadata that have to equal the task's
 
 
@@ -100,15 +101,15 @@ def _value_problems(d: Dataset, first: int = 0, before: int = 0) -> Iterator[str
     of_row = np.repeat(np.arange(d.episodes), d.lengths + 1)
     now = np.arange(d.steps) + of_step  # row of the observation before each step
 
-    def bad(name: str, wrong: np.ndarray, what: str) -> Iterator[str]:
-        """One line if any of `wrong` [steps, rows or episodes, ...] is true."""
-        wrong = wrong.reshape(len(wrong), -1).any(1)
+    def bad(name: str, where: Any, what: str) -> Iterator[str]:
+        """One line if any of `where` [steps, rows or episodes, ...] is true."""
+        wrong = where.reshape(len(where), -1).any(1)
         if wrong.any():
             i = int(wrong.argmax())
             kind, episodes, start = {
                 "obs": ("row", of_row, before + first),
                 "steps": ("step", of_step, before),
-                "episodes": ("", range(d.episodes), first),
+                "episodes": ("", np.arange(d.episodes), first),
             }[PATHS[name].partition("/")[0]]
             place = f"{kind} {i + start} of the data, in " if kind else ""
             yield f"{PATHS[name]}: {what}, {wrong.sum()} times, first at {place}episode {episodes[i] + first}"
@@ -122,6 +123,7 @@ def _value_problems(d: Dataset, first: int = 0, before: int = 0) -> Iterator[str
         yield from bad("actions", np.abs(d.actions) > 1, "outside [-1, 1]")
     else:
         outside = (d.actions < 0) | (d.actions >= d.meta["actions"])
+        yield from bad("behavior_logp", d.behavior_logp > ROUNDING, "a positive log-probability")
         yield from bad("actions", outside, f"not one of the actions 0 .. {d.meta['actions'] - 1}")
         inside = np.where(outside, 0, d.actions).astype(np.int64)
         yield from bad(
@@ -130,6 +132,7 @@ def _value_problems(d: Dataset, first: int = 0, before: int = 0) -> Iterator[str
     yield from bad("terminated", (d.terminated | d.truncated) & ~last, "an end in the middle of an episode")
     yield from bad("terminated", (d.terminated == d.truncated) & last, "an episode's last step is not either terminated or truncated")
     yield from bad("won", ~np.isin(d.won, (-1, 0, 1)), "not -1, 0 or 1")
+    yield from bad("seed", d.seed < -1, "below -1, which stands for an unknown one")
 
 
 def _moderate(x: np.ndarray) -> bool:

@@ -276,6 +276,8 @@ def test_data_of_another_task(file, other, expected):
         (lambda d: replace(d, actions=d.actions.astype(np.int64)), "steps/actions: type int64"),
         (lambda d: replace(d, obs=d.obs[1:]), "obs/obs: shape"),
         (lambda d: replace(d, meta={}), "attribute format"),
+        (lambda d: replace(d, seed=d.seed * 0 - 7), "episodes/seed: below -1"),
+        (lambda d: replace(d, behavior_logp=np.full((d.steps, 2), 0.1, "f4")), "steps/behaviour_logp: a positive log-probability"),
     ],
 )
 def test_bad_data_is_not_written(tmp_path, change, expected):
@@ -434,8 +436,15 @@ def test_a_users_own_file_is_taken(tmp_path):
     task = TASKS["xor-ab"]
     d = build(task)
     save(replace(d, rewards=d.rewards * 2, meta=d.meta | {"source": "my recording"}), tmp_path / "xor-ab.h5")
-    assert status(task, tmp_path) == "converted from my recording"
+    assert status(task, tmp_path) == "made by my recording"
     assert load(fetch(task, tmp_path), task).rewards.max() == 2
+
+
+@pytest.mark.parametrize(("sha256", "said"), [("", "made by grid.py"), ("0" * 64, "converted from grid.py")])
+def test_status_tells_data_that_were_made_from_recordings(tmp_path, sha256, said):
+    d = episodes(toy())
+    save(replace(d, meta=d.meta | {"source": "grid.py", "source_sha256": sha256}), tmp_path / "toy-random.h5")
+    assert status(toy(), tmp_path) == said
 
 
 def test_status_of_damaged_and_foreign_files(tmp_path):
