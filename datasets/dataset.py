@@ -117,7 +117,7 @@ class Dataset:
         rows = {name: getattr(self, name)[row] for name in ("obs", "state", "avail")}
         steps = {name: getattr(self, name)[step] for name in ("actions", "rewards", "terminated", "truncated", "behavior_logp")}
         offset = np.concatenate([[0], np.cumsum(lengths)]).astype("<i8")
-        return Dataset(**rows, **steps, offset=offset, won=self.won[numbers], seed=self.seed[numbers], meta=dict(self.meta))
+        return Dataset(**rows, **steps, offset=offset, won=self.won[numbers], seed=self.seed[numbers], meta=without_statistics(self.meta))
 
     @classmethod
     def from_episodes(cls, task: Task, episodes: Sequence[Mapping[str, Any]], source: str = "from_episodes") -> "Dataset":
@@ -258,11 +258,15 @@ def join(
 
 
 def joined(some: list[Dataset]) -> Dataset:
-    """The episodes of one or more datasets, with the `meta` of the first."""
+    """The episodes of one or more datasets, with the `meta` of the first, except its statistics."""
     starts = np.cumsum([0, *(d.steps for d in some)])
     arrays = {name: np.concatenate([getattr(d, name) for d in some]) for name in PATHS if name != "offset"}
     offset = np.concatenate([[0], *(d.offset[1:] + start for d, start in zip(some, starts))]).astype("<i8")
-    return Dataset(**arrays, offset=offset, meta=dict(some[0].meta))
+    return Dataset(**arrays, offset=offset, meta=without_statistics(some[0].meta))
+
+
+def without_statistics(meta: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in meta.items() if key not in STATISTICS}
 
 
 def card(task: Task) -> dict[str, Any]:

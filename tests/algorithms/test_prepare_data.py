@@ -9,6 +9,7 @@ import torch
 import inspo_benchmark as ib
 from inspo_benchmark.algorithms.bc import BC
 from inspo_benchmark.core.registry import ALGORITHMS
+from inspo_benchmark.datasets.dataset import STATISTICS, joined
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.learning.nets import AgentNet
@@ -73,6 +74,13 @@ def test_a_subset_holds_the_chosen_episodes_whole():
     assert part.returns.tolist() == data.returns[[4, 1, 4]].tolist()
     assert same(data.subset(np.ones(6, bool)), data)
     assert same(part.subset(np.array([1])), data.subset(np.array([1])))
+
+
+def test_statistics_of_all_episodes_are_not_those_of_a_subset():
+    data = ib.load_dataset("xor-ab")
+    assert data.meta["episodes"] == 100
+    for part in data.subset(np.arange(3)), joined([data, data]):
+        assert part.meta == {key: value for key, value in data.meta.items() if key not in STATISTICS}
 
 
 def test_filtered_cloning_learns_the_best_of_the_data():
