@@ -160,7 +160,7 @@ def evaluate(policy: Policy, task: str, episodes: int = 32) -> pd.DataFrame:
     found, episodes = _task(task), whole_number("episodes", episodes, 1)
     if not callable(policy):
         raise UserError(f"policy: it is a {type(policy).__name__}, should be a function of observations, as Result.policy returns")
-    env = found.make(min(episodes, found.max_envs))
+    env = found.environment(min(episodes, found.max_envs))
     try:
         parts = [_rollout(policy, env, found, range(k, min(k + env.num_envs, episodes))) for k in range(0, episodes, env.num_envs)]
     finally:

@@ -91,7 +91,7 @@ class Task:
 
     name: str
     spec: Spec
-    make: Callable[[int], "VecEnv"]  # num_envs -> environment
+    make: Callable[[int], "VecEnv"] | None  # num_envs -> environment; None: there is none
     family: str  # of environments; names the builder of its datasets in datasets.generate
     quality: str
     backend: str  # the simulator and its version
@@ -116,6 +116,12 @@ class Task:
             whole_number(f"task {self.name}: {size}", getattr(self.spec, size), 1)
         for field in ("max_envs", "num_evals", "eval_episodes", "final_episodes"):
             object.__setattr__(self, field, whole_number(f"task {self.name}: {field}", getattr(self, field), 1))
+
+    def environment(self, num_envs: int) -> "VecEnv":
+        """So many parallel environments. UserError: the task has none."""
+        if self.make is None:
+            raise UserError(f"task {self.name} has data alone, and no environment to play episodes in")
+        return self.make(num_envs)
 
     @property
     def evaluation(self) -> dict[str, int]:

@@ -69,7 +69,7 @@ class Evaluator:
         """The episodes with these seeds, in parallel. Random numbers are drawn for all `total` episodes, so the parts do not matter."""
         algorithm, seeds, episodes = self.algorithm, len(policy_seeds), len(episode_seeds)
         num_envs = seeds * episodes
-        env = self.envs.get(num_envs) or self.envs.setdefault(num_envs, self.task.make(num_envs))
+        env = self.envs.get(num_envs) or self.envs.setdefault(num_envs, self.task.environment(num_envs))
         counter = [0, int(s.step[0]), 2, 0]
         generators = [np.random.Generator(np.random.Philox(key=seed, counter=counter)) for seed in policy_seeds]
         shape = (total, self.task.spec.num_agents, *algorithm.acting_noise_shape)

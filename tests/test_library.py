@@ -208,6 +208,14 @@ def test_actions_that_fit_the_task_are_taken(monkeypatch, space, actions):
     assert len(ib.evaluate(lambda observation: actions, "toy-random", 5)) == 5
 
 
+def test_a_task_without_an_environment_plays_no_episodes(monkeypatch):
+    monkeypatch.setitem(TASKS, "toy-random", toy(Discrete(3)))
+    with pytest.raises(ib.UserError, match="task toy-random has data alone, and no environment"):
+        ib.evaluate(lambda observation: np.zeros((5, 2)), "toy-random", 5)
+    with pytest.raises(ib.UserError, match="task toy-random has data alone, and no environment"):
+        ib.train("bc", "toy-random", dataset=episodes(TASKS["toy-random"]), progress=False, **SMALL)
+
+
 FAULTS = {
     "an action that is not available": lambda d: dict(avail=d.avail & ~np.eye(5, dtype=bool)[d.actions[0]]),
     "steps/rewards: NaN or infinity": lambda d: dict(rewards=d.rewards * np.nan),
