@@ -308,6 +308,21 @@ def test_only_a_recordings_own_files_are_read(tmp_path, capsys, layout, what):
     assert f"{path}: a link, a pipe or a device, which is not read" in one_line(capsys)
 
 
+@pytest.mark.parametrize("member", ["episode_1", "episode_1/rewards", "episode_1/observations/b_2"])
+@pytest.mark.parametrize("link", [h5py.ExternalLink, lambda _, path: h5py.SoftLink(path)], ids=["external", "soft"])
+def test_links_within_an_episodes_file_are_not_followed(tmp_path, member, link):
+    """Minari's episodes are groups of an HDF5 file, which may name what lies in another file."""
+    outside, path = (recordings.minari(tmp_path / name) / "data" / "main_data.hdf5" for name in ("outside", "recording"))
+    with h5py.File(path, "r+") as f:
+        del f[member]
+        f[member] = link(str(outside), member.replace("_1", "_0", 1))
+    if member == "episode_1":
+        assert read("minari", tmp_path / "recording").lengths.tolist() == [2]
+    else:
+        with pytest.raises(UserError, match=member.rpartition("/")[2]):
+            read("minari", tmp_path / "recording")
+
+
 def test_a_recording_may_be_reached_by_a_link(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(recordings.write(tmp_path / "disk", recordings.recording(limit=8, episodes=4), ""))

@@ -52,13 +52,13 @@ def open(source: Path) -> Iterator[Recording]:
         with reading(source):
             about, size = json.loads(read_bytes(folder / ABOUT)), size_of(folder)
             f = stack.enter_context(h5py.File(folder / MAIN, "r", locking=False))
-            episodes = sorted((k for k in f if re.fullmatch(r"episode_\d+", k)), key=lambda k: int(k[8:]))
-            if not episodes or not isinstance(f.get(episodes[0]), h5py.Group):
+            episodes = sorted((k for k in f if re.fullmatch(r"episode_\d+", k) and _own(f, k)), key=lambda k: int(k[8:]))
+            if not episodes:
                 raise UserError(f"{source}: no episode_0 in {MAIN}")
             first = {key: Guarded(source, thing, size) for key, thing in stored(source, f[episodes[0]]).items()}
             agents = sorted((k[8:] for k in first if k.startswith("actions/")), key=_by_number)
             spaces = _spaces(about, agents)
-            lengths = np.array([len(f[k]["rewards"]) for k in episodes])
+            lengths = np.array([len(stored(source, f[k], depth=0)["rewards"]) for k in episodes])
         if not agents or any(f"observations/{agent}" not in first for agent in agents):
             raise UserError(f"{source}: no dictionary of actions and observations with the same agents in both; one agent is not several")
         state = first.get("observations/state", first.get("infos/state"))
@@ -75,6 +75,11 @@ def open(source: Path) -> Iterator[Recording]:
             notes=[f"agents in the order {', '.join(map(word, agents))}"]
             + ["actions scaled to [-1, 1]"] * any(s["scaled"] for s in spaces),
         )
+
+
+def _own(f: h5py.File, name: str) -> bool:
+    """Whether a group of that name lies in the file itself."""
+    return isinstance(f.get(name, getlink=True), h5py.HardLink) and isinstance(f[name], h5py.Group)
 
 
 def _read(
