@@ -144,7 +144,7 @@ def _leaves(source: Path) -> dict[str, Leaf]:
         raise UserError(f"{source}: no metadata.json and manifest.ocdbt; a vault is a folder <name>.vlt/<quality> that holds both")
 
     def leaf(name: str) -> Any:
-        kvstore = {"driver": "ocdbt", "base": f"file://{source.resolve()}/", "path": name}
+        kvstore = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{source.resolve()}/"}, "path": name}
         return tensorstore.open({"driver": "zarr", "kvstore": kvstore}, read=True, open=True).result()
 
     with reading(source):

@@ -169,6 +169,13 @@ def test_a_vault_repeats_the_last_observation_it_holds(tmp_path):
     assert problems(d) == []
 
 
+@pytest.mark.parametrize("name", ["my%20dir", "my#1", "what?"])
+def test_a_vaults_folder_may_have_any_name(tmp_path, name):
+    """Beside one whose name it would be if it were percent-encoded."""
+    vault(tmp_path / "my dir", rewards=np.zeros((10, 2), F))
+    assert read("vault", vault(tmp_path / name)).rewards.tolist() == [*range(7)]
+
+
 def test_a_continuous_vault_with_minus_infinity_for_padding(tmp_path):
     obs = np.ones((10, 2, 3), F)
     obs[:, 1, 2] = -np.inf

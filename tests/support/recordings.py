@@ -115,7 +115,8 @@ def vault(folder: Path, rows: int = 7, **change) -> Path:
     } | change
 
     def leaf(name: str, value: np.ndarray, shape: tuple[int, ...]) -> None:
-        spec = {"driver": "zarr", "kvstore": {"driver": "ocdbt", "base": f"file://{path}/", "path": name}, "create": True}
+        kvstore = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{path}/"}, "path": name}
+        spec = {"driver": "zarr", "kvstore": kvstore, "create": True}
         spec["metadata"] = {"compressor": {"id": "gzip", "level": 5}, "chunks": [*value.shape]}
         store = tensorstore.open(spec, shape=shape, dtype=value.dtype.name).result()
         store[tuple(slice(0, n) for n in value.shape)].write(value).result()
