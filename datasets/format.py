@@ -357,7 +357,21 @@ def _members(f: h5py.File) -> dict[str, Any]:
 
 
 def _attributes(f: h5py.File) -> dict[str, Any]:
-    return {key: value.item() if isinstance(value, np.generic) else value for key, value in f.attrs.items()}
+    out, left = {}, f.id.get_filesize()  # many attributes may name the same stored text
+    for key in f.attrs:
+        out[key] = value = attribute(f, key)
+        if isinstance(value, str) and (left := left - len(value)) < 0:
+            raise ValueError("attributes that are larger than the file")
+    return out
+
+
+def attribute(group: h5py.Group, key: str) -> Any:
+    """A number or a text; None for all else, which is not read: an array may name the same stored text many times."""
+    about = group.attrs.get_id(key)
+    if about.shape != () or (about.dtype.kind not in "biufS" and not h5py.check_string_dtype(about.dtype)):
+        return None
+    value = group.attrs[key]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _changed(path: Path) -> bool:

@@ -11,6 +11,7 @@ import os
 import re
 import resource
 import shutil
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -321,6 +322,42 @@ def test_links_within_an_episodes_file_are_not_followed(tmp_path, member, link):
     else:
         with pytest.raises(UserError, match=member.rpartition("/")[2]):
             read("minari", tmp_path / "recording")
+
+
+def name_one_text_everywhere(path: Path) -> None:
+    """All texts of 201 letters in the attributes of an HDF5 file become the first of 60,000 letters: their references are replaced."""
+    content = path.read_bytes()
+    long, short = (re.compile(re.escape(struct.pack("<I", n)) + rb"....\0{4}..\0\0", re.DOTALL) for n in (60_000, 201))
+    path.write_bytes(short.sub(lambda _: long.search(content)[0], content))
+
+
+TEXTS = ["Q" * 60_000, *(f"{i:0201}" for i in range(3900))]  # 234 MB, if all are the first
+
+
+@pytest.mark.parametrize("what", ["an array", "many"])
+def test_attributes_that_are_larger_than_their_file(tmp_path, what):
+    """A reference to a text takes 16 bytes."""
+    with h5py.File(tmp_path / "x.h5", "w") as f:
+        f.attrs.update({str(i): text for i, text in enumerate(TEXTS)} if what == "many" else {"x": TEXTS})
+    name_one_text_everywhere(tmp_path / "x.h5")
+
+    def refused():
+        assert format.peek(tmp_path / "x.h5") == {}
+        assert format.violations(tmp_path / "x.h5")
+
+    assert allocated(refused) < 100 << 20
+
+
+def test_a_seed_that_is_larger_than_its_file(tmp_path):
+    path = recordings.minari(tmp_path / "x") / "data" / "main_data.hdf5"
+    with h5py.File(path, "r+") as f:
+        f["episode_0"].attrs["seed"] = TEXTS
+    name_one_text_everywhere(path)
+
+    def unknown():
+        assert read("minari", tmp_path / "x").seed.tolist() == [-1, 8]
+
+    assert allocated(unknown) < 100 << 20
 
 
 def test_a_recording_may_be_reached_by_a_link(tmp_path):

@@ -34,7 +34,7 @@ from inspo_benchmark.core.limits import read_bytes
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec, Task
 from inspo_benchmark.datasets.dataset import Dataset, joined
-from inspo_benchmark.datasets.format import Blind, parts, peek
+from inspo_benchmark.datasets.format import Blind, attribute, parts, peek
 from inspo_benchmark.datasets.layouts import LAYOUTS, Layout, Recording, word
 from inspo_benchmark.datasets.layouts._arrays import Guarded, reading, size_of, stored
 from inspo_benchmark.datasets.layouts._write import check_target
@@ -147,8 +147,8 @@ def _episode(
 
 
 def _seed(group: h5py.Group) -> int:
-    seed = group.attrs.get("seed", -1)
-    return int(seed) if isinstance(seed, (int, np.integer)) and -1 <= seed < 1 << 63 else -1
+    seed = attribute(group, "seed") if "seed" in group.attrs else -1
+    return seed if type(seed) is int and -1 <= seed < 1 << 63 else -1
 
 
 def _spaces(about: dict, agents: list[str]) -> list[dict]:
