@@ -360,6 +360,43 @@ def test_a_seed_that_is_larger_than_its_file(tmp_path):
     assert allocated(unknown) < 100 << 20
 
 
+@pytest.mark.parametrize("name", ["other", "infos/legal"])
+def test_an_array_with_many_names(tmp_path, monkeypatch, name):
+    """An episode of Minari is read at once."""
+    monkeypatch.setattr(limits, "MIN_LIMIT", 100 << 20)
+    agents = [f"a_{i}" for i in range(60)]
+    space = {agent: {"type": "Discrete", "n": 3} for agent in agents}
+    path = recordings.minari(tmp_path / "x", space) / "data" / "main_data.hdf5"
+    with h5py.File(path, "r+") as f:
+        for e, n in enumerate((2, 1)):
+            for agent in agents:
+                f[f"episode_{e}/observations/{agent}"], f[f"episode_{e}/actions/{agent}"] = np.zeros((n + 1, 1)), np.zeros(n, int)
+            del f[f"episode_{e}/actions/b_2"], f[f"episode_{e}/actions/b_10"]
+        zeros = f.create_dataset("episode_0/zeros", (3, 10 << 20), "u1", chunks=(1, 1 << 20), compression="gzip")
+        zeros[:] = 0
+        for agent in agents:
+            f[f"episode_0/{name}/{agent}"] = zeros
+
+    def done():
+        if name == "other":
+            assert read("minari", tmp_path / "x").episodes == 2
+        else:
+            with pytest.raises(UserError, match="INSPO_MAX_BYTES"):
+                read("minari", tmp_path / "x")
+
+    assert allocated(done) < 100 << 20
+
+
+@pytest.mark.parametrize("member", ["", "/observations/b_2"])
+def test_episodes_with_the_same_arrays(tmp_path, member):
+    """A name of a few bytes would be an episode of any size."""
+    with h5py.File(recordings.minari(tmp_path / "x") / "data" / "main_data.hdf5", "r+") as f:
+        del f[f"episode_1{member}"]
+        f[f"episode_1{member}"] = f[f"episode_0{member}"]
+    with pytest.raises(UserError, match="is an array of episode_0, too"):
+        read("minari", tmp_path / "x")
+
+
 def test_a_recording_may_be_reached_by_a_link(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(recordings.write(tmp_path / "disk", recordings.recording(limit=8, episodes=4), ""))

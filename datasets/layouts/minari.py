@@ -30,7 +30,7 @@ import numpy as np
 
 from inspo_benchmark.core.atomic_io import permissions, write_errors
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.core.limits import read_bytes
+from inspo_benchmark.core.limits import check_size, read_bytes
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec, Task
 from inspo_benchmark.datasets.dataset import Dataset, joined
@@ -71,7 +71,7 @@ def open(source: Path) -> Iterator[Recording]:
             Spec(len(agents), max(widths), sum(widths) if state is None else state.shape[1], one["space"], int(lengths.max())),
             _name(about),
             rows=lengths + 1,
-            read=partial(_read, f, size, episodes, agents, spaces, widths),
+            read=partial(_read, f, size, {}, episodes, agents, spaces, widths),
             notes=[f"agents in the order {', '.join(map(word, agents))}"]
             + ["actions scaled to [-1, 1]"] * any(s["scaled"] for s in spaces),
         )
@@ -85,6 +85,7 @@ def _own(f: h5py.File, name: str) -> bool:
 def _read(
     f: h5py.File,
     size: int,
+    owners: dict[int, str],
     episodes: list[str],
     agents: list[str],
     spaces: list[dict],
@@ -95,8 +96,15 @@ def _read(
     b: int,
 ) -> Dataset:
     some = []
+    keys = {"rewards", "terminations", "truncations", "observations/state", "infos/state", "infos/won"}
+    keys |= {f"{of}/{agent}" for of in ("observations", "actions", "infos/legal", "infos/logp") for agent in agents}
     for name in episodes[a:b]:
-        x = {key: Guarded(r.source, thing, size)[:] for key, thing in stored(r.source, f[name]).items()}
+        held = {key: thing for key, thing in stored(r.source, f[name]).items() if key in keys}
+        for key, thing in held.items():
+            if (owner := owners.setdefault(h5py.h5o.get_info(thing.id).addr, name)) != name:
+                raise UserError(f"{r.source}: {name}/{key} is an array of {owner}, too; an episode has its own")
+        check_size(r.source, sum(thing.nbytes for thing in held.values()), size)
+        x = {key: Guarded(r.source, thing, size)[:] for key, thing in held.items()}
         some.append(_episode(x, _seed(f[name]), name, agents, spaces, widths, r, task))
     return joined(some)
 
