@@ -130,6 +130,13 @@ def _episode(
         if key not in x or not x[key].ndim or len(x[key]) != want or not n:
             have = f"{len(x[key])} rows" if key in x and x[key].ndim else "no rows"
             raise UserError(f"{r.source}: {name}/{key} has {have}, its {n} rewards ask for {want}")
+    if (x["terminations"][:-1] != 0).any() or (x["truncations"][:-1] != 0).any():
+        raise UserError(f"{r.source}: {name} goes on after its end: its terminations or truncations are true before the last step")
+    sizes = {f"observations/{i}": (n + 1) * width for i, width in zip(agents, widths)}
+    sizes |= {f"actions/{i}": n * (s["space"].action_dim if s["space"].kind == "continuous" else 1) for i, s in zip(agents, spaces)}
+    for key, size in sizes.items():
+        if x[key].size != size:
+            raise UserError(f"{r.source}: {name}/{key} has shape {x[key].shape}, should have {size} numbers")
     obs = np.zeros((n + 1, count, r.spec.obs_dim), "f4")
     for i, (agent, width) in enumerate(zip(agents, widths)):
         obs[:, i, :width] = x[f"observations/{agent}"].reshape(n + 1, -1)

@@ -312,6 +312,29 @@ def test_minari_discrete_actions_start_where_they_start(tmp_path):
     assert (d.actions.tolist(), d.meta["actions"]) == ([[0, 3]] * 3, 4)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("episode_1/observations/b_10", np.ones((2, 1), F), "episode_1/observations/b_10 has shape (2, 1), should have 4 numbers"),
+        ("episode_1/actions/b_2", np.ones((1, 2), F), "episode_1/actions/b_2 has shape (1, 2), should have 1 numbers"),
+        ("episode_0/terminations", np.array([True, False]), "episode_0 goes on after its end"),
+        ("episode_0/truncations", np.array([1, 0]), "episode_0 goes on after its end"),
+    ],
+)
+def test_minari_episodes_that_differ_or_go_on(tmp_path, key, value, words):
+    path = minari(tmp_path / "x")
+    with h5py.File(path / "data" / "main_data.hdf5", "r+") as f:
+        del f[key]
+        f[key] = value
+    refused("minari", path, words)
+
+
+def test_minari_actions_of_one_number_are_not_those_of_two(tmp_path):
+    two = {"type": "Box", "low": [-1.0, -2.0], "high": [1.0, 2.0]}
+    path = minari(tmp_path / "x", {"b_2": two, "b_10": two})
+    refused("minari", path, "episode_0/actions/b_2 has shape (2, 1), should have 4 numbers")
+
+
 def test_minari_faults(tmp_path):
     refused("minari", tmp_path, "no metadata.json")
     refused("minari", minari(tmp_path / "a", rewards=np.zeros(9)), "has 3 rows, its 9 rewards ask for 10")
