@@ -32,6 +32,8 @@ from inspo_benchmark.datasets import catalog, format
 from inspo_benchmark.datasets.__main__ import main as datasets
 from inspo_benchmark.datasets.catalog import expected_sha256
 from inspo_benchmark.datasets.convert import read
+from inspo_benchmark.datasets.dataset import join
+from inspo_benchmark.datasets.layouts import LAYOUTS
 from inspo_benchmark.learning import saved_policy
 from inspo_benchmark.plots import dataset_cards, export, figures, load, report, tables
 from inspo_benchmark.running.planning import plan
@@ -40,9 +42,10 @@ from inspo_benchmark.running.results import read_results, seconds_per_update, se
 from inspo_benchmark.running.settings import settings
 from inspo_benchmark.running.status import scan
 from support import attacks, recordings
+from support.episodes import toy
 from support.results import write
 
-ALGORITHMS.discover(), TASKS.discover()
+ALGORITHMS.discover(), LAYOUTS.discover(), TASKS.discover()
 
 
 def one_line(capsys) -> str:
@@ -395,6 +398,26 @@ def test_episodes_with_the_same_arrays(tmp_path, member):
         f[f"episode_1{member}"] = f[f"episode_0{member}"]
     with pytest.raises(UserError, match="is an array of episode_0, too"):
         read("minari", tmp_path / "x")
+
+
+@pytest.mark.parametrize("limit", [10**5, 10**9])
+def test_an_export_of_episodes_that_may_be_long(tmp_path, monkeypatch, limit):
+    """They are padded to the limit, which is any number that a file has."""
+    monkeypatch.setattr(limits, "MIN_LIMIT", 100 << 20)
+    task = toy()
+    task = dataclasses.replace(task, spec=task.spec._replace(episode_limit=limit))
+    lengths = np.full(8, 2)
+    rows = {"obs": np.zeros((24, 2, 5)), "state": np.zeros((24, 4)), "actions": np.zeros((16, 2), int), "rewards": np.zeros(16)}
+    format.save(join(task, lengths, **rows, terminated=lengths > 0), tmp_path / "x.h5")
+
+    def export():
+        if limit == 10**5:
+            LAYOUTS["pymarl"].write(tmp_path / "x.h5", tmp_path / "y.h5")
+        else:
+            with pytest.raises(UserError, match="INSPO_MAX_BYTES"):
+                LAYOUTS["pymarl"].write(tmp_path / "x.h5", tmp_path / "y.h5")
+
+    assert allocated(export) < 80 << 20
 
 
 def test_a_recording_may_be_reached_by_a_link(tmp_path):

@@ -53,8 +53,11 @@ def hdf5(target: Path) -> Iterator[Callable[[dict[str, np.ndarray]], None]]:
         yield append
 
 
-def export(source: Path, target: Path, kind: str, layout: str, instead: str, arrays: Callable[[Dataset], dict[str, np.ndarray]]) -> "Lost":
-    """Write what `arrays` makes of the episodes; what gets lost. UserError unless the actions are of that kind and `target` is new."""
+def export(
+    source: Path, target: Path, kind: str, layout: str, instead: str, arrays: Callable[[Dataset], Iterator[dict[str, np.ndarray]]]
+) -> "Lost":
+    """Write the parts that `arrays` makes of the episodes; what gets lost. UserError unless the actions are of that kind and `target` is
+    new."""
     check_target(source, target)
     meta = peek(source)
     if (has := meta.get("action_kind", kind)) != kind:
@@ -63,7 +66,8 @@ def export(source: Path, target: Path, kind: str, layout: str, instead: str, arr
     with hdf5(target) as append:
         for d in parts(source):
             left.see(d)
-            append(arrays(d))
+            for part in arrays(d):
+                append(part)
     return left
 
 

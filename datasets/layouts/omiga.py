@@ -131,11 +131,11 @@ def _name(source: Path) -> str:
 def write(source: Path, target: Path) -> str:
     ambiguous = 0
 
-    def rows(d: Dataset) -> dict[str, np.ndarray]:
+    def rows(d: Dataset) -> Iterator[dict[str, np.ndarray]]:
         nonlocal ambiguous
         ambiguous += int((d.terminated[d.offset[1:] - 1] != (d.lengths < d.meta["limit"])).sum())
         ends = np.cumsum(d.lengths)
-        return {
+        yield {
             "s": np.repeat(d.state[:, None], d.meta["agents"], 1),
             "o": d.obs,
             "a": np.insert(d.actions, ends, 0, axis=0),

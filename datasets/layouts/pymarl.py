@@ -34,10 +34,11 @@ from typing import Any
 import numpy as np
 
 from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.limits import check_size
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.spaces import Discrete
 from inspo_benchmark.core.types import Spec, Task
-from inspo_benchmark.datasets.dataset import Dataset, pack
+from inspo_benchmark.datasets.dataset import PART, Dataset, pack
 from inspo_benchmark.datasets.layouts import LAYOUTS, Layout, Recording, refuse, word
 from inspo_benchmark.datasets.layouts._arrays import arrays, need, reading, shaped
 from inspo_benchmark.datasets.layouts._write import export
@@ -112,7 +113,16 @@ def _name(source: Path) -> str:
 
 
 def write(source: Path, target: Path) -> str:
-    return export(source, target, "discrete", "PyMARL", "omiga", _padded).said()
+    return export(source, target, "discrete", "PyMARL", "omiga", partial(_parts, source)).said()
+
+
+def _parts(source: Path, d: Dataset) -> Iterator[dict[str, np.ndarray]]:
+    """Padded episodes, of about PART bytes in all: the limit, to which they are padded, is any number that a file has."""
+    m = d.meta
+    size = (m["limit"] + 1) * 4 * (m["state"] + m["agents"] * (m["obs"] + 3 * m["actions"] + 2) + 4)
+    check_size(source, size, source.stat().st_size)
+    for a in range(0, d.episodes, step := max(1, PART // size)):
+        yield _padded(d.subset(np.arange(a, min(a + step, d.episodes))))
 
 
 def _padded(d: Dataset) -> dict[str, np.ndarray]:

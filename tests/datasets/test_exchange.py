@@ -123,6 +123,18 @@ def test_a_conversion_in_parts_is_the_conversion_at_once(tmp_path, monkeypatch):
     assert content_sha256(read("pymarl", tmp_path / "theirs.h5", toy())) == content_sha256(whole)
 
 
+def test_an_export_in_parts_is_the_export_at_once(tmp_path, monkeypatch):
+    """Padded episodes may be far larger than those of the file."""
+    save(episodes(toy(), 50), tmp_path / "x.h5")
+    LAYOUTS["pymarl"].write(tmp_path / "x.h5", tmp_path / "whole.h5")
+    monkeypatch.setattr("inspo_benchmark.datasets.layouts.pymarl.PART", 2000)
+    LAYOUTS["pymarl"].write(tmp_path / "x.h5", tmp_path / "parts.h5")
+    with h5py.File(tmp_path / "whole.h5") as whole, h5py.File(tmp_path / "parts.h5") as some:
+        assert whole.keys() == some.keys()
+        for key in whole:
+            np.testing.assert_array_equal(whole[key], some[key])
+
+
 def test_an_export_of_a_game_is_what_pymarl_reads(tmp_path):
     """The first and the last episode of Bridge, held against the arrays, with the keys that CFCQL and ICQ ask for."""
     d = build(TASK)
