@@ -32,11 +32,12 @@ from inspo_benchmark.core.types import Spec, Task
 from inspo_benchmark.datasets.dataset import PART, Dataset
 from inspo_benchmark.datasets.layouts import LAYOUTS, Layout, Recording, refuse, stops, word
 from inspo_benchmark.datasets.layouts._arrays import arrays, need, reading, shaped
-from inspo_benchmark.datasets.layouts._known import KNOWN, known
+from inspo_benchmark.datasets.layouts._known import KNOWN
 from inspo_benchmark.datasets.layouts._write import export
 
 KEYS = {"s": "f", "o": "f", "a": "f", "r": "f", "d": "biuf"}
 SHARED, APART = "s of agent 0 is the state", "s of all agents end to end is the state"
+LIMIT = 1000  # steps, of all robots
 ROUNDED = 1e-5  # the same vector, standardised with its entries in another order
 
 
@@ -62,8 +63,6 @@ def open(source: Path) -> Iterator[Recording]:
         lengths = bounds[:, 1] - bounds[:, 0] - 1
         if not len(lengths):
             raise UserError(f"{source}: no episode, because d is 1 in every row")
-        name = _name(source)
-        limit = known(name).spec.episode_limit if known(name) else int(lengths.max())
         if len(lengths) > 1 and (lengths == 999).all():
             raise UserError(f"{source}: 1000 rows in every episode; OMIGA's have 1001, the last one extra: d = 1 and what was seen last")
         notes = [f"d marks the row behind an episode; {SHARED if shared else APART}"]
@@ -71,8 +70,8 @@ def open(source: Path) -> Iterator[Recording]:
         notes += ["the last episode was cut short"] * bool(flag[-1] == 0)
         yield Recording(
             source,
-            Spec(n, o, x["s"].shape[2] * (1 if shared else n), Box(x["a"].shape[2]), max(limit, int(lengths.max()))),
-            name,
+            Spec(n, o, x["s"].shape[2] * (1 if shared else n), Box(x["a"].shape[2]), max(LIMIT, int(lengths.max()))),
+            _name(source),
             rows=lengths + 1,
             read=partial(_read, x, bounds, shared, flag[-1] == 0),
             notes=[*notes, "episodes of full length truncated, shorter ones terminated"],

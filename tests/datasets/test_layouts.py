@@ -55,10 +55,19 @@ def test_omiga_drops_the_row_behind_an_episode_and_keeps_what_it_shows(tmp_path)
     assert d.rewards.tolist() == [0, 10, 30, 60]
     a = np.linspace(-1, 1, 16, dtype=F).reshape(8, 2, 1)
     np.testing.assert_array_equal(d.actions, a[[0, 1, 3, 6]])
-    assert ends(d) == ["c", "t", "c"]  # of full length; shorter; recorded without its end
+    assert ends(d) == ["t", "t", "c"]  # the longest, but shorter than the limit; shorter; recorded without its end
+    assert ends(read("omiga", path, task(Spec(2, 5, 5, Box(1), 2)))) == ["c", "t", "c"]
     assert "1 flags without a step left out" in d.meta["notes"]
     assert "the last episode was cut short" in d.meta["notes"]
     assert d.meta["task"] == "x-recorded"
+
+
+def test_omiga_of_any_name_has_the_limit_of_robots(tmp_path):
+    for steps, limit, end in ((999, 1000, "t"), (1000, 1000, "c"), (1200, 1200, "c")):
+        d = np.zeros(steps + 6, F)
+        d[[steps, -1]] = 1
+        got = read("omiga", omiga(tmp_path / f"{steps}.hdf5", d))
+        assert (got.lengths.tolist(), got.meta["limit"], ends(got)) == ([steps, 4], limit, [end, "t"])
 
 
 def test_omiga_keeps_the_agents_states_where_they_differ(tmp_path):
