@@ -11,7 +11,8 @@
 | episode_k/infos/won, logp/<agent>     | (n + 1,)           | of our exports, the same number in every row; logp: of each step |
 
 The attribute `seed` of an episode is what its environment was reset with. Agents are in the order of their names, numbers by value.
-Observations of several shapes are flattened and padded with 0. Everything that our format holds has its place in an export.
+Observations of several shapes are flattened and padded with 0. Every array of our format has its place in an export; `inspo_task` and
+`inspo_limit` in metadata.json are the task's name and limit. Its family, its backend and its reference returns have no place there.
 Arrow storage is not read: have Minari write HDF5 (`data_format="hdf5"`).
 """
 
@@ -31,12 +32,14 @@ import numpy as np
 from inspo_benchmark.core.atomic_io import permissions, write_errors
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.limits import check_size, read_bytes
+from inspo_benchmark.core.registry import NAME, TASKS
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec, Task
 from inspo_benchmark.datasets.dataset import Dataset, joined
 from inspo_benchmark.datasets.format import Blind, attribute, parts, peek
 from inspo_benchmark.datasets.layouts import LAYOUTS, Layout, Recording, word
 from inspo_benchmark.datasets.layouts._arrays import Guarded, reading, size_of, stored
+from inspo_benchmark.datasets.layouts._known import known
 from inspo_benchmark.datasets.layouts._write import check_target
 
 MAIN, ABOUT = "main_data.hdf5", "metadata.json"
@@ -68,7 +71,9 @@ def open(source: Path) -> Iterator[Recording]:
         one = spaces[0]
         yield Recording(
             source,
-            Spec(len(agents), max(widths), sum(widths) if state is None else state.shape[1], one["space"], int(lengths.max())),
+            Spec(
+                len(agents), max(widths), sum(widths) if state is None else state.shape[1], one["space"], _limit(about, int(lengths.max()))
+            ),
             _name(about),
             rows=lengths + 1,
             read=partial(_read, f, size, {}, episodes, agents, spaces, widths),
@@ -85,7 +90,7 @@ def _own(f: h5py.File, name: str) -> bool:
 def _read(
     f: h5py.File,
     size: int,
-    owners: dict[int, str],
+    owners: dict[int, str],  # address of an array -> its episode
     episodes: list[str],
     agents: list[str],
     spaces: list[dict],
@@ -197,8 +202,16 @@ def _by_number(name: str) -> list[Any]:
 
 def _name(about: dict) -> str:
     """`<scenario>/<quality>-v0`, as our exports and many of Minari's own are called."""
+    if isinstance(ours := about.get("inspo_task"), str) and NAME.fullmatch(ours) and "-" in ours:
+        return ours
     found = re.fullmatch(r"(?:[\w-]+/)*?([\w-]+)/([\w-]+)-v\d+", str(about.get("dataset_id", "")))
     return f"{word(found[1])}-{word(found[2])}" if found else "minari-recorded"
+
+
+def _limit(about: dict, longest: int) -> int:
+    """Of our exports the task's, otherwise the longest episode's length."""
+    ours = about.get("inspo_limit")
+    return ours if type(ours) is int and longest <= ours < 1 << 31 else longest
 
 
 def write(source: Path, target: Path) -> str:
@@ -221,7 +234,7 @@ def write(source: Path, target: Path) -> str:
             part.replace(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return ""
+    return "" if meta["task"] in TASKS or known(meta["task"]) else "no place for: the task's family, backend and reference returns"
 
 
 def _append(group: h5py.Group, d: Dataset, e: int, number: int) -> None:
@@ -268,6 +281,8 @@ def _about(meta: dict[str, Any], episodes: int, steps: int, size: int) -> dict[s
         "minari_version": VERSION,
         "dataset_size": round(size / 1e6, 1),
         "algorithm_name": meta["behaviour"],
+        "inspo_task": meta["task"],
+        "inspo_limit": meta["limit"],
         "description": f"{meta['task']}: {meta['source']}. {meta['notes']}",
     }
 

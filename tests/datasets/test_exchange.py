@@ -1,5 +1,6 @@
 """Our data in others' layouts and back: what a layout can hold comes back to the bit, what it cannot is said. And what the audit finds."""
 
+import json
 import resource
 import shutil
 import signal
@@ -25,6 +26,7 @@ from inspo_benchmark.datasets.convert import convert, read
 from inspo_benchmark.datasets.dataset import PATHS, Dataset, content_sha256, joined
 from inspo_benchmark.datasets.format import load, parts, save
 from inspo_benchmark.datasets.layouts import LAYOUTS
+from inspo_benchmark.datasets.layouts._known import known
 from inspo_benchmark.datasets.replay_check import audit
 from inspo_benchmark.plots.dataset_figures import main as draw_main
 from support.episodes import episodes, same, toy
@@ -90,7 +92,38 @@ def test_minari_there_and_back(tmp_path, space, logp, agents, count, seed):
     d = with_logp(episodes(task, count, seed)) if logp else episodes(task, count, seed)
     back, said = there_and_back(tmp_path, d, task, "minari", "")
     assert content_sha256(back) == content_sha256(d)
-    assert said == ""
+    assert said == "no place for: the task's family, backend and reference returns"
+
+
+@pytest.mark.parametrize(("name", "lost"), [("v2:hopper_3x1-medium", False), ("a.b+c-odd", True)])
+def test_minari_tells_the_task_and_its_limit(tmp_path, name, lost):
+    task = known(name) or toy(name=name, quality="odd")
+    d = episodes(task, 2)
+    save(d, tmp_path / "x.h5")
+    assert bool(LAYOUTS["minari"].write(tmp_path / "x.h5", tmp_path / "y")) == lost
+    back = convert("minari", tmp_path / "y", tmp_path / "z.h5")
+    assert (back.name, back.spec, back.quality) == (name, task.spec, task.quality)
+    assert content_sha256(load(tmp_path / "z.h5")) == content_sha256(d)
+
+
+@pytest.mark.parametrize(
+    ("about", "name", "limit"),
+    [
+        ({"inspo_task": "../x-y", "inspo_limit": 1 << 40}, "toy-random", 8),
+        ({"inspo_task": ["a-b"], "inspo_limit": "9"}, "toy-random", 8),
+        ({"inspo_task": "nameless", "inspo_limit": True}, "toy-random", 8),
+        ({"inspo_task": "a-b\n", "inspo_limit": 7}, "toy-random", 8),
+        ({"inspo_task": "a-b", "inspo_limit": 12}, "a-b", 12),
+    ],
+)
+def test_what_a_minari_file_says_of_its_task_is_checked(tmp_path, about, name, limit):
+    d = episodes(toy())
+    save(d.subset(d.lengths <= 8), tmp_path / "x.h5")
+    LAYOUTS["minari"].write(tmp_path / "x.h5", tmp_path / "y")
+    path = tmp_path / "y" / "data" / "metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | about))
+    got = convert("minari", tmp_path / "y", tmp_path / "z.h5")
+    assert (got.name, got.spec.episode_limit) == (name, limit)
 
 
 def test_an_episode_that_is_cut_is_not_won(tmp_path):
