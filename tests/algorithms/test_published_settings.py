@@ -120,6 +120,11 @@ def of(task: str, rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {name: row for name, row in rows.items() if name.startswith(task)}
 
 
+def clones(task: str) -> bool:
+    """Whether CFCQL depends on its behavior model."""
+    return CFCQL_SMAC_TEMP.get(task, {}).get("lambda_temp") != 0
+
+
 PUBLISHED = [
     Published("bc", "CFCQL's config/algs/bc.yaml", on_smac(), RECURRENT | dict(lr=5e-4, max_grad_norm=10.0)),
     Published(
@@ -167,7 +172,7 @@ PUBLISHED = [
         "cfcql",
         "CFCQL's README.md (alpha, tau) and config/algs/cql_qmix.yaml",
         joined(
-            {task: row | dict(num_updates=2 * row["num_updates"]) for task, row in on_smac().items()},
+            {task: row | dict(num_updates=row["num_updates"] * (1 + clones(task))) for task, row in on_smac().items()},
             CFCQL_SMAC_ALPHA,
             CFCQL_SMAC_TEMP,
             {"5m_vs_6m-expert": dict(lambda_weights="argmax")},
@@ -175,7 +180,7 @@ PUBLISHED = [
         RECURRENT
         | dict(lr=1e-3, max_grad_norm=10.0, gamma=0.99, td_lambda=0.6, target_update_interval=25, counterfactual=True)
         | dict(count_unavailable=True, num_samples=100)  # these two with raw_cql, which is MACQL
-        | dict(bc_share=0.5),  # the behavior model is trained first, on as many steps of data
+        | dict(bc_share=0.5),  # the behavior model is trained first, on as many steps of data, if anything depends on it
     ),
     *(
         Published(
