@@ -70,7 +70,7 @@ class Experiment:
     @property
     def lock(self) -> FileLock:
         """Held by the process that runs experiments of the group. The system releases it when that process ends."""
-        return FileLock(self.csv_path.with_name(f".{self.task}-{self.group}.lock"))
+        return FileLock(lock_path(self.out, self.algo, self.task, self.group))
 
     def _path(self, folder: str, suffix: str) -> Path:
         return self.out / folder / self.algo / f"{self.task}-{self.key}{suffix}"
@@ -105,8 +105,14 @@ class Experiment:
         return dataclasses.replace(self, seeds=seeds) if seeds else None
 
 
-def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of a group, whose file this is."""
+def lock_path(out: Path, algo: str, task: str, group: str) -> Path:
+    """The file whose lock a process holds that runs experiments of the group."""
+    return out / "runs" / algo / f".{task}-{group}.lock"
+
+
+def is_locked(out: Path, algo: str, task: str, group: str) -> bool:
+    """Whether a process is running experiments of the group."""
+    path = lock_path(out, algo, task, group)
     if not path.exists():
         return False
     try:

@@ -173,7 +173,7 @@ class Pool:
         due = [experiment for when, experiment in self.locked if when <= now]
         self.locked = [(when, experiment) for when, experiment in self.locked if when > now]
         for experiment in due:
-            if is_locked(Path(experiment.lock.lock_file)):
+            if is_locked(experiment.out, experiment.algo, experiment.task, experiment.group):
                 self.locked.append((now + RETRY_DELAY, experiment))
             else:
                 self.queue.append(experiment)
