@@ -16,8 +16,8 @@ critic, of which there are two.
     MACQL       log sum exp Q over random joint actions takes the place of sum_i lambda_i lse_i                         (6)
 
 mu_i is cloned from the data in the first updates, the share `bc_share` of them, and stays as it is afterwards. With lambda_temp = 0, and
-in MACQL, nothing depends on mu, and it is not trained. The discrete method has no
-sampled scores: a softmax of Q_i is no policy that it learns.
+in MACQL, nothing depends on mu, and it is not trained. The discrete method has no sampled scores: a softmax of Q_i is no policy that it
+learns.
 
 `candidate_source` says how (1) and (6) are estimated where actions are continuous (learning/conservative.py): their MPE code has
 "uniform", their HalfCheetah code "crossed", an accident; "noisy" is what it was meant to be. In "crossed" the candidates around

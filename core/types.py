@@ -118,7 +118,7 @@ class Task:
             object.__setattr__(self, field, whole_number(f"task {self.name}: {field}", getattr(self, field), 1))
 
     def environment(self, num_envs: int) -> "VecEnv":
-        """So many parallel environments. UserError: the task has none."""
+        """`num_envs` parallel environments. UserError: the task has none."""
         if self.make is None:
             raise UserError(f"task {self.name} has data alone, and no environment to play episodes in")
         return self.make(num_envs)

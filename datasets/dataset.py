@@ -142,7 +142,7 @@ class Dataset:
                 raise UserError(f"episode {e}: unknown name {unknown[0]!r}; {suggest(str(unknown[0]), (*columns, *ENDS))}")
             if lacking := {"obs", "actions", "rewards"} - episode.keys():
                 raise UserError(f"episode {e}: no {sorted(lacking)[0]}; it has {', '.join(sorted(episode))}")
-            arrays = {name: numbers(episode[name], f"episode {e}: {name} is no array of numbers") for name in columns if name in episode}
+            arrays = {name: as_numbers(episode[name], f"episode {e}: {name} is no array of numbers") for name in columns if name in episode}
             obs, length = arrays["obs"], arrays["rewards"].size
             if arrays["rewards"].shape != (length,) or not length:
                 raise UserError(f"episode {e}: rewards has shape {arrays['rewards'].shape}, should have one number for each step")
@@ -156,7 +156,7 @@ class Dataset:
                 columns[name].append(arrays[name])
             for name, values in ENDS.items():
                 wrong = f"episode {e}: {name} should be True or False, one value for the whole episode"
-                value = numbers(episode.get(name, values[0]), wrong)
+                value = as_numbers(episode.get(name, values[0]), wrong)
                 if value.shape or value.item() not in values:
                     raise UserError(wrong)
                 ends[name].append(int(value))
@@ -176,7 +176,7 @@ class Dataset:
         return d
 
 
-def numbers(x: Any, wrong: str) -> np.ndarray:
+def as_numbers(x: Any, wrong: str) -> np.ndarray:
     """x as an array. UserError with the message `wrong`: it is none of real numbers or truth values."""
     try:
         array = np.asarray(x)

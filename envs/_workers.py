@@ -47,7 +47,7 @@ def stop_workers(workers: Sequence[EnvWorker]) -> None:
     for worker in workers:
         with suppress(EOFError, OSError):  # the worker has closed its end
             while worker.pipe.poll(max(0.0, deadline - time.monotonic())):
-                worker.pipe.recv()  # an answer that nobody waited for
+                worker.pipe.recv()  # an answer that was not read
         with suppress(ProcessLookupError):
             os.killpg(worker.process.pid, signal.SIGKILL)  # before `wait`, which frees the group's number for other processes
         worker.process.wait()

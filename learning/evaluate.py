@@ -79,14 +79,13 @@ class Evaluator:
         memory = algorithm.init_hidden(seeds, episodes)
         params = tree_map(lambda x: x.cpu(), algorithm.acting_params(s))
         reward_sum, length, over = np.zeros(num_envs), np.zeros(num_envs, np.int64), np.zeros(num_envs, bool)
-        won, sequence = None, np.zeros(num_envs, np.uint64)
+        won, sequence, key = None, np.zeros(num_envs, np.uint64), (seeds, episodes, sampled)
         with torch.no_grad():
             while not over.all():
                 inputs = [to_tensor(self.normalizer(observation.obs), seeds), to_tensor(observation.avail, seeds), memory]
                 if sampled:
                     u = np.stack([generator.random(shape)[part].clip(*UNIFORM_BOUNDS) for generator in generators])
                     inputs.append(to_tensor(u.reshape(num_envs, *shape[1:]), seeds))
-                key = seeds, episodes, sampled
                 if key not in self.traced:
                     self.traced[key] = self.traced_act(seeds, sampled, params, *inputs)
                 actions, memory = self.traced[key](params, *inputs)

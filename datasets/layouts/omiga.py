@@ -37,7 +37,7 @@ from inspo_benchmark.datasets.layouts._write import export
 
 KEYS = {"s": "f", "o": "f", "a": "f", "r": "f", "d": "biuf"}
 SHARED, APART = "s of agent 0 is the state", "s of all agents end to end is the state"
-LIMIT = 1000  # steps, of all robots
+LIMIT = 1000  # steps of an episode on every MuJoCo task
 ROUNDED = 1e-5  # the same vector, standardised with its entries in another order
 
 

@@ -62,9 +62,8 @@ def parse_name(name: str) -> tuple[Scenario, str]:
     base, _, variant = name.rpartition("_")
     if base in SCENARIOS and variant in VARIANTS and variant != SCENARIOS[base].paper_variant:
         return SCENARIOS[base], variant
-    others = {base: ", ".join(f"_{x}" for x in VARIANTS if x != known.paper_variant) for base, known in SCENARIOS.items()}
-    there = "; ".join(f"{base} (also with {suffixes})" for base, suffixes in others.items())
-    raise UserError(f"no multi-agent MuJoCo scenario {name!r}; there are {there}")
+    there = [f"{x} (also with {', '.join(f'_{v}' for v in VARIANTS if v != known.paper_variant)})" for x, known in SCENARIOS.items()]
+    raise UserError(f"no multi-agent MuJoCo scenario {name!r}; there are {'; '.join(there)}")
 
 
 @functools.cache
