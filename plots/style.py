@@ -54,7 +54,7 @@ SUITES = {
     "smac": Suite("SMAC (simulator)", ("smac-",), "maximum", RANDOM, "20, the return of a battle won while no enemy heals"),
     "smacv2": Suite("SMACv2 (simulator)", ("smacv2-",), "maximum", RANDOM, "20, the return of a battle won while no enemy heals"),
     "starcraft": Suite("SMAC (StarCraft II)", ("sc2",), "maximum", "a return of 0", "20, the return of a battle won while no enemy heals"),
-    "mujoco": Suite("MaMuJoCo", ("mujoco",), "expert", RANDOM, "the mean return of the expert policy"),
+    "mujoco": Suite("MuJoCo", ("mujoco",), "expert", RANDOM, "the mean return of the expert policy"),
 }
 SHARED_BUDGET = {"smac", "smacv2", "starcraft", "mujoco"}  # suites whose methods have the same number of updates
 TITLE_WIDTH = 18  # characters that fit above a panel

@@ -1,6 +1,6 @@
 """Shared training settings: what all methods have in common on the larger suites, so that tables compare methods and not budgets.
 
-On SMAC and MaMuJoCo all methods have the same networks, sequence length, batch size and number of updates. These values win over those
+On SMAC and MuJoCo all methods have the same networks, sequence length, batch size and number of updates. These values win over those
 of a method's paper (`PAPER`) and give way to those in the method's `TUNED`. `--paper` leaves them out.
 
 The published settings cannot share a table: they range from 500 updates of 128 whole episodes to a million updates of 128 transitions. On
@@ -10,7 +10,7 @@ Critics take one step per update, with a learning rate of 1e-3. The published co
 update, with 1e-4; with a single step per update at that rate the critic of 3m is still noise after 3000 updates.
 
 Rewards are shaped (`learning.shaping`) for every method with critics. In some thousand updates bootstrapping carries a reward back by a few
-steps alone; a method that had shaped rewards while the others had not would win by them.
+steps alone; a method that alone had shaped rewards would win because of them.
 
 Agents act by a running mean of their weights over about the last 200 updates, for every method. Single iterates of training with small
 minibatches differ so much that greedy scores of one training change from one evaluation to the next.

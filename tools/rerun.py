@@ -1,8 +1,8 @@
 """python -m tools.rerun: run a random tenth of finished experiments again, and compare their CSV files byte by byte.
 
 For checking results, this project's or one's own: the same code, settings and data give the same files on the same machine. Another
-processor may round otherwise. Left out are results that `--status` calls stale, and those of a GPU, which repeat only there. The command
-resumes from OUT, whatever code made the files there: after a change of code give another folder.
+processor may round otherwise. Left out are results that `--status` calls stale, and those of a GPU, which repeat only there. An
+interrupted command resumes if the code's revision is the same.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.planning import plan
 from inspo_benchmark.running.pool import Limits, run_pool
 from inspo_benchmark.running.progress import plural
+from inspo_benchmark.running.provenance import revision
 from inspo_benchmark.running.results import final_scores, finished_seeds, read_results, seconds_per_update
 from inspo_benchmark.running.schema import COMPARED, FINISHED
 from inspo_benchmark.running.status import stale_reason
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--share", type=float, default=0.1, help="share of the experiments that run again (default: 0.1)")
     p.add_argument("--draw", type=int, default=0, metavar="SEED", help="seed of the random choice (default: 0)")
     p.add_argument("--workers", type=int, default=1, metavar="N", help="experiments at a time (default: 1)")
-    p.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help=f"where they run (default: {OUT})")
+    p.add_argument("--out", type=Path, metavar="FOLDER", help=f"where they run (default: {OUT}/REVISION)")
     args = p.parse_args(argv)
 
     def work() -> int:
@@ -70,8 +71,9 @@ def main(argv: list[str] | None = None) -> int:
         if not found:
             raise UserError(f"no finished results of today's settings in {', '.join(map(str, folders)) or REFERENCE}")
         chosen = random.Random(args.draw).sample(found, math.ceil(args.share * len(found)))
-        experiments = [again(metadata, args.out) for _, metadata in chosen]
-        finished = finished_seeds(args.out)
+        out = args.out or OUT / revision()["revision"][:12]
+        experiments = [again(metadata, out) for _, metadata in chosen]
+        finished = finished_seeds(out)
         waiting = [experiment for experiment in experiments if experiment.remaining(finished)]
         print(f"{plural(len(chosen), 'experiment')} of {len(found)}, {len(waiting)} to run", flush=True)
         if waiting:

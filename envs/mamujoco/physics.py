@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 CONTROL_COST = {"HalfCheetah": 0.1, "Hopper": 1e-3, "Ant": 0.5}  # weights of the squared controls
-CONTACT_COST = 5e-4  # weight of the Ant's squared contact forces
+CONTACT_COST = 5e-4  # weight of Ant's squared contact forces
 TORSO = 1  # index of a body
 
 
@@ -31,7 +31,7 @@ class Motion(NamedTuple):
     q: np.ndarray  # [E, nq] positions of the joints
     v: np.ndarray  # [E, nv] their velocities
     x: np.ndarray  # [E] position whose speed is rewarded
-    forces: np.ndarray  # [E, bodies, 6] external forces on the bodies; only the Ant's are known
+    forces: np.ndarray  # [E, bodies, 6] external forces on the bodies; only Ant's are known
 
 
 def half_cheetah(motion: Motion, speed: np.ndarray, cost: np.ndarray) -> tuple[np.ndarray, ...]:

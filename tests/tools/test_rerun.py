@@ -31,6 +31,14 @@ def test_the_same_code_gives_the_same_files(made, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("2 experiments of 2, 0 to run")
 
 
+def test_another_revision_of_the_code_starts_anew(made, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(rerun, "OUT", tmp_path / "again")
+    for revision, to_run in ("a" * 40, 2), ("a" * 40, 0), ("b" * 40, 2):
+        monkeypatch.setattr(rerun, "revision", lambda revision=revision: {"revision": revision, "dirty": False})
+        assert rerun.main([str(made), "--share", "1"]) == 0
+        assert capsys.readouterr().out.startswith(f"2 experiments of 2, {to_run} to run")
+
+
 def test_a_file_that_differs_is_named(made, tmp_path, capsys):
     (path,) = made.glob("runs/bc/*.csv")
     rows = path.read_text().splitlines()
