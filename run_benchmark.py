@@ -54,10 +54,10 @@ exit codes: 0 success, 1 an experiment failed, 2 invalid input, 3 time limit rea
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """ "5" -> 0 to 4, "0-9" -> 0 to 9, "0,2,7" -> these. ArgumentTypeError for anything else."""
+    """ "5" -> 0 to 4, "0-9" -> 0 to 9, "0,2,7" and "3," -> these. ArgumentTypeError for anything else."""
     try:
         if "," in text:
-            values = tuple(int(x) for x in text.split(","))
+            values = tuple(int(x) for x in text.removesuffix(",").split(","))
         elif "-" in text:
             first, last = map(int, text.split("-"))
             values = range(first, last + 1)
@@ -67,7 +67,9 @@ def seeds(text: str) -> tuple[int, ...]:
         if not 0 < len(set(values)) == len(values) <= MAX_SEEDS or min(values) < 0 or max(values) >= 1 << 63:
             raise ValueError
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r}: write 5 (for 0 to 4), 0-9, or 0,2,7, at most {MAX_SEEDS} seeds") from None
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r}: write 5 (for 0 to 4), 0-9, 0,2,7, or 3, (for 3 alone), at most {MAX_SEEDS} seeds"
+        ) from None
     return values
 
 
@@ -108,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--env", nargs="+", metavar="TASK", help="tasks, names or globs (default: all that have data or whose data can be built)"
     )
-    what.add_argument("--seeds", type=seeds, metavar="SEEDS", help="5 (for 0 to 4, the default), 0-9, or 0,2,7")
+    what.add_argument("--seeds", type=seeds, metavar="SEEDS", help="5 (for 0 to 4, the default), 0-9, 0,2,7, or 3, (for 3 alone)")
     what.add_argument("--set", nargs="+", default=[], action="extend", metavar="FIELD=VALUE", help="override settings of the methods")
     budget = what.add_mutually_exclusive_group()
     budget.add_argument("--paper", action="store_true", help="use the settings of the papers and their code, not the benchmark's")

@@ -38,7 +38,9 @@ class Template(Algorithm):
     paper = "Reward-weighted cloning (an example)"  # shown by --list
 
     @dataclass(frozen=True)
-    class Config(Common):  # the fields of every method (lr, batch_size, seq_len, num_updates, ...) and your own, with defaults
+    class Config(
+        Common
+    ):  # the fields of every method (lr, batch_size, ...) and your own, with types and defaults; Valued has gamma, tau, ...
         alpha: float = 1.0  # temperature of the weights
 
     # Settings per task. Keys are globs of task names, or the suites "smac" and "mujoco"; of the rows that match a task, the last one wins.

@@ -34,8 +34,9 @@ Choices of this implementation, where nothing is published:
     its mean over pi^i in B of (6) is that of the start of the sweep, also where earlier turns have moved pi^i by then.
  3. KL(pi || mu) and K^i are sums of conditional KLs along a chain of agents, each in closed form. The predecessors in the chain are
     `num_samples` joint samples of pi. K^i is evaluated at the action of the data and at the sampled own action, the two terms of w,
-    beside the same sampled teammates. `num_samples = 0` sums over all joint actions. Only mu is evaluated at these samples. Q^i sees
-    single actions, of the data and of pi^i: no joint action outside the data is given a value.
+    beside the same sampled teammates. `num_samples = 0` sums over all joint actions. The sampled K^i is right on average; with three or
+    more agents w, an exponential of it, is not, and (5) minimizes (6) only as the number of samples grows. Only mu is evaluated at these
+    samples. Q^i sees single actions, of the data and of pi^i: no joint action outside the data is given a value.
  4. Q^i sees the state; with `critic_sees_obs` also agent i's observation, which holds for example its distances. Each agent has one
     critic with a Polyak target; the targets are the Q of a sweep, in (6) as in (8), because their errors are smaller. Policies see their
     own observation.
@@ -161,12 +162,10 @@ class InSPO(Algorithm):
                 raise UserError("alpha, beta and beta_end must not be negative")
             if min(self.alpha + self.beta, self.alpha + self.beta * self.beta_end) <= 0:
                 raise UserError("alpha + beta must stay above 0 (after annealing: alpha + beta * beta_end)")
-            if not (0 <= self.anneal_start <= 1 and 0 <= self.bc_share < 1):
-                raise UserError("anneal_start must lie in [0, 1] and bc_share in [0, 1)")
+            if not (0 <= self.anneal_start <= 1 and 0 < self.bc_share < 1):
+                raise UserError("anneal_start must lie in [0, 1], and bc_share in (0, 1): mu is fitted in the first stage alone")
             if not 0 < self.anneal_duration <= 1:
                 raise UserError("anneal_duration must lie in (0, 1]")
-            if (self.scale_by_td_error or self.excess_kl) and self.bc_share == 0:
-                raise UserError("scale_by_td_error and excess_kl need the critics and clones of a first stage: set bc_share above 0")
             if self.num_samples < 0 or min(self.weight_max, self.rho_max) < 1:
                 raise UserError("num_samples must not be negative; weight_max and rho_max must be at least 1")
 
@@ -350,7 +349,7 @@ class InSPO(Algorithm):
         x = b.now
         h = on.pi(obs[:, :-1], agent=i)
         log_pi = self.space.log_prob(h, select(x.actions, 2, i), select(x.avail, 2, i))
-        return -masked_mean(b.mask, w * log_pi)  # (6); its minimizer is (5)
+        return -masked_mean(b.mask, w * log_pi)  # (6); its minimizer is (5), where K^i is exact
 
     # the second stage --------------------------------------------------------------------------------------------------
 

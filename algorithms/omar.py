@@ -169,8 +169,12 @@ class OMAR(Algorithm):
         c = self.cfg
         rows = (c.batch_size, c.seq_len, self.spec.num_agents)
         penalty = conservative.noise_shape(self.space, c.candidate_source, c.num_samples)
-        search = (c.search_samples, self.space.coordinates_dim)
-        return dict(penalty=(*rows, *penalty), search=(c.search_rounds, *rows, *search))
+        search = (c.search_rounds, *rows, c.search_samples, self.space.coordinates_dim)
+        return dict(penalty=(*rows, *penalty)) | (dict(search=search) if self.searches else {})
+
+    @property
+    def searches(self):  # else best_i is the argmax of all actions
+        return self.space.kind == "continuous" or self.cfg.search_discrete
 
     def critic_input(self, rows):  # [B, L, N, O] or [B, L, N, S + O]
         return rows.obs if self.cfg.critic_sees_obs_only else state_and_obs(rows)
@@ -201,11 +205,11 @@ class OMAR(Algorithm):
 
     # the search ------------------------------------------------------------------------------------------------------------
 
-    def best(self, f, b, u):  # best_i, [B, L, N] or [B, L, N, D]
+    def best(self, f, b, u):  # best_i, [B, L, N] or [B, L, N, D]; u: noise by name
         x = self.critic_input(b.now)
         avail = self.considered(b.now.avail)
         m = f.pi(b.now.obs)
-        if self.space.kind == "discrete" and not self.cfg.search_discrete:
+        if not self.searches:
             return torch.where(avail, f.q1(x, self.space.all(m)), ILLEGAL).argmax(-1)
 
         def value(a):  # of candidates [B, L, N, K] or [B, L, N, K, D]
@@ -213,7 +217,7 @@ class OMAR(Algorithm):
             return torch.where(is_available, f.q1(x, a), ILLEGAL)
 
         own = self.space.point(m, b.now.avail)
-        found = self.search(value, u)
+        found = self.search(value, u["search"])
         q_own, q_found = value(torch.stack([own, found], 3)).unbind(3)
         return self.space.where(q_own >= q_found, own, found)
 
@@ -281,7 +285,7 @@ class OMAR(Algorithm):
         m_next = self.at_next(on.pi, b.obs)
         critic_step = self.gradient_step_per_timestep if self.cfg.per_timestep_critic else self.gradient_step
         s, loss_critic = critic_step(s, "q1 q2", self.critic_loss, b, y, m, m_next, d.u["penalty"])
-        best = self.best(self.online(s), b, d.u["search"])
+        best = self.best(self.online(s), b, d.u)
         s, loss_policy = self.gradient_step(s, "pi", self.policy_loss, b, best)
         s = self.update_targets(s, "q1 q2 pi")
         return s, dict(loss_critic=loss_critic, loss_policy=loss_policy)

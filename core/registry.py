@@ -11,7 +11,9 @@ import os
 import pkgutil
 import re
 import sys
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from inspo_benchmark.core.errors import UserError
@@ -40,13 +42,14 @@ class Registry(dict):
         self.kind, self.package = kind, package
 
     def register(self, name: str):
-        """A decorator that adds an entry. ValueError: the name is invalid or taken. UserError: the entry itself has another name."""
+        """A decorator that adds an entry. UserError: the name is invalid or taken, or the entry itself has another name."""
         if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not a valid name for {self.kind}s: letters, digits and _ . : + - are allowed")
+            raise UserError(f"{name!r} is not a valid name for {self.kind}s: letters, digits and _ . : + - are allowed")
 
         def add(entry):
             if name in self:
-                raise ValueError(f"two {self.kind}s are called {name!r}: {self[name]!r} and {entry!r}")
+                both = " and ".join(getattr(x, "__module__", repr(x)) for x in (self[name], entry))
+                raise UserError(f"two {self.kind}s are registered as {name!r}, by {both}; change one of the names")
             if (own := getattr(entry, "name", name)) != name:
                 raise UserError(f"the {self.kind} {own!r} is registered as {name!r}; give it the same name in both places")
             self[name] = entry
@@ -60,7 +63,13 @@ class Registry(dict):
         return super().__getitem__(name)
 
     def __missing__(self, name):
-        raise UserError(f"no {self.kind} {name!r}; {suggest(name, self)}")
+        raise UserError(f"no {self.kind} {name!r}; {self._suggest(name)}")
+
+    def _suggest(self, name: str) -> str:
+        """As `suggest`. A module of that name may have been left unregistered."""
+        if NAME.fullmatch(name) and f"{self.package}.{name}" in sys.modules:
+            return f"the module {name} registers none of that name; {suggest(name, self)}"
+        return suggest(name, self)
 
     def match(self, patterns: Iterable[str]) -> list[str]:
         """Names that match any of the globs, in the order of registration.
@@ -77,17 +86,32 @@ class Registry(dict):
         for glob in (pattern.casefold(), f"{pattern.casefold()}-*"):
             if similar := [name for name in self if fnmatch.fnmatchcase(name.casefold(), glob)]:
                 return similar
-        raise UserError(f"no {self.kind} matches {pattern!r}; {suggest(pattern.replace('*', ''), self)}")
+        raise UserError(f"no {self.kind} matches {pattern!r}; {self._suggest(pattern.replace('*', ''))}")
 
     def discover(self) -> "Registry":
         """Import every public module of the package and the user's own files, which runs their `@register` lines. UserError: there is no
-        such file."""
+        such file, or one cannot be imported."""
         for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
             if not module.name.startswith("_"):
-                importlib.import_module(f"{self.package}.{module.name}")
+                with import_errors(f"{self.package}.{module.name}"):
+                    importlib.import_module(f"{self.package}.{module.name}")
         for path in own_files():
-            import_file(path)
+            with import_errors(str(path)):
+                import_file(path)
         return self
+
+
+@contextmanager
+def import_errors(module: str) -> Iterator[None]:
+    """What goes wrong in a module while it is imported, as a UserError with the place."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as e:
+        place = traceback.extract_tb(e.__traceback__)[-1]
+        at = "" if isinstance(e, SyntaxError) else f" ({Path(place.filename).name}, line {place.lineno})"  # a SyntaxError has its own
+        raise UserError(f"{module} cannot be imported: {type(e).__name__}: {e}{at}; a file whose name begins with _ is left out") from e
 
 
 def own_files() -> list[Path]:

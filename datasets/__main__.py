@@ -137,8 +137,14 @@ def _validate_file(file: Path, task: Task | None) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
+    if args.target.suffix != ".h5":
+        raise UserError(f"{args.target}: the name of a dataset ends with .h5")
     task = convert(args.layout, args.source, args.target, args.task, args.limit)
-    here = "" if task.name in TASKS else " (no environment of that name here: the sizes are the recording's)"
+    here = (
+        ""
+        if task.name in TASKS
+        else " (no environment of that name here: the sizes are the recording's; training needs a task, see docs/new-task.md)"
+    )
     print(f"{args.target}: {task.name}{here}")
     if notes := peek(args.target)["notes"]:
         print(f"notes: {printable(notes)}")

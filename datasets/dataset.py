@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.core.registry import suggest
+from inspo_benchmark.core.registry import TASKS, suggest
 from inspo_benchmark.core.types import Task
 
 FORMAT, VERSION = "offline-marl", 1
@@ -120,8 +120,8 @@ class Dataset:
         return Dataset(**rows, **steps, offset=offset, won=self.won[numbers], seed=self.seed[numbers], meta=without_statistics(self.meta))
 
     @classmethod
-    def from_episodes(cls, task: Task, episodes: Sequence[Mapping[str, Any]], source: str = "from_episodes") -> "Dataset":
-        """A dataset of a task from arrays, one mapping per episode of L steps.
+    def from_episodes(cls, task: Task | str, episodes: Sequence[Mapping[str, Any]], source: str = "from_episodes") -> "Dataset":
+        """A dataset of a task, or of the task of that name, from arrays, one mapping per episode of L steps.
 
         obs [L+1, N, O], with the observation after the last step; actions [L, N], or [L, N, D] in [-1, 1]; rewards [L], of the team.
         Optional: state [L+1, S] (default: the observations side by side), avail [L+1, N, A] bool (default: all), terminated (default:
@@ -131,6 +131,7 @@ class Dataset:
         """
         from inspo_benchmark.datasets.validate import problems  # which imports this module
 
+        task = TASKS.discover()[task] if isinstance(task, str) else task
         spec = task.spec
         trailing = {"obs": (spec.num_agents, spec.obs_dim), "state": (spec.state_dim,), "avail": (spec.num_agents, spec.space.avail_dim)}
         columns: dict[str, list[np.ndarray]] = {"obs": [], "state": [], "avail": [], "actions": [], "rewards": []}

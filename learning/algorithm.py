@@ -32,6 +32,8 @@ class Nets:
         self._unflattened: dict[str, dict[str, Tensor]] = {}  # of calls for all agents
 
     def __getattr__(self, name: str) -> Callable:
+        if name not in self._modules:
+            raise AttributeError(f"no network {name!r} among those of `nets`: {', '.join(self._modules)}")
         module, flat = self._modules[name], self._params[name]
 
         def call(*args, agent=None, **kwargs):
@@ -45,7 +47,10 @@ class Nets:
 
 
 def masked_mean(mask: Tensor, x: Tensor) -> Tensor:
-    """Mean of x over the entries where mask is 1; mask broadcasts to the shape of x. Losses are reduced over the batch by this alone."""
+    """Mean of x over the entries where mask is 1; mask has as many axes as x, and broadcasts. Losses are reduced over the batch by this
+    alone. ValueError: the axes differ, as with x [B, L, N] and mask [B, L], which has to be mask[..., None]."""
+    if mask.ndim != x.ndim:
+        raise ValueError(f"a mask of shape {tuple(mask.shape)} for values of shape {tuple(x.shape)}: a mask [B, L] fits x [B, L]")
     mask = mask.expand(x.shape)
     return (mask * x).sum() / mask.sum().clamp(min=1)
 
@@ -133,7 +138,7 @@ class Algorithm(ABC):
     TUNED: ClassVar[dict[str, dict[str, Any]]] = {}
     stochastic: ClassVar[bool] = True
     acting: ClassVar[str] = "pi"
-    paper: ClassVar[str]
+    paper: ClassVar[str] = ""
     execution: ClassVar[str] = "decentralized"  # "autoregressive": agents act one after the other and know the earlier actions
 
     def __init__(self, cfg: Common, spec: Spec):
@@ -162,10 +167,12 @@ class Algorithm(ABC):
         return [Stage("training", self.cfg.num_updates, self.update)]
 
     def cloned_first(self, clone: Update, frozen: str) -> list[Stage]:
-        """Stages in which `clone` fits networks to the data for the share `bc_share` of the updates, but at least one unless it is 0, and
-        `update` then keeps those named in `frozen` as they are."""
-        cloning = max(round(self.cfg.bc_share * self.cfg.num_updates), 1) if self.cfg.bc_share else 0
-        return [Stage("cloning", cloning, clone), Stage("training", self.cfg.num_updates - cloning, self.update, frozen)]
+        """Stages in which `clone` fits networks to the data for the share `bc_share` of the updates, and `update` then keeps those named in
+        `frozen` as they are. `bc_share` is a field that the method's Config has to define. Each has at least one of two updates or
+        more, cloning none if the share is 0."""
+        number = self.cfg.num_updates
+        cloning = min(max(round(self.cfg.bc_share * number), 1), number - 1) if self.cfg.bc_share else 0
+        return [Stage("cloning", cloning, clone), Stage("training", number - cloning, self.update, frozen)]
 
     def optimizer(self, name: str) -> Adam | RMSprop:
         """The optimizer of the network of that name."""
@@ -247,7 +254,14 @@ class Algorithm(ABC):
         stage = stage or self.stages()[-1]
 
         def counted(s, b, d):
-            new, logs = stage.update(s, b, d)
+            result = stage.update(s, b, d)
+            if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], State) and isinstance(result[1], dict)):
+                raise TypeError(
+                    f"an update of the stage {stage.name!r} has to return two things, the next state and a dict of scalars to log"
+                )
+            new, logs = result
+            if shapes := [f"{name} {tuple(x.shape)}" for name, x in logs.items() if x.ndim]:
+                raise TypeError(f"an update of the stage {stage.name!r} logs {', '.join(shapes)}, should log scalars")
             if moved := [name for name in stage.frozen.split() if new.params[name] is not s.params[name]]:
                 raise ValueError(f"{', '.join(moved)} must not move in the stage {stage.name!r}")
             return new._replace(step=s.step + 1, average=self.averages(new, stage)), logs
@@ -260,8 +274,8 @@ class Algorithm(ABC):
     def averages(self, s: State, stage: Stage) -> dict[str, Tensor]:
         """The running means of the acting weights after a call of `update`: a <- a + rate (theta - a).
 
-        The rate is `ema_rate` per update; in the first calls it is 1 / (1 + calls), and a is the mean of all theta. Before the last stage
-        a is theta: the last stage begins with what the others end with.
+        The rate is 1 / (1 + calls), counted over all stages, but at least `ema_rate` per update: without other stages a is the mean of all
+        theta at first. Before the last stage a is theta, so the last stage begins with what the others end with.
         """
         rate: Tensor | float = 1.0
         if stage.name == self.stages()[-1].name:

@@ -5,6 +5,7 @@ import math
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from inspo_benchmark.core.errors import UserError
@@ -43,30 +44,42 @@ class Common:
         return False
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+        for name, kind in kinds_of(type(self)).items():
+            check_kind(name, kind, value := getattr(self, name))
             if isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"{field.name}={value}: not a finite number")
+                raise UserError(f"{name}={value}: not a finite number")
         for name in ("lr", "hidden_dim", "batch_size", "seq_len", "max_grad_norm", "num_updates"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name}={getattr(self, name)}: must be above 0")
         if not 0 < self.ema_rate <= 1:
             raise UserError(f"ema_rate={self.ema_rate}: must lie in (0, 1]")
+        if self.network == "gru" and self.seq_len == 1:
+            raise UserError("network=gru learns from sequences: set seq_len above 1, for example seq_len=20 batch_size=16")
+        if self.network == "mlp" and self.burn_in:
+            raise UserError("burn_in warms up a recurrent state: it needs network=gru")
 
     @classmethod
     def parse(cls, assignments: Sequence[str], algo: str) -> dict[str, Any]:
         """`field=value` arguments of the method `algo` -> values of the fields' types. UserError: an unknown field, or another type."""
-        kinds = typing.get_type_hints(cls)
-        kinds = {f.name: kinds[f.name] for f in dataclasses.fields(cls)}
+        kinds = kinds_of(cls)
         values = {}
         for text in assignments:
             name, equals, value = text.partition("=")
             if not equals:
                 raise UserError(f"{text}: write field=value")
             if name not in kinds:
-                raise UserError(f"{text}: the method {algo} has no field {name!r}; {suggest(name, kinds)}")
+                raise UserError(f"{text}: the method {algo} has no field {name!r}; {cls.missing(name)}")
             values[name] = coerce(name, kinds[name], value)
         return values
+
+    @classmethod
+    def missing(cls, name: str) -> str:
+        """The end of an error message about a field that there is not."""
+        if name in vars(cls).get("__annotations__", {}):
+            return "its Config has to be decorated with @dataclass(frozen=True)"
+        if name in vars(cls):
+            return f"its Config has to state the type: {name}: float = {vars(cls)[name]!r}, for example"
+        return suggest(name, kinds_of(cls))
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,27 @@ class Valued(Common):
             raise UserError("gamma must lie in [0, 1] and tau in (0, 1]")
         if not (self.target_update_interval >= 0 and 0 <= self.burn_in < self.seq_len):
             raise UserError("target_update_interval must not be negative, and burn_in must lie in [0, seq_len)")
+
+
+def kinds_of(cls: type[Common]) -> dict[str, Any]:
+    """Field -> type: int, float, bool or a Literal of names. UserError: another one."""
+    hints = typing.get_type_hints(cls)
+    kinds = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    for name, kind in kinds.items():
+        if kind not in (int, float, bool) and typing.get_origin(kind) is not typing.Literal:
+            raise UserError(f"the field {name} of {cls.__qualname__} is of type {kind}; write int, float, bool or a Literal of names")
+    return kinds
+
+
+def check_kind(name: str, kind: Any, value: Any) -> None:
+    """UserError: the value of a field is of another type."""
+    fits = {int: Integral, float: Real, bool: bool}.get(kind)
+    if fits is None:
+        if value not in typing.get_args(kind):
+            raise UserError(f"{name}={value}: must be one of {', '.join(typing.get_args(kind))}")
+    elif not isinstance(value, fits) or (isinstance(value, bool) and kind is not bool):
+        what = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
+        raise UserError(f"{name}={value!r}: must be {what}")
 
 
 def coerce(name: str, kind: Any, text: str) -> Any:

@@ -19,8 +19,10 @@ class Sampler:
     """Draws minibatches for S seeds at once.
 
     A draw depends on the seed and the number of the call alone. A seed therefore trains in the same way alone, with other seeds, and
-    after a resume. Every sequence is equally likely: any L consecutive steps of an episode, or a whole episode that is shorter. The first
-    `burn_in` steps of a sequence are masked, unless it starts with its episode, where the recurrent state is known.
+    after a resume. A sequence has L consecutive steps of an episode; at its start and its end there are sequences of fewer steps, too,
+    whose other rows are masked. An episode of up to L steps is drawn whole. The first `burn_in` steps of a sequence are masked, unless it
+    starts with its episode, where the recurrent state is known. All steps of the data are equally likely: each is trained on in
+    L - burn_in of the sequences, which are drawn uniformly.
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class Sampler:
         self.rewards, self.terminated = to_device(data.rewards.astype(np.float32)), to_device(data.terminated.astype(np.float32))
         lengths = np.diff(data.offset)
         self.offset, self.length = to_device(data.offset[:-1]), to_device(lengths)
-        self.sequence_ends = np.cumsum(np.maximum(lengths - seq_len + 1, 1))  # number of sequences up to the end of each episode
+        trained = seq_len - burn_in  # steps of a sequence within an episode
+        counts = np.where(lengths > seq_len, lengths + trained - 1 - burn_in, trained)  # sequences of each episode
+        self.sequence_ends = np.cumsum(counts)
 
     def for_seeds(self, seeds: Sequence[int]) -> "Sampler":
         """The sampler of other seeds, on the same data."""
@@ -86,14 +90,16 @@ class Sampler:
     def batch_of(self, sequences: np.ndarray) -> Batch:
         """The sequences with these numbers [...], counted over all episodes."""
         episodes = np.searchsorted(self.sequence_ends, sequences, side="right")
-        starts = sequences - np.concatenate([[0], self.sequence_ends])[episodes]
-        episode, start = (torch.as_tensor(x, device=self.device)[..., None] for x in (episodes, starts))
+        numbers = sequences - np.concatenate([[0], self.sequence_ends])[episodes]
+        episode, number = (torch.as_tensor(x, device=self.device)[..., None] for x in (episodes, numbers))
         length, offset = self.length[episode], self.offset[episode]
+        end = torch.where(length > self.seq_len, number + self.burn_in + 1, length)  # the first ones begin before their episode
+        start = (end - self.seq_len).clamp(min=0)
         t = start + torch.arange(self.seq_len + 1, device=self.device)  # [..., L+1]
         observed = offset + episode + t.minimum(length)  # episodes have one observation more than steps
         acted = offset + t.minimum(length - 1)
         stepped = acted[..., :-1]
-        mask = (t[..., :-1] < length) & ((t[..., :-1] >= start + self.burn_in) | (start == 0))
+        mask = (t[..., :-1] < end.minimum(length)) & ((t[..., :-1] >= start + self.burn_in) | (start == 0))
         return Batch(
             self.obs[observed],
             self.state[observed],

@@ -54,6 +54,10 @@ class GreedyPolicy:
 
     @torch.no_grad()
     def __call__(self, observation: Observation) -> np.ndarray:
+        """UserError: the observations are not those of the task that the policy was trained on."""
+        spec, shape = self.algorithm.spec, observation.obs.shape
+        if shape[1:] != (spec.num_agents, spec.obs_dim):
+            raise UserError(f"observations of shape {shape} for a policy of {spec.num_agents} agents that observe {spec.obs_dim} numbers")
         memory = self.algorithm.init_hidden(len(observation.obs)) if self.memory is None else self.memory
         obs = torch.as_tensor(self.normalizer(observation.obs)).to(torch.get_default_dtype())
         actions, self.memory = self.algorithm.act(self.f, obs, torch.as_tensor(observation.avail), memory)
@@ -93,6 +97,8 @@ def load(path: str | Path) -> SavedPolicies:
             raise ValueError("seeds or a scale that no run has")
         return SavedPolicies(algorithm, x["task"], seeds, x["params"], Normalizer(mean, std))
 
+    if Path(path).suffix != SUFFIX:
+        raise UserError(f"{path}: policies are in a file whose name ends with {SUFFIX}, beside the experiment's CSV")
     try:
         return load_checked(Path(path), restore)
     except FileNotFoundError:

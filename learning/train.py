@@ -210,7 +210,7 @@ def train(
     finally:
         if training.next:
             training.next.stop()
-    training.evaluator.close()
+        training.evaluator.close()
     share = training.evaluation_seconds / (training.seconds - training.earlier_seconds)
     return TrainingResult(training.current.rows, training.current.state, training.normalizer, training.seconds, share)
 

@@ -16,6 +16,8 @@ def usable_devices(names: list[str]) -> list[str]:
 
 def check_device(name: str, given: str) -> None:
     """UserError, which begins with what was `given`: torch cannot use the device."""
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise UserError(f"{given}: write cpu, cuda, or cuda:0 for the first GPU")
     try:
         torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError) as error:

@@ -41,9 +41,10 @@ def plan(
 
     data = {task: expected_sha256(TASKS[task]) for task in tasks}
     if not dry_run:
-        check_writable(out)
         finished = finished_seeds(out)
         needed = {experiment.task for experiment in experiments(data) if experiment.remaining(finished)}
+        if needed:
+            check_writable(out)
         data |= {task: dataset_hash(task) for task in tasks if task in needed}
     return experiments(data)
 

@@ -16,12 +16,12 @@ effect on a task for which the method's `PAPER` has no row.
 
 import tomllib
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS, suggest
 from inspo_benchmark.core.suites import matches
-from inspo_benchmark.learning.config import Common, coerce
+from inspo_benchmark.learning.config import Common, coerce, kinds_of
 from inspo_benchmark.running.presets import BENCHMARK, PRESETS
 
 SOURCES = ("default", "PAPER", "OFFICIAL", "benchmark", "TUNED", "task", "preset", "--set")
@@ -47,7 +47,8 @@ def settings_with_sources(algo: str, task: str, overrides: dict[str, Any], paper
     def apply(values: dict[str, Any], source: str) -> None:
         for name, value in values.items():
             if name not in chosen:
-                raise UserError(f"{algo}: {source} names {name!r}, which is no field of its Config; {suggest(name, chosen)}")
+                at = f"{TASKS[task].settings}: " if source == "task" else ""
+                raise UserError(f"{at}{algo}: {source} names {name!r}, which is no field of its Config; {algorithm.Config.missing(name)}")
             chosen[name] = Setting(value, source)
 
     stated = matching(algorithm.PAPER, task)
@@ -80,8 +81,11 @@ def of_task(algo: str, task: str) -> dict[str, Any]:
     for name, table in tables.items():
         if name not in ALGORITHMS or not isinstance(table, dict):
             raise UserError(f"{path}: {name!r} is no table of a method; {suggest(name, ALGORITHMS)}")
-    kinds = get_type_hints(ALGORITHMS[algo].Config)
-    return {name: coerce(name, kinds[name], str(value)) if name in kinds else value for name, value in tables.get(algo, {}).items()}
+    kinds = kinds_of(ALGORITHMS[algo].Config)
+    try:
+        return {name: coerce(name, kinds[name], str(value)) if name in kinds else value for name, value in tables.get(algo, {}).items()}
+    except UserError as e:
+        raise UserError(f"{path}: [{algo}] {e}") from None
 
 
 def matching(table: dict[str, dict[str, Any]], task: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from inspo_benchmark.core.atomic_io import write_errors
 from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.learning.train import Diverged, Stopped
 from inspo_benchmark.running.execute import execute
 from inspo_benchmark.running.experiment import Experiment
@@ -25,6 +26,7 @@ from inspo_benchmark.running.messages import Crashed, Failed, Finished, Interrup
 
 PROGRESS_INTERVAL = 0.2  # seconds between progress messages
 MAX_REASON_LENGTH = 1000  # characters; the log has the whole text
+MISTAKES = (TypeError, AttributeError, NameError, LookupError, ImportError)  # in the code of a method: a retry would raise them again
 
 
 def work(experiment: Experiment, device: str, messages: Connection, commands: Connection) -> None:
@@ -75,10 +77,18 @@ def attempt(experiment: Experiment, device: str, send: Callable[[Message], None]
         _log(f"failed: {error}")
         return Failed(str(error)[:MAX_REASON_LENGTH], again=isinstance(error, UserError))
     except BaseException as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"
         _log(traceback.format_exc())
-        return Crashed(f"{text[:MAX_REASON_LENGTH]} ({Path(where.filename).name}, line {where.lineno})")
+        reason = f"{text[:MAX_REASON_LENGTH]} ({_place(error, ALGORITHMS[experiment.algo].__module__)})"
+        return Failed(reason, again=True) if isinstance(error, MISTAKES) else Crashed(reason)
+
+
+def _place(error: BaseException, module: str) -> str:
+    """The last line of the method's file that led to an error, or else the last of all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    file = sys.modules[module].__file__
+    where = [frame for frame in frames if frame.filename == file] or frames
+    return f"{Path(where[-1].filename).name}, line {where[-1].lineno}"
 
 
 def _exit_with_main_process() -> None:

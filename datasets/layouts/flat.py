@@ -34,7 +34,7 @@ from inspo_benchmark.datasets.layouts._arrays import arrays, need, reading, shap
 KEYS = {
     "observations": "f",
     "actions": "iuf",
-    "rewards": "f",
+    "rewards": "iuf",
     "terminals": "biuf",
     "timeouts": "biuf",
     "next_observations": "f",

@@ -10,10 +10,10 @@
 | episode_k/infos/legal/<agent>         | (n + 1, A)         | may be absent: everything is legal                          |
 | episode_k/infos/won, logp/<agent>     | (n + 1,)           | of our exports, the same number in every row; logp: of each step |
 
-The attribute `seed` of an episode is what its environment was reset with. Agents are in the order of their names, numbers by value.
-Observations of several shapes are flattened and padded with 0. Every array of our format has its place in an export; `inspo_task` and
-`inspo_limit` in metadata.json are the task's name and limit. Its family, its backend and its reference returns have no place there.
-Arrow storage is not read: have Minari write HDF5 (`data_format="hdf5"`).
+metadata.json has the key `action_space`. The attribute `seed` of an episode is what its environment was reset with. Agents are in the
+order of their names, numbers by value. Observations of several shapes are flattened and padded with 0. Every array of our format has its
+place in an export; `inspo_task` and `inspo_limit` in metadata.json are the task's name and limit. Its family, its backend and its
+reference returns have no place there. Arrow storage is not read: have Minari write HDF5 (`data_format="hdf5"`).
 """
 
 import json
@@ -54,6 +54,8 @@ def open(source: Path) -> Iterator[Recording]:
     with ExitStack() as stack:
         with reading(source):
             about, size = json.loads(read_bytes(folder / ABOUT)), size_of(folder)
+            if not isinstance(about, dict) or "action_space" not in about:
+                raise UserError(f"{folder / ABOUT}: no action_space, which says what the agents' actions are")
             f = stack.enter_context(h5py.File(folder / MAIN, "r", locking=False))
             episodes = sorted((k for k in f if re.fullmatch(r"episode_\d+", k) and _own(f, k)), key=lambda k: int(k[8:]))
             if not episodes:
@@ -174,8 +176,9 @@ def _seed(group: h5py.Group) -> int:
 def _spaces(about: dict, agents: list[str]) -> list[dict]:
     """Of each agent's actions: the space, and how its box lies."""
     out = []
+    spaces = json.loads(about["action_space"])["subspaces"]
     for agent in agents:
-        s = json.loads(about["action_space"])["subspaces"][agent]
+        s = spaces[agent]
         if s["type"] == "Discrete":
             out.append({"space": Discrete(int(s["n"])), "start": int(s.get("start", 0)), "scaled": False})
         elif s["type"] == "Box":

@@ -443,7 +443,7 @@ def test_omar_critic_continuous(sets):
 @pytest.mark.parametrize("refit", ["softmax", "elites"])
 def test_omar_search(kind, refit):
     c = omar(kind, search_refit=refit, search_discrete=True)
-    ours, u = c.a.best(c.on, c.b, c.d.u["search"]).numpy(), c.d.u["search"].numpy()
+    ours, u = c.a.best(c.on, c.b, c.d.u).numpy(), c.d.u["search"].numpy()
     h, found = c.on.pi(c.b.now.obs).numpy(), 0
     for (k, t), i in itertools.product(c.rows, range(N)):
         avail = c.n.avail[k, t, i]
@@ -479,7 +479,7 @@ def test_omar_search(kind, refit):
 @pytest.mark.parametrize("padded", [False, True])
 def test_omar_policy(kind, padded):
     c = omar(kind, count_padding=padded)
-    h, best = c.on.pi(c.b.now.obs).numpy(), c.a.best(c.on, c.b, c.d.u["search"])
+    h, best = c.on.pi(c.b.now.obs).numpy(), c.a.best(c.on, c.b, c.d.u)
     value, error = np.zeros(h.shape[:3]), np.zeros((*h.shape[:3], A if kind == "discrete" else D))
     for k, t, i in np.ndindex(value.shape):
         if kind == "continuous":
@@ -502,7 +502,7 @@ def test_omar_learns_nothing_from_padding(kind):
 
     def gradient(padded):
         c = omar(kind, count_padding=padded, coe=1.0)
-        best = c.a.best(c.on, c.b, c.d.u["search"])
+        best = c.a.best(c.on, c.b, c.d.u)
 
         def loss(pi):
             nets = c.a.online(c.s._replace(params={**c.s.params, "pi": pi}))

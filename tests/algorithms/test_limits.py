@@ -67,7 +67,7 @@ def test_icq_at_an_infinite_temperature_clones(kind):
 @pytest.mark.parametrize("share", [False, True])
 def test_inspo_at_an_infinite_alpha_clones_in_turn(kind, memory, share):
     """Where the model of the data factorizes: K_i does not depend on the agent's own action then, and (6) has w = 1."""
-    limit = dict(alpha=HUGE, bc_share=0.0, behavior="factored")
+    limit = dict(alpha=HUGE, behavior="factored")
     one, bc = One("inspo", kind, network=memory, share_params=share, lr=1e-2, **limit), Lab("bc", kind, lr=1e-2)
     theirs, b = one.s, one.b
 
@@ -198,7 +198,7 @@ def test_omar_with_coefficient_zero_is_its_base_discrete():
     act = b.now.actions[..., None]
     advantage = (q.gather(-1, act)[..., 0] - (p * q).sum(-1)).detach()
     loss = -masked_mean(b.mask[..., None], advantage * (p.gather(-1, act)[..., 0] + 1e-5).log())
-    close(one.a.policy_loss(one.on, one.tg, b, one.a.best(one.on, b, one.d.u["search"])), loss)
+    close(one.a.policy_loss(one.on, one.tg, b, one.a.best(one.on, b, one.d.u)), loss)
 
 
 @kinds

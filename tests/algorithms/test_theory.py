@@ -403,7 +403,7 @@ class Deep:
 
     def __init__(self, agents, num_samples=0, **config):
         rng = np.random.default_rng(agents)
-        cfg = dict(hidden_dim=8, batch_size=B, seq_len=L, weight_max=3.0, rho_max=2.0, gamma=GAMMA, alpha=ALPHA, beta=BETA, bc_share=0.0)
+        cfg = dict(hidden_dim=8, batch_size=B, seq_len=L, weight_max=3.0, rho_max=2.0, gamma=GAMMA, alpha=ALPHA, beta=BETA)
         self.algo = InSPO(InSPO.Config(**cfg | dict(num_samples=num_samples) | config), Spec(agents, 2, 3, Discrete(A), L))
         state = tree_map(lambda x: x[0], self.algo.init([0]))
         noisy = {k: 3 * v for k, v in state.params.items() if k != "scale"}  # heads far from uniform

@@ -53,8 +53,22 @@ def test_discovering_twice_changes_nothing(package):
 
 def test_a_duplicate_name_is_an_error(package):
     add(package, "tiger", "lion")
-    with pytest.raises(ValueError, match=r"two animals are called 'lion': .*zoo\.lion.*zoo\.tiger"):
+    with pytest.raises(UserError, match=r"two animals are registered as 'lion', by zoo\.lion and zoo\.tiger; change one of the names"):
         animals().discover()
+
+
+def test_an_invalid_name_is_an_error():
+    with pytest.raises(UserError, match=r"'my lion' is not a valid name for animals: letters, digits and _ \. : \+ - are allowed"):
+        Registry("animal", "zoo").register("my lion")
+
+
+def test_a_module_that_registers_nothing_of_its_name_is_named(package):
+    (package / "okapi.py").write_text("")
+    add(package, "tiger", "lioness")
+    for module in "okapi", "tiger":
+        for ask in animals().discover().__getitem__, lambda name: animals().match([name]):
+            with pytest.raises(UserError, match=f"; the module {module} registers none of that name; "):
+                ask(module)
 
 
 def test_an_entry_is_registered_under_its_own_name():
@@ -67,7 +81,12 @@ def test_an_entry_is_registered_under_its_own_name():
 
 def test_a_broken_file_is_an_error(package):
     (package / "broken.py").write_text("import nothing_of_that_name\n")
-    with pytest.raises(ModuleNotFoundError):
+    with pytest.raises(
+        UserError, match=r"zoo\.broken cannot be imported: ModuleNotFoundError: .*nothing_of_that_name.* \(broken\.py, line 1\)"
+    ):
+        animals().discover()
+    (package / "broken.py").write_text("x = (\n")
+    with pytest.raises(UserError, match=r"zoo\.broken cannot be imported: SyntaxError: .*\(broken\.py, line 1\)"):
         animals().discover()
 
 

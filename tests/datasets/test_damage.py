@@ -247,10 +247,11 @@ def test_random_episodes_survive(tmp_path_factory, space, agents, count, seed, w
     assert same(d, back)
     sampler = Sampler(back, task.spec, 16, window, 1, {}, [seed])
     at = sampler.batch_of(np.arange(sampler.sequence_ends[-1]))
-    assert float(at.mask.sum()) >= d.steps
-    for w, start in enumerate(np.concatenate([np.arange(max(n - window + 1, 1)) for n in d.lengths])):
-        e = int(np.searchsorted(sampler.sequence_ends, w, side="right"))
-        n = int(min(window, d.lengths[e] - start))
+    assert float(at.mask.sum()) == window * d.steps
+    places = [(e, start) for e, n in enumerate(d.lengths) for start in ([0] * window if n <= window else range(1 - window, n))]
+    for w, (e, before) in enumerate(places):
+        start = max(before, 0)
+        n = int(min(before + window, d.lengths[e]) if d.lengths[e] > window else d.lengths[e]) - start
         rows = slice(d.offset[e] + e + start, d.offset[e] + e + start + n + 1)
         np.testing.assert_array_equal(at.obs[w, : n + 1].numpy(), d.obs[rows])
         np.testing.assert_array_equal(at.rewards[w, :n].numpy(), d.rewards[d.offset[e] + start :][:n])

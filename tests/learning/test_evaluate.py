@@ -239,7 +239,7 @@ def test_a_known_policy_has_its_known_return(double):
 @pytest.mark.parametrize("name", ["xor-all", "bridge-mix"])
 @pytest.mark.parametrize("memory", ["mlp", "gru"])
 def test_packed_policies_score_as_they_do_alone(name, memory, double):
-    seeds, algorithm = (3, 1, 8), ALGORITHMS["bc"](Common(hidden_dim=8, network=memory), TASKS[name].spec)
+    seeds, algorithm = (3, 1, 8), ALGORITHMS["bc"](Common(hidden_dim=8, network=memory, seq_len=3), TASKS[name].spec)
     s = algorithm.init(seeds)._replace(step=torch.tensor([7, 7, 7]))
     s = s._replace(params=tree_map(lambda x: 3 * x, s.params))
     packed = Evaluator(algorithm, TASKS[name], seeds)
@@ -321,7 +321,7 @@ def test_a_traced_policy_acts_as_the_plain_one(space, network, monkeypatch):
     Env.space = space
     long = dataclasses.replace(task(Env), spec=Spec(AGENTS, 1, 1, space, LIMIT))
     for seeds in ((4,), (0, 1, 2)):
-        algorithm, acts = ALGORITHMS["bc"](Common(hidden_dim=8, network=network), long.spec), []
+        algorithm, acts = ALGORITHMS["bc"](Common(hidden_dim=8, network=network, seq_len=3), long.spec), []
         s = algorithm.init(seeds)
         for trace_from in (LIMIT, LIMIT + 1):
             monkeypatch.setattr(evaluate, "TRACE_FROM", trace_from)

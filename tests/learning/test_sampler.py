@@ -1,4 +1,4 @@
-"""Minibatches: every sequence is equally likely, none crosses the end of an episode, and every step has its next observation."""
+"""Minibatches: every step is equally likely, no sequence crosses the end of an episode, and every step has its next observation."""
 
 from collections import Counter
 
@@ -45,18 +45,23 @@ def sampler(lengths, seq_len, seeds=(0,), batch=16, turns=1, noise=NOISE) -> Sam
     return Sampler(data, task.spec, batch, seq_len, turns, noise, seeds)
 
 
-def expected(lengths, seq_len) -> list[tuple[int, int]]:
-    """(episode, first step) of every sequence, from the definition."""
-    return [(e, start) for e, n in enumerate(lengths) for start in range(max(n - seq_len + 1, 1))]
+def expected(lengths, seq_len, burn_in=0) -> list[tuple[int, int, int]]:
+    """(episode, first step, last step + 1) of every sequence, from the definition: those that have a step to train on."""
+    whole = [[(e, 0, n)] * (seq_len - burn_in) if n <= seq_len else [] for e, n in enumerate(lengths)]
+    parts = [
+        [(e, max(start, 0), min(start + seq_len, n)) for start in range(1 - seq_len + burn_in, n - burn_in)] if n > seq_len else []
+        for e, n in enumerate(lengths)
+    ]
+    return [place for e in range(len(lengths)) for place in (*whole[e], *parts[e])]
 
 
 def check(b, places, lengths, seq_len):
-    """Compare every leaf of a batch of the sequences that begin at `places` with the data."""
-    for k, (e, start) in enumerate(places):
+    """Compare every leaf of a batch of the sequences at `places` with the data."""
+    for k, (e, start, end) in enumerate(places):
         n = lengths[e]
         rows = [min(start + j, n) for j in range(seq_len + 1)]  # padded with the last observation of the episode
         acts = [min(start + j, n - 1) % 3 for j in range(seq_len + 1)]  # the last observation has the last action again
-        real = [start + j < n for j in range(seq_len)]
+        real = [start + j < end for j in range(seq_len)]
         assert b.obs[k, :, 1].tolist() == [[e, t, e, t] for t in rows]
         assert b.state[k].tolist() == [[e, -t, t] for t in rows]
         assert b.avail[k].int().argmax(-1).tolist() == [[t % 3] * AGENTS for t in rows]
@@ -65,6 +70,11 @@ def check(b, places, lengths, seq_len):
         for j in (j for j in range(seq_len) if real[j]):
             assert b.rewards[k, j] == 100 * e + start + j
             assert b.terminated[k, j] == (start + j == n - 1 and e % 2 == 0)  # a time limit is not a termination
+
+
+def places_of(obs, mask) -> list[tuple[int, int, int]]:
+    """(episode, first step, last step + 1) of the sequences of a batch."""
+    return [(int(e), int(t), int(t + m.sum())) for (e, t), m in zip(obs[:, 0, 0, :2], mask, strict=True)]
 
 
 @lengths_and_seq_len
@@ -82,24 +92,29 @@ def test_every_draw_consists_of_sequences(lengths, seq_len):
     b, _ = s.draw(3)
     assert b.mask.shape == (2, 16, seq_len)
     for run in range(2):
-        starts = [(int(e), int(t)) for e, t in b.obs[run, :, 0, 0, :2]]
-        assert set(starts) <= set(places)
-        check(tree_map(lambda x, run=run: x[run], b), starts, lengths, seq_len)
+        drawn = places_of(b.obs[run], b.mask[run])
+        assert set(drawn) <= set(places)
+        check(tree_map(lambda x, run=run: x[run], b), drawn, lengths, seq_len)
 
 
 @lengths_and_seq_len
 @settings(max_examples=30, deadline=None)
 def test_burn_in_steps_are_masked(lengths, seq_len):
     task, data = numbered(lengths)
-    burn_in, places = seq_len - 1, expected(lengths, seq_len)
-    plain, masked = (Sampler(data, task.spec, 4, seq_len, 1, {}, (0,), burn_in=n).batch_of(np.arange(len(places))) for n in (0, burn_in))
-    assert same(plain._replace(mask=masked.mask), masked)
-    trained = set()
-    for k, (e, start) in enumerate(places):
-        counted = [j for j in range(seq_len) if start + j < lengths[e] and (j >= burn_in or start == 0)]
-        assert masked.mask[k].nonzero().flatten().tolist() == counted
-        trained |= {(e, start + j) for j in counted}
-    assert trained == {(e, t) for e, n in enumerate(lengths) for t in range(n)}  # every step is trained on
+    for burn_in in range(seq_len):
+        places = expected(lengths, seq_len, burn_in)
+        s = Sampler(data, task.spec, 4, seq_len, 1, {}, (0,), burn_in=burn_in)
+        assert s.sequence_ends[-1] == len(places)
+        b = s.batch_of(np.arange(len(places)))
+        trained = Counter()
+        for k, (e, start, end) in enumerate(places):
+            counted = [j for j in range(seq_len) if start + j < end and (j >= burn_in or start == 0)]
+            assert counted
+            assert b.mask[k].nonzero().flatten().tolist() == counted
+            assert b.obs[k, 0, 0, :2].tolist() == [e, start]
+            trained.update((e, start + j) for j in counted)
+        every = {(e, t) for e, n in enumerate(lengths) for t in range(n)}
+        assert trained == dict.fromkeys(every, seq_len - burn_in)  # every step equally often
 
 
 def test_sequences_of_one_step_are_the_transitions():
@@ -112,12 +127,13 @@ def test_sequences_of_one_step_are_the_transitions():
 
 @pytest.mark.parametrize("seq_len", [1, 3, 20])
 def test_draws_are_uniform_over_sequences(seq_len):
-    s, places = sampler(LENGTHS, seq_len, batch=1000), expected(LENGTHS, seq_len)
-    counts = Counter((int(e), int(t)) for call in range(30) for e, t in s.draw(call)[0].obs[0, :, 0, 0, :2])
+    s, places = sampler(LENGTHS, seq_len, batch=1000), Counter(expected(LENGTHS, seq_len))
+    batches = [s.draw(call)[0] for call in range(30)]
+    counts = Counter(place for b in batches for place in places_of(b.obs[0], b.mask[0]))
     assert set(counts) == set(places)
-    p = 1 / len(places)
-    error = 5 * (p * (1 - p) / 30_000) ** 0.5
-    assert all(abs(n / 30_000 - p) < error for n in counts.values())
+    for place, n in counts.items():
+        p = places[place] / places.total()
+        assert abs(n / 30_000 - p) < 5 * (p * (1 - p) / 30_000) ** 0.5
 
 
 @pytest.mark.parametrize("kind", list(SPACES))

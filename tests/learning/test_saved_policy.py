@@ -22,7 +22,7 @@ NORMALIZER = Normalizer(np.full(30, 0.25, np.float32), np.full(30, 0.5, np.float
 
 @pytest.fixture(params=["mlp", "gru"])
 def trained(request):
-    cfg = settings("bc", TASK, {"hidden_dim": 8, "network": request.param})
+    cfg = settings("bc", TASK, {"hidden_dim": 8, "network": request.param, "seq_len": 3})
     algorithm = ALGORITHMS["bc"](cfg, TASKS[TASK].spec)
     return algorithm, algorithm.init(SEEDS)
 
@@ -113,6 +113,19 @@ def test_a_file_of_other_code_is_a_user_error(path, change):
     save_checked(x, path)
     with pytest.raises(UserError, match="holds no usable policies"):
         load(path)
+
+
+def test_another_file_is_not_called_damaged(path):
+    other = path.with_suffix(".csv")
+    other.write_text("algo,task\n")
+    with pytest.raises(UserError, match=r"run\.csv: policies are in a file whose name ends with \.policies"):
+        load(other)
+
+
+def test_observations_of_another_task_are_a_user_error(path):
+    observation = TASKS["mne3-balanced"].make(2).reset([0, 1])
+    with pytest.raises(UserError, match=r"observations of shape \(2, 3, \d+\) for a policy of \d+ agents that observe \d+ numbers"):
+        load(path).greedy_policy(SEEDS[0])(observation)
 
 
 def test_a_damaged_file_is_a_user_error(path):

@@ -156,6 +156,49 @@ def test_a_frozen_network_that_moves_is_an_error(toy, tmp_path):
         trained(toy, tmp_path / "x", cls=Wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda s, loss: s, "has to return two things, the next state and a dict of scalars"),
+        (lambda s, loss: (s, loss), "has to return two things"),
+        (lambda s, loss: (dict(loss_pi=loss), s), "has to return two things"),
+        (lambda s, loss: (s, dict(loss_pi=loss.expand(2))), r"logs loss_pi \(2,\), should log scalars"),
+    ],
+)
+def test_an_update_that_returns_something_else_is_an_error(toy, tmp_path, wrong, said):
+    class Wrong(Staged):
+        def update(self, s, b, d):
+            s, logs = super().update(s, b, d)
+            return wrong(s, logs["loss_pi"])
+
+    with pytest.raises(TypeError, match=f"an update of the stage 'distilling' .*{said}"):
+        trained(toy, tmp_path / "x", cls=Wrong)
+
+
+def test_a_name_of_no_network_is_an_error(toy, tmp_path):
+    class Wrong(Staged):
+        def update(self, s, b, d):
+            return self.online(s).policy, {}
+
+    with pytest.raises(AttributeError, match="no network 'policy' among those of `nets`: mu, pi"):
+        trained(toy, tmp_path / "x", cls=Wrong)
+
+
+def test_a_mask_has_the_axes_of_the_values():
+    x, mask = torch.arange(24.0).view(2, 3, 4), torch.tensor([[1.0, 1, 0], [1, 0, 0]])
+    assert masked_mean(mask[..., None], x) == x[mask > 0].mean()
+    with pytest.raises(ValueError, match=r"a mask of shape \(2, 3\) for values of shape \(2, 3, 4\)"):
+        masked_mean(mask, x)
+
+
+@pytest.mark.parametrize(("number", "share", "cloning"), [(10, 0.2, 2), (10, 0.01, 1), (4, 0.9, 3), (2, 0.8, 1), (1, 0.2, 0), (5, 0.0, 0)])
+def test_cloning_leaves_updates_to_train(toy, number, share, cloning):
+    a = staged(toy, num_updates=number)
+    a.cfg = SimpleNamespace(num_updates=number, bc_share=share)
+    first, second = a.cloned_first(a.clone, frozen="mu")
+    assert (first.num_updates, second.num_updates) == (cloning, number - cloning)
+
+
 def test_stages_that_do_not_add_up_are_an_error(toy, tmp_path):
     with pytest.raises(ValueError, match="cloning, distilling do not add up to 30"):
         trained(toy, tmp_path / "x", cls=type("Short", (Staged,), dict(shares=(0.4, 0.5))))

@@ -114,6 +114,21 @@ def test_an_experiment_that_hangs_is_retried(project, start, arm, undisturbed):
     assert not leftovers(out)
 
 
+def test_a_mistake_in_a_method_is_not_retried_but_runs_again_with_the_same_command(project, arm, undisturbed):
+    out = project.fresh()
+    command = ["--algo", "errs", *SMALL, "--out", out]
+    arm(["errs"])
+    ended = project.run(*command)
+    assert ended.code == 1
+    lines = ended.err.splitlines()
+    assert not [line for line in lines if line.startswith("retry")]
+    (line,) = [line for line in lines if line.startswith("FAILED errs on ")]
+    assert "TypeError: unsupported operand" in line
+    assert "(faulty.py, line " in line
+    assert project.run(*command).code == 0
+    assert rows_of(out) == {"errs": undisturbed}
+
+
 def test_experiments_that_always_crash_fail_and_are_skipped_until_retry_failed(project, arm, undisturbed):
     out, failing = project.fresh(), ["raises", "exits", "babbles"]
     command = ["--algo", "bc", *failing, *SMALL, *LIMITS, "--retries", "1", "--out", out]

@@ -92,14 +92,56 @@ def test_a_table_that_names_an_unknown_field_is_one_line(mine, monkeypatch, tabl
 
 
 @pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (dict(alpha="a"), "alpha='a': must be a number"),
+        (dict(num_updates=2.5), "num_updates=2.5: must be a whole number"),
+        (dict(num_updates=True), "num_updates=True: must be a whole number"),
+        (dict(switch=1), "switch=1: must be true or false"),
+        (dict(network=None), "network=None: must be one of mlp, gru"),
+        (dict(network="gru"), "network=gru learns from sequences: set seq_len above 1"),
+        (dict(burn_in=2, seq_len=5), "burn_in warms up a recurrent state: it needs network=gru"),
+    ],
+)
+def test_a_table_with_an_unusable_value_is_one_line(mine, monkeypatch, value, said):
+    monkeypatch.setattr(mine, "TUNED", {"3m-*": value})
+    with pytest.raises(UserError) as e:
+        settings("mine", "3m-medium", {})
+    assert str(e.value).startswith(said)
+
+
+def test_a_config_that_is_no_dataclass_of_typed_fields_says_what_to_write(mine, monkeypatch):
+    class Config(Valued):
+        gain: float = 1.0
+        rate = 2.0
+
+    monkeypatch.setattr(mine, "Config", Config)
+    with pytest.raises(UserError, match=r"no field 'gain'; its Config has to be decorated with @dataclass\(frozen=True\)"):
+        Config.parse(["gain=3"], "mine")
+    with pytest.raises(UserError, match=r"no field 'rate'; its Config has to state the type: rate: float = 2\.0"):
+        Config.parse(["rate=3"], "mine")
+    monkeypatch.setattr(mine, "PAPER", {})
+    monkeypatch.setattr(mine, "TUNED", {"3m-*": dict(gain=3.0)})
+    with pytest.raises(UserError, match=r"TUNED names 'gain', which is no field of its Config; its Config has to be decorated"):
+        settings("mine", "3m-medium", {})
+
+    @dataclasses.dataclass(frozen=True)
+    class Listed(Valued):
+        sizes: tuple[int, ...] = (1, 2)
+
+    with pytest.raises(UserError, match=r"field sizes of .*Listed is of type .*; write int, float, bool or a Literal of names"):
+        Listed.parse(["sizes=3"], "mine")
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("x = " + "[" * 5000, "cannot be read: "),
         ("\0", "cannot be read: "),
         ("[mime]\nlr = 1", "'mime' is no table of a method; did you mean mine"),
         ("mine = 5", "'mine' is no table of a method"),
-        ("[mine]\nalhpa = 1", "task names 'alhpa'"),
-        ("[mine]\nlr = [1]", "must be a number"),
+        ("[mine]\nalhpa = 1", "mine.toml: mine: task names 'alhpa'"),
+        ("[mine]\nlr = [1]", "mine.toml: [mine] lr=[1]: must be a number"),
         ("[mine]\nlr = nan", "not a finite number"),
         ("[mine]\nlr = inf", "not a finite number"),
         ("[mine]\nnum_updates = 1e400", "must be a whole number"),

@@ -28,6 +28,10 @@ def raises():
     raise ValueError("bad\\nluck")
 
 
+def errs():
+    return None + 1
+
+
 def exits():
     os._exit(3)
 
@@ -72,7 +76,7 @@ def register(fault):
             return super().update(s, b, d)
 
 
-FAULTS = [hangs, leaks, raises, exits, dies, prints, babbles, slows]
+FAULTS = [hangs, leaks, raises, errs, exits, dies, prints, babbles, slows]
 for fault in FAULTS:
     register(fault)
 '''
