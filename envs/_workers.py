@@ -22,8 +22,8 @@ class EnvWorker(NamedTuple):
     pipe: Connection
 
 
-def start_worker(module: str, *args: Any, fds: Sequence[int] = ()) -> EnvWorker:
-    """Start a process that calls `serve(pipe, *args)` of a module; args are literals, `fds` open files that the process inherits."""
+def start_worker(module: str, *args: Any) -> EnvWorker:
+    """Start a process that calls `serve(pipe, *args)` of a module; args are literals."""
     parent_end, child_end = Pipe()
     command = f"from multiprocessing.connection import Connection; from {module} import serve; "
     command += f"serve({', '.join([f'Connection({child_end.fileno()})', *map(repr, args)])})"
@@ -31,7 +31,7 @@ def start_worker(module: str, *args: Any, fds: Sequence[int] = ()) -> EnvWorker:
         [sys.executable, "-c", command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        pass_fds=[child_end.fileno(), *fds],
+        pass_fds=[child_end.fileno()],
         start_new_session=True,
     )
     child_end.close()
