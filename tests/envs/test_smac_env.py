@@ -14,8 +14,8 @@ from inspo_benchmark.envs.smac.maps import MAPS, find_map, ground
 from inspo_benchmark.envs.smac.simulator import HEALTH, X, Y
 from inspo_benchmark.envs.smac.starcraft2env import TERRAIN_HEIGHT, Heuristic
 from inspo_benchmark.envs.smac.vector import Smac
-from inspo_benchmark.envs.smac.views import NO_ACTION, observe, reward
-from support.frames import some_frames
+from inspo_benchmark.envs.smac.views import NO_ACTION
+from support.frames import observe, reward, some_frames
 
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "smac_conformance"
 STOP, ATTACK = 1, 6
@@ -75,7 +75,7 @@ def test_environments_are_independent_battles(name):
 
 @pytest.mark.parametrize("name", ["3m", "MMM", "2s3z", "6h_vs_8z", "so_many_baneling"])
 def test_whole_episodes_follow_from_their_frames(name):
-    """The frames of 25 battles, as observed and rewarded by the public functions: the same at every step."""
+    """The frames of 25 battles, as observed and rewarded all at once: the same at every step."""
     m, env, rng = find_map(name), Smac(name, 25), np.random.default_rng(1)
     observation, last = env.reset(range(25)), np.full((25, m.n), NO_ACTION)
     before, over, ends = env.battles.frame.copy(), np.zeros(25, bool), 0

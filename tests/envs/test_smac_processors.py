@@ -13,8 +13,7 @@ from inspo_benchmark.datasets import catalog
 from inspo_benchmark.datasets.dataset import content_sha256
 from inspo_benchmark.envs.smac.maps import find_map
 from inspo_benchmark.envs.smac.simulator import Battles
-from inspo_benchmark.envs.smac.views import observe, reward
-from support.frames import some_frames
+from support.frames import observe, reward, some_frames
 
 DATASET = "3m-medium"
 

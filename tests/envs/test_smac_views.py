@@ -19,11 +19,8 @@ from inspo_benchmark.envs.smac.views import (
     default_reward_config,
     fill_observations,
     fill_rewards,
-    observe,
-    reward,
-    scene,
 )
-from support.frames import some_frames
+from support.frames import observe, reward, scene, some_frames
 
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "smac_conformance"
 RECORDED = sorted(path.stem for path in RECORDINGS.glob("*.npz"))

@@ -30,9 +30,8 @@ from inspo_benchmark.envs.smac.views import (
     drawn_scene,
     fill_observations,
     fill_rewards,
-    observe,
-    reward,
 )
+from support.frames import observe, reward
 
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "smacv2_conformance"
 RECORDED = sorted(path.stem for path in RECORDINGS.glob("*_vs_*.npz"))
