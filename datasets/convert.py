@@ -11,13 +11,12 @@ from tqdm import tqdm
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import TASKS, suggest
 from inspo_benchmark.core.types import Task
-from inspo_benchmark.datasets.dataset import PROVENANCE, Dataset, card, join, joined
+from inspo_benchmark.datasets.dataset import PROVENANCE, Dataset, card, join
 from inspo_benchmark.datasets.format import grouped, writer
 from inspo_benchmark.datasets.layouts import LAYOUTS, Recording
 from inspo_benchmark.datasets.layouts._arrays import check_own_files, reading, sha256
 from inspo_benchmark.datasets.layouts._known import KNOWN, hint, known, unregistered
 from inspo_benchmark.datasets.layouts._write import check_target
-from inspo_benchmark.datasets.validate import problems
 
 LARGEST = 1 << 30  # bytes of one episode: it has to fit into memory
 
@@ -41,18 +40,6 @@ def convert(layout: str, source: str | Path, target: str | Path, name: str | Non
                     bar.update(d.episodes)
             out.meta["notes"] = tally.notes(r)
     return task
-
-
-def read(layout: str, source: str | Path, task: Task | None = None, limit: int | None = None) -> Dataset:
-    """The same in memory, for a task at hand."""
-    with _open(layout, Path(source)) as r:
-        task = target_task(r, None) if task is None else fitting(r, task)
-        tally = Tally()
-        d = joined(list(_parts(r, task, limit, tally)))
-        d.meta.update(_provenance(layout, r) | {"notes": tally.notes(r)})
-    if found := problems(d):
-        raise UserError(f"{source}: {found[0]}")
-    return d
 
 
 def target_task(r: Recording, name: str | None) -> Task:

@@ -217,11 +217,6 @@ def inspect(path: str | Path, task: Task | None = None) -> tuple[Dataset | None,
     return d, found + changed
 
 
-def violations(path: str | Path, task: Task | None = None) -> list[str]:
-    """All faults of a file, with their places; empty if there are none. UserError: there is no such file."""
-    return inspect(path, task)[1]
-
-
 def parts(path: str | Path) -> Iterator[Dataset]:
     """The episodes of a file in order, in parts of about PART bytes. UserError: the file has a fault."""
     path = Path(path)

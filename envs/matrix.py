@@ -18,12 +18,13 @@ from inspo_benchmark.core.types import Spec, Task
 LIMIT = 50
 XOR = np.array([[0.0, 1.0], [1.0, -2.0]])  # actions A, B; AB and BA are optimal, independent mixtures of them are not
 XOR_OBS = (0.0, 1.0, 0.0, 1.0)  # as in the original: twice the one-hot code of the only state
+AGREEMENT, DISAGREEMENT = (10.0, 4.0, 7.0), -5.0  # payoffs of M-NE
 
 
-def mne(agents: int = 2, diagonal: Sequence[float] = (10, 4, 7), otherwise: float = -5) -> np.ndarray:
-    """Payoffs [n] * agents with n = len(diagonal): `diagonal[a]` if all agents choose a, and `otherwise` if they do not."""
-    payoff = np.full((len(diagonal),) * agents, otherwise, np.float64)
-    payoff[(np.arange(len(diagonal)),) * agents] = diagonal
+def mne(agents: int = 2) -> np.ndarray:
+    """Payoffs [3] * agents: AGREEMENT[a] if all agents choose a, DISAGREEMENT if they do not."""
+    payoff = np.full((len(AGREEMENT),) * agents, DISAGREEMENT)
+    payoff[(np.arange(len(AGREEMENT)),) * agents] = AGREEMENT
     return payoff
 
 

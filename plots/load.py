@@ -27,6 +27,7 @@ REQUIRED = {
 TOGETHER, MAX_CSV = 500, 10 << 20  # files that are read at once, and bytes of each
 MAX_RETURN = 1e30  # of the magnitude of returns: their squares have to be finite
 SAMPLED = "_sampled"  # the end of the names of scores of sampled actions
+NAMED = 6  # groups of missing runs that an error names
 GROUP = ["algo", "overrides", "task"]  # one method on one task; several files may hold its seeds
 
 
@@ -95,14 +96,14 @@ def missing_seeds(frame: pd.DataFrame, metric: str = "return") -> list[tuple[str
     return [group for group in missing if group[2]]
 
 
-def require_complete(frame: pd.DataFrame, metric: str, shown: int = 6) -> None:
+def require_complete(frame: pd.DataFrame, metric: str) -> None:
     """UserError that names missing runs, if there are any."""
     missing, count = missing_seeds(frame, metric), frame.seed.nunique()
     if missing:
         names = [f"{algo} on {task} ({'all' if len(seeds) == count else ', '.join(map(str, seeds))})" for algo, task, seeds in missing]
-        rest = f" and {len(names) - shown} more" if len(names) > shown else ""
+        rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         raise UserError(
-            f'{metric} is missing for {"; ".join(names[:shown])}{rest} (seeds in brackets); run them, or print "--" with --draft'
+            f'{metric} is missing for {"; ".join(names[:NAMED])}{rest} (seeds in brackets); run them, or print "--" with --draft'
         )
 
 

@@ -31,7 +31,6 @@ from inspo_benchmark.core.registry import ALGORITHMS, NAME, TASKS
 from inspo_benchmark.datasets import catalog, format
 from inspo_benchmark.datasets.__main__ import main as datasets
 from inspo_benchmark.datasets.catalog import expected_sha256
-from inspo_benchmark.datasets.convert import read
 from inspo_benchmark.datasets.dataset import join
 from inspo_benchmark.datasets.layouts import LAYOUTS
 from inspo_benchmark.learning import saved_policy
@@ -42,6 +41,7 @@ from inspo_benchmark.running.results import read_results, seconds_per_update, se
 from inspo_benchmark.running.settings import settings
 from inspo_benchmark.running.status import scan
 from support import attacks, recordings
+from support.datasets import read, violations
 from support.episodes import toy
 from support.results import write
 
@@ -346,7 +346,7 @@ def test_attributes_that_are_larger_than_their_file(tmp_path, what):
 
     def refused():
         assert format.peek(tmp_path / "x.h5") == {}
-        assert format.violations(tmp_path / "x.h5")
+        assert violations(tmp_path / "x.h5")
 
     assert allocated(refused) < 100 << 20
 

@@ -151,8 +151,3 @@ def solve(
 def linear_schedule(first: float, last: float, steps: int, share: float = 1.0) -> np.ndarray:
     """A schedule [steps]: linear from `first` to `last` over a share of the steps, then constant."""
     return first + (last - first) * np.minimum(np.arange(steps) / max(share * (steps - 1), 1), 1)
-
-
-def residual(game: MarkovGame, pi: Policies, alpha: float, beta: float) -> float:
-    """max |pi^i - pi^i*| over agents, states and actions. It is 0 if and only if pi is a quantal response equilibrium."""
-    return max(float(np.abs(best_response(game, pi, i, alpha, beta) - p).max()) for i, p in enumerate(pi))

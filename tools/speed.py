@@ -89,7 +89,7 @@ def compiled_updates(algo: str, task: str) -> list[Row]:
         times = {seeds: [] for seeds in SEEDS}
         for _ in range(ROUNDS):  # alternately, so that a drift of the machine's speed affects all of them
             for seeds in SEEDS:
-                times[seeds].append(cpu_seconds(updates[form, seeds]))
+                times[seeds].append(seconds_per_call(updates[form, seeds]))
         ms = {seeds: 1e3 * statistics.median(times[seeds]) for seeds in SEEDS}
         for seeds in SEEDS:
             rows.append((f"{name}/{form}/{seeds}-packed", ms[seeds], "ms"))
@@ -112,7 +112,7 @@ def updates_by_size(algo: str, flops: float) -> list[Row]:
             update = one_update(call, state, lambda turn, inputs=inputs: inputs, algorithm.turns)
             with FlopCounterMode(display=False) as counter:
                 update()
-            seconds = statistics.median(cpu_seconds(update) for _ in range(3))
+            seconds = statistics.median(seconds_per_call(update) for _ in range(3))
             rows.append((name, 1e3 * seconds, "ms"))
             rows.append((f"{name}/products", counter.get_total_flops() / seconds / flops, "of the matrix product rate"))
     return rows
@@ -124,7 +124,7 @@ def compiled_by_size(algo: str) -> list[Row]:
     algorithm = ALGORITHMS[algo](settings(algo, SHARED, {}), spec)
     for form, calls in (("traced", train.TRACE_FROM), ("compiled", train.COMPILE_FROM)):
         for seeds in (1, 5):
-            seconds = statistics.median(cpu_seconds(experiments_update(algorithm, seeds, calls)) for _ in range(3))
+            seconds = statistics.median(seconds_per_call(experiments_update(algorithm, seeds, calls)) for _ in range(3))
             rows.append((f"update/{algo}/{SHARED}/shared-settings/{form}/{seeds}-packed", 1e3 * seconds, "ms"))
     return rows
 
@@ -144,18 +144,19 @@ def updates_by_batch(algo: str) -> list[Row]:
     for width in WIDTHS:
         for batch_size in BATCH_SIZES:
             algorithm = ALGORITHMS[algo](settings(algo, SHARED, dict(hidden_dim=width, batch_size=batch_size)), TASKS[SHARED].spec)
-            seconds = cpu_seconds(experiments_update(algorithm, 1, train.TRACE_FROM))
+            seconds = seconds_per_call(experiments_update(algorithm, 1, train.TRACE_FROM))
             name = f"sizes/{algo}/{width}-units/{batch_size}-transitions"
             rows.append((name, 1e6 * seconds / batch_size, "us per transition"))
     return rows
 
 
-def evaluation_share(algo: str, task: Task, seeds: int = 5) -> Row:
-    """The share of evaluation in an experiment, from the times of an update and of an evaluation with untrained policies."""
+def evaluation_share(algo: str, task: Task) -> Row:
+    """The share of evaluation in an experiment, from the times of an update and of an evaluation with untrained policies of five seeds."""
+    seeds = 5
     algorithm = ALGORITHMS[algo](settings(algo, task.name, {}), task.spec)
     evaluator, state = Evaluator(algorithm, task, tuple(range(seeds))), algorithm.init(range(seeds))
     num_updates = algorithm.cfg.num_updates
-    training = num_updates * cpu_seconds(experiments_update(algorithm, seeds, num_updates * algorithm.turns))
+    training = num_updates * seconds_per_call(experiments_update(algorithm, seeds, num_updates * algorithm.turns))
     episodes = min(task.eval_episodes, 10)
     evaluator(state, episodes)
     started = time.process_time()
@@ -178,7 +179,7 @@ def acting_by_size(algo: str, num_envs: int = 32) -> list[Row]:
             with torch.no_grad():
                 algorithm.act(*inputs)
 
-        seconds = statistics.median(cpu_seconds(act) for _ in range(3))
+        seconds = statistics.median(seconds_per_call(act) for _ in range(3))
         rows.append((f"act/{algo}/{task}/{num_envs}-envs", 1e6 * seconds, "us per step"))
     return rows
 
@@ -228,8 +229,8 @@ def one_update(call: Callable, state, draw: Callable[[int], tuple[Batch, Draw]],
     return update
 
 
-def cpu_seconds(work: Callable[[], None]) -> float:
-    """CPU seconds per call of work in one thread. Other programs on the machine do not count."""
+def seconds_per_call(work: Callable[[], None]) -> float:
+    """CPU seconds per call of `work` in one thread. Other programs on the machine do not count."""
     work()
     count, started = 0, time.process_time()
     while (elapsed := time.process_time() - started) < SECONDS:
@@ -238,9 +239,10 @@ def cpu_seconds(work: Callable[[], None]) -> float:
     return elapsed / count
 
 
-def matrix_product_rate(width: int = 512) -> float:
+def matrix_product_rate() -> float:
     """flop/s of a product of square float32 matrices on one core: the best of many timings, as other programs can only slow it down."""
-    x, seconds = torch.randn(width, width), []
+    width, seconds = 512, []
+    x = torch.randn(width, width)
     for _ in range(300):
         started = time.perf_counter()
         x @ x
@@ -381,7 +383,7 @@ def mujoco_evaluation(name: str, policies: int = 5, episodes: int = 4) -> list[R
 # --- sweeps
 
 
-def sweep(count: int = 1000, workers: int = 2, num_updates: int = 1) -> list[Row]:
+def sweep(count: int = 1000, workers: int = 2) -> list[Row]:
     """Seconds of a sweep of small experiments with one seed, from the start of the fork server on, compared with the ideal: the same number
     of processes that have done their imports and run their share of the same experiments one after another, without a pool, logs and
     supervision. Wall-clock time and CPU time; compare the latter on a machine with other work."""
@@ -391,7 +393,7 @@ def sweep(count: int = 1000, workers: int = 2, num_updates: int = 1) -> list[Row
 
         def experiments(name: str) -> list[Experiment]:
             planned = [
-                plan(["bc"], tasks, (0,), [f"num_updates={num_updates}", f"lr={1e-3 + 1e-6 * k}"], Path(folder, name))
+                plan(["bc"], tasks, (0,), ["num_updates=1", f"lr={1e-3 + 1e-6 * k}"], Path(folder, name))
                 for k in range(-(-count // len(tasks)))
             ]
             return [experiment for part in planned for experiment in part][:count]
@@ -420,7 +422,7 @@ def sweep(count: int = 1000, workers: int = 2, num_updates: int = 1) -> list[Row
         cpu = _cpu_time() - cpu_before
     rows = []
     for clock, seconds, ideal in (("wall", wall, max(ideal_wall)), ("cpu", cpu, sum(ideal_cpu))):
-        name = f"sweep/{count}-experiments-of-{num_updates}/{workers}-workers/{clock}"
+        name = f"sweep/{count}-experiments-of-1/{workers}-workers/{clock}"
         rows += [(name, seconds, "s"), (f"{name}/ideal", ideal, "s"), (f"{name}/overhead", seconds / ideal, "times the ideal")]
     return rows
 

@@ -11,11 +11,11 @@ from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.spaces import Box
 from inspo_benchmark.core.types import Spec, Task
 from inspo_benchmark.datasets.__main__ import main
-from inspo_benchmark.datasets.convert import read
 from inspo_benchmark.datasets.dataset import content_sha256
-from inspo_benchmark.datasets.format import load, save, violations
+from inspo_benchmark.datasets.format import load, save
 from inspo_benchmark.datasets.generate import record
 from inspo_benchmark.datasets.layouts.pymarl import KEYS
+from support.datasets import read, violations
 from support.recordings import recording, write
 
 TASKS.discover()

@@ -20,14 +20,14 @@ from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec
 from inspo_benchmark.datasets.__main__ import main
-from inspo_benchmark.datasets.convert import read
 from inspo_benchmark.datasets.dataset import PATHS, RETURN, join
-from inspo_benchmark.datasets.format import SEAL, _seal, load, parts, save, sealed, violations
+from inspo_benchmark.datasets.format import SEAL, _seal, load, parts, save, sealed
 from inspo_benchmark.datasets.layouts import LAYOUTS
 from inspo_benchmark.datasets.validate import problems
 from inspo_benchmark.learning.sampler import Sampler
 from inspo_benchmark.plots.dataset_figures import main as draw
 from support import recordings
+from support.datasets import read, violations
 from support.episodes import episodes, same, toy
 
 TASKS.discover(), LAYOUTS.discover()

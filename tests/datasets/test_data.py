@@ -22,9 +22,10 @@ from inspo_benchmark.datasets import catalog
 from inspo_benchmark.datasets.__main__ import main
 from inspo_benchmark.datasets.catalog import PLAYED_BY_POLICIES, build, fetch, manifest, status
 from inspo_benchmark.datasets.dataset import PATHS, RETURN, content_sha256, pack, statistics
-from inspo_benchmark.datasets.format import load, save, violations, writer
+from inspo_benchmark.datasets.format import load, save, writer
 from inspo_benchmark.datasets.generate import BUILDERS
 from inspo_benchmark.datasets.validate import problems
+from support.datasets import violations
 from support.episodes import episodes, same, toy
 
 TASKS.discover()

@@ -22,13 +22,14 @@ from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets import catalog as store
 from inspo_benchmark.datasets.__main__ import main
 from inspo_benchmark.datasets.catalog import build
-from inspo_benchmark.datasets.convert import convert, read
+from inspo_benchmark.datasets.convert import convert
 from inspo_benchmark.datasets.dataset import PATHS, Dataset, content_sha256, joined
 from inspo_benchmark.datasets.format import load, parts, save
 from inspo_benchmark.datasets.layouts import LAYOUTS
 from inspo_benchmark.datasets.layouts._known import known
 from inspo_benchmark.datasets.replay_check import audit
 from inspo_benchmark.plots.dataset_figures import main as draw_main
+from support.datasets import read
 from support.episodes import episodes, same, toy
 
 TASKS.discover(), LAYOUTS.discover()

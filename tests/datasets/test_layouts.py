@@ -13,12 +13,13 @@ from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec
 from inspo_benchmark.datasets.__main__ import main
-from inspo_benchmark.datasets.convert import convert, read
+from inspo_benchmark.datasets.convert import convert
 from inspo_benchmark.datasets.dataset import Dataset
-from inspo_benchmark.datasets.format import load, violations
+from inspo_benchmark.datasets.format import load
 from inspo_benchmark.datasets.layouts import LAYOUTS
 from inspo_benchmark.datasets.layouts._known import known, unregistered
 from inspo_benchmark.datasets.validate import problems
+from support.datasets import read, violations
 from support.recordings import flat, madt, minari, omar, omiga, vault
 
 TASKS.discover(), LAYOUTS.discover()

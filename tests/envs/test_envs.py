@@ -7,9 +7,9 @@ import pytest
 
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.datasets import generate
-from inspo_benchmark.datasets.convert import read
 from inspo_benchmark.envs.bridge import Bridge, both_arrived
 from inspo_benchmark.envs.matrix import XOR, MatrixGame, mne
+from support.datasets import read
 
 TASKS.discover()
 GAMES = [name for name, task in TASKS.items() if task.family in ("xor", "mne", "bridge")]

@@ -17,7 +17,6 @@ import pytest
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.spaces import Discrete
 from inspo_benchmark.core.types import Spec, Task
-from inspo_benchmark.datasets.convert import read
 from inspo_benchmark.datasets.format import load, save
 from inspo_benchmark.envs import _workers
 from inspo_benchmark.envs.smac import simulator, starcraft
@@ -26,6 +25,7 @@ from inspo_benchmark.envs.smac.smacv2 import configured
 from inspo_benchmark.envs.smac.starcraft import Games, backend, detect
 from inspo_benchmark.envs.smac.starcraft2env import StarCraft2Env
 from inspo_benchmark.envs.smac.vector import Smac
+from support.datasets import read
 
 ROOT = Path(__file__).parents[2]
 
