@@ -1,11 +1,10 @@
-"""Options of the commands in this folder, and how they report a user's mistake."""
+"""Options of the commands in this folder."""
 
 import argparse
-from collections.abc import Callable
 
 import pandas as pd
 
-from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import suggest
 from inspo_benchmark.plots.style import METRICS
 
@@ -32,17 +31,3 @@ def check_method(of: str, frame: pd.DataFrame) -> None:
     algos = frame.algo.unique().tolist()
     if of not in algos and of != COMPARED:
         raise UserError(f"--of {of}: no such method among the runs; {suggest(of, algos)}")
-
-
-def run(work: Callable[[], None]) -> int:
-    """Exit code: 0, or 2 after one line on stderr about a mistake in the input or a folder that cannot be written."""
-
-    def checked() -> None:
-        try:
-            work()
-        except BrokenPipeError:
-            raise
-        except OSError as e:
-            raise UserError(str(e)) from None
-
-    return outcome(checked)

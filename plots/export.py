@@ -19,8 +19,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from inspo_benchmark.core.atomic_io import atomic_write, write_errors
-from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.plots import cli, load, style
+from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.plots import load, style
 from inspo_benchmark.plots.load import ResultFile
 from inspo_benchmark.running.trackers import EVALUATIONS, TRACKERS, check_installed
 
@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("target", type=Path, help="the file to write, or a new folder")
     options.add_argument("--out", type=Path, default=Path("results"), help="folder that holds runs/ (default: %(default)s)")
     args = options.parse_args(argv)
-    return cli.run(lambda: print(f"{args.target}: {WRITERS[args.tool](args.out, args.target)}"))
+    return outcome(lambda: print(f"{args.target}: {WRITERS[args.tool](args.out, args.target)}"))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from inspo_benchmark.core.atomic_io import atomic_write, write_errors
-from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.plots import aggregates, cli, curves, load, stats, style
 from inspo_benchmark.plots.table_writers import escaped
 from inspo_benchmark.plots.tables import ablation_rows
@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
         kinds = dict.fromkeys(name.partition("-")[0] for name, _ in captions)
         print(f"{folder}: {len(captions)} figures ({'.png, .pdf' if args.pdf else '.png'}): {', '.join(kinds)}")
 
-    return cli.run(work)
+    return outcome(work)
 
 
 if __name__ == "__main__":

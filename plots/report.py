@@ -21,7 +21,7 @@ import matplotlib
 import pandas as pd
 
 from inspo_benchmark.core.atomic_io import atomic_write
-from inspo_benchmark.core.errors import UserError, printable
+from inspo_benchmark.core.errors import UserError, outcome, printable
 from inspo_benchmark.learning.evaluate import NEARLY_ALL_THE_SAME
 from inspo_benchmark.plots import cli, figures, load, style, tables
 from inspo_benchmark.plots.load import ResultFile
@@ -201,7 +201,7 @@ def main(argv: list[str] | None = None) -> int:
             part.write_text(text, encoding="utf-8")
         print(f"{path}: {len(text) / 1e6:.1f} MB, open it in a browser")
 
-    return cli.run(work)
+    return outcome(work)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.plots import cli, load, stats, style, table_writers, tables_appendix
 from inspo_benchmark.plots.table_writers import CLOSE, MISSING, Cell, Table, mean_std, number
 
@@ -212,7 +212,7 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join(table_writers.markdown(table) for name in shown for table, _ in files[name]))
         print(f"{folder}: {', '.join(files)} (.md, .tex, .csv)")
 
-    return cli.run(work)
+    return outcome(work)
 
 
 if __name__ == "__main__":
