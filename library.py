@@ -39,10 +39,10 @@ from inspo_benchmark.learning.normalize import Normalizer
 from inspo_benchmark.learning.saved_policy import GreedyPolicy, SavedPolicies
 from inspo_benchmark.running.devices import check_device
 from inspo_benchmark.running.progress import activity
+from inspo_benchmark.running.results import COLUMNS
 from inspo_benchmark.running.settings import settings as settings_of
 
 Policy = Callable[[Observation], np.ndarray]  # observations of E environments -> actions [E, N], or [E, N, D] in [-1, 1]
-COLUMNS = ["algo", "task", "seed", "step", "metric", "value"]
 
 
 def list_algorithms() -> list[str]:
@@ -145,7 +145,7 @@ def train(
             done = training.train(algorithm, found, data, chosen, device, Path(folder) / "checkpoint", report)
         finally:
             torch.set_num_threads(threads)  # training uses one thread
-    frame = pd.DataFrame([(algo, task, *row) for row in done.rows], columns=COLUMNS)
+    frame = pd.DataFrame([(algo, task, *row) for row in done.rows], columns=list(COLUMNS))
     return Result(algo, found, algorithm, chosen, done.state, done.normalizer, frame)
 
 

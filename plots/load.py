@@ -16,10 +16,9 @@ from inspo_benchmark.core.limits import check_size
 from inspo_benchmark.core.registry import NAME
 from inspo_benchmark.envs.smac import UNINFORMATIVE
 from inspo_benchmark.plots import stats, style
-from inspo_benchmark.running import schema
+from inspo_benchmark.running.results import COLUMNS, read_result
 from inspo_benchmark.running.untrusted import check_folder, read_regular
 
-COLUMN_TYPES = {"algo": str, "task": str, "seed": np.int64, "step": np.int64, "metric": str, "value": float}
 REQUIRED = {
     *("algo", "task", "seeds", "config", "config.num_updates", "overrides", "evaluation", "evaluation.final_episodes"),
     *("data", "data.sha256", "data.return_mean", "backend", "reference", "per_step"),
@@ -148,11 +147,9 @@ def references(frame: pd.DataFrame) -> dict[str, tuple[float, float]]:
 def _result_file(path: Path) -> ResultFile:
     json_path = path.with_suffix(".json")
     try:
-        document = schema.parse(json_path, REQUIRED)
+        document = read_result(json_path, REQUIRED)
     except FileNotFoundError:
         raise UserError(f"{path} has no {json_path.name} beside it, which holds its settings; delete it and run it again") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{json_path} is malformed ({error}); delete it and its CSV and run it again") from None
     config, data, evaluation, (low, high) = (document[key] for key in ("config", "data", "evaluation", "reference"))
     columns = dict(
         overrides=", ".join(f"{name}={value}" for name, value in sorted(document["overrides"].items())),
@@ -205,7 +202,7 @@ def _parsed(content: bytes, types: dict) -> pd.DataFrame:
 
 def _rows_together(files: list[ResultFile]) -> tuple[pd.DataFrame, list[int]] | None:
     """What `_rows` returns of each file, in one table, and the number of rows of each; None if one of them is not as usual."""
-    header = (",".join(COLUMN_TYPES) + "\n").encode()
+    header = (",".join(COLUMNS) + "\n").encode()
     try:
         contents = [read_regular(file.path, MAX_CSV) for file in files]
         usual = all(content.startswith(header) and content.endswith(b"\n") and b'"' not in content for content in contents)
@@ -213,7 +210,7 @@ def _rows_together(files: list[ResultFile]) -> tuple[pd.DataFrame, list[int]] | 
         hashes = [file.document.get("csv_sha256") for file in files]
         whole = all(known is None or known == hashlib.sha256(content).hexdigest() for known, content in zip(hashes, contents))
         body = header + b"".join(content[len(header) :] for content in contents)
-        types = COLUMN_TYPES | dict.fromkeys(("algo", "task", "metric"), "category")
+        types = COLUMNS | dict.fromkeys(("algo", "task", "metric"), "category")
         table = _parsed(body, types)
     except (OSError, ValueError, OverflowError):
         return None
@@ -246,7 +243,7 @@ def _rows(file: ResultFile) -> pd.DataFrame:
         size = file.path.lstat().st_size
         check_size(file.path, 10 * size, size)
         content = read_regular(file.path)
-        table = _parsed(content, COLUMN_TYPES)[list(COLUMN_TYPES)]
+        table = _parsed(content, COLUMNS)[list(COLUMNS)]
     except KeyError as error:
         refuse(f"lacks a column ({error.args[0]})")
     except (OSError, ValueError, OverflowError) as error:

@@ -22,7 +22,7 @@ from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.settings import settings
 
 MIN_SHARE = 0.1  # of a method's own updates, for an experiment to count in estimates of time
-COLUMNS = ["algo", "task", "seed", "step", "metric", "value"]
+COLUMNS = {"algo": str, "task": str, "seed": int, "step": int, "metric": str, "value": float}  # of a CSV, with their types
 
 # --- finished experiments
 
