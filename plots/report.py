@@ -28,7 +28,9 @@ from inspo_benchmark.plots.load import ResultFile
 from inspo_benchmark.plots.table_writers import number
 from inspo_benchmark.plots.tables_appendix import machine
 from inspo_benchmark.running import schema
+from inspo_benchmark.running.experiment import describe
 from inspo_benchmark.running.results import seeds_by_group
+from inspo_benchmark.running.status import log_path
 from inspo_benchmark.running.untrusted import regular_size
 
 HERE = Path(__file__).parent
@@ -163,16 +165,15 @@ def _unfinished(out: Path, results: list[ResultFile]) -> list[dict[str, str]]:
     which a killed process may leave, is not."""
     experiments, finished = [], seeds_by_group(result.document for result in results if "group" in result.document)
     for path in sorted(out.glob("unfinished/*/*.json")):
-        log = Path(out, "logs", *path.relative_to(out / "unfinished").parts).with_suffix(".log")
         try:
             record = schema.parse(path, {"algo", "task", "seeds", "reason"})
             if set(record["seeds"]) <= finished.get(record.get("group", ""), set()):
                 continue
-            name = f"{record['algo']} on {record['task']}, seeds {', '.join(map(str, record['seeds']))}"
+            name = describe(record["algo"], record["task"], record["seeds"], record.get("overrides", {}))
             reason = "\n".join(map(printable, record["reason"].strip().splitlines())) or "started, not finished"
         except (OSError, ValueError) as error:
             name, reason = path.stem, f"unreadable record ({error})"
-        experiments.append({"name": name, "short": reason.splitlines()[-1], "reason": reason, "log": _tail(log)})
+        experiments.append({"name": name, "short": reason.splitlines()[-1], "reason": reason, "log": _tail(log_path(out, path))})
     return experiments
 
 

@@ -181,7 +181,7 @@ def test_a_record_that_a_finished_experiment_left_behind_is_not_listed(tmp_path)
         text = json.dumps({"algo": "bc", "task": "xor-ab", "seeds": seeds, "group": group, "reason": ""})
         (folder / f"{name}.json").write_text(text)
     listed = report._unfinished(tmp_path, load.result_files(tmp_path))
-    assert [x["name"] for x in listed] == ["bc on xor-ab, seeds 0", "bc on xor-ab, seeds 1, 2"]
+    assert [x["name"] for x in listed] == ["bc on xor-ab, seeds 0", "bc on xor-ab, seeds 1-2"]
     assert {x["reason"] for x in listed} == {"started, not finished"}
 
 
