@@ -3,10 +3,8 @@
 import inspo_benchmark.core.startup
 
 import argparse
-import itertools
 import math
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from inspo_benchmark.core.atomic_io import write_errors
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.datasets.catalog import is_available, obstacle
+from inspo_benchmark.running import arguments
 from inspo_benchmark.running.devices import usable_devices
 from inspo_benchmark.running.eta import Eta, human_duration
 from inspo_benchmark.running.experiment import Experiment, describe
@@ -24,7 +23,7 @@ from inspo_benchmark.running.planning import plan
 from inspo_benchmark.running.pool import Limits, Outcome, run_pool
 from inspo_benchmark.running.presets import PRESETS, Preset
 from inspo_benchmark.running.progress import plural
-from inspo_benchmark.running.results import earlier_failure, read_results, seconds_per_update, seeds_by_group
+from inspo_benchmark.running.results import REFERENCE, earlier_failure, read_results, seconds_per_update, seeds_by_group
 from inspo_benchmark.running.settings import settings_summary, settings_table
 from inspo_benchmark.running.slurm import SlurmOptions, run_on_slurm
 from inspo_benchmark.running.status import files_to_clean, scan
@@ -32,9 +31,8 @@ from inspo_benchmark.running.summary import summary
 from inspo_benchmark.running.trackers import TRACKERS, check_installed
 from inspo_benchmark.running.untrusted import check_folder
 
-DEFAULT_SEEDS, MAX_SEEDS = 5, 10_000
+DEFAULT_SEEDS = 5
 MAX_LISTED = 30  # experiments that --dry-run lists one by one
-REFERENCE = Path(__file__).parent / "results" / "reference"
 EXAMPLES = """examples:
   python run_benchmark.py --algo inspo bc --env 'xor-*' bridge-mix    two methods, five tasks, seeds 0 to 4
   python run_benchmark.py --algo inspo --env mne-imbalanced --set beta=0 --seeds 0-9
@@ -53,56 +51,6 @@ python -m plots.figures, python -m plots.report. docs/sweeps.md describes sweeps
 exit codes: 0 success, 1 an experiment failed, 2 invalid input, 3 time limit reached (--max-hours), 130 interrupted"""
 
 
-def seeds(text: str) -> tuple[int, ...]:
-    """ "5" -> 0 to 4, "0-9" -> 0 to 9, "0,2,7" and "3," -> these. ArgumentTypeError for anything else."""
-    try:
-        if "," in text:
-            values = tuple(int(x) for x in text.removesuffix(",").split(","))
-        elif "-" in text:
-            first, last = map(int, text.split("-"))
-            values = range(first, last + 1)
-        else:
-            values = range(int(text))
-        values = tuple(itertools.islice(values, MAX_SEEDS + 1))
-        if not 0 < len(set(values)) == len(values) <= MAX_SEEDS or min(values) < 0 or max(values) >= 1 << 63:
-            raise ValueError
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text[:40]!r}: write 5 (for 0 to 4), 0-9, 0,2,7, or 3, (for 3 alone), at most {MAX_SEEDS} seeds"
-        ) from None
-    return values
-
-
-def positive_int(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number above 0")
-    return int(text)
-
-
-def non_negative_int(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number, 0 for none")
-    return int(text)
-
-
-def positive_float(text: str) -> float:
-    try:
-        value = float(text)
-        if not 0 < value < math.inf:
-            raise ValueError
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: write a number above 0") from None
-    return value
-
-
-def memory_size(text: str) -> float:
-    """ "8G" or "500M" -> bytes."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([MG])i?B?", text)
-    if not match or not float(match[1]):
-        raise argparse.ArgumentTypeError(f"{text!r}: write 8G or 500M")
-    return float(match[1]) * {"M": 2**20, "G": 2**30}[match[2]]
-
-
 def parser() -> argparse.ArgumentParser:
     cli = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = cli.add_argument_group("experiments")
@@ -110,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--env", nargs="+", metavar="TASK", help="tasks, names or globs (default: all that have data or whose data can be built)"
     )
-    what.add_argument("--seeds", type=seeds, metavar="SEEDS", help="5 (for 0 to 4, the default), 0-9, 0,2,7, or 3, (for 3 alone)")
+    what.add_argument("--seeds", type=arguments.seeds, metavar="SEEDS", help="5 (for 0 to 4, the default), 0-9, or 0,2,7")
     what.add_argument("--set", nargs="+", default=[], action="extend", metavar="FIELD=VALUE", help="override settings of the methods")
     budget = what.add_mutually_exclusive_group()
     budget.add_argument("--paper", action="store_true", help="use the settings of the papers and their code, not the benchmark's")
@@ -119,26 +67,32 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="results folder (default: results)")
 
     how = cli.add_argument_group("execution (each experiment runs in its own process)")
-    how.add_argument("--workers", type=positive_int, metavar="N", help="experiments at a time, one core each (default: 1, or one per GPU)")
+    how.add_argument(
+        "--workers", type=arguments.positive_int, metavar="N", help="experiments at a time, one core each (default: 1, or one per GPU)"
+    )
     how.add_argument("--device", nargs="+", default=["cpu"], help="cpu (default), cuda for all GPUs, or a list: cuda:0 cuda:1")
     how.add_argument(
         "--timeout",
-        type=positive_float,
+        type=arguments.positive_float,
         default=60,
         metavar="MINUTES",
         help="kill and retry an experiment that reports no progress for this long (default: 60)",
     )
     how.add_argument(
         "--memory",
-        type=memory_size,
+        type=arguments.memory_size,
         default=math.inf,
         metavar="SIZE",
         help="kill and retry an experiment that uses more memory than this: 8G, 500M (default: no limit)",
     )
-    how.add_argument("--retries", type=non_negative_int, default=2, metavar="N", help="retries of an experiment that crashes (default: 2)")
+    how.add_argument(
+        "--retries", type=arguments.non_negative_int, default=2, metavar="N", help="retries of an experiment that crashes (default: 2)"
+    )
     how.add_argument("--retry-failed", action="store_true", help="run experiments again that failed earlier (default: skip them)")
     how.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
-    how.add_argument("--max-hours", type=positive_float, default=math.inf, metavar="H", help="save checkpoints and stop after this time")
+    how.add_argument(
+        "--max-hours", type=arguments.positive_float, default=math.inf, metavar="H", help="save checkpoints and stop after this time"
+    )
     how.add_argument(
         "--log", nargs="+", default=[], choices=TRACKERS, help="also write to FOLDER/tensorboard or FOLDER/wandb (offline) while training"
     )
@@ -147,11 +101,11 @@ def parser() -> argparse.ArgumentParser:
     slurm.add_argument("--launcher", choices=["local", "slurm"], default="local", help="where experiments run (default: local)")
     slurm.add_argument("--slurm-partition", metavar="P", help="partition (default: the cluster's)")
     slurm.add_argument(
-        "--slurm-array-parallelism", type=positive_int, metavar="N", help="jobs at a time, one experiment each (default: 16)"
+        "--slurm-array-parallelism", type=arguments.positive_int, metavar="N", help="jobs at a time, one experiment each (default: 16)"
     )
     slurm.add_argument(
         "--slurm-time",
-        type=positive_int,
+        type=arguments.positive_int,
         metavar="MINUTES",
         help="time limit of a job, which then resumes from its checkpoint (default: 240)",
     )

@@ -19,8 +19,10 @@ from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.learning.train import Row
 from inspo_benchmark.running import schema
 from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.provenance import ROOT
 from inspo_benchmark.running.settings import settings
 
+REFERENCE = ROOT / "results" / "reference"  # this project's own results
 MIN_SHARE = 0.1  # of a method's own updates, for an experiment to count in estimates of time
 COLUMNS = {"algo": str, "task": str, "seed": int, "step": int, "metric": str, "value": float}  # of a CSV, with their types
 

@@ -10,7 +10,6 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from inspo_benchmark.core.errors import UserError
@@ -19,9 +18,9 @@ from inspo_benchmark.running.eta import Attempt, Eta
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.pool import Limits, Outcome, result_summary, run_pool
 from inspo_benchmark.running.progress import ProgressDisplay, RunningLine, SweepState, plural
+from inspo_benchmark.running.provenance import ROOT
 from inspo_benchmark.running.results import is_finished, last_evaluation, read_record
 
-ROOT = Path(__file__).parents[1]
 POLL_INTERVAL = 2.0  # seconds between checks of the files
 QUEUE_INTERVAL = 10.0  # seconds between calls of squeue
 MAX_TIMEOUTS = 50  # times that a job may reach its time limit and return to the queue

@@ -7,6 +7,7 @@ interrupted command resumes if the code's revision is the same.
 
 import argparse
 import math
+import os
 import random
 import sys
 from pathlib import Path
@@ -14,17 +15,17 @@ from typing import Any
 
 from inspo_benchmark.core.errors import UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.running.arguments import positive_int, share
 from inspo_benchmark.running.eta import Eta
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.planning import plan
 from inspo_benchmark.running.pool import Limits, run_pool
 from inspo_benchmark.running.progress import plural
 from inspo_benchmark.running.provenance import revision
-from inspo_benchmark.running.results import final_scores, finished_seeds, read_results, seconds_per_update
+from inspo_benchmark.running.results import REFERENCE, final_scores, finished_seeds, read_results, seconds_per_update
 from inspo_benchmark.running.schema import COMPARED, FINISHED
 from inspo_benchmark.running.status import stale_reason
 
-REFERENCE = Path("results/reference")
 OUT = Path("results/rerun")
 
 
@@ -55,18 +56,16 @@ def difference(path: Path, metadata: dict[str, Any], experiment: Experiment) -> 
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m tools.rerun", description=__doc__.partition(": ")[2].split("\n")[0])
-    p.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help=f"results folders (default: all in {REFERENCE})")
-    p.add_argument("--share", type=float, default=0.1, help="share of the experiments that run again (default: 0.1)")
+    p.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="results folders (default: all in results/reference)")
+    p.add_argument("--share", type=share, default=0.1, help="share of the experiments that run again (default: 0.1)")
     p.add_argument("--draw", type=int, default=0, metavar="SEED", help="seed of the random choice (default: 0)")
-    p.add_argument("--workers", type=int, default=1, metavar="N", help="experiments at a time (default: 1)")
+    p.add_argument("--workers", type=positive_int, default=1, metavar="N", help="experiments at a time (default: 1)")
     p.add_argument("--out", type=Path, metavar="FOLDER", help=f"where they run (default: {OUT}/REVISION)")
     args = p.parse_args(argv)
 
     def work() -> int:
-        if args.workers < 1 or not 0 < args.share <= 1:
-            raise UserError("--workers: at least 1; --share: above 0, at most 1")
         ALGORITHMS.discover(), TASKS.discover()
-        folders = args.folders or sorted(path.parent for path in REFERENCE.glob("*/runs"))
+        folders = args.folders or sorted(Path(os.path.relpath(path.parent)) for path in REFERENCE.glob("*/runs"))
         found = [result for folder in folders for result in repeatable(folder)]
         if not found:
             raise UserError(f"no finished results of today's settings in {', '.join(map(str, folders)) or REFERENCE}")

@@ -20,9 +20,10 @@ import numpy as np
 import pandas as pd
 
 from inspo_benchmark.core.atomic_io import atomic_write
-from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.errors import outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
-from inspo_benchmark.plots import load
+from inspo_benchmark.plots import load, stats
+from inspo_benchmark.running.arguments import positive_int
 from inspo_benchmark.running.devices import usable_devices
 from inspo_benchmark.running.eta import Eta
 from inspo_benchmark.running.experiment import Experiment
@@ -80,8 +81,8 @@ def score(experiments: Iterable[Experiment], frame: pd.DataFrame) -> float:
         rows = frame[frame.file.isin(files) & frame.seed.isin(experiment.seeds) & (frame.metric == "return")]
         if {*rows.seed} != {*experiment.seeds}:
             return math.nan
-        low, high = TASKS[experiment.task].reference
-        scores.append(100 * (rows.value[rows.step > (1 - LAST) * rows.step.max()].mean() - low) / (high - low))
+        last = rows.value[rows.step > (1 - LAST) * rows.step.max()].mean()
+        scores.append(stats.normalize(last, TASKS[experiment.task].reference))
     return float(np.mean(scores))
 
 
@@ -108,14 +109,12 @@ def main(argv: list[str] | None = None) -> int:
         "--algo", nargs="+", default=["*"], metavar="NAME", help="methods, names or globs (default: all that have a coefficient)"
     )
     p.add_argument("--suite", nargs="+", default=list(NAMED), choices=NAMED, help="suites (default: all)")
-    p.add_argument("--workers", type=int, default=1, metavar="N", help="experiments at a time (default: 1)")
+    p.add_argument("--workers", type=positive_int, default=1, metavar="N", help="experiments at a time (default: 1)")
     p.add_argument("--device", nargs="+", default=["cpu"], help="cpu (default), cuda for all GPUs, or a list: cuda:0 cuda:1")
     p.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help=f"results folder (default: {OUT})")
     args = p.parse_args(argv)
 
     def work() -> int:
-        if args.workers < 1:
-            raise UserError("--workers: at least 1")
         devices = usable_devices(args.device)
         ALGORITHMS.discover(), TASKS.discover()
         found = candidates(ALGORITHMS.match(args.algo), args.suite, args.out)

@@ -72,7 +72,16 @@ def test_results_that_cannot_repeat_are_left_out(made, tmp_path, capsys):
     assert f"no finished results of today's settings in {made}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", [["--share", "0"], ["--share", "1.5"], ["--workers", "0"]])
-def test_numbers_are_checked(option, capsys):
-    assert rerun.main(option) == 2
-    assert "--share: above 0, at most 1" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--share", "0"], "argument --share: '0': write a number above 0, at most 1"),
+        (["--share", "1.5"], "argument --share: '1.5': write a number above 0, at most 1"),
+        (["--workers", "0"], "argument --workers: '0': write a whole number above 0"),
+    ],
+)
+def test_numbers_are_checked(option, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        rerun.main(option)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
