@@ -21,7 +21,7 @@ from inspo_benchmark.datasets.catalog import fetch
 from inspo_benchmark.datasets.diversity import saco
 from inspo_benchmark.datasets.format import load, trusted_meta
 from inspo_benchmark.datasets.published import RECORDINGS, Recording
-from inspo_benchmark.envs.smac import UNINFORMATIVE
+from inspo_benchmark.envs.smac import QUALITIES, UNINFORMATIVE
 from inspo_benchmark.envs.smac.maps import MAPS, SCENARIOS, find_map
 from inspo_benchmark.envs.smac.starcraft2env import Heuristic
 from inspo_benchmark.envs.smac.units import LIBERTY, TYPES
@@ -31,7 +31,6 @@ from inspo_benchmark.plots.table_writers import MISSING
 from inspo_benchmark.tools import ship_gate
 
 PAGE = Path(__file__).parents[2] / "docs" / "smac-calibration.md"
-QUALITIES = ("random", "medium", "medium_replay", "expert", "mixed")
 HEURISTIC_BATTLES = 96
 HEURISTIC = {"27m_vs_30m": "0", "3s5z_vs_3s6z": "0"}  # published, %
 WIN_RATES = {
