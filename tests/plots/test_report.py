@@ -150,7 +150,7 @@ def test_a_line_opens_to_curves_and_settings(browser):
 
 def test_failures_and_missing_runs_are_listed(page):
     text = page.read_text()
-    assert "bc on mne-balanced, seeds 0, 1: step 3: not a number" in text
+    assert "bc on mne-balanced, seeds 0-1: step 3: not a number" in text
     assert "the last line &lt;script&gt;" in text
     assert text.count("many lines") < 500
     assert "xor-ab-1: unreadable record" in text
