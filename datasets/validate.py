@@ -99,7 +99,6 @@ def _value_problems(d: Dataset, first: int = 0, before: int = 0) -> Iterator[str
     last[d.offset[1:] - 1] = True
     of_step = np.repeat(np.arange(d.episodes), d.lengths)
     of_row = np.repeat(np.arange(d.episodes), d.lengths + 1)
-    now = np.arange(d.steps) + of_step  # row of the observation before each step
 
     def bad(name: str, where: Any, what: str) -> Iterator[str]:
         """One line if any of `where` [steps, rows or episodes, ...] is true."""
@@ -127,7 +126,7 @@ def _value_problems(d: Dataset, first: int = 0, before: int = 0) -> Iterator[str
         yield from bad("actions", outside, f"not one of the actions 0 .. {d.meta['actions'] - 1}")
         inside = np.where(outside, 0, d.actions).astype(np.int64)
         yield from bad(
-            "actions", ~outside & ~np.take_along_axis(d.avail[now], inside[..., None], -1)[..., 0], "an action that is not available"
+            "actions", ~outside & ~np.take_along_axis(d.avail[d.now], inside[..., None], -1)[..., 0], "an action that is not available"
         )
     yield from bad("terminated", (d.terminated | d.truncated) & ~last, "an end in the middle of an episode")
     yield from bad("terminated", (d.terminated == d.truncated) & last, "an episode's last step is not either terminated or truncated")

@@ -23,7 +23,7 @@ LEGEND = 0.45  # inches of a figure's height that a legend may take from it
 
 def learning_curves(frame: pd.DataFrame, metric: str) -> Iterator[Figure]:
     """Mean over seeds with a 95% bootstrap band, over updates. The tasks of a scenario share the limits of the y axis."""
-    algos, looks = _algorithms(frame)
+    algos = style.order(frame.algo.unique())
     references, data_mean = load.references(frame), load.per_task(frame, "data_mean")
     tasks = dict(iter(frame[frame.metric == metric].groupby("task", observed=True)))
     for figure, panels in _pages(frame, 1.35):
@@ -37,8 +37,8 @@ def learning_curves(frame: pd.DataFrame, metric: str) -> Iterator[Figure]:
                     style="algo",
                     hue_order=algos,
                     style_order=algos,
-                    palette={algo: looks[algo].color for algo in algos},
-                    markers={algo: looks[algo].marker for algo in algos},
+                    palette={algo: style.algorithm(algo).color for algo in algos},
+                    markers={algo: style.algorithm(algo).marker for algo in algos},
                     dashes=False,
                     markevery=max(1, tasks[task].groupby("algo", observed=True).step.nunique().max() // MARKERS),
                     markeredgewidth=0,  # seaborn draws white edges otherwise
@@ -64,8 +64,7 @@ def learning_curves(frame: pd.DataFrame, metric: str) -> Iterator[Figure]:
 def run_scores(frame: pd.DataFrame, metric: str) -> Iterator[Figure]:
     """The final score of every run as a dot, shifted so that no dot hides another, and their mean as a bar. The tasks of a scenario share
     the limits of the x axis."""
-    algos, looks = _algorithms(frame)
-    algos = algos[::-1]
+    algos = style.order(frame.algo.unique())[::-1]
     references, data_mean = load.references(frame), load.per_task(frame, "data_mean")
     scores = stats.final_scores(frame, metric, "last")
     runs = {key: x.to_numpy() for key, x in scores.groupby(["task", "algo"], observed=True)}
@@ -73,13 +72,13 @@ def run_scores(frame: pd.DataFrame, metric: str) -> Iterator[Figure]:
         for task, panel in panels.items():
             for y, algo in enumerate(algos):
                 if (task, algo) in runs:
-                    x, color = runs[task, algo], looks[algo].color
+                    x, color = runs[task, algo], style.algorithm(algo).color
                     shifts = np.linspace(-0.28, 0.28, len(x)) if len(x) > 1 else np.zeros(1)
                     panel.plot(x, y + shifts, linestyle="", marker="o", markersize=2, color=color, alpha=0.6)
                     panel.plot([x.mean()] * 2, [y - 0.42, y + 0.42], color=color, linewidth=1.4)
             panel.axvline(data_mean[task], **DATA_LINE)
             panel.axvline(references[task][1], **REFERENCE_LINE)
-            panel.set_yticks(range(len(algos)), [looks[algo].label for algo in algos])
+            panel.set_yticks(range(len(algos)), [style.algorithm(algo).label for algo in algos])
             panel.set_ylim(-0.6, len(algos) - 0.4)
             panel.tick_params(axis="y", length=0, labelsize=6)
             panel.xaxis.set_major_locator(MaxNLocator(4))
@@ -134,11 +133,6 @@ def legend(figure: Figure, handles: list[Line2D]) -> None:
         drawn.remove()
     higher = drawn.get_window_extent().height / figure.dpi - LEGEND
     figure.set_figheight(figure.get_figheight() + max(0.0, higher))
-
-
-def _algorithms(frame: pd.DataFrame) -> tuple[list[str], dict[str, style.Look]]:
-    algos = style.order(frame.algo.unique())
-    return algos, {algo: style.algorithm(algo) for algo in algos}
 
 
 def _reference_handles(frame: pd.DataFrame) -> list[Line2D]:

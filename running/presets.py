@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 SHARED = dict(network="mlp", hidden_dim=64, seq_len=1, burn_in=0, critic_lr=1e-3, shape_rewards=True, ema_rate=0.005)  # on both suites
 BENCHMARK: dict[str, dict[str, Any]] = {  # suites or globs of tasks -> fields; a method does without those that it lacks
     "smac": SHARED | dict(share_params=False, batch_size=64, num_updates=10_000),
-    "*3m-*": dict(batch_size=128),
+    "3m-*": dict(batch_size=128),
     "mujoco": SHARED | dict(share_params=True, batch_size=128, num_updates=15_000),
 }
 

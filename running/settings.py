@@ -34,8 +34,12 @@ class Setting(NamedTuple):
 
 def settings(algo: str, task: str, overrides: dict[str, Any], paper: bool = False, preset: str = "") -> Common:
     """The configuration of a method on a task. UserError for values that the method refuses."""
-    values = settings_with_sources(algo, task, overrides, paper, preset)
-    return ALGORITHMS[algo].Config(**{name: setting.value for name, setting in values.items()})
+    return _config(algo, settings_with_sources(algo, task, overrides, paper, preset))
+
+
+def _config(algo: str, chosen: dict[str, Setting]) -> Common:
+    """UserError for values that the method refuses."""
+    return ALGORITHMS[algo].Config(**{name: setting.value for name, setting in chosen.items()})
 
 
 def settings_with_sources(algo: str, task: str, overrides: dict[str, Any], paper: bool = False, preset: str = "") -> dict[str, Setting]:
@@ -103,8 +107,8 @@ def settings_table(algo: str, task: str, assignments: Sequence[str], paper: bool
     UserError for values that the method refuses.
     """
     overrides = ALGORITHMS[algo].Config.parse(assignments, algo)
-    settings(algo, task, overrides, paper, preset)  # refuses bad values
     chosen = settings_with_sources(algo, task, overrides, paper, preset)
+    _config(algo, chosen)
     width = max(map(len, chosen))
     values = {name: str(setting.value) for name, setting in chosen.items()}
     column = max(map(len, values.values()))

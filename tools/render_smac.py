@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import binary_propagation
 
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.env import checked_seeds
@@ -195,12 +196,7 @@ def _reachable(free: np.ndarray, frame: np.ndarray) -> np.ndarray:
     """Walkable cells [x, y] bool that are connected to the units' positions."""
     here = np.zeros_like(free)
     here[tuple(frame[:, [X, Y]].astype(int).T)] = True
-    while True:
-        wide = np.pad(here, 1)
-        more = (wide[2:, 1:-1] | wide[:-2, 1:-1] | wide[1:-1, 2:] | wide[1:-1, :-2] | here) & free
-        if (more == here).all():
-            return here
-        here = more
+    return binary_propagation(here, mask=free) & free
 
 
 @cache

@@ -39,7 +39,7 @@ def test_a_methods_own_table_wins_over_the_shared_settings(mine):
     assert found["num_updates"] == (90, "TUNED")
     assert found["lr"] == (0.25, "TUNED")
     assert found["alpha"] == (3.0, "TUNED")
-    assert found["batch_size"] == (BENCHMARK["*3m-*"]["batch_size"], "benchmark")  # not PAPER's
+    assert found["batch_size"] == (BENCHMARK["3m-*"]["batch_size"], "benchmark")  # not PAPER's
     assert found["hidden_dim"] == (BENCHMARK["smac"]["hidden_dim"], "benchmark")
     assert found["gamma"] == (0.5, "PAPER")  # which no later table names
     assert found["switch"] == (False, "default")
