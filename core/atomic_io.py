@@ -4,7 +4,7 @@ import errno
 import hashlib
 import io
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,26 +40,24 @@ def write_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder. It is moved to `path` when the block succeeds, and deleted otherwise. UserError: see above."""
+    """A new file in the same folder. It is moved to `path` when the block succeeds, and deleted otherwise.
+
+    UserError: as in `write_errors`."""
     with write_errors(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".part{path.suffix}", dir=path.parent)
-        os.close(handle)
-        part = Path(name)
+        part = part_path(path)
+        part.touch(exist_ok=False)
         try:
             yield part
             with part.open("rb") as file:
                 os.fsync(file.fileno())
-            part.chmod(permissions(0o666))
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
 
 
-def permissions(most: int) -> int:
-    """Those of `most` that the user's umask leaves."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return most & ~mask
+def part_path(path: Path) -> Path:
+    """A random hidden name in the same folder, for what is not complete yet."""
+    return path.parent / f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}"
 
 
 def save_checked(content: Any, path: Path) -> None:

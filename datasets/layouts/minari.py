@@ -19,7 +19,6 @@ reference returns have no place there. Arrow storage is not read: have Minari wr
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -29,7 +28,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from inspo_benchmark.core.atomic_io import permissions, write_errors
+from inspo_benchmark.core.atomic_io import part_path, write_errors
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.limits import check_size, read_bytes
 from inspo_benchmark.core.registry import NAME, TASKS
@@ -221,7 +220,8 @@ def write(source: Path, target: Path) -> str:
     check_target(source, target)
     meta = peek(source)
     with write_errors(target):
-        part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+        part = part_path(target)
+        part.mkdir()
         (part / "data").mkdir()
     try:
         count = steps = 0
@@ -233,7 +233,6 @@ def write(source: Path, target: Path) -> str:
                 count, steps = count + d.episodes, steps + d.steps
         with write_errors(target):
             (part / "data" / ABOUT).write_text(json.dumps(_about(meta, count, steps, (part / "data" / MAIN).stat().st_size)))
-            part.chmod(permissions(0o777))
             part.replace(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
