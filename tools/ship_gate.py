@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
 import inspo_benchmark as ib
 from inspo_benchmark.core.atomic_io import atomic_write
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
             row = published_rows().get(name, {})
             if row.get("sha256") != manifest()[name]["sha256"]:
                 row = measure(name)
-                with atomic_write(FILE) as part:  # read again: another command may have written in the meantime
+                with FileLock(FILE.with_name(f".{FILE.name}.lock")), atomic_write(FILE) as part:  # another command may have added rows
                     frame = pd.DataFrame((published_rows() | {name: row}).values()).sort_values("task")
                     frame.to_csv(part, index=False, float_format="%.4f")
             shown = {key: value for key, value in row.items() if isinstance(value, float)}
