@@ -25,7 +25,7 @@ def convert(layout: str, source: str | Path, target: str | Path, name: str | Non
     """Convert the recording `source` to the dataset `target`, a new file; its task. UserError: a check failed, and no file is written.
 
     `name`: the task; None: the one that the recording's names tell, with the sizes in the file where nothing of that name is known.
-    `limit`: episodes are cut to so many steps (the task's own by default).
+    `limit`: episodes are cut to this number of steps (the task's own by default).
     """
     source, target = Path(source), Path(target)
     check_target(source, target)
@@ -80,7 +80,7 @@ class Tally:
 
     def notes(self, r: Recording) -> str:
         cut = f"{self.cut} of {self.episodes} episodes cut to {self.limit} steps" if self.cut else ""
-        return "; ".join(filter(None, (cut, r.told())))
+        return "; ".join(filter(None, (cut, r.all_notes())))
 
 
 def _parts(r: Recording, task: Task, limit: int | None, tally: Tally) -> Iterator[Dataset]:

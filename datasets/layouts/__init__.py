@@ -1,4 +1,4 @@
-"""The layouts in which others keep recorded play, one module each. A module registers a `Layout`; that is all it takes to be on the
+"""The file layouts of other projects' recordings, one module each. A module registers a `Layout`; that is all it takes to be on the
 command line. How a layout differs from ours is told in its module, and what a conversion had to decide is noted in the file it makes.
 """
 
@@ -49,7 +49,7 @@ class Recording:
                 actions = np.clip(actions, -1, 1)
         return join(task, lengths, actions=actions, **fields)
 
-    def told(self) -> str:
+    def all_notes(self) -> str:
         """The notes, once everything was read."""
         return "; ".join([*self.notes, *[f"{self.clipped} actions beyond [-1, 1] clipped"] * bool(self.clipped)])
 

@@ -1,8 +1,9 @@
 """Published recordings whose environments are not registered here: what their authors' code says of them.
 
-Those of robots are of gymnasium's v2 tasks, whose physics, rewards and observations are not those of the v5 tasks here: `v2:` says so.
+Recordings of MuJoCo are of gymnasium's v2 tasks, whose physics, rewards and observations differ from the v5 tasks here; their names begin
+with `v2:`.
 
-OMIGA shows every agent the whole MuJoCo state and the agent's one-hot code, standardised within each vector. OMAR shows the two halves of
+OMIGA shows every agent the whole MuJoCo state and the agent's one-hot code, standardized within each vector. OMAR shows the two halves of
 its HalfCheetah their own joints. MPE's sizes are those of the learned agents (in tag and world the three predators).
 """
 
@@ -11,7 +12,7 @@ from typing import NamedTuple
 from inspo_benchmark.core.spaces import Box
 from inspo_benchmark.core.types import Spec, Task
 
-UNKNOWN = (float("nan"), float("nan"))  # reference returns that nobody has measured
+UNKNOWN = (float("nan"), float("nan"))  # reference returns that are unknown
 
 
 class Known(NamedTuple):

@@ -12,7 +12,7 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.datasets.dataset import Dataset
 from inspo_benchmark.datasets.format import CHUNK, Blind, parts, peek
 
-HELD = {  # what these layouts have no place for: is there anything to lose?
+LOSSES = {  # what these layouts have no place for: is there anything to lose?
     "won": lambda d: (d.won != -1).any(),
     "seed": lambda d: (d.seed != -1).any(),
     "behaviour_logp": lambda d: d.behavior_logp.shape[1] > 0,
@@ -65,7 +65,7 @@ def export(
     left = Lost()
     with hdf5(target) as append:
         for d in parts(source):
-            left.see(d)
+            left.add(d)
             for part in arrays(d):
                 append(part)
     return left
@@ -77,8 +77,8 @@ class Lost:
     def __init__(self) -> None:
         self.seen: set[str] = set()
 
-    def see(self, d: Dataset) -> None:
-        self.seen |= {name for name, there in HELD.items() if there(d)}
+    def add(self, d: Dataset) -> None:
+        self.seen |= {name for name, there in LOSSES.items() if there(d)}
 
-    def said(self, *more: str) -> str:
-        return "; ".join([*([f"no place for: {', '.join(x for x in HELD if x in self.seen)}"] if self.seen else []), *more])
+    def describe(self, *more: str) -> str:
+        return "; ".join([*([f"no place for: {', '.join(x for x in LOSSES if x in self.seen)}"] if self.seen else []), *more])

@@ -11,7 +11,7 @@
 **Ends.** A time limit is flagged like a fall. An episode of full length (1000 steps) was truncated here, a shorter one terminated. Rows
 behind the last d are an episode that was cut short, its last row what was seen last; a flag right behind a flag is no episode.
 
-**State.** s repeats one state with the agent's one-hot code at its end, standardised within each vector, which the position of the code
+**State.** s repeats one state with the agent's one-hot code at its end, standardized within each vector, which the position of the code
 does not change: agent 0's is all there is to know. Where the agents' states differ in more than that, they are put end to end.
 
 An export repeats the state for every agent. It has no place for why an episode ended, seeds, wins and log-probabilities.
@@ -38,7 +38,7 @@ from inspo_benchmark.datasets.layouts._write import export
 KEYS = {"s": "f", "o": "f", "a": "f", "r": "f", "d": "biuf"}
 SHARED, APART = "s of agent 0 is the state", "s of all agents end to end is the state"
 LIMIT = 1000  # steps of an episode on every MuJoCo task
-ROUNDED = 1e-5  # the same vector, standardised with its entries in another order
+ROUNDED = 1e-5  # the same vector, standardized with its entries in another order
 
 
 @contextmanager
@@ -143,7 +143,7 @@ def write(source: Path, target: Path) -> str:
         }
 
     left = export(source, target, "continuous", "OMIGA", "pymarl", rows)
-    return left.said(*[f"{ambiguous} episodes whose end is not what their length tells"] * bool(ambiguous))
+    return left.describe(*[f"{ambiguous} episodes whose kind of end does not follow from their length"] * bool(ambiguous))
 
 
 LAYOUTS.register("omiga")(Layout("OMIGA", "OMIGA's MaMuJoCo: .hdf5 with s, o, a, r, d", open, write))

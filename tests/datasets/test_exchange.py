@@ -83,7 +83,7 @@ def test_omiga_there_and_back(tmp_path, width, agents, count, seed):
     back, said = there_and_back(tmp_path, d, task, "omiga", ".hdf5")
     assert content_sha256(back) == content_sha256(without(as_told, "won", "seed"))
     wrong = int((d.terminated != as_told.terminated).sum())
-    assert ("episodes whose end is not what their length tells" in said) == (wrong > 0)
+    assert ("episodes whose kind of end does not follow from their length" in said) == (wrong > 0)
 
 
 @quick
