@@ -44,7 +44,7 @@ class VecEnv(Protocol):
 
 
 def checked_seeds(seeds: Sequence[int], num_envs: int) -> list[int]:
-    """The seeds of all copies. UserError: their number is another, or one is no integer from 0 to 2^64 - 1."""
+    """The seeds of all copies. UserError: there is not one seed per environment, or a seed is not an integer from 0 to 2^64 - 1."""
     if len(seeds) != num_envs:
         raise UserError(f"{len(seeds)} seeds for {num_envs} environments: write one for each")
     found = [whole_number("seed", seed, 0) for seed in seeds]

@@ -22,13 +22,13 @@ def whole_number(name: str, x: Any, low: int) -> int:
     except TypeError:
         number = low - 1
     if number < low:
-        raise UserError(f"{name}={printable(repr(x))}: write an integer from {low} on")
+        raise UserError(f"{name}={printable(repr(x))}: write an integer of at least {low}")
     return number
 
 
 def outcome(work: Callable[[], int | None]) -> int:
-    """Run a command and return its exit code: what `work` returns (None: 0), 130 for Ctrl-C, 2 for a UserError, for what the operating
-    system refuses and for too little memory, which are one line on stderr. A closed pipe (`| head`) is not an error."""
+    """Run a command and return its exit code: what `work` returns (None: 0), 130 after Ctrl-C, or 2 after one line on stderr for a
+    UserError, an error of the operating system, or too little memory. A closed pipe (`| head`) is not an error."""
     open_standard_streams()
     if not gc.isenabled():  # see core.startup; of a later command in the same process the collector frees what it leaves
         gc.enable()
@@ -63,7 +63,7 @@ def printable(text: str) -> str:
 
 def open_standard_streams() -> None:
     """Who starts a command may have closed its standard streams (`>&-`). Then files that it opens would take their numbers, and be written
-    to by whatever prints; so these are opened on nothing, and errors go to whichever of stdout and stderr is left."""
+    to by whatever prints; so the streams are opened on /dev/null. Errors go to whichever of stdout and stderr is open."""
     for number in range(3):
         try:
             os.fstat(number)

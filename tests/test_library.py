@@ -127,7 +127,7 @@ def lists(task: str) -> ib.Dataset:
         (lambda: ib.load_dataset("xor-ab").subset([]), "none of the 100 episodes"),
         (lambda: ib.evaluate("bc", "xor-ab"), "policy: it is a str, should be a function of observations"),
         (lambda: ib.evaluate(None, "xorab"), "no task 'xorab'; did you mean xor-ab"),
-        (lambda: ib.evaluate(None, "xor-ab", 0), "episodes=0: write an integer from 1 on"),
+        (lambda: ib.evaluate(None, "xor-ab", 0), "episodes=0: write an integer of at least 1"),
         (lambda: ib.evaluate(None, "xor-ab", 1.5), "episodes=1.5"),
     ],
 )
@@ -138,7 +138,7 @@ def test_mistakes_say_what_to_do(call, said):
 
 @pytest.mark.parametrize("episodes", [0, -1, 2.5])
 def test_a_result_is_evaluated_on_at_least_one_episode(result, episodes):
-    with pytest.raises(ib.UserError, match=f"episodes={episodes}: write an integer from 1 on"):
+    with pytest.raises(ib.UserError, match=f"episodes={episodes}: write an integer of at least 1"):
         result.evaluate(episodes)
 
 

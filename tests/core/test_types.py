@@ -31,12 +31,12 @@ def test_numbers_of_numpy_become_those_of_python():
 @pytest.mark.parametrize("field", ["max_envs", "num_evals", "eval_episodes", "final_episodes"])
 @pytest.mark.parametrize("value", [0, -1, 2.0, None])
 def test_there_is_at_least_one_environment_evaluation_and_episode(field, value):
-    with pytest.raises(UserError, match=f"^task toy-random: {field}={value}: write an integer from 1 on$"):
+    with pytest.raises(UserError, match=f"^task toy-random: {field}={value}: write an integer of at least 1$"):
         toy(**{field: value})
 
 
 @pytest.mark.parametrize("size", ["num_agents", "obs_dim", "state_dim", "episode_limit"])
 def test_sizes_are_at_least_one(size):
     spec = toy(**PLAYED).spec._replace(**{size: 0})
-    with pytest.raises(UserError, match=f"^task toy-random: {size}=0: write an integer from 1 on$"):
+    with pytest.raises(UserError, match=f"^task toy-random: {size}=0: write an integer of at least 1$"):
         toy(**PLAYED, spec=spec)

@@ -320,7 +320,7 @@ def test_mistakes_of_the_trainers_user(short, tmp_path, capsys):
     assert "did you mean 3m" in error("3mm")
     for steps in "0", "nan", "inf":
         assert "should be a number from 1 on" in error("3m", "--steps", steps)
-    assert "seed=-1: write an integer from 0 on" in error("3m", "--seed", "-1")
+    assert "seed=-1: write an integer of at least 0" in error("3m", "--seed", "-1")
     mappo.train(MAP, 1, 3, tmp_path)
     assert "holds another training (3m --steps 1 --seed 3)" in error("3m", "--steps", "1", "--seed", "4")
     (tmp_path / "training.pt").write_bytes(b"junk")

@@ -289,7 +289,7 @@ def test_a_shipped_policy_has_a_name(tmp_path, monkeypatch, capsys):
         (["3m", "--out", "a.mp4"], "needs the program ffmpeg, which is not on the PATH; install it, or take .gif"),
         (["3m", "--step", "3"], "--step 3: only a .png shows one step, episode.gif shows them all"),
         (["3m", "--out", "a.png", "--step", "99"], "--step 99: this episode has the steps 0 .. "),
-        (["3m", "--seed", "-1"], "seed=-1: write an integer from 0 on"),
+        (["3m", "--seed", "-1"], "seed=-1: write an integer of at least 0"),
         (["3m", "--out", "nowhere/a.gif"], "check that the folder exists"),
     ],
 )
