@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--env", nargs="+", metavar="TASK", help="tasks, names or globs (default: all that have data or whose data can be built)"
     )
-    what.add_argument("--seeds", type=arguments.seeds, metavar="SEEDS", help="5 (for 0 to 4, the default), 0-9, or 0,2,7")
+    what.add_argument("--seeds", type=arguments.seeds, metavar="SEEDS", help="5 (for 0 to 4, the default), 0-9, 0,2,7, or 3, (for 3 alone)")
     what.add_argument("--set", nargs="+", default=[], action="extend", metavar="FIELD=VALUE", help="override settings of the methods")
     budget = what.add_mutually_exclusive_group()
     budget.add_argument("--paper", action="store_true", help="use the settings of the papers and their code, not the benchmark's")

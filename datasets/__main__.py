@@ -137,7 +137,7 @@ def _validate_file(file: Path, task: Task | None) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    if args.target.suffix != ".h5":
+    if args.target.suffix != ".h5" and not args.target.exists():
         raise UserError(f"{args.target}: the name of a dataset ends with .h5")
     task = convert(args.layout, args.source, args.target, args.task, args.limit)
     here = (

@@ -304,6 +304,12 @@ def test_nothing_is_written_into_a_recording(tmp_path, capsys, way):
     assert main(["convert", "minari", str(tmp_path / "recording"), str(tmp_path / "recording.h5")]) == 0
 
 
+def test_a_dataset_is_a_file_of_its_kind(tmp_path, capsys):
+    assert main(["convert", "pymarl", "theirs.npz", str(tmp_path / "ours.npz")]) == 2
+    assert capsys.readouterr() == ("", f"error: {tmp_path / 'ours.npz'}: the name of a dataset ends with .h5\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_full_disk(tmp_path):
     """Files may not grow beyond 20 kB in the child: what a full disk is to a program. Nothing partial is left, and the library lives."""
     d = build(TASK)
@@ -313,7 +319,7 @@ def test_a_full_disk(tmp_path):
         import sys
         from inspo_benchmark.datasets.__main__ import main
         ours, theirs, new = sys.argv[1:]
-        print(main(["convert", "pymarl", theirs, new, "--task", "bridge-mix"]), flush=True)
+        print(main(["convert", "pymarl", theirs, f"{new}.h5", "--task", "bridge-mix"]), flush=True)
         for layout in ("pymarl", "minari"):
             print(main(["export", layout, ours, new]), flush=True)
     """
