@@ -53,7 +53,32 @@ def checked_seeds(seeds: Sequence[int], num_envs: int) -> list[int]:
     return found
 
 
+def check_num_envs(num_envs: int) -> int:
+    """The number of copies as an int. UserError: it is no integer, or smaller than 1."""
+    return whole_number("num_envs", num_envs, 1)
+
+
 def check_shape(actions: np.ndarray, shape: tuple[int, ...]) -> None:
     """UserError: the actions of all copies and agents have another shape."""
     if actions.shape != shape:
         raise UserError(f"actions of shape {actions.shape}; the environment takes {shape}")
+
+
+def whole_actions(actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Discrete actions as int64. UserError: they have another shape, or are no integers."""
+    x = np.asarray(actions)
+    check_shape(x, shape)
+    if x.dtype.kind not in "iu":
+        raise UserError(f"actions of type {x.dtype}; the environment takes integers")
+    return np.ascontiguousarray(x, np.int64)
+
+
+def actions_in_range(actions: np.ndarray, shape: tuple[int, int], num_actions: int, live: np.ndarray) -> np.ndarray:
+    """As `whole_actions`, between 0 and num_actions - 1; those of copies that are not live [E] are ignored, so they are clipped.
+    UserError: also for an action of a live copy outside that range."""
+    x = whole_actions(actions, shape)
+    clipped = x.clip(0, num_actions - 1)
+    if (wrong := (x != clipped) & live[:, None]).any():
+        e, agent = np.argwhere(wrong)[0]
+        raise UserError(f"action {x[e, agent]} of agent {agent} in environment {e}; the environment takes 0 to {num_actions - 1}")
+    return clipped

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from inspo_benchmark.core.env import Observation, Step
+from inspo_benchmark.core.env import Observation, Step, actions_in_range, check_num_envs
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.spaces import Discrete
 from inspo_benchmark.core.types import Spec, Task
@@ -64,7 +64,7 @@ class Bridge:
     """
 
     def __init__(self, num_envs: int, limit: int = LIMIT, adjacent: bool = True):
-        self.num_envs, self.limit = num_envs, limit
+        self.num_envs, self.limit = check_num_envs(num_envs), limit
         self.start = np.array([[1, 2], [1, 3]] if adjacent else [[1, 1], [1, 4]])
         self.reset(range(num_envs))
 
@@ -74,8 +74,10 @@ class Bridge:
         return self._observe()
 
     def step(self, act: np.ndarray) -> Step:
+        """act [E, 2] int. UserError: another shape or type, or an action that does not exist."""
         away = ~_same(self.pos, GOALS)
         live = away.any(-1) & (self.t < self.limit)
+        act = actions_in_range(act, (self.num_envs, 2), len(MOVES), live)
         self.pos = np.where(live[:, None, None], move(self.pos, act), self.pos)
         self.t = min(self.t + 1, self.limit)
         arrived = _same(self.pos, GOALS).all(-1)

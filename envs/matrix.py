@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from inspo_benchmark.core.env import Observation, Step
+from inspo_benchmark.core.env import Observation, Step, actions_in_range, check_num_envs
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.spaces import Discrete
 from inspo_benchmark.core.types import Spec, Task
@@ -35,7 +35,7 @@ class MatrixGame:
     """
 
     def __init__(self, payoff: np.ndarray, limit: int, num_envs: int, obs: Sequence[float] = (1.0,)):
-        self.payoff, self.limit, self.num_envs = payoff, limit, num_envs
+        self.payoff, self.limit, self.num_envs = payoff, limit, check_num_envs(num_envs)
         self.obs = np.array(obs, np.float32)
         self.t = 0
 
@@ -45,7 +45,10 @@ class MatrixGame:
         return self._observe()
 
     def step(self, act: np.ndarray) -> Step:
-        reward = np.zeros(self.num_envs) if self.t == self.limit else self.payoff[tuple(act.T)]
+        """act [E, N] int. UserError: another shape or type, or an action that does not exist."""
+        live = np.full(self.num_envs, self.t < self.limit)
+        act = actions_in_range(act, (self.num_envs, self.payoff.ndim), len(self.payoff), live)
+        reward = np.where(live, self.payoff[tuple(act.T)], 0.0)
         self.t = min(self.t + 1, self.limit)
         return Step(self._observe(), reward, np.zeros(self.num_envs, bool), np.full(self.num_envs, self.t == self.limit), {})
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inspo_benchmark.core.env import Observation, Step, check_shape, checked_seeds
+from inspo_benchmark.core.env import Observation, Step, check_num_envs, check_shape, checked_seeds
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.spaces import Box
@@ -122,7 +122,7 @@ class MaMujoco:
 
     def __init__(self, name: str, num_envs: int, limit: int = LIMIT, **render_options):
         self.scenario, self.variant = parse_name(name)
-        self.num_envs, self.limit, self.t = num_envs, limit, 0
+        self.num_envs, self.limit, self.t = check_num_envs(num_envs), limit, 0
         self.avail = np.ones((num_envs, self.scenario.num_agents, 1), bool)
         self.partition = AgentPartition(self.scenario, self.variant)
         num_threads = max(1, min(available_cores(), num_envs // ENVS_PER_THREAD))
@@ -136,10 +136,13 @@ class MaMujoco:
         return self._observe()
 
     def step(self, act: np.ndarray) -> Step:
-        """act [E, N, D], clipped to [-1, 1]. UserError: another shape."""
-        check_shape(np.asarray(act), (self.num_envs, self.scenario.num_agents, self.scenario.action_dim))
+        """act [E, N, D], clipped to [-1, 1]. UserError: another shape, or NaN or infinity."""
+        act = np.asarray(act)
+        check_shape(act, (self.num_envs, self.scenario.num_agents, self.scenario.action_dim))
         x, live = self.physics.arrays, self.t < self.limit
         if live:
+            if (wrong := ~np.isfinite(act).all((1, 2)) & (x.terminated == 0)).any():
+                raise UserError(f"actions with NaN or infinity in environment {wrong.argmax()}; the environment takes numbers from -1 to 1")
             self.partition.write_controls(act, x.controls)
             self.physics.step()
         self.t = min(self.t + 1, self.limit)

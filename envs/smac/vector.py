@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from inspo_benchmark.core.env import Observation, Step, check_shape, checked_seeds
+from inspo_benchmark.core.env import Observation, Step, check_num_envs, checked_seeds, whole_actions
 from inspo_benchmark.envs.smac.compiled import kernel
 from inspo_benchmark.envs.smac.maps import NO_OP, REWARD_SCALE, Map, Scenario, find_map
 from inspo_benchmark.envs.smac.simulator import Battles
@@ -31,7 +31,7 @@ class Smac:
     """
 
     def __init__(self, name: str | Map | Scenario, num_envs: int, profile: str = "liberty", reward_config: RewardConfig | None = None):
-        self.map, self.num_envs = find_map(name) if isinstance(name, str) else name, num_envs
+        self.map, self.num_envs = find_map(name) if isinstance(name, str) else name, check_num_envs(num_envs)
         self.battles = Battles(self.map, num_envs, profile)
         self.scene = drawn_scene(self.map, self.battles.types, profile)
         self.reward_config = reward_config or default_reward_config(self.map, profile)
@@ -55,9 +55,8 @@ class Smac:
         return self._observe()
 
     def step(self, act: np.ndarray) -> Step:
-        """act [E, n] int. AssertionError, with SMAC's message: an action is not available. UserError: another shape."""
-        act = np.ascontiguousarray(act, np.int64)
-        check_shape(act, self.last_actions.shape)
+        """act [E, n] int. AssertionError, with SMAC's message: an action is not available. UserError: another shape or type."""
+        act = whole_actions(act, self.last_actions.shape)
         e, agent = _unavailable(act, self.avail, self.live)
         if e >= 0:
             raise AssertionError(f"Agent {agent} cannot perform action {act[e, agent]}")
@@ -94,7 +93,8 @@ class Smac:
     def _within_range(self, act: np.ndarray) -> np.ndarray:
         """The actions, where attacks on targets out of range are no-ops: the game gets no order, so the old one stays."""
         avail = self.shown_by(self.scene._replace(mask_out_of_range=1)).avail
-        return np.where(np.take_along_axis(avail, act[..., None], 2)[..., 0], act, NO_OP)
+        known = act.clip(0, self.map.actions - 1)  # battles that are over ignore their actions, which may be any
+        return np.where(np.take_along_axis(avail, known[..., None], 2)[..., 0], act, NO_OP)
 
     def _observe(self) -> Observation:
         observation = self.shown_by(self.scene)
