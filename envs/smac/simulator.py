@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.envs.smac.compiled import SPLITMIX_STEP, kernel, rule, splitmix64, unit_interval
 from inspo_benchmark.envs.smac.maps import HUNT, IDLE, MAP_SIZE, MIDDLE, NEAREST, NO_ATTACK, PLAYABLE, Map, Scenario, ground, unit_data
 from inspo_benchmark.envs.smac.paths import waypoints
@@ -234,9 +235,17 @@ def _spots(reach: float) -> np.ndarray:
 
 
 def _settle(scenario: Scenario, starts: Starts, profile: str) -> tuple[np.ndarray, np.ndarray]:
-    """Types [E, U] and free places [E, U, 2] for drawn starts; the agents in the order of their ids: by type, then x, then y."""
+    """Types [E, U] and free places [E, U, 2] for drawn starts; the agents in the order of their ids: by type, then x, then y.
+
+    UserError: there is no room for all units.
+    """
     types, places = starts.types, np.empty_like(starts.places)
-    _place(starts.places, _kinds(profile)[types], _spots(DRAWN_REACH), ground(scenario.terrain), places)
+    e, unit = _place(starts.places, _kinds(profile)[types], _spots(DRAWN_REACH), ground(scenario.terrain), places)
+    if e >= 0:
+        raise UserError(
+            f"{scenario.name}: {unit} units leave no room for unit {unit}, a {TYPES[types[e, unit]]}, near its starting place; "
+            "use fewer units"
+        )
     agents = types[:, : scenario.n]
     order = np.lexsort((places[:, : scenario.n, 1], places[:, : scenario.n, 0], agents))
     settled = np.take_along_axis(places[:, : scenario.n], order[..., None], 1), np.take_along_axis(agents, order, 1)
@@ -247,7 +256,8 @@ def _settle(scenario: Scenario, starts: Starts, profile: str) -> tuple[np.ndarra
 def _place(wanted, kinds, spots, free, places):
     """Put each unit, in order of creation, on the free spot nearest to the place it wants, within the playable area.
 
-    Spots are free if no body stands there; flying units have no body for the others, while a Colossus does.
+    Spots are free if no body stands there; flying units have no body for the others, while a Colossus does. Returns the battle and the
+    unit that finds no free spot, or -1, -1.
     """
     for e in range(len(wanted)):
         for i in range(wanted.shape[1]):
@@ -265,7 +275,10 @@ def _place(wanted, kinds, spots, free, places):
                         free_spot = dx * dx + dy * dy >= room * room
                     j += 1
                 k += 1
+            if not free_spot:
+                return e, i
             places[e, i, 0], places[e, i, 1] = u, v
+    return -1, -1
 
 
 @rule
@@ -739,5 +752,5 @@ def _pushed(i, x, y, old_x, old_y, ux, uy, push, around):
 @rule
 def _passable(x, y, layer, free):
     if layer == GROUND:
-        return free[int(x), int(y)]
+        return 0 <= x < MAP_SIZE and 0 <= y < MAP_SIZE and free[int(x), int(y)]
     return PLAYABLE[0] <= x < PLAYABLE[1] and PLAYABLE[0] <= y < PLAYABLE[1]

@@ -14,8 +14,9 @@ import pytest
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.envs.smac import StarCraft2Env as SmacEnv
 from inspo_benchmark.envs.smac import StarCraftCapabilityEnvWrapper
-from inspo_benchmark.envs.smac.maps import BOTH, PLAYABLE, REFLECT, SCENARIOS, SURROUNDED, find_map
-from inspo_benchmark.envs.smac.simulator import AIR, COOLDOWN, ENERGY, HEALTH, SHIELD, SPAWN_GAP, Battles, X, Y
+from inspo_benchmark.envs.smac.maps import BOTH, MAP_SIZE, PLAYABLE, REFLECT, SCENARIOS, SURROUNDED, find_map
+from inspo_benchmark.envs.smac.simulator import AIR, COOLDOWN, ENERGY, GROUND, HEALTH, SHIELD, SPAWN_GAP, Battles, X, Y
+from inspo_benchmark.envs.smac.simulator import _passable as passable
 from inspo_benchmark.envs.smac.smacv2 import EnemyMemory, StarCraft2Env
 from inspo_benchmark.envs.smac.starts import Sources, Starts, draw, places, teams
 from inspo_benchmark.envs.smac.units import LIBERTY, TYPES
@@ -1006,3 +1007,21 @@ def test_attacking_the_nearest_enemy_wins_some_battles(race):
         while not env.step([0] * 5)[1]:
             pass
     assert 0.25 < env.get_stats()["win_rate"] < 0.75
+
+
+def test_armies_that_are_too_large_for_the_map():
+    env = wrapped("zerg", 150, 150)
+    env.reset()
+    places = env.env.game.battles.frame[0, :, : Y + 1]
+    assert (places >= PLAYABLE[0]).all()
+    assert (places <= PLAYABLE[1]).all()
+    with pytest.raises(UserError, match=r"^zerg_600_vs_600: (\d+) units leave no room for unit \1, a \w+, near .*; use fewer units$"):
+        wrapped("zerg", 600, 600).reset()
+
+
+def test_no_unit_walks_outside_the_map():
+    ground = np.ones((3 * MAP_SIZE, 3 * MAP_SIZE), bool)
+    free = ground[MAP_SIZE : 2 * MAP_SIZE, MAP_SIZE : 2 * MAP_SIZE]  # cells outside it are in memory, and free
+    for x, y in ((-1.5, 5.0), (MAP_SIZE + 0.5, 5.0), (5.0, -1.5), (5.0, MAP_SIZE + 0.5)):
+        assert not passable(x, y, GROUND, free)
+    assert passable(5.0, 5.0, GROUND, free)
