@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from inspo_benchmark.core.env import Observation
+from inspo_benchmark.core.env import Observation, checked_seeds
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.envs.smac.maps import DEATH_REWARD, MAP_SIZE, NO_ATTACK, REWARD_SCALE, WIN_REWARD, Map, Scenario, find_map
 from inspo_benchmark.envs.smac.simulator import ENERGY_MAX, HEALTH, MOVE_AMOUNT, X, Y
@@ -220,9 +220,7 @@ class StarCraft2Env:
         if isinstance(map, Map):
             self._meet()
 
-        if seed is not None and seed < 0:
-            raise UserError(f"seed={seed}: seeds are 0 and above, or None for a random one")
-        self._seed = secrets.randbits(32) if seed is None else seed
+        self._seed = secrets.randbits(32) if seed is None else checked_seeds([seed], 1)[0]
         self._episodes = np.random.Philox(key=self._seed)
         self._observation: Observation | None = None  # None: before the first episode
         self._over = True

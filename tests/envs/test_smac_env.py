@@ -357,7 +357,10 @@ def test_mistakes_are_explained():
     for kwargs, message in (
         (dict(step_mul=4), "step_mul=4: the simulator knows step_mul=8 only"),
         (dict(move_amount=1.5), "move_amount=1.5: the simulator knows move_amount=2 only"),
-        (dict(seed=-1), "seed=-1: seeds are 0 and above"),
+        (dict(seed=-1), "seed=-1: write an integer of at least 0"),
+        (dict(seed=1.5), "seed=1.5: write an integer of at least 0"),
+        (dict(seed="a"), "seed='a': write an integer of at least 0"),
+        (dict(seed=2**64), "seed=18446744073709551616: the largest one is"),
     ):
         with pytest.raises(UserError, match=message):
             StarCraft2Env("3m", **kwargs)
