@@ -321,6 +321,7 @@ def test_mistakes_of_the_trainers_user(short, tmp_path, capsys):
     for steps in "0", "nan", "inf":
         assert "should be a number from 1 on" in error("3m", "--steps", steps)
     assert "seed=-1: write an integer of at least 0" in error("3m", "--seed", "-1")
+    assert "--seed 9223372036854775808: the largest one is 2^63 - 1" in error("3m", "--seed", str(2**63))
     mappo.train(MAP, 1, 3, tmp_path)
     assert "holds another training (3m --steps 1 --seed 3)" in error("3m", "--steps", "1", "--seed", "4")
     (tmp_path / "training.pt").write_bytes(b"junk")

@@ -40,6 +40,8 @@ def command(
         if not 1 <= args.steps < math.inf:
             raise UserError(f"--steps {args.steps:g}: should be a number from 1 on")
         checked_seeds([args.seed], 1)
+        if args.seed >= 2**63:
+            raise UserError(f"--seed {args.seed}: the largest one is 2^63 - 1, as policies store it in 64 bits with a sign")
         train(getattr(args, name[0]), int(args.steps), args.seed, args.out)
 
     return outcome(work)
