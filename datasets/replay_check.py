@@ -1,5 +1,9 @@
 """Faults that a well-formed file may still have: ends that the environment would not produce, copies of episodes, and steps that the
-environment does not reproduce."""
+environment does not reproduce.
+
+The games and the SMAC simulator repeat whole episodes, the simulator from their seeds and actions. MuJoCo's results differ between
+machines, so only its starts are compared.
+"""
 
 import hashlib
 from collections import Counter
@@ -7,11 +11,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from inspo_benchmark.core.env import Observation, VecEnv
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.dataset import Dataset
 
 SAMPLE = 64  # episodes that are replayed
-DETERMINISTIC, SEEDED = ("xor", "mne", "bridge"), ("smac", "mamujoco")  # families
+SIMULATOR = "smac"  # the family whose episodes are repeated by their seeds and actions
+DETERMINISTIC, SEEDED = ("xor", "mne", "bridge"), (SIMULATOR, "mamujoco")  # families
 REAL_VALUED = (*SEEDED, "sc2")  # families in which no two episodes are equal by chance, unless all start alike
 TOLERANCE = 1e-5  # of rewards and observations, which files store as float32
 
@@ -55,7 +61,8 @@ def _copies(d: Dataset) -> Iterator[str]:
 
 
 def _replay(d: Dataset, task: Task) -> Iterator[str]:
-    """Replay a sample of the episodes: all steps in a deterministic environment, the first observation in a seeded one."""
+    """Replay a sample of the episodes: all steps in a deterministic environment and in the same version of the simulator, the first
+    observation in another seeded one."""
     sample = np.unique(np.linspace(0, d.episodes - 1, min(SAMPLE, d.episodes)).astype(int))
     if task.family in SEEDED:
         sample = sample[d.seed[sample] >= 0]
@@ -65,21 +72,24 @@ def _replay(d: Dataset, task: Task) -> Iterator[str]:
         return
     env = task.make(len(sample))
     observation = env.reset(np.maximum(d.seed[sample], 0))
-    yield from _differ(d, sample, 0, observation, "the environment's first")
-    if task.family in DETERMINISTIC:
-        yield from _steps(d, sample, env)
+    found = list(_differ(d, sample, 0, observation, "the environment's first"))
+    repeats = task.family == SIMULATOR and d.meta["backend"] == task.backend
+    yield from found
+    if not found and (task.family in DETERMINISTIC or repeats):
+        yield from _steps(d, sample, env, observation)
     env.close()
 
 
-def _steps(d: Dataset, sample: np.ndarray, env) -> Iterator[str]:
-    """The first step that the environment does not reproduce, if there is one."""
+def _steps(d: Dataset, sample: np.ndarray, env: VecEnv, observation: Observation) -> Iterator[str]:
+    """The first step that the environment does not reproduce, if there is one. `observation`: its first one."""
     lengths = d.lengths[sample]
     for t in range(lengths.max()):
         live = t < lengths
         at = d.offset[sample] + np.minimum(t, lengths - 1)
-        step = env.step(d.actions[at].astype(np.int64))
-        last = t == lengths - 1
-        found = list(_differ(d, sample[live], t + 1, [x[live] for x in step.observation], "the game's"))
+        # Where a recording was cut, the environment goes on with any available action.
+        step = env.step(np.where(live[:, None], d.actions[at].astype(np.int64), observation.avail.argmax(2)))
+        observation, last = step.observation, t == lengths - 1
+        found = list(_differ(d, sample[live], t + 1, [x[live] for x in observation], "the game's"))
         # The limit may change the last reward, as on Bridge, while a recording that was cut earlier keeps the original one.
         comparable = live & ~(last & d.truncated[at] & (d.meta["source"] != "built"))
         for name, here, there, where in (
@@ -89,6 +99,10 @@ def _steps(d: Dataset, sample: np.ndarray, env) -> Iterator[str]:
             if (wrong := where & ~np.isclose(here, there, rtol=0, atol=TOLERANCE)).any():
                 i = int(wrong.argmax())
                 found.append(f"{name}: {here[i]} at step {at[i]} of the file, in episode {sample[i]}; the game says {there[i]}")
+        won = d.won[sample]
+        if (wrong := last & comparable & (won >= 0) & (won != step.info.get("won", won))).any():
+            e = sample[wrong.argmax()]
+            found.append(f"episodes/won: {d.won[e]} in episode {e}; the game says {1 - d.won[e]}")
         if found:
             yield from found
             return

@@ -1,5 +1,6 @@
 """Datasets of StarCraft: their content is the same everywhere, and their episodes replay."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from inspo_benchmark.datasets import collect
 from inspo_benchmark.datasets.behavior.policy import Net, Policy, save
 from inspo_benchmark.datasets.behavior.smac_policy import act, load, shapes
 from inspo_benchmark.datasets.dataset import Dataset, content_sha256
+from inspo_benchmark.datasets.replay_check import audit
 from inspo_benchmark.datasets.validate import problems
 from inspo_benchmark.envs.smac.maps import find_map
 from inspo_benchmark.envs.smac.vector import Smac
@@ -98,6 +100,44 @@ def test_seeds_and_actions_reproduce_the_episodes():
     rows = d.offset[1:] + np.arange(d.episodes)  # the last observations
     assert (d.obs[rows] == observation.obs).all()
     assert (d.won == info["won"]).all()
+
+
+def edited(d: Dataset, name: str, index, value) -> Dataset:
+    x = getattr(d, name).copy()
+    x[index] = value
+    return replace(d, **{name: x})
+
+
+def test_validation_repeats_whole_episodes():
+    ours = task("medium")
+    d = collect.smac(ours)
+    assert audit(d, ours) == []
+    step = int(d.offset[5]) + 4
+    assert audit(edited(d, "rewards", step, 99), ours)[0].startswith(f"steps/rewards: 99.0 at step {step} of the file, in episode 5")
+    assert f"row {step + 6} of the file, in episode 5" in audit(edited(d, "obs", (step + 6, 0, 0), 9), ours)[0]
+    assert audit(edited(d, "won", 5, 1 - d.won[5]), ours) == [f"episodes/won: {1 - d.won[5]} in episode 5; the game says {d.won[5]}"]
+    assert audit(edited(d, "won", 5, -1), ours) == []
+    swapped = edited(d, "seed", [0, 1], d.seed[[1, 0]])
+    assert "is not the environment's first" in audit(swapped, ours)[0]
+    other = replace(edited(d, "rewards", step, 99), meta=d.meta | {"backend": "smac-of-another-version"})
+    assert audit(other, ours) == []  # only the starts are compared
+
+
+def test_recordings_that_were_cut_are_repeated_as_far_as_they_go():
+    ours = task("medium")
+    d = collect.smac(ours).subset(np.arange(3))
+    cut = int(d.offset[2]) - 5  # the second episode's last five steps are missing
+    steps, rows = (np.r_[:cut, d.offset[2] : d.steps], np.r_[: cut + 2, d.offset[2] + 2 : d.steps + 3])
+    d = replace(
+        d,
+        **{name: getattr(d, name)[rows] for name in ("obs", "state", "avail")},
+        **{name: getattr(d, name)[steps] for name in ("actions", "rewards", "terminated", "truncated", "behavior_logp")},
+        offset=d.offset - np.array([0, 0, 5, 5]),
+        meta=d.meta | {"source": "a recording"},
+    )
+    d = edited(edited(d, "truncated", cut - 1, True), "won", 1, 0)
+    assert audit(d, ours) == []
+    assert audit(edited(d, "rewards", cut - 2, 99), ours)[0].startswith(f"steps/rewards: 99.0 at step {cut - 2} of the file, in episode 1")
 
 
 def test_probabilities_are_those_of_the_policy(tmp_path):
