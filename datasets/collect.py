@@ -6,6 +6,9 @@
     expert          the best policies of their trainings
     mixed           medium policies, then expert ones, half of the episodes each; in MuJoCo called medium_expert
 
+The halves of `mixed` and `medium_expert` take the seeds and the numbers of the medium and the expert episodes, so where k trainings
+contribute, a k-th of their episodes are copies of those in `medium` and `expert`; with one training, as in MuJoCo, all of them.
+
 Several policies play equal shares. On SMAC four trainings contribute; tools/behavior selects the policies and the noise of their actions.
 Many episodes run in parallel, but none depends on the others. SMAC's episodes have the same content on every machine. MuJoCo's do not, so
 the manifest also states their statistics.
