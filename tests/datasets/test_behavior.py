@@ -335,7 +335,7 @@ def test_mistakes_of_the_trainers_user(short, tmp_path, capsys):
 def shipping(tmp_path, monkeypatch):
     """A function that ships trainings on 3m, given as lists of numbers of their policies. Returns file name -> policy."""
     monkeypatch.setattr(__main__, "SHIPPED", tmp_path / "shipped")
-    monkeypatch.setattr(__main__, "NOISE_EPISODES", 8)
+    monkeypatch.setattr(__main__, "FRESH_EPISODES", 8)
     (tmp_path / "shipped" / "3m").mkdir(parents=True)
     save(policy(), tmp_path / "shipped" / "3m" / "replay-99.npz")
 
@@ -374,7 +374,23 @@ def test_ship_chooses_by_greedy_wins(shipping, capsys):
     assert noise < set(__main__.NOISES)
 
 
-def test_the_noise_is_one_that_the_policies_survive(monkeypatch):
+def test_shipped_numbers_are_from_battles_that_selected_no_policy(shipping, monkeypatch):
+    compared = []
+    add_noise = __main__.add_noise
+    monkeypatch.setattr(__main__, "add_noise", lambda *groups: compared.extend(groups[0] + groups[1]) or add_noise(*groups))
+    chosen = shipping(rates(0.0, 0.3, 1.0))
+    seeds, env = np.arange(__main__.FRESH_SEED, __main__.FRESH_SEED + 8), Smac("3m", 8)
+    assert set(chosen) == {"expert-0", "medium-0", "replay-00", "replay-01"}
+    for p in chosen.values():
+        plain = p._replace(epsilon=0.0, temperature=1.0)
+        sampled, greedy = (rollout(env, plain, seeds, greedy=way) for way in (False, True))
+        assert (p.win_rate, p.mean_return) == (sampled.won.mean(), sampled.returns.mean())
+        assert (p.greedy_win_rate, p.greedy_return) == (greedy.won.mean(), greedy.returns.mean())
+    assert [p[6:] for p in compared] == [chosen[name][6:] for name in ("medium-0", "expert-0")]  # the noise is compared with these
+    assert not set(seeds) & set(range(mappo.EVAL_SEED, mappo.EVAL_SEED + mappo.EVAL_EPISODES))
+
+
+def test_the_noise_is_one_that_the_policies_survive(monkeypatch, capsys):
     """Greedily always won, and with 5 % random actions never: the next noise is taken, or the one with the smallest change."""
     survived = {}
     monkeypatch.setattr(
@@ -385,6 +401,11 @@ def test_the_noise_is_one_that_the_policies_survive(monkeypatch):
         survived.update(zip(__main__.NOISES, wins))
         mediums, experts = __main__.add_noise(group, group, MAP)
         assert (experts[0].epsilon, experts[0].temperature) == (mediums[0].epsilon, mediums[0].temperature) == __main__.NOISES[expected]
+    least = "warning: on 3m every noise changes the win rate by more than 0.1; the data get the one that changes it least, by"
+    assert capsys.readouterr().out.splitlines() == [
+        f"{least} 0.40: epsilon 0, temperature 0.25",
+        f"{least} 0.50: epsilon 0.05, temperature 0",
+    ]
 
 
 def test_some_maps_have_imperfect_experts():

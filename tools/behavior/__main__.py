@@ -30,7 +30,7 @@ TOLERANCE = 0.05  # win rates this close to the one asked for are as good as it;
 MAX_MISS = 0.15  # between the win rate of a medium policy and the one asked for
 NOISES = ((0.05, 0.0), (0.0, 0.5), (0.0, 0.25))  # (epsilon, temperature); datasets get the first that a map's policies survive
 MAX_NOISE_GAP = 0.1  # mean change of the win rate that counts as surviving
-NOISE_EPISODES, NOISE_SEED = 320, 1 << 41
+FRESH_EPISODES, FRESH_SEED = 320, 1 << 41  # battles that no policy was selected by
 
 
 def ship(trainings: list[list[Policy]], name: str, folder: Path) -> dict[str, Policy]:
@@ -40,6 +40,7 @@ def ship(trainings: list[list[Policy]], name: str, folder: Path) -> dict[str, Po
     `medium-k` an earlier one with a greedy win rate near MEDIUM_WIN_RATE(S) whose sampled actions win about as often.
     MuJoCo: the highest return, and the one nearest the mean of the first policy's and the expert's.
     `replay-k`: of each training, up to NUM_REPLAY at equal distances from the first to the medium one.
+    A maximum over policies is too high, so SMAC's are measured again on other battles, and these win rates and returns are written.
     UserError: a training has no suitable policies.
     """
     smac = not math.isnan(trainings[0][0].win_rate)
@@ -52,6 +53,7 @@ def ship(trainings: list[list[Policy]], name: str, folder: Path) -> dict[str, Po
         nearest = [int(np.abs(steps - x).argmin()) for x in np.linspace(0, steps[-1], NUM_REPLAY)]
         replay += [trained[k] for k in dict.fromkeys(nearest)]
     if smac:
+        mediums, experts, replay = (measure_again(group, find_map(name)) for group in (mediums, experts, replay))
         mediums, experts = add_noise(mediums, experts, find_map(name))
     groups = {"expert": experts, "medium": mediums, "replay": replay}
     chosen = {
@@ -99,11 +101,21 @@ def select_by_return(trained: list[Policy], name: str) -> tuple[int, int]:
     return expert, min(range(expert), key=lambda k: abs(returns[k] - half))
 
 
+def measure_again(policies: list[Policy], map: Map) -> list[Policy]:
+    """The policies with their win rates and returns on the fresh battles."""
+    from inspo_benchmark.envs.smac.vector import Smac
+    from inspo_benchmark.tools.behavior.mappo import measure
+
+    env = Smac(map.name, FRESH_EPISODES)
+    return [measure(env, policy, FRESH_SEED)[0] for policy in policies]
+
+
 def add_noise(mediums: list[Policy], experts: list[Policy], map: Map) -> tuple[list[Policy], list[Policy]]:
-    """The policies with the first of NOISES under which both groups win about as often as greedily; if there is none, the nearest."""
+    """The policies, from `measure_again`, with the first of NOISES under which both groups win about as often as greedily on the same
+    battles; if there is none, the nearest, and a warning."""
     from inspo_benchmark.envs.smac.vector import Smac
 
-    env, seeds = Smac(map.name, NOISE_EPISODES), np.arange(NOISE_SEED, NOISE_SEED + NOISE_EPISODES)
+    env, seeds = Smac(map.name, FRESH_EPISODES), np.arange(FRESH_SEED, FRESH_SEED + FRESH_EPISODES)
 
     def change(group: list[Policy], noise: tuple[float, float]) -> float:
         noisy = (rollout(env, with_noise(p, noise), seeds).won.mean() for p in group)
@@ -115,6 +127,11 @@ def add_noise(mediums: list[Policy], experts: list[Policy], map: Map) -> tuple[l
         if gaps[noise] <= MAX_NOISE_GAP:
             break
     best = min(gaps, key=lambda noise: gaps[noise])
+    if gaps[best] > MAX_NOISE_GAP:
+        print(
+            f"warning: on {map.name} every noise changes the win rate by more than {MAX_NOISE_GAP:g}; the data get the one that changes it "
+            f"least, by {gaps[best]:.2f}: epsilon {best[0]:g}, temperature {best[1]:g}"
+        )
     return tuple([with_noise(p, best) for p in group] for group in (mediums, experts))
 
 

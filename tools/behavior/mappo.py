@@ -255,9 +255,9 @@ def advantages(rewards, values, offset, terminated, out):
             out[t] = after
 
 
-def measure(env: Smac, policy: Policy) -> tuple[Policy, str]:
+def measure(env: Smac, policy: Policy, first_seed: int = EVAL_SEED) -> tuple[Policy, str]:
     """The policy as it will be saved, with its win rates and returns, and a line about them; one episode per environment."""
-    policy, seeds = policy._replace(net=rounded(policy.net)), np.arange(EVAL_SEED, EVAL_SEED + env.num_envs)
+    policy, seeds = policy._replace(net=rounded(policy.net)), np.arange(first_seed, first_seed + env.num_envs)
     (won, earned, length), (greedy_won, greedy_earned, greedy_length) = (
         [float(x.mean()) for x in (batch.won, batch.returns, batch.lengths)]
         for batch in (rollout(env, policy, seeds), rollout(env, policy, seeds, greedy=True))
