@@ -20,7 +20,7 @@ from inspo_benchmark.envs.smac.maps import Map, find_map
 
 NUM_REPLAY = 8  # most policies of medium_replay per training
 MEDIUM_WIN_RATE = 0.3  # of a medium policy played greedily
-MEDIUM_WIN_RATES = {  # as CFCQL's data of the real game on the maps, about half of the experts' on the scenarios
+MEDIUM_WIN_RATES = {  # as CFCQL's data of the real game on the maps, about 0.6 of the experts' on the scenarios
     **{"2s3z": 0.25, "5m_vs_6m": 0.2, "6h_vs_8z": 0.35},
     **dict.fromkeys(("protoss_5_vs_5", "zerg_5_vs_5", "terran_10_vs_10"), 0.2),
 }
