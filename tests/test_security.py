@@ -513,7 +513,7 @@ def test_a_name_is_no_path(tmp_path, capsys, command, algo, task):
 
 
 def test_names_are_what_registries_take():
-    with pytest.raises(ValueError, match="name for algorithms"):
+    with pytest.raises(UserError, match="name for algorithms"):
         ALGORITHMS.register("../x")
     assert all(NAME.fullmatch(name) for name in [*ALGORITHMS, *TASKS])
 
