@@ -10,16 +10,11 @@ import torch
 
 from support.project import alive, stop, until
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start: there are as many workers of pytest as cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start: there is a worker of pytest for every core
 torch.set_num_threads(1)
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background: commands would inherit that they ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """For `-n auto`: one more than there are cores, because many tests wait for other processes."""
-    return (os.cpu_count() or 1) + 1
 
 
 def children() -> set[int]:
