@@ -38,9 +38,7 @@ class Template(Algorithm):
     paper = "Reward-weighted cloning (an example)"  # shown by --list
 
     @dataclass(frozen=True)
-    class Config(
-        Common
-    ):  # the fields of every method (lr, batch_size, ...) and your own, with types and defaults; Valued has gamma, tau, ...
+    class Config(Common):  # lr, batch_size and others, and your own fields, with types and defaults; Valued adds gamma, tau and others
         alpha: float = 1.0  # temperature of the weights
 
     # Settings per task. Keys are globs of task names, or the suites "smac" and "mujoco"; of the rows that match a task, the last one wins.

@@ -140,12 +140,8 @@ def _convert(args: argparse.Namespace) -> int:
     if args.target.suffix != ".h5" and not args.target.exists():
         raise UserError(f"{args.target}: the name of a dataset ends with .h5")
     task = convert(args.layout, args.source, args.target, args.task, args.limit)
-    here = (
-        ""
-        if task.name in TASKS
-        else " (no environment of that name here: the sizes are the recording's; training needs a task, see docs/new-task.md)"
-    )
-    print(f"{args.target}: {task.name}{here}")
+    unknown = " (no environment of that name here: the sizes are the recording's; training needs a task, see docs/new-task.md)"
+    print(f"{args.target}: {task.name}{'' if task.name in TASKS else unknown}")
     if notes := peek(args.target)["notes"]:
         print(f"notes: {printable(notes)}")
     return 0

@@ -12,6 +12,8 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import suggest
 from inspo_benchmark.learning.nets import NetworkKind
 
+WORDS = {int: "a whole number", float: "a number", bool: "true or false"}  # for the types of fields, in error messages
+
 
 @dataclass(frozen=True)
 class Common:
@@ -113,24 +115,21 @@ def kinds_of(cls: type[Common]) -> dict[str, Any]:
 
 def check_kind(name: str, kind: Any, value: Any) -> None:
     """UserError: the value of a field is of another type."""
-    fits = {int: Integral, float: Real, bool: bool}.get(kind)
-    if fits is None:
-        if value not in typing.get_args(kind):
-            raise UserError(f"{name}={value}: must be one of {', '.join(typing.get_args(kind))}")
-    elif not isinstance(value, fits) or (isinstance(value, bool) and kind is not bool):
-        what = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
-        raise UserError(f"{name}={value!r}: must be {what}")
+    if choices := typing.get_args(kind):
+        if value not in choices:
+            raise UserError(f"{name}={value}: must be one of {', '.join(choices)}")
+    elif not isinstance(value, {int: Integral, float: Real, bool: bool}[kind]) or (isinstance(value, bool) and kind is not bool):
+        raise UserError(f"{name}={value!r}: must be {WORDS[kind]}")
 
 
 def coerce(name: str, kind: Any, text: str) -> Any:
     """Parse a value of the type `kind`: int, float, bool or a Literal of names."""
-    if choices := typing.get_args(kind):
-        if text not in choices:
-            raise UserError(f"{name}={text}: must be one of {', '.join(choices)}")
+    if typing.get_args(kind):
+        check_kind(name, kind, text)
         return text
     if kind is bool:
         if text.lower() not in ("true", "false"):
-            raise UserError(f"{name}={text}: must be true or false")
+            raise UserError(f"{name}={text}: must be {WORDS[bool]}")
         return text.lower() == "true"
     try:
         number = float(text)
@@ -138,4 +137,4 @@ def coerce(name: str, kind: Any, text: str) -> Any:
             raise ValueError
         return kind(number)
     except (ValueError, OverflowError):
-        raise UserError(f"{name}={text}: must be {'a whole number' if kind is int else 'a number'}") from None
+        raise UserError(f"{name}={text}: must be {WORDS[kind]}") from None

@@ -4,7 +4,7 @@
 | ----------------- | ------------------------ | ------------------------------------------------------------------------ |
 | observations      | (M, N, O), or (M, O)     | before the step of the same row                                          |
 | actions           | (M, N, D), (M, N), (M, D) or (M,) | floats are continuous, integers discrete                        |
-| rewards           | (M,), or (M, N)          | the team's; of several agents the mean                                   |
+| rewards           | (M,), or (M, N)          | the team's, floats or integers; of several agents the mean               |
 | terminals         | (M,), or (M, N)          | the game was over after this step (for all agents)                       |
 | timeouts          | the same, may be absent  | the recording stopped after this step                                    |
 | next_observations | as observations, may be absent | what the step leads to                                             |
