@@ -148,10 +148,16 @@ class OMAR(Algorithm):
     TUNED = {
         # the published settings of HalfCheetah 2x3 on every MuJoCo task, with the logarithm of the density
         "mujoco": dict(
-            gamma=0.95, max_grad_norm=0.5, candidate_source="noisy", critic_sees_obs_only=True, search_rounds=2, search_samples=20
+            alpha=5.0,
+            coe=0.9,
+            gamma=0.95,
+            max_grad_norm=0.5,
+            candidate_source="noisy",
+            critic_sees_obs_only=True,
+            search_rounds=2,
+            search_samples=20,
         ),
-        **{glob: dict(alpha=5.0, coe=0.9) for glob in ("halfcheetah_2x3_*", "halfcheetah_6x1*", "ant_2x4*")},
-        "hopper_*": dict(alpha=50.0, coe=0.9),
+        "hopper_*": dict(alpha=50.0),
         "xor-*": dict(gamma=0.0, batch_size=64, num_updates=1000),
         "mne*": dict(gamma=0.0, num_updates=1000),
         "bridge-*": dict(batch_size=32, seq_len=5, tau=0.02, num_updates=3000),

@@ -73,7 +73,7 @@ class Oryx(Algorithm):
     }
     TUNED = {  # gamma = 0 where actions do not change the state
         "smac": dict(lr=1e-3, beta=0.3),
-        "mujoco": dict(lr=1e-3, beta=10.0),
+        "mujoco": dict(lr=1e-3, beta=10.0, beta_critic=10_000.0),
         "xor-*": dict(gamma=0.0, batch_size=64, num_updates=1000),
         "mne*": dict(gamma=0.0, num_updates=1000),
         "bridge-*": dict(batch_size=32, tau=0.02, num_updates=3000),

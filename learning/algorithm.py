@@ -128,8 +128,8 @@ class Algorithm(ABC):
     `paper` is its citation. `stochastic` is false if it learns no distribution over actions, but for example Q-values, and takes the action
     with the largest one: then nothing is sampled in evaluation. `acting` names the networks that agents act with. Three tables hold
     settings per task. Their keys are globs of task names or names of suites (`core.suites`); of the rows that match a task, the last one
-    wins. `PAPER` holds what the paper or its code states, `OFFICIAL` the switches that make the update that of the published code, `TUNED`
-    the values that were chosen otherwise. `running.settings` says which table wins.
+    wins. `TUNED` holds the method's settings in the benchmark, beside those that all methods share. `PAPER` holds what the paper or its
+    code states, and `OFFICIAL` the switches that make the update that of the published code; `--paper` uses these two instead.
     """
 
     Config: ClassVar[type[Common]] = Common

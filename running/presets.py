@@ -1,12 +1,13 @@
 """Shared training settings: what all methods have in common on the larger suites, so that tables compare methods and not budgets.
 
-On SMAC and MuJoCo all methods have the same networks, sequence length, batch size and number of updates. These values win over those
-of a method's paper (`PAPER`) and give way to those in the method's `TUNED`. `--paper` leaves them out.
+On SMAC and MuJoCo all methods have the same networks, sequence length, batch size and number of updates. The method's `TUNED` adds its
+own settings. `--paper` trains with those of the method's paper instead (`PAPER`).
 
 The published settings cannot share a table: they range from 500 updates of 128 whole episodes to a million updates of 128 transitions. On
 SMAC the number of updates is one after which methods hardly improve: [training budget](protocol.md#training-budget).
 
-Critics take one step per update, with a learning rate of 1e-3. The published code of ICQ takes one step per time step, about sixty per
+Learning rates, optimizers and the clipping of gradients are each method's own. Critics take one step per update, with a learning rate of
+1e-3 (OMIGA and ComaDICE: 5e-4, as published). The published code of ICQ takes one step per time step, about sixty per
 update, with 1e-4; with a single step per update at that rate the critic of 3m is still noise after 3000 updates.
 
 Rewards are shaped (`learning.shaping`) for every method with critics. In some thousand updates bootstrapping carries a reward back by a few
@@ -15,8 +16,7 @@ steps alone; a method that alone had shaped rewards would win because of them.
 Agents act by a running mean of their weights over about the last 200 updates, for every method. Single iterates of training with small
 minibatches differ so much that greedy scores of one training change from one evaluation to the next.
 
-The games have no shared settings. There, and where a paper has no value for a task or its value fails with the shared settings, the
-values were chosen in this project: [docs/tuning.md](tuning.md).
+The games have no shared settings. How the values of `TUNED` were chosen: [docs/tuning.md](tuning.md).
 """
 
 from collections.abc import Sequence

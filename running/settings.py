@@ -3,15 +3,14 @@
 Every field has the value of the last of these that names it:
 
 1. `default`: the method's `Config`;
-2. `PAPER`: the method's table of what its paper or the paper's code states;
-3. `benchmark`: the settings that all methods share on a suite, so that tables compare methods and not budgets (`presets.BENCHMARK`);
-4. `TUNED`: the method's table of what this project, or the author of a new baseline, chose;
-5. `task`: the table of the method in the task's own TOML file, if it has one ([docs/new-task.md](new-task.md));
-6. `preset`: a preset trains with a share of the updates, or with other networks;
-7. `--set`.
+2. `benchmark`: the settings that all methods share on a suite, so that tables compare methods and not budgets (`presets.BENCHMARK`);
+3. `TUNED`: the method's table of what this project, or the author of a new baseline, chose;
+4. `task`: the table of the method in the task's own TOML file, if it has one ([docs/new-task.md](new-task.md));
+5. `preset`: a preset trains with a share of the updates, or with other networks;
+6. `--set`.
 
-With `--paper`, 3 to 6 give way to `OFFICIAL`, the method's switches that make its update that of the published code. `--paper` has no
-effect on a task for which the method's `PAPER` has no row.
+With `--paper` two other tables stand in place of 2 to 4: `PAPER`, what the method's paper or the paper's code states, and `OFFICIAL`, the
+switches that make its update that of the published code. `--paper` has no effect on a task for which the method's `PAPER` has no row.
 """
 
 import tomllib
@@ -55,9 +54,8 @@ def settings_with_sources(algo: str, task: str, overrides: dict[str, Any], paper
                 raise UserError(f"{at}{algo}: {source} names {name!r}, which is no field of its Config; {algorithm.Config.missing(name)}")
             chosen[name] = Setting(value, source)
 
-    stated = matching(algorithm.PAPER, task)
-    apply(stated, "PAPER")
-    if paper and stated:
+    if paper and (stated := matching(algorithm.PAPER, task)):
+        apply(stated, "PAPER")
         apply(matching(algorithm.OFFICIAL, task), "OFFICIAL")
     else:
         apply({name: value for name, value in matching(BENCHMARK, task).items() if name in chosen}, "benchmark")

@@ -60,7 +60,7 @@ def mine(project):
     path = project.root / "algorithms" / "mine.py"
     template = (ROOT / "algorithms" / "_template.py").read_text()
     assert template.count('register("template")') == 1
-    few = 'ALGORITHMS["mine"].PAPER = {"*": dict(num_updates=80)}'
+    few = 'ALGORITHMS["mine"].TUNED = {"*": dict(num_updates=80), **ALGORITHMS["mine"].TUNED}'
     path.write_text(template.replace('register("template")', 'register("mine")') + f"\n\n{few}\n")
     yield
     path.unlink()

@@ -39,9 +39,9 @@ def test_a_methods_own_table_wins_over_the_shared_settings(mine):
     assert found["num_updates"] == (90, "TUNED")
     assert found["lr"] == (0.25, "TUNED")
     assert found["alpha"] == (3.0, "TUNED")
-    assert found["batch_size"] == (BENCHMARK["3m-*"]["batch_size"], "benchmark")  # not PAPER's
+    assert found["batch_size"] == (BENCHMARK["3m-*"]["batch_size"], "benchmark")
     assert found["hidden_dim"] == (BENCHMARK["smac"]["hidden_dim"], "benchmark")
-    assert found["gamma"] == (0.5, "PAPER")  # which no later table names
+    assert found["gamma"] == (Valued.gamma, "default")  # PAPER has no effect without --paper
     assert found["switch"] == (False, "default")
     assert "critic_lr" not in found  # a shared setting that the method lacks
 
@@ -62,6 +62,16 @@ def test_paper_changes_nothing_where_nothing_was_published(mine):
         "mine on 8m-medium (PAPER has no row: --paper changes nothing)"
     )
     assert settings_table("mine", "3m-medium", [], paper=True).splitlines()[0] == "mine on 3m-medium"
+
+
+@pytest.mark.parametrize("algo", [name for name in sorted(ALGORITHMS) if ALGORITHMS[name].__module__.startswith("inspo_benchmark")])
+def test_a_method_has_one_setting_for_a_suite(algo):
+    """Coefficients are searched on some tasks of a suite and hold for all of them."""
+    differ = {"smac": {"batch_size"}, "mujoco": {"alpha"} if algo in ("cfcql", "omar") else set()}
+    for suite, names in differ.items():
+        found = [dataclasses.asdict(settings(algo, task, {})) for task in TASKS if matches(suite, task)]
+        assert len(found) > 50
+        assert {name for name in found[0] if len({config[name] for config in found}) > 1} <= names
 
 
 @pytest.mark.parametrize("paper", [False, True])
@@ -88,7 +98,7 @@ def test_a_preset_takes_its_share_of_the_updates(mine):
 def test_a_table_that_names_an_unknown_field_is_one_line(mine, monkeypatch, table):
     monkeypatch.setattr(mine, table, {"3m-*": dict(alhpa=1.0)})
     with pytest.raises(UserError, match=rf"mine: {table} names 'alhpa', .*did you mean alpha"):
-        settings("mine", "3m-medium", {})
+        settings("mine", "3m-medium", {}, paper=table == "PAPER")
 
 
 @pytest.mark.parametrize(
