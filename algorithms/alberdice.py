@@ -29,7 +29,8 @@ Deviations from the code (github.com/dematsunaga/alberdice at 4d69f0e):
     half, shuffled.
  5. Default initialization (code: last layers of the policies and of p_D near 0). Observations and states are standardized.
  6. Gradients are clipped at norm `max_grad_norm`; the code does not clip.
- 7. For discrete actions e has one output per action; in the code the action is an input. The last layer of nu has a bias; the code's
+ 7. All data are used; for XOR the code trains on the first 16 of 100 recorded episodes.
+ 8. For discrete actions e has one output per action; in the code the action is an input. The last layer of nu has a bias; the code's
     has none.
 Checked: losses against plain numpy (tests/algorithms/test_equations.py); with one agent rho is 1 and K 0, and the absorbing state is that
 of explicit rows (tests/algorithms/test_limits.py).

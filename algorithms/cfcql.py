@@ -121,7 +121,7 @@ class CFCQL(Algorithm):
 
     PAPER = {
         # their code, README.md (alpha, and tau for lambda_temp) and src/config/algs/cql_qmix.yaml: batches of 128 whole episodes, targets
-        # copied every 25 updates, and as many updates as 10.05e6 steps of data make, after as many in which mu is cloned
+        # copied every 25 updates, and about as many updates as 10.05e6 steps of data make, after as many in which mu is cloned
         "2s3z-*": dict(network="gru", seq_len=120, target_update_interval=25, bc_share=0.5, num_updates=3000),
         "2s3z-medium": dict(alpha=0.1, lambda_temp=0.5),
         "2s3z-medium_replay": dict(alpha=5.0, lambda_temp=0.1),

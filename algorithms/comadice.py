@@ -28,7 +28,8 @@ Deviations from the code (github.com/vietbt/ComaDICE at eef0f74):
  4. (4) sees the critic after its step; the continuous code sees Q from before it and k from after it.
  5. Time limits are not terminations. On SMAC the code trains on returns-to-go in place of rewards, and infers terminations from states
     that do not change. On MuJoCo it divides actions by 4.
- 6. Log standard deviations and means as in `core.spaces` (code: means clamped to +-9).
+ 6. Log standard deviations and means as in `core.spaces` (code: means clamped to +-9). The mixer sees the state once (code: the states
+    that it has for each agent, one after the other).
 Checked: losses against plain numpy (tests/algorithms/test_equations.py); fixed points of nu, OMIGA's critic and its loss of V as a part of
 (4), values on XOR (tests/algorithms/test_comadice.py); BC as alpha goes to infinity (tests/algorithms/test_limits.py).
 """

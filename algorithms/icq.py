@@ -106,7 +106,7 @@ class ICQ(Algorithm):
     PAPER = {
         # CFCQL's code, config/algs/baseline_icq.yaml: batches of 128 whole episodes
         "2s3z-*": dict(network="gru", seq_len=120, mixer="elu", max_grad_norm=10.0, target_update_interval=10, num_updates=1500),
-        "3s_vs_5z-*": dict(network="gru", seq_len=250, mixer="elu", max_grad_norm=10.0, target_update_interval=5, num_updates=500),
+        "3s_vs_5z-*": dict(network="gru", seq_len=250, mixer="elu", max_grad_norm=10.0, target_update_interval=3, num_updates=500),
         "5m_vs_6m-*": dict(network="gru", seq_len=70, mixer="elu", max_grad_norm=10.0, target_update_interval=10, num_updates=2800),
         "6h_vs_8z-*": dict(network="gru", seq_len=150, mixer="elu", max_grad_norm=10.0, target_update_interval=5, num_updates=1850),
         # the first code, its configuration offpg_smac: batches of 32 whole episodes

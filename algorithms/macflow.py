@@ -58,7 +58,7 @@ class MACFlow(FlowBC):
             if self.alpha < 0:
                 raise UserError("alpha must not be negative")
 
-    PAPER = {  # the codes' defaults for discrete and for continuous actions
+    PAPER = {  # the codes' defaults for discrete and for continuous actions, alpha as in the README (the default for the latter is 1)
         "smac": dict(lr=3e-4, gamma=0.99, hidden_dim=256, share_params=True, batch_size=32, seq_len=20, num_updates=1_000_000),
         "mujoco": dict(lr=3e-4, hidden_dim=512, flow_dim=512, share_params=True, batch_size=32, seq_len=20, num_updates=500_000),
     }

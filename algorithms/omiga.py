@@ -17,8 +17,8 @@ Deviations from the code (github.com/ZhengYinan-AIR/OMIGA at 39851c0, its SMAC b
  3. Discrete policies are masked by the available actions. The code does not mask them in training; as the data's actions are available,
     the losses are defined either way, but the policies differ.
  4. Actions are clamped at 1 - 1e-6 in log pi (code: 1 - 1e-7, which is no float32 number); Gaussian means are not clamped (code: +-9).
- 5. Time limits are not terminations. The SMAC branch trains on returns-to-go in place of rewards, a mistake of its data loader that is
-    not copied.
+ 5. Time limits are not terminations. The SMAC branch infers terminations from states that do not change, and trains on returns-to-go in
+    place of rewards, a mistake of its data loader; neither is copied.
 Checked: losses against plain numpy (tests/algorithms/test_equations.py); alpha to infinity is BC (tests/algorithms/test_limits.py).
 """
 

@@ -29,6 +29,7 @@ Deviations from the code (github.com/instadeepai/og-marl at f4eb8f0):
  5. Evaluation is greedy and sampled, with independent random numbers for the agents; the code samples discrete actions with one random
     key for all agents, and takes the mode of continuous ones. The last network is evaluated, not the best.
  6. Unavailable actions are masked in the expectation of (4).
+ 7. Sequences end with their episode. The code's go on across the end of an episode that was cut off at the time limit.
 Checked: losses against plain numpy (tests/algorithms/test_equations.py); who knows whose actions, the chain as a distribution, values on
 XOR, ICQ for one agent, and BC as beta goes to infinity (tests/algorithms/test_oryx.py).
 """

@@ -23,7 +23,8 @@ MANIFEST = Path(__file__).parent / "manifest.json"
 BUILT = "built"  # `source` of a dataset that is built here
 MAX_STANDARD_ERRORS = 5.0  # of the difference of two mean returns, for the same statistics
 MAX_STEPS_DEVIATION = 0.1  # relative difference of the numbers of steps, likewise
-PLAYED_BY_POLICIES = ("smac", "mamujoco")  # families whose datasets shipped policies play
+PLAYED_BY_POLICIES = ("smac", "mamujoco")  # families whose datasets shipped policies play, of these qualities:
+QUALITIES = ("random", "medium", "medium_replay", "medium_expert", "expert", "mixed")
 
 
 def data_folder(package: Path = Path(__file__).parent) -> Path:
@@ -135,14 +136,14 @@ def is_available(task: Task, folder: Path = DATA_FOLDER) -> bool:
     """Whether the task's file exists or can be built. For SMAC and MuJoCo, even random data count only if policies are shipped."""
     if dataset_path(task, folder).exists():
         return True
-    return task.family in BUILDERS and (task.family not in PLAYED_BY_POLICIES or shipped(task.name.rpartition("-")[0]))
+    return _has_builder(task) and (task.family not in PLAYED_BY_POLICIES or shipped(task.name.rpartition("-")[0]))
 
 
 def obstacle(task: Task, folder: Path = DATA_FOLDER) -> str:
     """Why the task has no data and none can be built; "" if it has or they can."""
-    if is_available(task, folder) or (task.family in BUILDERS and task.quality == "random"):
+    if is_available(task, folder) or (_has_builder(task) and task.quality == "random"):
         return ""
-    return "no behavior policies are shipped for it" if task.family in BUILDERS else "to be converted"
+    return "no behavior policies are shipped for it" if _has_builder(task) else "to be converted"
 
 
 def status(task: Task, folder: Path = DATA_FOLDER) -> str:
@@ -162,8 +163,13 @@ def status(task: Task, folder: Path = DATA_FOLDER) -> str:
     return f"{'converted from' if meta['source_sha256'] else 'made by'} {meta['source']}"  # a recording has a hash
 
 
+def _has_builder(task: Task) -> bool:
+    """Not so are tasks of other families, and those of a user's own data."""
+    return task.family in BUILDERS and (task.family not in PLAYED_BY_POLICIES or task.quality in QUALITIES)
+
+
 def _builder(task: Task) -> Callable[[Task], Dataset]:
-    if task.family not in BUILDERS:
+    if not _has_builder(task):
         raise UserError(
             f"nothing builds a dataset for {task.name}; convert a recording: "
             f"python -m datasets convert LAYOUT RECORDING {dataset_path(task)} --task {task.name}"

@@ -102,6 +102,6 @@ def load(path: str | Path) -> SavedPolicies:
     try:
         return load_checked(Path(path), restore)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; every finished experiment has one beside its CSV") from None
+        raise UserError(f"{path}: no such file; an experiment writes one beside its CSV, but results/reference has none") from None
     except (DamagedFile, OSError, UserError) as e:
         raise UserError(f"{path} holds no usable policies ({e}); run its experiment again") from None

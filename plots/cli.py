@@ -16,6 +16,8 @@ def parser(module: str, description: str, draft: bool = True) -> argparse.Argume
     options = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     options.add_argument("--out", default="results", help="results folder, which holds runs/ (default: %(default)s)")
     if draft:
+        options.add_argument("--algo", nargs="+", default=["*"], metavar="NAME", help="only these methods, names or globs (default: all)")
+        options.add_argument("--env", nargs="+", default=["*"], metavar="TASK", help="only these tasks, names or globs (default: all)")
         options.add_argument("--draft", action="store_true", help="accept missing runs; tables print -- in their place")
     options.add_argument("--metric", nargs="+", choices=METRICS, default=list(METRICS), help="default: every metric of the runs")
     return options

@@ -133,7 +133,8 @@ def main(argv: list[str] | None = None) -> int:
     args = options.parse_args(argv)
 
     def work():
-        frame, folder, captions = load.read(args.out), Path(args.out, "figures"), []
+        files = load.selected(load.result_files(args.out), args.algo, args.env)
+        frame, folder, captions = load.read(args.out, files), Path(args.out, "figures"), []
         cli.check_method(args.of, frame)
         with write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)

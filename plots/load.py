@@ -1,9 +1,11 @@
 """Reads the files in results/runs into one long table. A damaged or inconsistent file is an error that names it and the remedy."""
 
+import fnmatch
 import hashlib
 import io
 import math
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +15,7 @@ from pandas.api.types import union_categoricals
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.limits import check_size
-from inspo_benchmark.core.registry import NAME
+from inspo_benchmark.core.registry import NAME, suggest
 from inspo_benchmark.envs.smac import UNINFORMATIVE
 from inspo_benchmark.plots import stats, style
 from inspo_benchmark.running.results import COLUMNS, read_result
@@ -52,6 +54,17 @@ def result_files(out: str | Path) -> list[ResultFile]:
     return [_result_file(path) for path in paths]
 
 
+def selected(files: list[ResultFile], algos: Iterable[str], tasks: Iterable[str]) -> list[ResultFile]:
+    """The files of some methods and tasks, both given as globs. UserError: a glob matches none of them."""
+    for kind, patterns in (("algo", algos), ("task", tasks)):
+        names = {getattr(file, kind) for file in files}
+        found = {pattern: fnmatch.filter(names, pattern) for pattern in patterns}
+        for pattern in (pattern for pattern, matches in found.items() if not matches):
+            raise UserError(f"no {kind} of these runs matches {pattern!r}; {suggest(pattern.replace('*', ''), names)}")
+        files = [file for file in files if any(getattr(file, kind) in matches for matches in found.values())]
+    return files
+
+
 def read(out: str | Path, files: list[ResultFile] | None = None) -> pd.DataFrame:
     """All rows in `<out>/runs`: the columns of the CSV files and, from the JSON files, `overrides` ("" or "alpha=0.1, beta=0"), `data`
     (sha256), `data_mean` (mean return), `data_win_rate` (-1: nothing to win), `behavior` and
@@ -60,8 +73,8 @@ def read(out: str | Path, files: list[ResultFile] | None = None) -> pd.DataFrame
     normalized scores 0 and 100), `per_step`, `episodes` (of the final evaluation), `suite`, `preset` ("" if none) and `file`. Text columns
     are categorical.
 
-    `files`: those in the folder, if they are known. UserError: no runs, a malformed or incomplete file, runs that cannot be compared, an
-    observation that exists twice.
+    `files`: some of those in the folder (default: all). UserError: no runs, a malformed or incomplete file, runs that cannot be compared,
+    an observation that exists twice.
     """
     files = result_files(out) if files is None else files
     _refuse_floods(files)

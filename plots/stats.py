@@ -175,7 +175,7 @@ def mean_ranks(scores: pd.Series) -> pd.DataFrame:
         return rankdata(-np.round(means, 9), axis=0).mean(1)
 
     samples = [x for tasks in runs.values() for x in tasks]
-    columns = mean_rank(*samples, axis=-1), *percentile_interval(samples, mean_rank, rng(), CURVE_RESAMPLES)
+    columns = mean_rank(*samples, axis=-1), *percentile_interval(samples, mean_rank, rng())
     return _marked(pd.DataFrame(dict(zip(("algo", "value", "low", "high"), (list(runs), *columns)))), 2, sign=-1)
 
 

@@ -40,7 +40,7 @@ ALGORITHMS = {
     "oryx": Look("Oryx*", "#44AA99", "d"),
     "inspo": Look("InSPO", "#D55E00", "P"),
 }
-OTHER_LOOKS = [("#117733", "<"), ("#AA4499", ">"), ("#DDCC77", "p"), ("#888888", "h")]  # colors of Paul Tol
+OTHER_COLORS, OTHER_MARKERS = ("#117733", "#AA4499", "#DDCC77"), ("<", ">", "p", "h")  # colors of Paul Tol
 AUTOREGRESSIVE = {"oryx"}  # methods whose agents act in order and are told earlier actions; tables do not compare them with the others
 METRICS = {  # what is measured, and for which policies
     "return": ("return", "greedy policies"),
@@ -83,8 +83,8 @@ RC_PLAIN_TEXT = RC | {"text.parse_math": False}  # for names from files, which m
 
 def algorithm(name: str) -> Look:
     """Label, color and marker. Those of an algorithm without an entry depend on its name alone."""
-    digest = hashlib.sha256(name.encode()).digest()
-    return ALGORITHMS.get(name) or Look(name.upper(), *OTHER_LOOKS[digest[0] % len(OTHER_LOOKS)])
+    color, marker = hashlib.sha256(name.encode()).digest()[:2]
+    return ALGORITHMS.get(name) or Look(name.upper(), OTHER_COLORS[color % len(OTHER_COLORS)], OTHER_MARKERS[marker % len(OTHER_MARKERS)])
 
 
 def execution_note(names: Iterable[str]) -> str:

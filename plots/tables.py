@@ -1,6 +1,6 @@
 """Makes the tables of the paper as Markdown, LaTeX (booktabs, graphicx) and CSV from the rows in a results folder.
 
-    python -m plots.tables [--out results] [--draft] [--metric return win_rate_sampled]
+    python -m plots.tables [--out results] [--algo bc icq inspo] [--env '2s3z-*'] [--draft] [--metric return win_rate_sampled]
 
 For every suite in the results, `<out>/tables` gets: `main-<suite>`, the runs without `--set` at their last checkpoint; `best-<suite>`, the
 same at their best checkpoint; `ablation-<suite>`, if there are runs with `--set`; `hyperparameters-<suite>`; `costs-<suite>`;
@@ -176,9 +176,11 @@ def _notes(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def all_tables(out: str | Path, metrics: list[str], draft: bool = False) -> dict[str, list[tuple[Table, pd.DataFrame]]]:
-    """File name -> its tables, for all runs in `out`."""
-    results = load.result_files(out)
+def all_tables(
+    out: str | Path, metrics: list[str], draft: bool = False, algos: Iterable[str] = ("*",), tasks: Iterable[str] = ("*",)
+) -> dict[str, list[tuple[Table, pd.DataFrame]]]:
+    """File name -> its tables, for the runs in `out` of some methods and tasks."""
+    results = load.selected(load.result_files(out), algos, tasks)
     frame = load.read(out, files=results)
     files: dict[str, list[tuple[Table, pd.DataFrame]]] = {}
     for suite, rows in load.suites(frame):
@@ -204,7 +206,7 @@ def main(argv: list[str] | None = None) -> int:
     args = cli.parser("plots.tables", "Make the tables from the rows in <out>/runs.").parse_args(argv)
 
     def work():
-        files, folder = all_tables(args.out, args.metric, args.draft), Path(args.out, "tables")
+        files, folder = all_tables(args.out, args.metric, args.draft, args.algo, args.env), Path(args.out, "tables")
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file, but the tables need a folder of that name; move the file away")
         table_writers.write(folder, files, KINDS if set(args.metric) == set(style.METRICS) else ())

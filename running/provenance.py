@@ -19,26 +19,33 @@ PACKAGES = ["torch", "numpy", "scipy", "numba", "h5py", "pandas", "matplotlib"]
 
 @functools.cache  # once per process, when its code was imported
 def revision() -> dict[str, Any]:
-    """The code's git commit and whether files differ from it; empty outside a git checkout, as for a copy that is installed in the
-    environment of another project."""
+    """The code's git commit, and whether files differ from it or Python files are new; empty outside a git checkout, as for a copy that is
+    installed in the environment of another project."""
     try:
         if Path(_git("rev-parse", "--show-toplevel").rstrip("\n")).resolve() != ROOT.resolve():
             return {"revision": "", "dirty": False}
-        return {"revision": _git("rev-parse", "HEAD").strip(), "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+        changed = _git("status", "--porcelain", "--untracked-files=no") or _untracked(["."])
+        return {"revision": _git("rev-parse", "HEAD").strip(), "dirty": bool(changed)}
     except (OSError, subprocess.CalledProcessError):
         return {"revision": "", "dirty": False}
 
 
 def changed_since(revision: str, paths: list[str]) -> list[str]:
-    """The Python files under `paths` that differ from those of a commit; none if git does not know the commit. A `revision` that is not a
-    commit hash is ignored, because git would accept an option such as `--output=FILE` in its place."""
+    """The Python files under `paths` that differ from those of a commit, or that git does not know; none if git does not know the commit.
+    A `revision` that is not a commit hash is ignored, because git would accept an option such as `--output=FILE` in its place."""
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
         return []
     try:
         names = _git("diff", "--name-only", "--no-ext-diff", "--end-of-options", revision, "--", *paths).splitlines()
+        names += _untracked(paths)
     except (OSError, subprocess.CalledProcessError):
         return []
     return [name for name in names if name.endswith(".py")]
+
+
+def _untracked(paths: list[str]) -> list[str]:
+    """The Python files under `paths` that git neither knows nor ignores."""
+    return [name for name in _git("ls-files", "--others", "--exclude-standard", "--", *paths).splitlines() if name.endswith(".py")]
 
 
 def _git(*words: str) -> str:

@@ -131,7 +131,8 @@ def code_changes(entries: list[Entry]) -> list[str]:
         results[revision] += 1
     lines = []
     for revision, names in algos.items():
-        paths = ["core", "envs", "datasets", "learning", *sorted(set().union(*map(method_files, names)))]
+        modules = {ALGORITHMS[name].__module__.rpartition(".")[2] for name in names}
+        paths = ["core", "envs", "datasets", "learning", *sorted(set().union(*map(method_files, modules)))]
         if files := changed_since(revision, paths):
             more = f" and {len(files) - MAX_FILES} more" if len(files) > MAX_FILES else ""
             lines.append(
@@ -140,11 +141,11 @@ def code_changes(entries: list[Entry]) -> list[str]:
     return ["made by older code (tables do not check this):", *lines] if lines else []
 
 
-def method_files(algo: str) -> set[str]:
-    """The module of a method, and those of other methods that it imports."""
-    path = ROOT / "algorithms" / f"{algo}.py"
+def method_files(module: str) -> set[str]:
+    """The file of a method's module in algorithms/, and those of other methods that it imports."""
+    path = ROOT / "algorithms" / f"{module}.py"
     others = re.findall(r"^from inspo_benchmark\.algorithms\.(\w+) import", path.read_text(), re.M) if path.exists() else []
-    return {f"algorithms/{algo}.py"}.union(*map(method_files, others))
+    return {f"algorithms/{module}.py"}.union(*map(method_files, others))
 
 
 def progress(record: dict[str, Any]) -> str:

@@ -61,8 +61,8 @@ def test_the_recipe_for_a_layout(copy):
 
 def test_a_task_outside_the_package(copy, tmp_path):
     blocks = BLOCK.findall((ROOT / "docs" / "new-task.md").read_text())
-    assert [language for language, _ in blocks] == ["python", "toml", "sh", "python"]
-    (_, grid), (_, settings), (_, commands), (_, notebook) = blocks
+    assert [language for language, _ in blocks] == ["python", "toml", "sh", "python", "python"]
+    (_, grid), (_, settings), (_, commands), (_, mine), (_, notebook) = blocks
     folder = tmp_path / "grid"
     folder.mkdir()
     (folder / "grid.py").write_text(grid)
@@ -79,6 +79,12 @@ def test_a_task_outside_the_package(copy, tmp_path):
         task, dataset, reference, *scores = table.partition("| grid-noisy |")[2].partition("|\n")[0].split("|")
         assert len([task, dataset, reference, *scores]) == 4
         assert "--" not in "".join([task, dataset, reference, *scores])
+    (folder / "mine.py").write_text(mine)
+    env = home | {"INSPO_BENCHMARK_MODULES": str(folder / "mine.py")}
+    command = [sys.executable, "run_benchmark.py", "--algo", "bc", "--env", "3m-mine"]
+    lacking = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True)
+    assert (lacking.returncode, lacking.stderr.count("\n")) == (2, 1), lacking
+    assert "no data for 3m-mine (to be converted)" in lacking.stderr
     shown = subprocess.run([sys.executable, "-c", notebook], cwd=folder, env=home, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert "<bc on grid-noisy, 2 seeds: mean return" in shown.stdout

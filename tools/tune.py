@@ -40,7 +40,7 @@ NAMED = {
 LAST = 0.25  # share of the evaluations, the last ones, that a score averages
 CANDIDATES: dict[str, dict[str, tuple[str, tuple[float, ...]]]] = {  # method -> suite -> (field, values)
     "alberdice": dict.fromkeys(("smac", "mujoco"), ("alpha_end", (0.1, 0.4, 1.0, 3.0))),
-    "cfcql": {"smac": ("alpha", (0.4, 1.0, 5.0, 50.0)), "mujoco": ("alpha", (0.5, 5.0, 50.0, 500.0))},
+    "cfcql": {"smac": ("alpha", (0.4, 1.0, 5.0, 50.0)), "mujoco": ("alpha", (1.0, 5.0, 50.0, 500.0))},
     "comadice": dict.fromkeys(("smac", "mujoco"), ("alpha", (0.1, 0.3, 1.0, 10.0))),
     "icq": dict.fromkeys(("smac", "mujoco"), ("beta", (0.1, 0.3, 1.0, 10.0))),
     "inspo": {"smac": ("alpha", (0.1, 0.3, 1.0, 3.0)), "mujoco": ("alpha", (0.3, 1.0, 3.0, 10.0))},

@@ -132,6 +132,20 @@ def test_no_link_or_image_comes_from_a_file(tmp_path):
     assert "| [" in Path(tmp_path, "tables", "main-games.md").read_text()  # an interval
 
 
+def test_tables_of_some_methods_and_tasks(tmp_path, capsys):
+    for algo, task in (("bc", "xor-ab"), ("inspo", "xor-ab"), ("inspo", "mne-balanced"), ("omiga", "xor-ab")):
+        write(tmp_path, algo, task)
+    assert tables.main(["--out", str(tmp_path), "--metric", "return"]) == 2  # two runs are missing
+    assert tables.main(["--out", str(tmp_path), "--metric", "return", "--algo", "bc", "in*", "--env", "xor-*"]) == 0
+    shown = capsys.readouterr().out
+    assert "| task | dataset | optimum | BC | InSPO |" in shown
+    assert "mne" not in shown
+    assert tables.main(["--out", str(tmp_path), "--algo", "inpso"]) == 2
+    assert capsys.readouterr().err == "error: no algo of these runs matches 'inpso'; did you mean inspo?\n"
+    assert tables.main(["--out", str(tmp_path), "--algo", "bc", "--env", "mne-*"]) == 2
+    assert capsys.readouterr().err.startswith("error: no task of these runs matches 'mne-*'; ")
+
+
 def test_a_missing_run_is_an_error_and_a_dash_in_a_draft(tmp_path, capsys):
     fill(tmp_path, tasks=["xor-ab", "xor-all"])
     Path(tmp_path, "runs", "bc", "xor-all-k.csv").unlink()

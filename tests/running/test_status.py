@@ -120,7 +120,7 @@ def repository(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-def test_changes_of_the_code_that_results_depend_on_are_listed(repository, tmp_path):
+def test_changes_of_the_code_that_results_depend_on_are_listed(repository, tmp_path, monkeypatch):
     revision = repository("rev-parse", "HEAD")
 
     def changes(*algos: str) -> list[str]:
@@ -137,6 +137,9 @@ def test_changes_of_the_code_that_results_depend_on_are_listed(repository, tmp_p
     repository("commit", "--all", "--message", "second")
     assert changes("bc")[1].endswith("; changed since: core/env.py")
     assert changes("bc", "macflow")[1].endswith("; changed since: algorithms/flow_bc.py, core/env.py")
+    monkeypatch.setitem(ALGORITHMS, "mine", type("Mine", (), {"__module__": "inspo_benchmark.algorithms.new_method"}))
+    (tmp_path / "algorithms" / "new_method.py").write_text("x = 1\n")  # git does not know it yet
+    assert changes("mine")[1].endswith("; changed since: core/env.py, algorithms/new_method.py")
     for name in "abcd":
         (tmp_path / "core" / f"{name}.py").touch()
     repository("add", ".")
@@ -147,11 +150,11 @@ def test_changes_of_the_code_that_results_depend_on_are_listed(repository, tmp_p
 
 def test_the_files_of_a_method_are_those_that_it_uses():
     package = "inspo_benchmark.algorithms."
-    for algo, method in ALGORITHMS.items():
+    for method in ALGORITHMS.values():
         if method.__module__.startswith(package):  # and not of another test
             used = {str(getattr(x, "__module__", "")) for x in vars(sys.modules[method.__module__]).values()}
             files = {f"algorithms/{name.removeprefix(package)}.py" for name in used if name.startswith(package)}
-            assert files == method_files(algo)
+            assert files == method_files(method.__module__.removeprefix(package))
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
@@ -159,6 +162,11 @@ def test_the_revision_is_not_that_of_a_surrounding_repository(repository, tmp_pa
     revision = provenance.revision.__wrapped__
     assert revision() == {"revision": repository("rev-parse", "HEAD"), "dirty": False}
     (tmp_path / "core" / "env.py").write_text("x = 2\n")
+    assert revision()["dirty"]
+    repository("commit", "--all", "--message", "second")
+    (tmp_path / "notes.txt").touch()
+    assert not revision()["dirty"]
+    (tmp_path / "algorithms" / "mine.py").touch()
     assert revision()["dirty"]
     monkeypatch.setattr(provenance, "ROOT", tmp_path / "core")
     assert revision() == {"revision": "", "dirty": False}
