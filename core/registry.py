@@ -12,7 +12,7 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +32,26 @@ def suggest(name: str, known: Iterable[str]) -> str:
         return f"there are: {', '.join(spelled.values()) or 'none'}"
     nearest = difflib.get_close_matches(name.casefold(), spelled, n=1, cutoff=0.0)
     return f"the most similar of {len(spelled)} names is {spelled[nearest[0]]}"
+
+
+def match(patterns: Iterable[str], names: Collection[str], kind: str, hint: Callable[[str], str] | None = None) -> list[str]:
+    """Those of the names that match any of the globs, in the order of the names.
+
+    A glob that matches no name as it is spelled may differ in the case of letters, or be the part of names before their dash: "3M"
+    matches 3m-medium and 3m-expert. UserError: a glob matches no name; it ends with `hint`, by default what `suggest` says.
+    """
+
+    def matching(pattern: str) -> list[str]:
+        if exact := [name for name in names if fnmatch.fnmatchcase(name, pattern)]:
+            return exact
+        for glob in (pattern.casefold(), f"{pattern.casefold()}-*"):
+            if similar := [name for name in names if fnmatch.fnmatchcase(name.casefold(), glob)]:
+                return similar
+        plain = pattern.replace("*", "")
+        raise UserError(f"no {kind} matches {pattern!r}; {hint(plain) if hint else suggest(plain, names)}")
+
+    found = {name for pattern in patterns for name in matching(pattern)}
+    return [name for name in names if name in found]
 
 
 class Registry(dict):
@@ -72,21 +92,8 @@ class Registry(dict):
         return suggest(name, self)
 
     def match(self, patterns: Iterable[str]) -> list[str]:
-        """Names that match any of the globs, in the order of registration.
-
-        A glob that matches no name as it is spelled may differ in the case of letters, or be the part of names before their dash: "3M"
-        matches 3m-medium and 3m-expert. UserError: a glob matches no name.
-        """
-        found = {name for pattern in patterns for name in self._matching(pattern)}
-        return [name for name in self if name in found]
-
-    def _matching(self, pattern: str) -> list[str]:
-        if exact := [name for name in self if fnmatch.fnmatchcase(name, pattern)]:
-            return exact
-        for glob in (pattern.casefold(), f"{pattern.casefold()}-*"):
-            if similar := [name for name in self if fnmatch.fnmatchcase(name.casefold(), glob)]:
-                return similar
-        raise UserError(f"no {self.kind} matches {pattern!r}; {self._suggest(pattern.replace('*', ''))}")
+        """Names that match any of the globs, in the order of registration; see `match`."""
+        return match(patterns, self, self.kind, self._suggest)
 
     def discover(self) -> "Registry":
         """Import every public module of the package and the user's own files, which runs their `@register` lines. UserError: there is no

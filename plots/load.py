@@ -1,6 +1,5 @@
 """Reads the files in results/runs into one long table. A damaged or inconsistent file is an error that names it and the remedy."""
 
-import fnmatch
 import hashlib
 import io
 import math
@@ -15,7 +14,7 @@ from pandas.api.types import union_categoricals
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.limits import check_size
-from inspo_benchmark.core.registry import NAME, suggest
+from inspo_benchmark.core.registry import NAME, match
 from inspo_benchmark.envs.smac import UNINFORMATIVE
 from inspo_benchmark.plots import stats, style
 from inspo_benchmark.running.results import COLUMNS, read_result
@@ -57,11 +56,8 @@ def result_files(out: str | Path) -> list[ResultFile]:
 def selected(files: list[ResultFile], algos: Iterable[str], tasks: Iterable[str]) -> list[ResultFile]:
     """The files of some methods and tasks, both given as globs. UserError: a glob matches none of them."""
     for kind, patterns in (("algo", algos), ("task", tasks)):
-        names = {getattr(file, kind) for file in files}
-        found = {pattern: fnmatch.filter(names, pattern) for pattern in patterns}
-        for pattern in (pattern for pattern, matches in found.items() if not matches):
-            raise UserError(f"no {kind} of these runs matches {pattern!r}; {suggest(pattern.replace('*', ''), names)}")
-        files = [file for file in files if any(getattr(file, kind) in matches for matches in found.values())]
+        chosen = match(patterns, {getattr(file, kind) for file in files}, f"{kind} of these runs")
+        files = [file for file in files if getattr(file, kind) in chosen]
     return files
 
 

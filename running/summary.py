@@ -37,8 +37,9 @@ def summary(experiments: Sequence[Experiment], reference: Iterable[Path]) -> str
     files = [path for results in found.values() for path, _ in results]
     lines.append(f"rows: {files[0].with_suffix('.csv') if len(files) == 1 else experiments[0].out / 'runs'}")
     drawn = itertools.chain(found.items(), with_results)
-    if first := next((x for x in drawn if TASKS[x[0].task].family in RENDERERS and x[1][0][0].with_suffix(SUFFIX).exists()), None):
-        lines.append(f"to watch an episode: {watch_command(first[0], first[1][0][0])}")
+    paths = ((x, results[0][0]) for x, results in drawn if TASKS[x.task].family in RENDERERS)
+    if command := next((watch_command(x, path) for x, path in paths if path.with_suffix(SUFFIX).exists()), ""):
+        lines.append(f"to watch an episode: {command}")
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from inspo_benchmark.running.presets import BENCHMARK
 from inspo_benchmark.running.settings import settings, settings_summary, settings_table, settings_with_sources
 
 ALGORITHMS.discover(), TASKS.discover()
+OWN = [name for name in sorted(ALGORITHMS) if ALGORITHMS[name].__module__.startswith("inspo_benchmark")]  # and not those of other tests
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_paper_changes_nothing_where_nothing_was_published(mine):
     assert settings_table("mine", "3m-medium", [], paper=True).splitlines()[0] == "mine on 3m-medium"
 
 
-@pytest.mark.parametrize("algo", [name for name in sorted(ALGORITHMS) if ALGORITHMS[name].__module__.startswith("inspo_benchmark")])
+@pytest.mark.parametrize("algo", OWN)
 def test_a_method_has_one_setting_for_a_suite(algo):
     """Coefficients are searched on some tasks of a suite and hold for all of them."""
     differ = {"smac": {"batch_size"}, "mujoco": {"alpha"} if algo in ("cfcql", "omar") else set()}
@@ -168,7 +169,7 @@ def test_a_tasks_own_table_that_is_wrong_is_one_line(mine, monkeypatch, tmp_path
 
 
 @pytest.mark.parametrize("paper", [False, True])
-@pytest.mark.parametrize("algo", [name for name in sorted(ALGORITHMS) if ALGORITHMS[name].__module__.startswith("inspo_benchmark")])
+@pytest.mark.parametrize("algo", OWN)
 def test_the_sources_are_those_of_the_settings(algo, paper):
     tables = {"PAPER": ALGORITHMS[algo].PAPER, "OFFICIAL": ALGORITHMS[algo].OFFICIAL, "TUNED": ALGORITHMS[algo].TUNED}
     tables["benchmark"] = BENCHMARK
