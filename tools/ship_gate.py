@@ -15,9 +15,10 @@ from filelock import FileLock
 import inspo_benchmark as ib
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import outcome
-from inspo_benchmark.core.registry import TASKS
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.datasets.catalog import is_available, manifest
 from inspo_benchmark.datasets.dataset import Dataset, content_sha256
+from inspo_benchmark.running.settings import settings
 
 FILE = Path(__file__).parents[1] / "datasets" / "ship_gate.csv"
 SEEDS, EPISODES = 5, 320
@@ -29,11 +30,16 @@ def published_rows() -> dict[str, dict[str, str | float]]:
     return {row["task"]: row for row in pd.read_csv(FILE).to_dict("records")} if FILE.exists() else {}
 
 
+def updates(task: str) -> int:
+    """The number of updates of BC in the benchmark."""
+    return settings("bc", task, {}).num_updates
+
+
 def measure(task: str) -> dict[str, str | float]:
     """The row of a task: win rates of the data, of cloning all battles and of cloning the won ones, each greedy and sampled."""
     data = ib.load_dataset(task)
     won = np.flatnonzero(data.won == 1)
-    row = {"task": task, "sha256": content_sha256(data), "episodes": data.episodes, "data": data.won.mean()}
+    row = {"task": task, "sha256": content_sha256(data), "updates": updates(task), "episodes": data.episodes, "data": data.won.mean()}
     for name, part in (("bc", data), ("bc_won", data.subset(won) if len(won) else None)):
         row |= clone(task, name, part)
     return row
@@ -56,10 +62,11 @@ def main(argv: list[str] | None = None) -> int:
 
     def work() -> None:
         TASKS.discover()
+        ALGORITHMS.discover()
         names = [name for name in TASKS.match(args.tasks) if TASKS[name].family == "smac" and is_available(TASKS[name])]
         for name in names:
             row = published_rows().get(name, {})
-            if row.get("sha256") != manifest()[name]["sha256"]:
+            if (row.get("sha256"), row.get("updates")) != (manifest()[name]["sha256"], updates(name)):
                 row = measure(name)
                 with FileLock(FILE.with_name(f".{FILE.name}.lock")), atomic_write(FILE) as part:  # another command may have added rows
                     frame = pd.DataFrame((published_rows() | {name: row}).values()).sort_values("task")
