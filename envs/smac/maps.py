@@ -18,8 +18,8 @@ from inspo_benchmark.envs.smac.units import PROFILES, TYPES, Unit
 
 MAP_SIZE = 32  # cells per side
 PLAYABLE = (2, 30)  # bounds of the playable area in x and y, cells
-NO_OP = 0  # the only action of dead agents
-NO_ATTACK = 6  # number of actions before the attacks: no-op, stop, north, south, east, west
+NO_OP, STOP, NORTH, SOUTH, EAST, WEST = range(6)  # then the attacks; no-op is the only action of dead agents
+NO_ATTACK = 6  # number of actions before the attacks
 WIN_REWARD, DEATH_REWARD, REWARD_SCALE = 200, 10, 20  # reward of a win, of a kill, and of a won episode after scaling
 
 HUNT, IDLE = "hunt", "idle"  # orders other than a point: chase the allies wherever they are; no order
@@ -187,7 +187,7 @@ def _at(x: float, y: float, **counts: int) -> tuple[Group, ...]:
     return tuple(Group(name, count, x, y) for name, count in counts.items())
 
 
-WEST, EAST = (9, 16), (23, 16)
+WEST_START, EAST_START = (9, 16), (23, 16)
 SZ = dict(types=("stalker", "zealot"), enemy_types=("zealot", "stalker"))  # SMAC reverses the enemies' bits
 CSZ = dict(types=("colossus", "stalker", "zealot"), enemy_types=("colossus", "stalker", "zealot"))
 MMM = dict(types=("marauder", "marine", "medivac"), enemy_types=("marauder", "marine", "medivac"))
@@ -197,7 +197,7 @@ FAR_CORNER = (4.47, 4.33)
 
 def _facing(name: str, limit: int, allies: dict[str, int], enemies: dict[str, int], **types) -> Map:
     """A map on which the enemies start in the east and attack-move to the allies' start in the west."""
-    return Map(name, limit, _at(*WEST, **allies), _at(*EAST, **enemies), WEST, **types)
+    return Map(name, limit, _at(*WEST_START, **allies), _at(*EAST_START, **enemies), WEST_START, **types)
 
 
 MAPS = {

@@ -24,7 +24,24 @@ import numpy as np
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.envs.smac.compiled import SPLITMIX_STEP, kernel, rule, splitmix64, unit_interval
-from inspo_benchmark.envs.smac.maps import HUNT, IDLE, MAP_SIZE, MIDDLE, NEAREST, NO_ATTACK, PLAYABLE, Map, Scenario, ground, unit_data
+from inspo_benchmark.envs.smac.maps import (
+    EAST,
+    HUNT,
+    IDLE,
+    MAP_SIZE,
+    MIDDLE,
+    NEAREST,
+    NO_ATTACK,
+    NORTH,
+    PLAYABLE,
+    SOUTH,
+    STOP,
+    WEST,
+    Map,
+    Scenario,
+    ground,
+    unit_data,
+)
 from inspo_benchmark.envs.smac.paths import waypoints
 from inspo_benchmark.envs.smac.starts import Starts, draw
 from inspo_benchmark.envs.smac.units import LOOPS_PER_SECOND, LOOPS_PER_STEP, TYPES, Unit
@@ -367,11 +384,11 @@ def _command(f, m, act, field):
                 target = a - NO_ATTACK + (0 if healer else field.agents)
                 if (unit.order != FIGHT or unit.target != target) and (healer or _can_hit(field.kinds[i], field.kinds[target])):
                     unit.order, unit.target, unit.aiming = FIGHT, target, -1.0
-            elif a >= 2:
+            elif a >= NORTH:
                 unit.order, unit.target, unit.aiming = GO, NO_UNIT, -1.0
-                unit.x = f[i, X] + (MOVE_AMOUNT if a == 4 else -MOVE_AMOUNT if a == 5 else 0.0)
-                unit.y = f[i, Y] + (MOVE_AMOUNT if a == 2 else -MOVE_AMOUNT if a == 3 else 0.0)
-            elif a == 1:
+                unit.x = f[i, X] + (MOVE_AMOUNT if a == EAST else -MOVE_AMOUNT if a == WEST else 0.0)
+                unit.y = f[i, Y] + (MOVE_AMOUNT if a == NORTH else -MOVE_AMOUNT if a == SOUTH else 0.0)
+            elif a == STOP:
                 unit.order, unit.target, unit.aiming = STAND, NO_UNIT, -1.0
 
 

@@ -19,8 +19,22 @@ import numpy as np
 
 from inspo_benchmark.core.env import Observation, checked_seeds
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.envs.smac.maps import DEATH_REWARD, MAP_SIZE, NO_ATTACK, REWARD_SCALE, WIN_REWARD, Map, Scenario, find_map
-from inspo_benchmark.envs.smac.simulator import ENERGY_MAX, HEALTH, MOVE_AMOUNT, X, Y
+from inspo_benchmark.envs.smac.maps import (
+    DEATH_REWARD,
+    EAST,
+    MAP_SIZE,
+    NO_ATTACK,
+    NO_OP,
+    NORTH,
+    REWARD_SCALE,
+    SOUTH,
+    WEST,
+    WIN_REWARD,
+    Map,
+    Scenario,
+    find_map,
+)
+from inspo_benchmark.envs.smac.simulator import COOLDOWN, ENERGY, ENERGY_MAX, HEALTH, MOVE_AMOUNT, SHIELD, X, Y
 from inspo_benchmark.envs.smac.starts import Starts
 from inspo_benchmark.envs.smac.units import LOOPS_PER_STEP, Unit
 from inspo_benchmark.envs.smac.vector import Smac
@@ -61,11 +75,11 @@ class Position:
 
     @property
     def x(self) -> float:
-        return float(self._row[0])
+        return float(self._row[X])
 
     @property
     def y(self) -> float:
-        return float(self._row[1])
+        return float(self._row[Y])
 
 
 class UnitProxy:
@@ -79,19 +93,19 @@ class UnitProxy:
 
     @property
     def health(self) -> float:
-        return float(self._row[2])
+        return float(self._row[HEALTH])
 
     @property
     def shield(self) -> float:
-        return float(self._row[3])
+        return float(self._row[SHIELD])
 
     @property
     def weapon_cooldown(self) -> float:
-        return float(self._row[4])
+        return float(self._row[COOLDOWN])
 
     @property
     def energy(self) -> float:
-        return float(self._row[5])
+        return float(self._row[ENERGY])
 
 
 class Heuristic:
@@ -99,7 +113,7 @@ class Heuristic:
     wounded agent.
 
     With `rest`, an agent approaches a target out of reach by moves instead of an attack order. Actions need not be available: they may
-    attack from afar, move into a wall, or attack a dead unit. Action 0: there is no unit to attack or heal.
+    attack from afar, move into a wall, or attack a dead unit. No-op: there is no unit to attack or heal.
     """
 
     def __init__(self, map: Map | Scenario, rest: bool = False, units: Sequence[Unit] | None = None):
@@ -118,11 +132,11 @@ class Heuristic:
             others = [j for j in range(n) if not self.units[j].heal] if heals else range(n, len(frame))
             t = self.targets[i] = self._nearest(i, [j for j in others if self._wanted(j, frame)], frame)
         if t is None:
-            return 0
+            return NO_OP
         action = NO_ATTACK + t - (0 if heals else n)
         if self.rest and not avail[action]:
             dx, dy = frame[t][X] - frame[i][X], frame[t][Y] - frame[i][Y]
-            return (4 if dx > 0 else 5) if abs(dx) > abs(dy) else (2 if dy > 0 else 3)
+            return (EAST if dx > 0 else WEST) if abs(dx) > abs(dy) else (NORTH if dy > 0 else SOUTH)
         return action
 
     def _wanted(self, j: int, frame: list) -> bool:

@@ -21,9 +21,15 @@ import numpy as np
 from inspo_benchmark.envs.smac.compiled import kernel, rule
 from inspo_benchmark.envs.smac.maps import (
     DEATH_REWARD,
+    EAST,
     MAP_SIZE,
     NO_ATTACK,
+    NO_OP,
+    NORTH,
     REWARD_SCALE,
+    SOUTH,
+    STOP,
+    WEST,
     WIN_REWARD,
     Map,
     Scenario,
@@ -195,18 +201,18 @@ def _agent(f, i, scene, obs, avail):
     obs[:] = 0
     avail[:] = False
     if not f[i, HEALTH] > 0:
-        avail[0] = True
+        avail[NO_OP] = True
         return
-    avail[1] = True
-    avail[2], avail[3] = _walkable(x, y + MOVE_LOOKAHEAD, scene.free), _walkable(x, y - MOVE_LOOKAHEAD, scene.free)
-    avail[4], avail[5] = _walkable(x + MOVE_LOOKAHEAD, y, scene.free), _walkable(x - MOVE_LOOKAHEAD, y, scene.free)
+    avail[STOP] = True
+    avail[NORTH], avail[SOUTH] = _walkable(x, y + MOVE_LOOKAHEAD, scene.free), _walkable(x, y - MOVE_LOOKAHEAD, scene.free)
+    avail[EAST], avail[WEST] = _walkable(x + MOVE_LOOKAHEAD, y, scene.free), _walkable(x - MOVE_LOOKAHEAD, y, scene.free)
     sight, seen, reach = scene.units[i].sight, scene.units[i].seen, scene.units[i].reach
     if healer:  # its targets are agents: action NO_ATTACK + j heals agent j, although enemy j has this place in the observation
         for j in range(n):
             if f[j, HEALTH] > 0 and not scene.units[j].heals:
                 avail[NO_ATTACK + j] = _distance(f, i, j) <= reach
     for k in range(4):
-        obs[k] = avail[2 + k]
+        obs[k] = avail[NORTH + k]
     at = 4
     for j in range(n, n + scene.enemies):
         if f[j, HEALTH] > 0:
