@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from inspo_benchmark.core.suites import suite
 from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.suites import suite
 
 
 class Attempt(NamedTuple):

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS, suggest
-from inspo_benchmark.core.suites import matches
 from inspo_benchmark.learning.config import Common, coerce, kinds_of
 from inspo_benchmark.running.presets import BENCHMARK, PRESETS
+from inspo_benchmark.running.suites import matches
 
 SOURCES = ("default", "PAPER", "OFFICIAL", "benchmark", "TUNED", "task", "preset", "--set")
 

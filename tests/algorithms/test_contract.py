@@ -17,7 +17,6 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
-from inspo_benchmark.core.suites import SUITES
 from inspo_benchmark.learning import train
 from inspo_benchmark.learning.algorithm import Nets
 from inspo_benchmark.learning.config import Common
@@ -26,6 +25,7 @@ from inspo_benchmark.learning.tracing import trace
 from inspo_benchmark.plots.style import scenario
 from inspo_benchmark.running.presets import BENCHMARK
 from inspo_benchmark.running.settings import matching, settings
+from inspo_benchmark.running.suites import suites
 from support.toy import LENGTHS, SPACES, Lab, close, config_of, copy, masks, run_of, same
 
 ALGORITHMS.discover()
@@ -433,7 +433,7 @@ def strangers(patterns) -> list[str]:
     faults = []
     for pattern in patterns:
         try:
-            families = {TASKS[task].family.replace("sc2", "smac") for task in TASKS.match(SUITES.get(pattern, [pattern]))}
+            families = {TASKS[task].family.replace("sc2", "smac") for task in TASKS.match(suites().get(pattern, [pattern]))}
             faults += [f"{pattern} matches {', '.join(sorted(families))}"] * (len(families) > 1)
         except UserError as error:
             if scenario(pattern) not in TO_COME:

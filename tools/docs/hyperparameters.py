@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.core.suites import SUITES
 from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.plots.table_writers import assignments, setting
 from inspo_benchmark.running import presets, settings
+from inspo_benchmark.running.suites import suites
 from inspo_benchmark.tools.docs import parse_no_options
 
 PAGE = Path(__file__).parents[2] / "docs" / "hyperparameters.md"
@@ -101,7 +101,7 @@ def section(name: str) -> str:
 
 def page() -> str:
     ALGORITHMS.discover()
-    assert set(SUITE_TITLES) == set(SUITES)
+    assert set(SUITE_TITLES) == set(suites())
     parts = [
         HEAD.strip(),
         "## Which value wins\n\n" + inspect.getdoc(settings).partition("\n\n")[2],
