@@ -10,7 +10,6 @@ centralized critics take the state and all actions.
 NUM_ENVS environments step in parallel, with one update per STEPS_PER_UPDATE environment steps.
 """
 
-import math
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -72,22 +71,18 @@ class MASAC(Algorithm):
         max_grad_norm: float = 1e9
 
     def nets(self):
-        c, n, a = self.cfg, self.spec, self.space
-        joint = n.state_dim + n.num_agents * a.d
+        spec = self.spec
+        joint = spec.state_dim + spec.num_agents * self.space.d
         critics = {name: AgentNet(1, joint, CRITIC_HIDDEN_DIM, 1, share=False) for name in ("q1", "q2")}
-        return dict(pi=AgentNet(n.num_agents, n.obs_dim, c.hidden_dim, a.params_dim, share=False), alpha=Temperature()) | critics
+        pi = AgentNet(spec.num_agents, spec.obs_dim, self.cfg.hidden_dim, self.space.params_dim, share=False)
+        return dict(pi=pi, alpha=Temperature()) | critics
 
     def noise(self):
         return {name: (self.cfg.batch_size, 1, self.spec.num_agents, self.space.d) for name in ("now", "next")}
 
     def sample(self, f, x, u):  # actions [B, L, N, D], sum of their log-probabilities [B, L]
-        params = f.pi(x.obs)
-        a = self.space.sample(params, x.avail, u)
-        mean, log_std = self.space.gaussian(params)
-        z = torch.special.ndtri(u)  # log pi of a = tanh x, with log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2 x))
-        gaussian = mean + log_std.exp() * z
-        squash = 2 * (math.log(2) - gaussian - nn.functional.softplus(-2 * gaussian))
-        return a, (-0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi) - squash).sum((-1, -2))
+        h = f.pi(x.obs)
+        return self.space.sample(h, x.avail, u), self.space.sampled_log_prob(h, u).sum(-1)
 
     def values(self, f, x, a):  # of both critics [B, L]
         state_action = torch.cat([x.state, a.flatten(-2)], -1)[..., None, :]
