@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
-from inspo_benchmark.core.types import Batch, Draw, Spec
+from inspo_benchmark.core.types import Batch, Draw
 from inspo_benchmark.datasets.dataset import Dataset
 
 GROUP = 4 << 20  # bytes of the batches that are gathered at a time: a gather has a cost of its own, and larger groups leave the cache
@@ -28,7 +28,6 @@ class Sampler:
     def __init__(
         self,
         data: Dataset,
-        spec: Spec,
         batch_size: int,
         seq_len: int,
         turns: int,
@@ -37,7 +36,7 @@ class Sampler:
         device: str = "cpu",
         burn_in: int = 0,
     ):
-        self.spec, self.turns, self.noise, self.seeds = spec, turns, noise, tuple(seeds)
+        self.turns, self.noise, self.seeds = turns, noise, tuple(seeds)
         self.batch_size, self.seq_len, self.burn_in, self.device = batch_size, seq_len, burn_in, device
 
         def to_device(array: np.ndarray) -> torch.Tensor:
@@ -84,7 +83,7 @@ class Sampler:
         noise = {name: rng.random(shape).clip(*UNIFORM_BOUNDS) for name, shape in self.noise.items()}
         if self.turns == 1:
             return sequences, noise, 0
-        order = np.random.Generator(np.random.Philox(key=seed, counter=[0, call // self.turns, 1, 0])).permutation(self.spec.num_agents)
+        order = np.random.Generator(np.random.Philox(key=seed, counter=[0, call // self.turns, 1, 0])).permutation(self.turns)
         return sequences, noise, order[call % self.turns]
 
     def batch_of(self, sequences: np.ndarray) -> Batch:

@@ -99,7 +99,7 @@ class Training:
         cfg, turns = algorithm.cfg, algorithm.turns
         data, self.normalizer = normalize_dataset(data)
         data = algorithm.prepare_data(data)
-        self.sampler = Sampler(data, task.spec, cfg.batch_size, cfg.seq_len, turns, algorithm.noise(), seeds, device, cfg.burn_in)
+        self.sampler = Sampler(data, cfg.batch_size, cfg.seq_len, turns, algorithm.noise(), seeds, device, cfg.burn_in)
         self.evaluator = Evaluator(algorithm, task, seeds, self.normalizer)
         self.current = Checkpoint(tree_map(lambda x: x.to(device), algorithm.init(seeds)), [], {}, key=key)
         if path.exists():

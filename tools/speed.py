@@ -78,7 +78,7 @@ def compiled_updates(algo: str, task: str) -> list[Row]:
     cfg, spec, data = settings(algo, task, {}), TASKS[task].spec, load(fetch(TASKS[task]), TASKS[task])
     algorithm = ALGORITHMS[algo](cfg, spec)
     for seeds in SEEDS:
-        sampler = Sampler(data, spec, cfg.batch_size, cfg.seq_len, algorithm.turns, algorithm.noise(), range(seeds), burn_in=cfg.burn_in)
+        sampler = Sampler(data, cfg.batch_size, cfg.seq_len, algorithm.turns, algorithm.noise(), range(seeds), burn_in=cfg.burn_in)
         state = algorithm.init(range(seeds))
         for form, count in calls.items():
             started = time.perf_counter()

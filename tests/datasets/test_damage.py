@@ -245,7 +245,7 @@ def test_random_episodes_survive(tmp_path_factory, space, agents, count, seed, w
     save(d, folder / "x.h5")
     back = load(folder / "x.h5", task)
     assert same(d, back)
-    sampler = Sampler(back, task.spec, 16, window, 1, {}, [seed])
+    sampler = Sampler(back, 16, window, 1, {}, [seed])
     at = sampler.batch_of(np.arange(sampler.sequence_ends[-1]))
     assert float(at.mask.sum()) == window * d.steps
     places = [(e, start) for e, n in enumerate(d.lengths) for start in ([0] * window if n <= window else range(1 - window, n))]

@@ -41,8 +41,8 @@ def numbered(lengths) -> tuple[Task, Dataset]:
 
 
 def sampler(lengths, seq_len, seeds=(0,), batch=16, turns=1, noise=NOISE) -> Sampler:
-    task, data = numbered(lengths)
-    return Sampler(data, task.spec, batch, seq_len, turns, noise, seeds)
+    _, data = numbered(lengths)
+    return Sampler(data, batch, seq_len, turns, noise, seeds)
 
 
 def expected(lengths, seq_len, burn_in=0) -> list[tuple[int, int, int]]:
@@ -100,10 +100,10 @@ def test_every_draw_consists_of_sequences(lengths, seq_len):
 @lengths_and_seq_len
 @settings(max_examples=30, deadline=None)
 def test_burn_in_steps_are_masked(lengths, seq_len):
-    task, data = numbered(lengths)
+    _, data = numbered(lengths)
     for burn_in in range(seq_len):
         places = expected(lengths, seq_len, burn_in)
-        s = Sampler(data, task.spec, 4, seq_len, 1, {}, (0,), burn_in=burn_in)
+        s = Sampler(data, 4, seq_len, 1, {}, (0,), burn_in=burn_in)
         assert s.sequence_ends[-1] == len(places)
         b = s.batch_of(np.arange(len(places)))
         trained = Counter()
@@ -140,12 +140,12 @@ def test_draws_are_uniform_over_sequences(seq_len):
 def test_a_seeds_draw_is_the_same_alone_and_with_other_seeds(kind):
     task = toy(SPACES[kind])
     data = episodes(task)
-    packed, again = (Sampler(data, task.spec, 5, 3, 3, NOISE, (4, 0, 11)) for _ in range(2))
+    packed, again = (Sampler(data, 5, 3, 3, NOISE, (4, 0, 11)) for _ in range(2))
     for call in (7, 0, 8, 7):  # in any order
         together = packed.draw(call)
         assert same(together, again.draw(call))
         for k, seed in enumerate((4, 0, 11)):
-            alone = Sampler(data, task.spec, 5, 3, 3, NOISE, (seed,)).draw(call)
+            alone = Sampler(data, 5, 3, 3, NOISE, (seed,)).draw(call)
             assert same(alone, tree_map(lambda x, k=k: x[k : k + 1], together))
     (first, draw), (second, other) = packed.draw(0), packed.draw(1)
     assert not same(first, second)
@@ -180,7 +180,7 @@ def test_noise_has_its_shapes_and_stays_inside_its_bounds():
 @settings(max_examples=30, deadline=None)
 def test_the_turns_of_an_update_are_a_permutation(agents, update, seeds):
     task = toy(SPACES["discrete"], agents)
-    s = Sampler(episodes(task), task.spec, 2, 1, agents, {}, seeds)
+    s = Sampler(episodes(task), 2, 1, agents, {}, seeds)
     turns = torch.stack([s.draw(update * agents + turn)[1].agent for turn in range(agents)])
     for k in range(len(seeds)):
         assert sorted(turns[:, k].tolist()) == list(range(agents))

@@ -73,7 +73,7 @@ class Lab:
     def for_seeds(self, seeds) -> Sampler:
         a = self.algorithm
         data = a.prepare_data(episodes(self.task))
-        return Sampler(data, self.task.spec, self.cfg.batch_size, self.cfg.seq_len, a.turns, a.noise(), seeds, burn_in=self.cfg.burn_in)
+        return Sampler(data, self.cfg.batch_size, self.cfg.seq_len, a.turns, a.noise(), seeds, burn_in=self.cfg.burn_in)
 
     def init(self) -> State:
         return self.algorithm.init(self.seeds)

@@ -43,7 +43,7 @@ def trained(algo: str, data: str, seeds: int = 1, **overrides):
     cfg = settings(algo, task.name, overrides)
     algorithm = ALGORITHMS[algo](cfg, task.spec)
     seeds = range(seeds)
-    sampler = Sampler(dataset, task.spec, cfg.batch_size, cfg.seq_len, algorithm.turns, algorithm.noise(), seeds, burn_in=cfg.burn_in)
+    sampler = Sampler(dataset, cfg.batch_size, cfg.seq_len, algorithm.turns, algorithm.noise(), seeds, burn_in=cfg.burn_in)
     s = algorithm.init(seeds)
     step = prepare_update(algorithm.pack(len(seeds)), (s, *sampler.draw(0)), TRACE_FROM)
     with torch.no_grad():
