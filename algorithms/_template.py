@@ -67,9 +67,6 @@ class Template(Algorithm):
         s, loss_policy = self.gradient_step(s, "pi", self.policy_loss, b)  # one optimizer step of the named networks
         return s, dict(loss_policy=loss_policy)
 
-    # A method that trains in parts also overrides `stages`, see learning/algorithm.py. One that acts greedily on Q-values, and learns no
-    # distribution over actions, says `stochastic = False`: then nothing is sampled in evaluation. Agents that act with other networks than
-    # "pi" need their names in `acting`.
-
-    def action_params(self, f, obs, memory):  # the policies act on their own observations and recurrent states, never on the state
-        return f.pi(obs, memory=memory)
+    # Agents act with the network "pi", on their own observations and recurrent states. A method with other policies overrides
+    # `action_params`, and names their networks in `acting`. A method that trains in parts overrides `stages`. One that acts greedily on
+    # Q-values, and learns no distribution over actions, says `stochastic = False`: then nothing is sampled in evaluation.

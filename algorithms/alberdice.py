@@ -44,7 +44,7 @@ from torch.func import grad
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.core.spaces import ILLEGAL, Box
+from inspo_benchmark.core.spaces import MASKED, Box
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, resampling_counts
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.learning.nets import AgentNet, Critic, select
@@ -187,7 +187,7 @@ class AlberDICE(Algorithm):
 
         exponent = self.advantage(on, b, i, k, alpha) / alpha
         counted = count.clamp(min=1).log() + exponent
-        log_sum = torch.where(count > 0, counted, ILLEGAL).flatten().logsumexp(0)
+        log_sum = torch.where(count > 0, counted, MASKED).flatten().logsumexp(0)
         mean_rho = masked_mean(b.mask, log_rho.exp()) + 1e-10
         log_data = (steps * mean_rho).log() + log_sum - count.flatten().sum(0).log()
         log_mean = torch.logaddexp(log_data, absorbed.log()) - size.log()
@@ -263,6 +263,3 @@ class AlberDICE(Algorithm):
             loss_behavior=loss_marginal + loss_conditional,
             divergence=masked_mean(b.mask, k),
         )
-
-    def action_params(self, f, obs, memory):
-        return f.pi(obs, memory=memory)

@@ -43,6 +43,3 @@ class BC(Algorithm):
     def update(self, s, b, d):
         s, loss_policy = self.gradient_step(s, "pi", self.policy_loss, b)
         return s, dict(loss_policy=loss_policy)
-
-    def action_params(self, f, obs, memory):
-        return f.pi(obs, memory=memory)

@@ -158,6 +158,3 @@ class ComaDICE(Algorithm):
         s = self.update_targets(s, "q nu mix")
         logs = dict(loss_critic=loss_critic, loss_nu=loss_nu, loss_policy=loss_policy, weight=masked_mean(b.mask, w))
         return s, logs
-
-    def action_params(self, f, obs, memory):
-        return f.pi(obs, memory=memory)

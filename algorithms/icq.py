@@ -187,6 +187,3 @@ class ICQ(Algorithm):
         s, loss_policy = self.gradient_step(s, "pi", self.policy_loss, b, weights)
         s = self.update_targets(s, "q mix")
         return s, dict(loss_critic=loss_critic, loss_policy=loss_policy)
-
-    def action_params(self, f, obs, memory):
-        return f.pi(obs, memory=memory)

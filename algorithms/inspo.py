@@ -384,6 +384,3 @@ class InSPO(Algorithm):
                 h = moved.pi(b.obs) if c.share_params else replace(h, 2, i, moved.pi(obs, agent=i))
 
         return s, dict(loss_policy=torch.stack(losses).mean(0)) | logs
-
-    def action_params(self, f, obs, memory):
-        return f.pi(obs, memory=memory)

@@ -113,6 +113,3 @@ class IQL(Algorithm):
         s = self.update_targets(s, "q1 q2")
         s, loss_policy = self.gradient_step(s, "pi", self.policy_loss, b, q - v)
         return s, dict(loss_value=loss_value, loss_critic=loss_critic, loss_policy=loss_policy)
-
-    def action_params(self, f, obs, memory):
-        return f.pi(obs, memory=memory)

@@ -43,7 +43,7 @@ from torch import Tensor
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.core.spaces import ILLEGAL, MIN_STD
+from inspo_benchmark.core.spaces import MASKED, MIN_STD
 from inspo_benchmark.learning import conservative
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, state_and_obs, td_lambda_returns
 from inspo_benchmark.learning.config import Valued
@@ -216,11 +216,11 @@ class OMAR(Algorithm):
         avail = self.considered(b.now.avail)
         m = f.pi(b.now.obs)
         if not self.searches:
-            return torch.where(avail, f.q1(x, self.space.all(m)), ILLEGAL).argmax(-1)
+            return torch.where(avail, f.q1(x, self.space.all(m)), MASKED).argmax(-1)
 
         def value(a):  # of candidates [B, L, N, K] or [B, L, N, K, D]
             is_available = self.space.is_available(a, avail[..., None, :])
-            return torch.where(is_available, f.q1(x, a), ILLEGAL)
+            return torch.where(is_available, f.q1(x, a), MASKED)
 
         own = self.space.point(m, b.now.avail)
         found = self.search(value, u["search"])

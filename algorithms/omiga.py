@@ -137,6 +137,3 @@ class OMIGA(Algorithm):
         s, loss_value = self.gradient_step(s, "v", self.value_loss, b, w, q)
         s = self.update_targets(s, "q v mix")
         return s, dict(loss_policy=loss_policy, loss_critic=loss_critic, loss_value=loss_value)
-
-    def action_params(self, f, obs, memory):
-        return f.pi(obs, memory=memory)

@@ -36,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ILLEGAL = -1e9  # logit of an unavailable action: its probability is exactly 0, its log-probability finite
+MASKED = -1e9  # in place of what a softmax or an argmax must not choose: its probability is exactly 0, its logarithm finite
 EDGE = 1 - 1e-6  # tanh-Gaussian densities are evaluated inside (-1, 1), where atanh is finite in float32
 LOG_STD = (-5.0, 2.0)  # range of the Gaussian's log standard deviation
 MIN_STD = math.exp(LOG_STD[0])  # smallest standard deviation, of policies that have none of their own
@@ -63,7 +63,7 @@ class Discrete:
 
     def logp(self, h: Tensor, avail: Tensor) -> Tensor:
         """Log-probabilities of all actions [..., n]."""
-        return torch.log_softmax(torch.where(avail, h, ILLEGAL), -1)
+        return torch.log_softmax(torch.where(avail, h, MASKED), -1)
 
     def all(self, h: Tensor) -> Tensor:
         """Every action, for every row of h: [..., n]."""
@@ -82,7 +82,7 @@ class Discrete:
         return (log_p.exp() * (log_p - self.logp(other, avail))).sum(-1)
 
     def mode(self, h: Tensor, avail: Tensor) -> Tensor:
-        return torch.where(avail, h, ILLEGAL).argmax(-1)
+        return torch.where(avail, h, MASKED).argmax(-1)
 
     def point(self, m: Tensor, avail: Tensor) -> Tensor:
         return self.mode(m, avail)
@@ -128,7 +128,7 @@ class Discrete:
         return -(log_p.exp() * log_p).sum(-1)
 
     def logsumexp(self, q: Value, h: Tensor, avail: Tensor, u: Tensor) -> Tensor:
-        return torch.where(avail, q(self.all(h)), ILLEGAL).logsumexp(-1)
+        return torch.where(avail, q(self.all(h)), MASKED).logsumexp(-1)
 
 
 @dataclass(frozen=True)

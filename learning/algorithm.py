@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_map
 
-from inspo_benchmark.core.spaces import ILLEGAL
+from inspo_benchmark.core.spaces import MASKED
 from inspo_benchmark.core.types import Batch, Draw, Spec, State, Timestep
 from inspo_benchmark.datasets.dataset import Dataset
 from inspo_benchmark.learning.config import Common
@@ -57,7 +57,7 @@ def masked_mean(mask: Tensor, x: Tensor) -> Tensor:
 
 def batch_softmax(x: Tensor, mask: Tensor) -> Tensor:
     """n softmax over the n rows of data in the batch, at each time step: x [B, L, ..], mask [B, L, ..]. Its mean over data is 1."""
-    return mask.sum(0) * torch.where(mask > 0, x, ILLEGAL).softmax(0)
+    return mask.sum(0) * torch.where(mask > 0, x, MASKED).softmax(0)
 
 
 def state_and_obs(x: Timestep | Batch) -> Tensor:
@@ -123,11 +123,11 @@ class Stage(NamedTuple):
 
 
 class Algorithm(ABC):
-    """A method. A subclass defines `nets`, `update` and `action_params`.
+    """A method. A subclass defines `nets` and `update`, and `action_params` if its policies are not just a network `pi`.
 
     `paper` is its citation. `stochastic` is false if it learns no distribution over actions, but for example Q-values, and takes the action
     with the largest one: then nothing is sampled in evaluation. `acting` names the networks that agents act with. Three tables hold
-    settings per task. Their keys are globs of task names or names of suites (`core.suites`); of the rows that match a task, the last one
+    settings per task. Their keys are globs of task names or names of suites (`running.suites`); of the rows that match a task, the last one
     wins. `TUNED` holds the method's settings in the benchmark, beside those that all methods share. `PAPER` holds what the paper or its
     code states, and `OFFICIAL` the switches that make the update that of the published code; `--paper` uses these two instead.
     """
@@ -155,9 +155,9 @@ class Algorithm(ABC):
     def update(self, s: State, b: Batch, d: Draw) -> tuple[State, dict[str, Tensor]]:
         """One update of one run, or one agent's turn of it: the next state, and scalars to log."""
 
-    @abstractmethod
     def action_params(self, f: Nets, obs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """The policies: obs [E, N, O], memory [E, N, H] -> action parameters [E, N, P], next memory. They never see the state."""
+        return f.pi(obs, memory=memory)
 
     def stages(self) -> list[Stage]:
         """The parts of training, one after the other. Their updates add up to `num_updates`; a part of 0 updates is passed over.
@@ -168,8 +168,8 @@ class Algorithm(ABC):
 
     def cloned_first(self, clone: Update, frozen: str) -> list[Stage]:
         """Stages in which `clone` fits networks to the data for the share `bc_share` of the updates, and `update` then keeps those named in
-        `frozen` as they are. `bc_share` is a field that the method's Config has to define. Each has at least one of two updates or
-        more, cloning none if the share is 0."""
+        `frozen` as they are. `bc_share` is a field that the method's Config has to define. With two updates or more each stage has at
+        least one; if the share is 0, cloning has none."""
         number = self.cfg.num_updates
         cloning = min(max(round(self.cfg.bc_share * number), 1), number - 1) if self.cfg.bc_share else 0
         return [Stage("cloning", cloning, clone), Stage("training", number - cloning, self.update, frozen)]
@@ -248,7 +248,7 @@ class Algorithm(ABC):
                 break
         return stage, end
 
-    def pack(self, seeds: int, stage: Stage | None = None) -> Update:
+    def pack(self, num_runs: int, stage: Stage | None = None) -> Update:
         """The update of a stage, by default the last one, as a function of S stacked runs, which also counts the calls. A single run is
         not batched, which is faster. ValueError, when called: a frozen network moves."""
         stage = stage or self.stages()[-1]
@@ -269,7 +269,7 @@ class Algorithm(ABC):
         def alone(s, b, d):
             return tree_map(lambda x: x[None], counted(*tree_map(lambda x: x[0], (s, b, d))))
 
-        return vmap(counted) if seeds > 1 else alone
+        return vmap(counted) if num_runs > 1 else alone
 
     def averages(self, s: State, stage: Stage) -> dict[str, Tensor]:
         """The running means of the acting weights after a call of `update`: a <- a + rate (theta - a).
@@ -341,11 +341,9 @@ class Algorithm(ABC):
         `tau`: another rate than the configuration's.
         """
         target = dict(s.target)
-        interval = self.cfg.target_update_interval
-        if tau is None and interval:
-            tau = ((s.step + 1) % interval == 0).to(torch.get_default_dtype())
-        elif tau is None:
-            tau = self.cfg.tau
+        if tau is None:
+            interval = self.cfg.target_update_interval
+            tau = ((s.step + 1) % interval == 0).to(torch.get_default_dtype()) if interval else self.cfg.tau
         for name in names.split():
             target[name] = target[name].lerp(s.params[name], tau)
         return s._replace(target=target)

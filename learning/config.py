@@ -29,12 +29,10 @@ class Common:
     num_updates: int = 2000  # gradient updates
     ema_rate: float = 1.0  # agents act by a running mean of their weights over about the last 1 / ema_rate updates; 1: by the last
 
-    @property
-    def burn_in(self) -> int:  # like the next ones a constant here, a field of Valued
-        return 0
+    # Settings of `Valued` alone: for methods without values they are constants.
 
     @property
-    def target_update_interval(self) -> int:
+    def burn_in(self) -> int:
         return 0
 
     @property
