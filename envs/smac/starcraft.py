@@ -22,7 +22,7 @@ import numpy as np
 
 from inspo_benchmark.core.env import Observation, Step
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.envs import _workers
+from inspo_benchmark.envs.smac import workers
 from inspo_benchmark.envs.smac.maps import DEATH_REWARD, MAP_SIZE, WIN_REWARD, Scenario, find_map
 
 INSTALL_COMMAND = "pip install git+https://github.com/oxwhirl/smac.git"
@@ -145,7 +145,7 @@ class Games:
                 "use fewer seeds or fewer episodes at a time"
             )
         self.name, self.num_envs = name, num_envs
-        self.workers = [_workers.start_worker(__name__, name) for _ in range(min(num_envs, os.cpu_count() or 1))]
+        self.workers = [workers.start_worker(__name__, name) for _ in range(min(num_envs, os.cpu_count() or 1))]
 
     def reset(self, seeds: Sequence[int]) -> Observation:
         return self._call("reset", seeds).observation
@@ -155,7 +155,7 @@ class Games:
         return self._call("step", act)
 
     def close(self) -> None:
-        _workers.stop_workers(self.workers)
+        workers.stop_workers(self.workers)
         self.workers = []
 
     def _call(self, method: str, values: Sequence) -> Step:

@@ -18,8 +18,7 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.spaces import Discrete
 from inspo_benchmark.core.types import Spec, Task
 from inspo_benchmark.datasets.format import load, save
-from inspo_benchmark.envs import _workers
-from inspo_benchmark.envs.smac import simulator, starcraft
+from inspo_benchmark.envs.smac import simulator, starcraft, workers
 from inspo_benchmark.envs.smac.maps import find_map
 from inspo_benchmark.envs.smac.smacv2 import configured
 from inspo_benchmark.envs.smac.starcraft import Games, backend, detect
@@ -405,17 +404,17 @@ def test_a_worker_whose_answer_was_not_read_still_closes_its_games(played):
 
 
 def test_workers_that_hang_share_the_grace(monkeypatch):
-    monkeypatch.setattr(_workers, "GRACE", 1.0)
-    workers = [_workers.start_worker("inspo_benchmark.envs.smac.starcraft", "3m") for _ in range(3)]
-    for worker in workers:
+    monkeypatch.setattr(workers, "GRACE", 1.0)
+    hanging = [workers.start_worker("inspo_benchmark.envs.smac.starcraft", "3m") for _ in range(3)]
+    for worker in hanging:
         os.kill(worker.process.pid, signal.SIGSTOP)
     begun = time.monotonic()
-    _workers.stop_workers(workers)
+    workers.stop_workers(hanging)
     assert time.monotonic() - begun < 2.5
 
 
 def test_a_worker_that_hangs_is_killed_with_its_games(played, monkeypatch):
-    monkeypatch.setattr(_workers, "GRACE", 0.2)
+    monkeypatch.setattr(workers, "GRACE", 0.2)
     env = Games("3m", 1)
     env.reset([14])
     env.workers[0].pipe.send(("step", [np.ones(3, np.int64)]))
