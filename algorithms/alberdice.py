@@ -46,12 +46,11 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.core.spaces import MASKED, Box
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean, resampling_counts
-from inspo_benchmark.learning.config import Common
+from inspo_benchmark.learning.config import UNCLIPPED, Common
 from inspo_benchmark.learning.nets import AgentNet, Critic, select
 
 LOG_MAX_RHO = math.log(100.0)
 LOG_MIN_PROB = math.log(1e-10)  # added to the probabilities of p_D
-UNCLIPPED = 1e9  # no gradient has this norm
 
 
 @ALGORITHMS.register("alberdice")

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean
-from inspo_benchmark.learning.config import Common
+from inspo_benchmark.learning.config import UNCLIPPED, Common
 from inspo_benchmark.learning.nets import AgentNet, NetworkKind
 
 
@@ -85,8 +85,8 @@ class FlowBC(Algorithm):
         "mujoco": dict(lr=3e-4, hidden_dim=512, flow_dim=512, share_params=True, batch_size=32, seq_len=20, num_updates=500_000),
     }
     OFFICIAL = {  # no gradient has the norm 1e9
-        "smac": dict(teacher="own", max_grad_norm=1e9),
-        "mujoco": dict(teacher="own", max_grad_norm=1e9),
+        "smac": dict(teacher="own", max_grad_norm=UNCLIPPED),
+        "mujoco": dict(teacher="own", max_grad_norm=UNCLIPPED),
     }
     TUNED = {
         "smac": dict(lr=1e-3),

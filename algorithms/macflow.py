@@ -38,7 +38,7 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.core.types import Timestep
 from inspo_benchmark.learning.algorithm import masked_mean
-from inspo_benchmark.learning.config import Valued
+from inspo_benchmark.learning.config import UNCLIPPED, Valued
 from inspo_benchmark.learning.nets import Critic
 
 
@@ -63,8 +63,8 @@ class MACFlow(FlowBC):
         "mujoco": dict(lr=3e-4, hidden_dim=512, flow_dim=512, share_params=True, batch_size=32, seq_len=20, num_updates=500_000),
     }
     OFFICIAL = {  # no gradient has the norm 1e9
-        "smac": dict(teacher="own", improvement="argmax", max_grad_norm=1e9),
-        "mujoco": dict(teacher="own", max_grad_norm=1e9),
+        "smac": dict(teacher="own", improvement="argmax", max_grad_norm=UNCLIPPED),
+        "mujoco": dict(teacher="own", max_grad_norm=UNCLIPPED),
     }
     TUNED = {  # gamma = 0 where actions do not change the state
         "smac": dict(lr=1e-3, gamma=0.99, alpha=10.0),

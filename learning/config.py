@@ -12,6 +12,7 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import suggest
 from inspo_benchmark.learning.nets import NetworkKind
 
+UNCLIPPED = 1e9  # max_grad_norm: no gradient has this norm
 WORDS = {int: "a whole number", float: "a number", bool: "true or false"}  # for the types of fields, in error messages
 
 

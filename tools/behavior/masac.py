@@ -31,7 +31,7 @@ from inspo_benchmark.datasets.behavior.policy import Net, Policy, rounded, save
 from inspo_benchmark.datasets.behavior.rollout import rollout
 from inspo_benchmark.envs.mamujoco import LIMIT, AgentPartition, MaMujoco, StepArrays, array_shapes, make_physics, parse_name
 from inspo_benchmark.learning.algorithm import Algorithm
-from inspo_benchmark.learning.config import Valued
+from inspo_benchmark.learning.config import UNCLIPPED, Valued
 from inspo_benchmark.learning.nets import AgentNet, unflatten
 from inspo_benchmark.learning.sampler import UNIFORM_BOUNDS
 from inspo_benchmark.learning.train import prepare_update
@@ -68,7 +68,7 @@ class MASAC(Algorithm):
     class Config(Valued):
         lr: float = 3e-4
         batch_size: int = 256
-        max_grad_norm: float = 1e9
+        max_grad_norm: float = UNCLIPPED
 
     def nets(self):
         spec = self.spec
