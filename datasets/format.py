@@ -69,9 +69,7 @@ def writer(path: str | Path, meta: dict[str, Any]) -> Iterator["Writer"]:
             yield out
             out.finish()
         file.seek(SEAL)
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
+        digest = hashlib.file_digest(file, "sha256")
         file.seek(0)
         file.write(_seal(digest))
         file.check()
@@ -126,15 +124,20 @@ class Writer:
                 self._append(path, parts[0] if len(parts) == 1 else np.concatenate(parts))
 
     def _append(self, path: str, x: np.ndarray) -> None:
-        if path not in self.f:
-            rows = max(1, min(CHUNK // max(1, x[:1].nbytes), len(x) if self.last else CHUNK))
-            packed = {"chunks": (rows, *x.shape[1:]), "compression": "gzip", "compression_opts": 1, "maxshape": (None, *x.shape[1:])}
-            self.f.create_dataset(path, data=x, track_times=False, **packed if math.prod(x.shape[1:]) else {})
-        else:
-            array = self.f[path]
-            array.resize(len(array) + len(x), 0)
-            array[-len(x) :] = x
+        append_rows(self.f, path, x, len(x) if self.last else CHUNK)
         self.check()
+
+
+def append_rows(f: h5py.File, path: str, x: np.ndarray, most: int = CHUNK) -> None:
+    """Append rows to an array of `f`, which the first rows create, with chunks of about CHUNK bytes and at most `most` rows."""
+    if path not in f:
+        rows = max(1, min(CHUNK // max(1, x[:1].nbytes), most))
+        packed = {"chunks": (rows, *x.shape[1:]), "compression": "gzip", "compression_opts": 1, "maxshape": (None, *x.shape[1:])}
+        f.create_dataset(path, data=x, track_times=False, **packed if math.prod(x.shape[1:]) else {})
+    else:
+        array = f[path]
+        array.resize(len(array) + len(x), 0)
+        array[-len(x) :] = x
 
 
 class Blind(io.FileIO):

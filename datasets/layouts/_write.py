@@ -10,7 +10,7 @@ import numpy as np
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.datasets.dataset import Dataset
-from inspo_benchmark.datasets.format import CHUNK, Blind, parts, peek
+from inspo_benchmark.datasets.format import Blind, append_rows, parts, peek
 
 LOSSES = {  # what these layouts have no place for: is there anything to lose?
     "won": lambda d: (d.won != -1).any(),
@@ -34,20 +34,7 @@ def hdf5(target: Path) -> Iterator[Callable[[dict[str, np.ndarray]], None]]:
 
         def append(arrays: dict[str, np.ndarray]) -> None:
             for name, x in arrays.items():
-                if name not in f:
-                    rows = max(1, CHUNK // max(1, x[:1].nbytes))
-                    f.create_dataset(
-                        name,
-                        data=x,
-                        chunks=(rows, *x.shape[1:]),
-                        maxshape=(None, *x.shape[1:]),
-                        compression="gzip",
-                        compression_opts=1,
-                        track_times=False,
-                    )
-                else:
-                    f[name].resize(len(f[name]) + len(x), 0)
-                    f[name][-len(x) :] = x
+                append_rows(f, name, x)
                 file.check()
 
         yield append
