@@ -342,16 +342,21 @@ def _stored(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, Any], list[st
 
 
 def _members(f: h5py.File) -> dict[str, Any]:
-    """Path -> member of the root and of its groups; None for a soft or external link, which might lead out of the file."""
+    """Path -> member of the root and of its groups; None for one that is not the file's own."""
 
     def member(group: h5py.Group, name: str) -> Any:
-        return group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
+        return group[name] if is_own(group, name) else None
 
     out = {}
     for name in f:
         x = member(f, name)
         out |= {f"{name}/{key}": member(x, key) for key in x} if isinstance(x, h5py.Group) else {name: x}
     return out
+
+
+def is_own(group: h5py.Group, name: str) -> bool:
+    """Whether a member lies in the file itself; a soft or external link might lead out of it."""
+    return isinstance(group.get(name, getlink=True), h5py.HardLink)
 
 
 def _attributes(f: h5py.File) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.limits import check_size
-from inspo_benchmark.datasets.format import DAMAGE, DEFLATE_RATIO
+from inspo_benchmark.datasets.format import DAMAGE, DEFLATE_RATIO, is_own
 from inspo_benchmark.datasets.validate import line
 
 NUMBERS = "biuf"
@@ -70,7 +70,7 @@ def stored(source: Path, f: h5py.Group, depth: int = 4, left: list[int] | None =
         left[0] -= 1
         if left[0] < 0:
             raise UserError(f"{source}: more than {MEMBERS} arrays and groups, or a group within itself")
-        if not isinstance(f.get(name, getlink=True), h5py.HardLink):
+        if not is_own(f, name):
             continue
         thing = f[name]
         if isinstance(thing, h5py.Group) and depth:

@@ -35,7 +35,7 @@ from inspo_benchmark.core.registry import NAME, TASKS
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec, Task
 from inspo_benchmark.datasets.dataset import Dataset, joined
-from inspo_benchmark.datasets.format import Blind, attribute, parts, peek
+from inspo_benchmark.datasets.format import Blind, attribute, is_own, parts, peek
 from inspo_benchmark.datasets.layouts import LAYOUTS, Layout, Recording, word
 from inspo_benchmark.datasets.layouts._arrays import Guarded, reading, size_of, stored
 from inspo_benchmark.datasets.layouts._known import known
@@ -56,7 +56,8 @@ def open(source: Path) -> Iterator[Recording]:
             if not isinstance(about, dict) or "action_space" not in about:
                 raise UserError(f"{folder / ABOUT}: no action_space, which says what the agents' actions are")
             f = stack.enter_context(h5py.File(folder / MAIN, "r", locking=False))
-            episodes = sorted((k for k in f if re.fullmatch(r"episode_\d+", k) and _own(f, k)), key=lambda k: int(k[8:]))
+            own = [k for k in f if re.fullmatch(r"episode_\d+", k) and is_own(f, k) and isinstance(f[k], h5py.Group)]
+            episodes = sorted(own, key=lambda k: int(k[8:]))
             if not episodes:
                 raise UserError(f"{source}: no episode_0 in {MAIN}")
             first = {key: Guarded(source, thing, size) for key, thing in stored(source, f[episodes[0]]).items()}
@@ -81,11 +82,6 @@ def open(source: Path) -> Iterator[Recording]:
             notes=[f"agents in the order {', '.join(map(word, agents))}"]
             + ["actions scaled to [-1, 1]"] * any(s["scaled"] for s in spaces),
         )
-
-
-def _own(f: h5py.File, name: str) -> bool:
-    """Whether a group of that name lies in the file itself."""
-    return isinstance(f.get(name, getlink=True), h5py.HardLink) and isinstance(f[name], h5py.Group)
 
 
 def _read(
