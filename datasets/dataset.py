@@ -89,6 +89,11 @@ class Dataset:
         """Number of steps of each episode [E] int64."""
         return np.diff(self.offset)
 
+    def slices(self, e: int) -> tuple[slice, slice]:
+        """Where the steps of episode e and its observations are."""
+        a, b = self.offset[e], self.offset[e + 1]
+        return slice(a, b), slice(a + e, b + e + 1)
+
     @property
     def now(self) -> np.ndarray:
         """Row of the observation before each step [T] int64."""
@@ -112,8 +117,7 @@ class Dataset:
         if not len(numbers):
             raise UserError(f"none of the {self.episodes} episodes of {self.meta['task']} is in the subset, which has at least one")
         lengths = self.lengths[numbers]
-        step = np.concatenate([np.arange(self.offset[e], self.offset[e + 1]) for e in numbers])
-        row = np.concatenate([np.arange(self.offset[e] + e, self.offset[e + 1] + e + 1) for e in numbers])
+        step, row = (np.r_[x] for x in zip(*map(self.slices, numbers)))
         rows = {name: getattr(self, name)[row] for name in ("obs", "state", "avail")}
         steps = {name: getattr(self, name)[step] for name in ("actions", "rewards", "terminated", "truncated", "behavior_logp")}
         offset = np.concatenate([[0], np.cumsum(lengths)]).astype("<i8")

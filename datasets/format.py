@@ -238,7 +238,8 @@ def parts(path: str | Path) -> Iterator[Dataset]:
             offset = stored["offset"][:]
         for a, b in grouped(np.diff(offset), row["obs"] + row["avail"]):
             steps, rows = slice(offset[a], offset[b]), slice(offset[a] + a, offset[b] + b)
-            cut = dict(zip(PATHS, (rows, rows, rows, steps, steps, steps, steps, steps, slice(a, b + 1), slice(a, b), slice(a, b))))
+            where = {"obs": rows, "steps": steps, "episodes": slice(a, b)}
+            cut = {name: where[at.partition("/")[0]] for name, at in PATHS.items()} | {"offset": slice(a, b + 1)}
             check_size(path, sum(int(x.stop - x.start) * row[name] for name, x in cut.items()), size)
             with _reading(path):
                 arrays = {name: np.array(stored[name][cut[name]]) for name in PATHS}

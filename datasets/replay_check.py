@@ -47,7 +47,7 @@ def _copies(d: Dataset) -> Iterator[str]:
     starts: Counter[bytes] = Counter()  # of different episodes
     found = []
     for e in range(d.episodes):
-        steps, rows = slice(d.offset[e], d.offset[e + 1]), slice(d.offset[e] + e, d.offset[e + 1] + e + 1)
+        steps, rows = d.slices(e)
         key = hashlib.sha256(
             b"".join(np.ascontiguousarray(x).tobytes() for x in (d.obs[rows], d.actions[steps], d.rewards[steps]))
         ).digest()

@@ -236,7 +236,7 @@ def write(source: Path, target: Path) -> str:
 
 
 def _append(group: h5py.Group, d: Dataset, e: int, number: int) -> None:
-    rows, steps = slice(d.offset[e] + e, d.offset[e + 1] + e + 1), slice(d.offset[e], d.offset[e + 1])
+    steps, rows = d.slices(e)
     group.attrs["id"], group.attrs["total_steps"] = number, int(d.lengths[e])
     if d.seed[e] >= 0:
         group.attrs["seed"] = int(d.seed[e])
