@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -43,6 +43,27 @@ from inspo_benchmark.datasets.layouts._write import check_target
 
 MAIN, ABOUT = "main_data.hdf5", "metadata.json"
 VERSION = "0.5.4"  # of Minari, whose files these are
+
+
+class ActionSpace(NamedTuple):
+    """An agent's actions."""
+
+    space: Discrete | Box
+    start: int = 0  # number of the first of discrete actions
+    low: np.ndarray | None = None  # [D] bounds of a box that is scaled to [-1, 1]; None: it is not
+    high: np.ndarray | None = None  # [D]
+
+
+class Folder(NamedTuple):
+    """An opened recording."""
+
+    file: h5py.File
+    size: int  # bytes on the disk
+    owners: dict[int, str]  # address of an array -> its episode, of those that were read
+    episodes: list[str]  # groups of the file
+    agents: list[str]
+    spaces: list[ActionSpace]  # of the agents' actions
+    widths: list[int]  # of the agents' observations
 
 
 @contextmanager
@@ -70,60 +91,39 @@ def open(source: Path) -> Iterator[Recording]:
         if state is not None and state.ndim != 2:
             raise UserError(f"{source}: the state has shape {state.shape} in {episodes[0]}, should be a vector for each step")
         widths = [int(np.prod(first[f"observations/{agent}"].shape[1:], dtype=int)) for agent in agents]
-        one = spaces[0]
+        state_dim = sum(widths) if state is None else state.shape[1]
         yield Recording(
             source,
-            Spec(
-                len(agents), max(widths), sum(widths) if state is None else state.shape[1], one["space"], _limit(about, int(lengths.max()))
-            ),
+            Spec(len(agents), max(widths), state_dim, spaces[0].space, _limit(about, int(lengths.max()))),
             _name(about),
             rows=lengths + 1,
-            read=partial(_read, f, size, {}, episodes, agents, spaces, widths),
+            read=partial(_read, Folder(f, size, {}, episodes, agents, spaces, widths)),
             notes=[f"agents in the order {', '.join(map(word, agents))}"]
-            + ["actions scaled to [-1, 1]"] * any(s["scaled"] for s in spaces),
+            + ["actions scaled to [-1, 1]"] * any(s.low is not None for s in spaces),
         )
 
 
-def _read(
-    f: h5py.File,
-    size: int,
-    owners: dict[int, str],  # address of an array -> its episode
-    episodes: list[str],
-    agents: list[str],
-    spaces: list[dict],
-    widths: list[int],
-    r: Recording,
-    task: Task,
-    a: int,
-    b: int,
-) -> Dataset:
+def _read(folder: Folder, r: Recording, task: Task, a: int, b: int) -> Dataset:
     some = []
     keys = {"rewards", "terminations", "truncations", "observations/state", "infos/state", "infos/won"}
-    keys |= {f"{of}/{agent}" for of in ("observations", "actions", "infos/legal", "infos/logp") for agent in agents}
-    for name in episodes[a:b]:
-        held = {key: thing for key, thing in stored(r.source, f[name]).items() if key in keys}
+    keys |= {f"{of}/{agent}" for of in ("observations", "actions", "infos/legal", "infos/logp") for agent in folder.agents}
+    for name in folder.episodes[a:b]:
+        held = {key: thing for key, thing in stored(r.source, folder.file[name]).items() if key in keys}
         for key, thing in held.items():
-            if (owner := owners.setdefault(h5py.h5o.get_info(thing.id).addr, name)) != name:
+            if (owner := folder.owners.setdefault(h5py.h5o.get_info(thing.id).addr, name)) != name:
                 raise UserError(f"{r.source}: {name}/{key} is an array of {owner}, too; an episode has its own")
-        check_size(r.source, sum(thing.nbytes for thing in held.values()), size)
-        x = {key: Guarded(r.source, thing, size)[:] for key, thing in held.items()}
-        some.append(_episode(x, _seed(f[name]), name, agents, spaces, widths, r, task))
+        check_size(r.source, sum(thing.nbytes for thing in held.values()), folder.size)
+        x = {key: Guarded(r.source, thing, folder.size)[:] for key, thing in held.items()}
+        some.append(_episode(x, _seed(folder.file[name]), name, folder, r, task))
     return joined(some)
 
 
-def _episode(
-    x: dict[str, np.ndarray],
-    seed: int,
-    name: str,
-    agents: list[str],
-    spaces: list[dict],
-    widths: list[int],
-    r: Recording,
-    task: Task,
-) -> Dataset:
+def _check_episode(x: dict[str, np.ndarray], name: str, folder: Folder, source: Path) -> None:
+    """UserError unless the episode's arrays are all there, with the sizes that its rewards ask for, and end with its last step."""
+    agents = folder.agents
     if missing := [k for k in ("rewards", "terminations", "truncations", *(f"observations/{i}" for i in agents)) if k not in x]:
-        raise UserError(f"{r.source}: {name} has no {', '.join(missing)}")
-    n, count = len(x["rewards"]), len(agents)
+        raise UserError(f"{source}: {name} has no {', '.join(missing)}")
+    n = len(x["rewards"])
     rows = {f"observations/{i}": n + 1 for i in agents} | {f"actions/{i}": n for i in agents} | {"terminations": n, "truncations": n}
     rows |= {
         k: n + 1 for k in x if k.startswith(("infos/legal/", "infos/logp/")) or k in ("infos/state", "infos/won", "observations/state")
@@ -131,30 +131,35 @@ def _episode(
     for key, want in rows.items():
         if key not in x or not x[key].ndim or len(x[key]) != want or not n:
             have = f"{len(x[key])} rows" if key in x and x[key].ndim else "no rows"
-            raise UserError(f"{r.source}: {name}/{key} has {have}, its {n} rewards ask for {want}")
+            raise UserError(f"{source}: {name}/{key} has {have}, its {n} rewards ask for {want}")
     if (x["terminations"][:-1] != 0).any() or (x["truncations"][:-1] != 0).any():
-        raise UserError(f"{r.source}: {name} goes on after its end: its terminations or truncations are true before the last step")
-    sizes = {f"observations/{i}": (n + 1) * width for i, width in zip(agents, widths)}
-    sizes |= {f"actions/{i}": n * (s["space"].action_dim if s["space"].kind == "continuous" else 1) for i, s in zip(agents, spaces)}
+        raise UserError(f"{source}: {name} goes on after its end: its terminations or truncations are true before the last step")
+    sizes = {f"observations/{i}": (n + 1) * width for i, width in zip(agents, folder.widths)}
+    sizes |= {f"actions/{i}": n * (s.space.action_dim if s.space.kind == "continuous" else 1) for i, s in zip(agents, folder.spaces)}
     for key, size in sizes.items():
         if x[key].size != size:
-            raise UserError(f"{r.source}: {name}/{key} has shape {x[key].shape}, should have {size} numbers")
-    obs = np.zeros((n + 1, count, r.spec.obs_dim), "f4")
-    for i, (agent, width) in enumerate(zip(agents, widths)):
+            raise UserError(f"{source}: {name}/{key} has shape {x[key].shape}, should have {size} numbers")
+    if x["rewards"].ndim > 1:
+        raise UserError(f"{source}: {name}/rewards have shape {x['rewards'].shape}; the team earns one number in a step")
+
+
+def _episode(x: dict[str, np.ndarray], seed: int, name: str, folder: Folder, r: Recording, task: Task) -> Dataset:
+    _check_episode(x, name, folder, r.source)
+    n, agents = len(x["rewards"]), folder.agents
+    obs = np.zeros((n + 1, len(agents), r.spec.obs_dim), "f4")
+    for i, (agent, width) in enumerate(zip(agents, folder.widths)):
         obs[:, i, :width] = x[f"observations/{agent}"].reshape(n + 1, -1)
     state = x.get("observations/state", x.get("infos/state"))
     avail = [x[f"infos/legal/{agent}"] for agent in agents] if f"infos/legal/{agents[0]}" in x else None
     logp = [x[f"infos/logp/{agent}"][:n] for agent in agents] if f"infos/logp/{agents[0]}" in x else None
-    actions = np.stack([_scaled(x[f"actions/{agent}"], s) for agent, s in zip(agents, spaces)], 1)
-    if x["rewards"].ndim > 1:
-        raise UserError(f"{r.source}: {name}/rewards have shape {x['rewards'].shape}; the team earns one number in a step")
+    actions = np.stack([_scaled(x[f"actions/{agent}"], s) for agent, s in zip(agents, folder.spaces)], 1)
     return r.episodes(
         task,
         np.array([n]),
         obs=obs,
         state=np.concatenate([x[f"observations/{i}"].reshape(n + 1, -1) for i in agents], 1) if state is None else state,
         avail=None if avail is None else np.stack(avail, 1) != 0,
-        actions=actions.reshape(n, count, -1) if task.spec.space.kind == "continuous" else actions.reshape(n, count),
+        actions=actions.reshape(n, len(agents), -1) if task.spec.space.kind == "continuous" else actions.reshape(n, len(agents)),
         rewards=x["rewards"],
         terminated=np.array([bool(x["terminations"][-1])]),
         won=x["infos/won"][-1:] if "infos/won" in x else -1,
@@ -168,30 +173,29 @@ def _seed(group: h5py.Group) -> int:
     return seed if type(seed) is int and -1 <= seed < 1 << 63 else -1
 
 
-def _spaces(about: dict, agents: list[str]) -> list[dict]:
-    """Of each agent's actions: the space, and how its box lies."""
+def _spaces(about: dict, agents: list[str]) -> list[ActionSpace]:
     out = []
     spaces = json.loads(about["action_space"])["subspaces"]
     for agent in agents:
         s = spaces[agent]
         if s["type"] == "Discrete":
-            out.append({"space": Discrete(int(s["n"])), "start": int(s.get("start", 0)), "scaled": False})
+            out.append(ActionSpace(Discrete(int(s["n"])), int(s.get("start", 0))))
         elif s["type"] == "Box":
             low, high = (np.asarray(s[key], float).reshape(-1) for key in ("low", "high"))
-            scaled = np.isfinite(low).all() and np.isfinite(high).all() and bool((low != -1).any() or (high != 1).any())
-            out.append({"space": Box(len(low)), "low": low, "high": high, "scaled": scaled})
+            scaled = np.isfinite(low).all() and np.isfinite(high).all() and ((low != -1).any() or (high != 1).any())
+            out.append(ActionSpace(Box(len(low)), low=low, high=high) if scaled else ActionSpace(Box(len(low))))
         else:
             raise UserError(f"actions of {agent} are of type {str(s['type'])[:40]!r}; what can be converted is Discrete and Box")
-    if len({s["space"] for s in out}) > 1:
-        raise UserError(f"the agents' spaces of actions differ: {', '.join(str(s['space']) for s in out)}")
+    if len({s.space for s in out}) > 1:
+        raise UserError(f"the agents' spaces of actions differ: {', '.join(str(s.space) for s in out)}")
     return out
 
 
-def _scaled(x: np.ndarray, s: dict) -> np.ndarray:
-    if s["space"].kind == "discrete":
-        return x - s["start"]
+def _scaled(x: np.ndarray, s: ActionSpace) -> np.ndarray:
+    if s.space.kind == "discrete":
+        return x - s.start
     x = x.reshape(len(x), -1)
-    return 2 * (x - s["low"]) / (s["high"] - s["low"]) - 1 if s["scaled"] else x
+    return x if s.low is None else 2 * (x - s.low) / (s.high - s.low) - 1
 
 
 def _by_number(name: str) -> list[Any]:
