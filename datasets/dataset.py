@@ -56,7 +56,9 @@ STATISTICS |= {f"{name}_{of}": float for name in ("return", "sum", "length") for
 # Optional metadata: mean scores of the behavior policies when they take their most probable actions, over the episodes that they recorded.
 GREEDY = ("behavior_greedy_return", "behavior_greedy_win_rate")
 
-ENDS = {"terminated": (1, 0), "won": (-1, 0, 1)}  # of an episode from arrays: the values that it may have, the default first
+# What an episode of `Dataset.from_episodes` may have: arrays, and values of its end, the default first.
+COLUMNS = ("obs", "state", "avail", "actions", "rewards")
+ENDS = {"terminated": (1, 0), "won": (-1, 0, 1)}
 
 
 @dataclass(frozen=True)
@@ -136,49 +138,63 @@ class Dataset:
         from inspo_benchmark.datasets.validate import problems  # which imports this module
 
         task = TASKS.discover()[task] if isinstance(task, str) else task
-        spec = task.spec
-        trailing = {"obs": (spec.num_agents, spec.obs_dim), "state": (spec.state_dim,), "avail": (spec.num_agents, spec.space.avail_dim)}
-        columns: dict[str, list[np.ndarray]] = {"obs": [], "state": [], "avail": [], "actions": [], "rewards": []}
-        ends: dict[str, list[int]] = {name: [] for name in ENDS}
+        arrays, ends = [], []
         for e, episode in enumerate(episodes):
-            if not isinstance(episode, Mapping):
-                raise UserError(f"episode {e} is a {type(episode).__name__}, should be a mapping of names to arrays, one for each episode")
-            if unknown := [name for name in episode if name not in (*columns, *ENDS)]:
-                raise UserError(f"episode {e}: unknown name {unknown[0]!r}; {suggest(str(unknown[0]), (*columns, *ENDS))}")
-            if lacking := {"obs", "actions", "rewards"} - episode.keys():
-                raise UserError(f"episode {e}: no {sorted(lacking)[0]}; it has {', '.join(sorted(episode))}")
-            arrays = {name: as_numbers(episode[name], f"episode {e}: {name} is no array of numbers") for name in columns if name in episode}
-            obs, length = arrays["obs"], arrays["rewards"].size
-            if arrays["rewards"].shape != (length,) or not length:
-                raise UserError(f"episode {e}: rewards has shape {arrays['rewards'].shape}, should have one number for each step")
-            arrays.setdefault("state", obs.reshape(*obs.shape[:1], math.prod(obs.shape[1:])))
-            arrays.setdefault("avail", np.ones((length + 1, *trailing["avail"]), bool))
-            shapes = {name: (length + 1, *shape) for name, shape in trailing.items()}
-            shapes |= {"actions": (length, spec.num_agents, *spec.space.noise_shape), "rewards": (length,)}
-            for name, shape in shapes.items():
-                if arrays[name].shape != shape:
-                    raise UserError(f"episode {e}: {name} has shape {arrays[name].shape}, should have {shape} with {length} rewards")
-                columns[name].append(arrays[name])
-            for name, values in ENDS.items():
-                wrong = f"episode {e}: {name} should be True or False, one value for the whole episode"
-                value = as_numbers(episode.get(name, values[0]), wrong)
-                if value.shape or value.item() not in values:
-                    raise UserError(wrong)
-                ends[name].append(int(value))
-        if not columns["obs"]:
+            arrays.append(_episode_arrays(task, e, episode))
+            ends.append(_episode_ends(e, episode))
+        if not arrays:
             raise UserError("no episodes: a dataset has at least one")
-        arrays_end_to_end: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
+        end_to_end: dict[str, Any] = {name: np.concatenate([x[name] for x in arrays]) for name in COLUMNS}
         d = join(
             task,
-            np.array([len(x) for x in columns["rewards"]]),
-            **arrays_end_to_end,
-            terminated=np.array(ends["terminated"], bool),
-            won=np.array(ends["won"]),
+            np.array([len(x["rewards"]) for x in arrays]),
+            **end_to_end,
+            terminated=np.array([x["terminated"] for x in ends], bool),
+            won=np.array([x["won"] for x in ends]),
             source=source,
         )
         if found := problems(d):
             raise UserError(found[0])
         return d
+
+
+def _episode_arrays(task: Task, e: int, episode: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Name -> array of episode e, for COLUMNS, with defaults where none is given. UserError: as in `Dataset.from_episodes`."""
+    if not isinstance(episode, Mapping):
+        raise UserError(f"episode {e} is a {type(episode).__name__}, should be a mapping of names to arrays, one for each episode")
+    if unknown := [name for name in episode if name not in (*COLUMNS, *ENDS)]:
+        raise UserError(f"episode {e}: unknown name {unknown[0]!r}; {suggest(str(unknown[0]), (*COLUMNS, *ENDS))}")
+    if lacking := {"obs", "actions", "rewards"} - episode.keys():
+        raise UserError(f"episode {e}: no {sorted(lacking)[0]}; it has {', '.join(sorted(episode))}")
+    arrays = {name: as_numbers(episode[name], f"episode {e}: {name} is no array of numbers") for name in COLUMNS if name in episode}
+    spec, obs, length = task.spec, arrays["obs"], arrays["rewards"].size
+    if arrays["rewards"].shape != (length,) or not length:
+        raise UserError(f"episode {e}: rewards has shape {arrays['rewards'].shape}, should have one number for each step")
+    shapes = {
+        "obs": (length + 1, spec.num_agents, spec.obs_dim),
+        "state": (length + 1, spec.state_dim),
+        "avail": (length + 1, spec.num_agents, spec.space.avail_dim),
+        "actions": (length, spec.num_agents, *spec.space.noise_shape),
+        "rewards": (length,),
+    }
+    arrays.setdefault("state", obs.reshape(*obs.shape[:1], math.prod(obs.shape[1:])))
+    arrays.setdefault("avail", np.ones(shapes["avail"], bool))
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            raise UserError(f"episode {e}: {name} has shape {arrays[name].shape}, should have {shape} with {length} rewards")
+    return arrays
+
+
+def _episode_ends(e: int, episode: Mapping[str, Any]) -> dict[str, int]:
+    """Name -> value of episode e, for ENDS, with defaults likewise. UserError: a value is none of those."""
+    ends = {}
+    for name, values in ENDS.items():
+        wrong = f"episode {e}: {name} should be True or False, one value for the whole episode"
+        value = as_numbers(episode.get(name, values[0]), wrong)
+        if value.shape or value.item() not in values:
+            raise UserError(wrong)
+        ends[name] = int(value)
+    return ends
 
 
 def as_numbers(x: Any, wrong: str) -> np.ndarray:
