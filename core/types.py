@@ -124,6 +124,11 @@ class Task:
         return self.make(num_envs)
 
     @property
+    def scenario(self) -> str:
+        """`5m_vs_6m-medium` -> `5m_vs_6m`."""
+        return self.name.rpartition("-")[0]
+
+    @property
     def evaluation(self) -> dict[str, int]:
         """The evaluation schedule."""
         return {"num_evals": self.num_evals, "eval_episodes": self.eval_episodes, "final_episodes": self.final_episodes}

@@ -136,7 +136,7 @@ def is_available(task: Task, folder: Path = DATA_FOLDER) -> bool:
     """Whether the task's file exists or can be built. For SMAC and MuJoCo, even random data count only if policies are shipped."""
     if dataset_path(task, folder).exists():
         return True
-    return _has_builder(task) and (task.family not in PLAYED_BY_POLICIES or shipped(task.name.rpartition("-")[0]))
+    return _has_builder(task) and (task.family not in PLAYED_BY_POLICIES or shipped(task.scenario))
 
 
 def obstacle(task: Task, folder: Path = DATA_FOLDER) -> str:

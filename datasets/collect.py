@@ -60,7 +60,7 @@ class Part(NamedTuple):
 
 def smac(task: Task, episodes: int = 0) -> Dataset:
     """The dataset of a SMAC task; `episodes` instead of the usual number. UserError: a behavior policy is missing or damaged."""
-    map = find_map(task.name.rpartition("-")[0])
+    map = find_map(task.scenario)
     parts = assign_policies(map.name, task.quality, episodes or FEWER.get(map.name, EPISODES), partial(load, map=map))
 
     def run(part: Part) -> Episodes:
@@ -73,7 +73,7 @@ def smac(task: Task, episodes: int = 0) -> Dataset:
 
 def mamujoco(task: Task, episodes: int = 0) -> Dataset:
     """The same for a MuJoCo task, whose environments run on all cores."""
-    name, spec = task.name.rpartition("-")[0], task.spec
+    name, spec = task.scenario, task.spec
     load = partial(mujoco_policy.load, name=name, spec=spec)
     parts = assign_policies(name, task.quality, episodes or FEWER.get(name, MUJOCO_EPISODES), load)
 
@@ -124,7 +124,7 @@ def assemble(task: Task, parts: list[Part], behavior: str, run: Callable[[list[P
             actions = x.actions.astype(action_dtype(space.kind, space.action_dim))
             played.append(x._replace(actions=actions, logp=x.logp.astype("<f4"), rewards=x.rewards.astype("<f4"), offset=x.lengths))
     obs, state, avail, actions, logp, rewards, lengths, terminated, won = (np.concatenate(x) for x in zip(*played, strict=True))
-    seeds = [_first_seed(task.name.rpartition("-")[0], quality) + numbers for quality, _, numbers in parts]
+    seeds = [_first_seed(task.scenario, quality) + numbers for quality, _, numbers in parts]
     d = join(
         task,
         lengths,

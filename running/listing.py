@@ -20,7 +20,7 @@ def _execution(algorithm: type[Algorithm]) -> str:
 
 def _scenarios() -> list[str]:
     usable = [task for task in TASKS.values() if is_available(task)]
-    groups = [(scenario, list(tasks)) for scenario, tasks in groupby(usable, lambda task: task.name.rpartition("-")[0])]
+    groups = [(scenario, list(tasks)) for scenario, tasks in groupby(usable, lambda task: task.scenario)]
     rest = [obstacle(task) for task in TASKS.values() if not is_available(task)]
     width = max(len(scenario) for scenario, _ in groups)
     lines = [f"  {name:{width}}  {_sizes(tasks[0])}  {' '.join(task.quality for task in tasks)}" for name, tasks in groups]

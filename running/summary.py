@@ -52,8 +52,7 @@ def finished_part(experiment: Experiment, results: list[Result]) -> Experiment:
 def watch_command(experiment: Experiment, path: Path) -> str:
     """The command that draws an episode of the policies beside a result, on a task whose family is in RENDERERS."""
     task = TASKS[experiment.task]
-    scenario = task.name.rpartition("-")[0]
-    return f"python -m tools.{RENDERERS[task.family]} {scenario} --policy {path.with_suffix(SUFFIX)} --out episode.gif"
+    return f"python -m tools.{RENDERERS[task.family]} {task.scenario} --policy {path.with_suffix(SUFFIX)} --out episode.gif"
 
 
 def describe_scores(experiment: Experiment, results: list[Result], folders: Sequence[Path]) -> str:

@@ -49,7 +49,7 @@ def unregistered(name: str, spec: Spec, family: str, backend: str) -> Task:
 
 def hint(task: Task, have: Spec) -> str:
     """What sizes that do not fit tell to who knows them; "" where they tell nothing."""
-    scenario = task.name.removeprefix("sc2:").rpartition("-")[0]
+    scenario = task.scenario.removeprefix("sc2:")
     if task.family in ("smac", "sc2"):
         if MAPPO_OBS.get(scenario) == have.obs_dim or have.obs_dim in MAPPO_OBS.values():
             return "observations of MAPPO's SMAC (MADT, OMIGA), not of SMAC itself; leave --task out to convert them as data of their own"
