@@ -14,13 +14,12 @@ from inspo_benchmark.core.atomic_io import atomic_write, write_errors
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.behavior import shipped
-from inspo_benchmark.datasets.dataset import Dataset, content_sha256, statistics
+from inspo_benchmark.datasets.dataset import BUILT, Dataset, content_sha256, statistics
 from inspo_benchmark.datasets.format import peek, save
 from inspo_benchmark.datasets.generate import BUILDERS
 
 VARIABLE = "INSPO_BENCHMARK_DATA"  # names the folder of the datasets
 MANIFEST = Path(__file__).parent / "manifest.json"
-BUILT = "built"  # `source` of a dataset that is built here
 MAX_STANDARD_ERRORS = 5.0  # of the difference of two mean returns, for the same statistics
 MAX_STEPS_DEVIATION = 0.1  # relative difference of the numbers of steps, likewise
 PLAYED_BY_POLICIES = ("smac", "mamujoco")  # families whose datasets shipped policies play, of these qualities:
@@ -86,7 +85,7 @@ def build_smaller(task: Task, episodes: int, folder: Path = DATA_FOLDER) -> Path
     if path.exists():
         raise UserError(f"{path} exists; delete it to build another one")
     d = _builder(task)(task, episodes)
-    d.meta["source"] = f"built with --episodes {episodes}"
+    d.meta["source"] = f"{BUILT} with --episodes {episodes}"
     with write_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
         save(d, path)

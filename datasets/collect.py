@@ -33,7 +33,7 @@ from inspo_benchmark.datasets.behavior import SHIPPED, mujoco_policy
 from inspo_benchmark.datasets.behavior.policy import Policy
 from inspo_benchmark.datasets.behavior.rollout import Episodes, rollout
 from inspo_benchmark.datasets.behavior.smac_policy import load, uniform
-from inspo_benchmark.datasets.dataset import Dataset, action_dtype, join
+from inspo_benchmark.datasets.dataset import BUILT, Dataset, action_dtype, join
 from inspo_benchmark.envs.mamujoco import MaMujoco
 from inspo_benchmark.envs.smac.maps import SCENARIOS, find_map
 from inspo_benchmark.envs.smac.vector import Smac
@@ -137,7 +137,7 @@ def assemble(task: Task, parts: list[Part], behavior: str, run: Callable[[list[P
         won=won,
         seed=np.concatenate(seeds),
         behavior_logp=logp,
-        source="built",
+        source=BUILT,
         behaviour=behavior,
     )
     d.meta.update(greedy_scores(parts))

@@ -15,6 +15,7 @@ from inspo_benchmark.core.registry import TASKS, suggest
 from inspo_benchmark.core.types import Task
 
 FORMAT, VERSION = "offline-marl", 1
+BUILT = "built"  # `source` of a dataset that is built here
 PART = 16 << 20  # bytes that are read, written or hashed at a time, so that a file may be larger than memory
 
 PATHS = {  # field of `Dataset` -> array in the file; the names in files are those of format version 1

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from inspo_benchmark.core.types import Task
-from inspo_benchmark.datasets.dataset import Dataset, pack
+from inspo_benchmark.datasets.dataset import BUILT, Dataset, pack
 
 SUPPORTS = {  # quality -> joint actions of XOR; A is 0, B is 1
     "ab": [(0, 1)],
@@ -105,7 +105,7 @@ def record(task: Task, actions: np.ndarray, behavior: str) -> Dataset:
         terminated=step.terminated,
         won=np.full(episodes, -1),
         seed=seeds,
-        source="built",
+        source=BUILT,
         behaviour=behavior,
     )
 

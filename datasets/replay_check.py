@@ -13,7 +13,7 @@ import numpy as np
 
 from inspo_benchmark.core.env import Observation, VecEnv
 from inspo_benchmark.core.types import Task
-from inspo_benchmark.datasets.dataset import Dataset
+from inspo_benchmark.datasets.dataset import BUILT, Dataset
 
 SAMPLE = 64  # episodes that are replayed
 SIMULATOR = "smac"  # the family whose episodes are repeated by their seeds and actions
@@ -32,7 +32,7 @@ def audit(d: Dataset, task: Task | None) -> list[str]:
 def _ends(d: Dataset) -> Iterator[str]:
     """Episodes of datasets built here are truncated only at the time limit; recordings may have been cut before it."""
     short = d.truncated[d.offset[1:] - 1] & (d.lengths < d.meta["limit"])
-    if short.any() and d.meta["source"] == "built":
+    if short.any() and d.meta["source"] == BUILT:
         e = int(short.argmax())
         yield (
             f"steps/truncated: episode {e} ends by the time limit after {d.lengths[e]} steps, the limit is {d.meta['limit']}, "
@@ -91,7 +91,7 @@ def _steps(d: Dataset, sample: np.ndarray, env: VecEnv, observation: Observation
         observation, last = step.observation, t == lengths - 1
         found = list(_differ(d, sample[live], t + 1, [x[live] for x in observation], "the game's"))
         # The limit may change the last reward, as on Bridge, while a recording that was cut earlier keeps the original one.
-        comparable = live & ~(last & d.truncated[at] & (d.meta["source"] != "built"))
+        comparable = live & ~(last & d.truncated[at] & (d.meta["source"] != BUILT))
         for name, here, there, where in (
             ("steps/rewards", d.rewards[at], step.rewards, comparable),
             ("steps/terminated", d.terminated[at], step.terminated, live),

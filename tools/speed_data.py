@@ -14,7 +14,7 @@ import numpy as np
 
 from inspo_benchmark.core.spaces import Discrete
 from inspo_benchmark.core.types import Spec
-from inspo_benchmark.datasets.dataset import card, join
+from inspo_benchmark.datasets.dataset import PROVENANCE, card, join
 from inspo_benchmark.datasets.format import load, writer
 from inspo_benchmark.datasets.layouts._known import unregistered
 
@@ -86,7 +86,7 @@ def episodes(count: int, seed: int):
 def write_dataset(path: Path, size: int) -> int:
     """Write a dataset of at least `size` bytes (in memory). Returns its bytes."""
     written = 0
-    with writer(path, card(TASK) | dict.fromkeys(("source", "source_sha256", "behaviour", "notes"), "")) as out:
+    with writer(path, card(TASK) | dict.fromkeys(PROVENANCE, "")) as out:
         while written < size:
             d = join(TASK, np.full(BLOCK, LIMIT), terminated=np.zeros(BLOCK, bool), **episodes(BLOCK, seed=written))
             out.add(d)
