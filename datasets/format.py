@@ -63,7 +63,7 @@ def save(d: Dataset, path: str | Path) -> None:
 def writer(path: str | Path, meta: dict[str, Any]) -> Iterator["Writer"]:
     """Yields a `Writer` of a new file, which appears at `path` when the block ends without error. The block may still change `meta`."""
     path = Path(path)
-    with atomic_write(path) as part, Blind(part) as file:
+    with atomic_write(path) as part, DeferredErrorFile(part) as file:
         with file.hdf5(userblock_size=SEAL, libver=("v110", "v110")) as f:  # since 1.10 with checksums of the file's structure
             out = Writer(path, f, meta, file.check)
             yield out
@@ -140,7 +140,7 @@ def append_rows(f: h5py.File, path: str, x: np.ndarray, most: int = CHUNK) -> No
         array[-len(x) :] = x
 
 
-class Blind(io.FileIO):
+class DeferredErrorFile(io.FileIO):
     """A file that hides failed writes from libhdf5, which may crash over them on a full disk. `check` raises the first error."""
 
     @contextmanager
@@ -223,7 +223,7 @@ def inspect(path: str | Path, task: Task | None = None) -> tuple[Dataset | None,
 def parts(path: str | Path) -> Iterator[Dataset]:
     """The episodes of a file in order, in parts of about PART bytes. UserError: the file has a fault."""
     path = Path(path)
-    meta = sealed(path)
+    meta = meta_if_unchanged(path)
     if meta is None:
         load(path)  # raises UserError
     with _reading(path):
@@ -285,7 +285,7 @@ def peek(path: str | Path) -> dict[str, Any]:
     return meta if whole else {}
 
 
-def sealed(path: str | Path, task: Task | None = None) -> dict[str, Any] | None:
+def meta_if_unchanged(path: str | Path, task: Task | None = None) -> dict[str, Any] | None:
     """`meta` of a file, if its checksum holds and it is a dataset of `task`, otherwise None. The arrays are not checked."""
     try:
         if _changed(Path(path)):
@@ -299,7 +299,7 @@ def sealed(path: str | Path, task: Task | None = None) -> dict[str, Any] | None:
 def trusted_meta(path: str | Path, task: Task | None = None) -> dict[str, Any]:
     """`meta` of a file. One with the checksum that it was written with is trusted, of another everything is read and checked.
     UserError: the file has a fault."""
-    return sealed(path, task) or load(path, task).meta
+    return meta_if_unchanged(path, task) or load(path, task).meta
 
 
 def _read_arrays(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:

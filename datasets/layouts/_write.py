@@ -10,7 +10,7 @@ import numpy as np
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.datasets.dataset import Dataset
-from inspo_benchmark.datasets.format import Blind, append_rows, parts, peek
+from inspo_benchmark.datasets.format import DeferredErrorFile, append_rows, parts, peek
 
 LOSSES = {  # what these layouts have no place for: is there anything to lose?
     "won": lambda d: (d.won != -1).any(),
@@ -30,7 +30,7 @@ def check_target(source: Path, target: Path) -> None:
 @contextmanager
 def hdf5(target: Path) -> Iterator[Callable[[dict[str, np.ndarray]], None]]:
     """A function that appends rows to the arrays of a new file."""
-    with atomic_write(target) as part, Blind(part) as file, file.hdf5(libver=("earliest", "v110")) as f:
+    with atomic_write(target) as part, DeferredErrorFile(part) as file, file.hdf5(libver=("earliest", "v110")) as f:
 
         def append(arrays: dict[str, np.ndarray]) -> None:
             for name, x in arrays.items():

@@ -35,7 +35,7 @@ from inspo_benchmark.core.registry import NAME, TASKS
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec, Task
 from inspo_benchmark.datasets.dataset import Dataset, joined
-from inspo_benchmark.datasets.format import Blind, attribute, is_own, parts, peek
+from inspo_benchmark.datasets.format import DeferredErrorFile, attribute, is_own, parts, peek
 from inspo_benchmark.datasets.layouts import LAYOUTS, Layout, Recording, word
 from inspo_benchmark.datasets.layouts._arrays import Guarded, reading, size_of, stored
 from inspo_benchmark.datasets.layouts._known import known
@@ -225,7 +225,11 @@ def write(source: Path, target: Path) -> str:
         (part / "data").mkdir()
     try:
         count = steps = 0
-        with write_errors(target), Blind(part / "data" / MAIN) as file, file.hdf5(libver=("earliest", "v110"), track_order=True) as f:
+        with (
+            write_errors(target),
+            DeferredErrorFile(part / "data" / MAIN) as file,
+            file.hdf5(libver=("earliest", "v110"), track_order=True) as f,
+        ):
             for d in parts(source):
                 for e in range(d.episodes):
                     _append(f.create_group(f"episode_{count + e}"), d, e, count + e)

@@ -21,7 +21,7 @@ from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec
 from inspo_benchmark.datasets.__main__ import main
 from inspo_benchmark.datasets.dataset import PATHS, RETURN, join
-from inspo_benchmark.datasets.format import SEAL, _seal, load, parts, save, sealed
+from inspo_benchmark.datasets.format import SEAL, _seal, load, meta_if_unchanged, parts, save
 from inspo_benchmark.datasets.layouts import LAYOUTS
 from inspo_benchmark.datasets.validate import problems
 from inspo_benchmark.learning.sampler import Sampler
@@ -49,7 +49,7 @@ def sound(tmp_path_factory) -> Path:
 def refused(path: Path) -> None:
     """By every way in, with one printable line."""
     with pytest.raises(UserError) as e:
-        list(parts(path))  # which asks `load` what is wrong, unless `sealed` trusts the file
+        list(parts(path))  # which asks `load` what is wrong, unless `meta_if_unchanged` trusts the file
     assert str(e.value).isprintable()
     found = violations(path)
     assert found
@@ -169,7 +169,7 @@ def test_a_checksum_vouches_for_nobody(sound, kind, path):
         DAMAGES[kind](f, path, 3, 99)
     behind = forged.read_bytes()[SEAL:]
     forged.write_bytes(_seal(hashlib.sha256(behind)) + behind)
-    assert sealed(forged)
+    assert meta_if_unchanged(forged)
     refused(forged)
 
 
