@@ -9,7 +9,7 @@ and standard deviations of the returns. Its workers shared one seed, so that nea
 from typing import NamedTuple
 
 
-class Recording(NamedTuple):
+class PublishedStatistics(NamedTuple):
     """Episodes of the real game; "" or None: not published."""
 
     name: str  # its authors' name
@@ -20,17 +20,17 @@ class Recording(NamedTuple):
     saco: str = ""  # see datasets.diversity
 
 
-def _og(quality: str, mean: float, std: float | None, length: float, saco: str = "") -> Recording:
-    return Recording(f"OG-MARL {quality}", mean, std, length, saco=saco)
+def _og(quality: str, mean: float, std: float | None, length: float, saco: str = "") -> PublishedStatistics:
+    return PublishedStatistics(f"OG-MARL {quality}", mean, std, length, saco=saco)
 
 
-def _cfcql(quality: str, win_rate: str) -> Recording:
+def _cfcql(quality: str, win_rate: str) -> PublishedStatistics:
     saco = {"medium": "0.10 to 0.12", "expert": "0.10 to 0.12", "mixed": "0.22 to 0.25"}
-    return Recording(f"CFCQL {quality}", win_rate=win_rate, saco=saco.get(quality, ""))
+    return PublishedStatistics(f"CFCQL {quality}", win_rate=win_rate, saco=saco.get(quality, ""))
 
 
 # map -> quality -> recordings that are similar, not equal, in quality
-RECORDINGS: dict[str, dict[str, list[Recording]]] = {
+RECORDINGS: dict[str, dict[str, list[PublishedStatistics]]] = {
     "3m": {
         "random": [_og("Poor", 4.69, 2.1, 20.4, "0.81")],
         "medium": [_og("Medium", 9.96, None, 23.9, "0.85")],

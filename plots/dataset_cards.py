@@ -20,7 +20,7 @@ from inspo_benchmark.datasets.catalog import BUILDERS, fetch, is_available
 from inspo_benchmark.datasets.dataset import Dataset, statistics
 from inspo_benchmark.datasets.diversity import entropy, saco
 from inspo_benchmark.datasets.format import load
-from inspo_benchmark.datasets.published import RECORDINGS, Recording
+from inspo_benchmark.datasets.published import RECORDINGS, PublishedStatistics
 from inspo_benchmark.plots import style
 from inspo_benchmark.plots.table_writers import MISSING, number, plain
 
@@ -131,7 +131,7 @@ def published(scenario: str, qualities: Sequence[str]) -> list[str]:
     ]
 
 
-def recording_columns(x: Recording) -> list[str]:
+def recording_columns(x: PublishedStatistics) -> list[str]:
     """Name, return, length, win rate and SACo of a published recording."""
     mean = MISSING if x.mean is None else number(x.mean)
     std = "" if x.std is None else f" ± {number(x.std, like=x.mean)}"

@@ -20,7 +20,7 @@ from inspo_benchmark.datasets.behavior import SHIPPED, shipped, smac_policy
 from inspo_benchmark.datasets.catalog import fetch
 from inspo_benchmark.datasets.diversity import saco
 from inspo_benchmark.datasets.format import load, trusted_meta
-from inspo_benchmark.datasets.published import RECORDINGS, Recording
+from inspo_benchmark.datasets.published import RECORDINGS, PublishedStatistics
 from inspo_benchmark.envs.smac import QUALITIES, UNINFORMATIVE
 from inspo_benchmark.envs.smac.maps import MAPS, SCENARIOS, find_map
 from inspo_benchmark.envs.smac.starcraft2env import Heuristic
@@ -145,7 +145,7 @@ def page() -> str:
             d = load(fetch(task := TASKS[f"{name}-{quality}"]), task)
             m = d.meta
             ours = f"{m['return_mean']:.2f} ± {m['return_std']:.2f} | {m['length_mean']:.1f} | {m['win_rate']:.2f} | {saco(d):.2f}"
-            for k, recording in enumerate(RECORDINGS.get(name, {}).get(quality) or [Recording(MISSING)]):
+            for k, recording in enumerate(RECORDINGS.get(name, {}).get(quality) or [PublishedStatistics(MISSING)]):
                 left = f"{name if quality == QUALITIES[0] else ''} | {quality} | {ours}" if k == 0 else " | ".join([""] * 6)
                 datasets.append(f"| {left} | {' | '.join(recording_columns(recording))} |")
         groups = [
