@@ -46,7 +46,7 @@ OPTIONAL = ("timeouts", "next_observations", "states", "next_states", "legals")
 
 
 @contextmanager
-def open(source: Path) -> Iterator[Recording]:
+def open_recording(source: Path) -> Iterator[Recording]:
     with arrays(source) as x:
         need(source, x, KEYS, "a flat", OPTIONAL)
         seen = tuple(x["observations"].shape)
@@ -116,4 +116,4 @@ def _read(x: dict[str, Any], stop: np.ndarray, over: np.ndarray, r: Recording, t
     )
 
 
-LAYOUTS.register("flat")(Layout("flat", "D4RL-like dictionaries: .npz, .h5 or a folder of .npy", open))
+LAYOUTS.register("flat")(Layout("flat", "D4RL-like dictionaries: .npz, .h5 or a folder of .npy", open_recording))

@@ -39,7 +39,7 @@ SUSPECTS = 10  # steps from which on rewards that never rise say something
 
 
 @contextmanager
-def open(source: Path) -> Iterator[Recording]:
+def open_recording(source: Path) -> Iterator[Recording]:
     if not source.is_dir():
         raise UserError(f"{source}: not a folder; MADT's recordings are folders with a file for each episode")
     files = sorted(p for p in source.iterdir() if p.is_file() and not p.name.startswith("."))
@@ -141,4 +141,4 @@ class Numbers:
             raise ValueError("more numbers than the file has bytes")
 
 
-LAYOUTS.register("madt")(Layout("MADT", "MADT, OMIGA's SMAC: a folder of torch-saved episodes", open))
+LAYOUTS.register("madt")(Layout("MADT", "MADT, OMIGA's SMAC: a folder of torch-saved episodes", open_recording))

@@ -67,7 +67,7 @@ class Folder(NamedTuple):
 
 
 @contextmanager
-def open(source: Path) -> Iterator[Recording]:
+def open_recording(source: Path) -> Iterator[Recording]:
     folder = source / "data" if (source / "data").is_dir() else source
     if not (folder / ABOUT).is_file() or not (folder / MAIN).is_file():
         raise UserError(f"{source}: no {ABOUT} and {MAIN}; Minari's datasets are folders with both (Arrow storage is not read)")
@@ -293,4 +293,6 @@ def _about(meta: dict[str, Any], episodes: int, steps: int, size: int) -> dict[s
     }
 
 
-LAYOUTS.register("minari")(Layout("Minari", "Minari: a folder with data/main_data.hdf5, spaces with a key for each agent", open, write))
+LAYOUTS.register("minari")(
+    Layout("Minari", "Minari: a folder with data/main_data.hdf5, spaces with a key for each agent", open_recording, write)
+)

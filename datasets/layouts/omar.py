@@ -42,7 +42,7 @@ BLOCK, MUJOCO_BLOCK = 25, 1000
 
 
 @contextmanager
-def open(source: Path) -> Iterator[Recording]:
+def open_recording(source: Path) -> Iterator[Recording]:
     if not source.is_dir():
         raise UserError(f"{source}: not a folder; OMAR's recordings are folders seed_<k>_data of .npy files")
     with arrays(source) as x:
@@ -112,4 +112,4 @@ def _name(source: Path, scenario: str) -> str:
     return f"{scenario}-{word(source.resolve().parent.name)}" if scenario else f"{word(source.name)}-recorded"
 
 
-LAYOUTS.register("omar")(Layout("OMAR", "OMAR, continuous CFCQL: a folder seed_<k>_data of .npy, some for each agent", open))
+LAYOUTS.register("omar")(Layout("OMAR", "OMAR, continuous CFCQL: a folder seed_<k>_data of .npy, some for each agent", open_recording))

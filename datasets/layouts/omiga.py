@@ -42,7 +42,7 @@ ROUNDED = 1e-5  # the same vector, standardized with its entries in another orde
 
 
 @contextmanager
-def open(source: Path) -> Iterator[Recording]:
+def open_recording(source: Path) -> Iterator[Recording]:
     with arrays(source) as x:
         need(source, x, KEYS, "an OMIGA")
         if any(len(x[key].shape) != 3 for key in "soa") or not len(x["s"]):
@@ -146,4 +146,4 @@ def write(source: Path, target: Path) -> str:
     return left.describe(*[f"{ambiguous} episodes whose kind of end does not follow from their length"] * bool(ambiguous))
 
 
-LAYOUTS.register("omiga")(Layout("OMIGA", "OMIGA's MaMuJoCo: .hdf5 with s, o, a, r, d", open, write))
+LAYOUTS.register("omiga")(Layout("OMIGA", "OMIGA's MaMuJoCo: .hdf5 with s, o, a, r, d", open_recording, write))

@@ -59,7 +59,7 @@ LIMIT_IS_FLAGGED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 @contextmanager
-def open(source: Path) -> Iterator[Recording]:
+def open_recording(source: Path) -> Iterator[Recording]:
     with arrays(source) as x:
         need(source, x, KEYS, "a PyMARL")
         head = x["filled"].shape[:2]
@@ -153,4 +153,4 @@ def _padded(d: Dataset) -> dict[str, np.ndarray]:
     }
 
 
-LAYOUTS.register("pymarl")(Layout("PyMARL", "AlberDICE, CFCQL, ICQ: .h5, .npz or a folder of .npy", open, write))
+LAYOUTS.register("pymarl")(Layout("PyMARL", "AlberDICE, CFCQL, ICQ: .h5, .npz or a folder of .npy", open_recording, write))

@@ -70,7 +70,7 @@ class Leaf:
 
 
 @contextmanager
-def open(source: Path) -> Iterator[Recording]:
+def open_recording(source: Path) -> Iterator[Recording]:
     x = _leaves(source)
     need(source, x, KEYS, "a vault", OPTIONAL)
     if x["observations"].ndim != 3:
@@ -163,4 +163,4 @@ def _flat(tree: Any, prefix: str = "") -> list[str]:
     return [name for key, value in tree.items() for name in _flat(value, f"{prefix}.{key}" if prefix else str(key))]
 
 
-LAYOUTS.register("vault")(Layout("OG-MARL vault", "OG-MARL: a folder <name>.vlt/<quality> (needs tensorstore)", open))
+LAYOUTS.register("vault")(Layout("OG-MARL vault", "OG-MARL: a folder <name>.vlt/<quality> (needs tensorstore)", open_recording))
