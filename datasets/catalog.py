@@ -22,8 +22,8 @@ VARIABLE = "INSPO_BENCHMARK_DATA"  # names the folder of the datasets
 MANIFEST = Path(__file__).parent / "manifest.json"
 MAX_STANDARD_ERRORS = 5.0  # of the difference of two mean returns, for the same statistics
 MAX_STEPS_DEVIATION = 0.1  # relative difference of the numbers of steps, likewise
-PLAYED_BY_POLICIES = ("smac", "mamujoco")  # families whose datasets shipped policies play, of these qualities:
-QUALITIES = ("random", "medium", "medium_replay", "medium_expert", "expert", "mixed")
+PLAYED_BY_POLICIES = ("smac", "mamujoco")  # families whose datasets shipped policies play
+QUALITIES = ("random", "medium", "medium_replay", "medium_expert", "expert", "mixed")  # of these datasets
 
 
 def data_folder(package: Path = Path(__file__).parent) -> Path:
@@ -163,7 +163,7 @@ def status(task: Task, folder: Path = DATA_FOLDER) -> str:
 
 
 def _has_builder(task: Task) -> bool:
-    """Not so are tasks of other families, and those of a user's own data."""
+    """False for tasks of other families and of a user's own data."""
     return task.family in BUILDERS and (task.family not in PLAYED_BY_POLICIES or task.quality in QUALITIES)
 
 

@@ -48,7 +48,7 @@ def unregistered(name: str, spec: Spec, family: str, backend: str) -> Task:
 
 
 def hint(task: Task, have: Spec) -> str:
-    """What sizes that do not fit tell to who knows them; "" where they tell nothing."""
+    """A likely reason why a recording's sizes are not the task's; "" if none is known."""
     scenario = task.scenario.removeprefix("sc2:")
     if task.family in ("smac", "sc2"):
         if MAPPO_OBS.get(scenario) == have.obs_dim or have.obs_dim in MAPPO_OBS.values():

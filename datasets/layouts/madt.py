@@ -118,7 +118,7 @@ def episode(file: Path, spec: Spec | None = None) -> dict[str, np.ndarray]:
 
 
 class Numbers:
-    """Arrays of at most as many numbers as a file has bytes: what is there once may be meant many times."""
+    """Arrays of at most as many numbers as a file has bytes: a pickle can refer to one object many times."""
 
     def __init__(self, left: int):
         self.left = left
