@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import inspo_benchmark
 from inspo_benchmark.core.atomic_io import write_errors
@@ -236,6 +237,36 @@ def requested(args: argparse.Namespace) -> tuple[list[str], dict[str, tuple[int,
     return ALGORITHMS.match(args.algo), seeds, args.preset if preset and preset.marked else ""
 
 
+def pending(
+    experiments: list[Experiment], results: list[dict[str, Any]], retry_failed: bool
+) -> tuple[list[Experiment], dict[Experiment, str]]:
+    """The experiments without the seeds that are finished, and those of them that are skipped because they failed earlier, with the reason
+    (none with `retry_failed`). `results`: the content of the JSON files in the results folder."""
+    finished = seeds_by_group(results)
+    remaining = [rest for experiment in experiments if (rest := experiment.remaining(finished))]
+    skipped = {} if retry_failed else {experiment: reason for experiment in remaining if (reason := earlier_failure(experiment))}
+    return remaining, skipped
+
+
+def estimator(results: list[dict[str, Any]], to_run: list[Experiment]) -> Eta:
+    """The durations that follow from these results and, if there is anything to run, from the reference results."""
+    folders = sorted(REFERENCE.glob("*")) if to_run else []
+    earlier = [metadata for folder in folders for _, metadata in read_results(folder)]
+    # the last one wins: short trials count only where nothing else is known
+    return Eta(seconds_per_update(results, min_share=0) | seconds_per_update(earlier) | seconds_per_update(results))
+
+
+def show_plan(to_run: list[Experiment], workers: int, eta: Eta, args: argparse.Namespace, preset: str) -> None:
+    """Print the experiments to run, one by one unless they are many, the time that they take, and the settings."""
+    if len(to_run) > MAX_LISTED:
+        print(*overview(to_run), estimate(to_run, workers, eta), sep="\n")
+        print("settings: --show-config instead of --dry-run, with an --algo and an --env")
+    elif to_run:
+        print(*(f"  {experiment}" for experiment in to_run), estimate(to_run, workers, eta), sep="\n")
+        pairs = ((experiment.algo, experiment.task) for experiment in to_run)
+        print(settings_summary(pairs, args.set, args.paper, preset))
+
+
 def run(args: argparse.Namespace) -> int:
     """The exit code: 1 if an experiment failed, 3 if the time limit was reached, else 0."""
     check_installation()
@@ -266,9 +297,7 @@ def run(args: argparse.Namespace) -> int:
     experiments = plan(algos, tasks, seeds, args.set, out, args.paper, preset, args.dry_run, args.log)
 
     results = [metadata for _, metadata in read_results(args.out)]
-    finished = seeds_by_group(results)
-    remaining = [rest for experiment in experiments if (rest := experiment.remaining(finished))]
-    skipped = {} if args.retry_failed else {experiment: reason for experiment in remaining if (reason := earlier_failure(experiment))}
+    remaining, skipped = pending(experiments, results, args.retry_failed)
     to_run = [experiment for experiment in remaining if experiment not in skipped]
     failures = f", {len(skipped)} failed earlier" if skipped else ""
     print(
@@ -276,18 +305,9 @@ def run(args: argparse.Namespace) -> int:
         f"{len(to_run)} to run",
         flush=True,
     )
-    folders = sorted(REFERENCE.glob("*")) if to_run else []
-    earlier = [metadata for folder in folders for _, metadata in read_results(folder)]
-    # the last one wins: short trials count only where nothing else is known
-    eta = Eta(seconds_per_update(results, min_share=0) | seconds_per_update(earlier) | seconds_per_update(results))
+    eta = estimator(results, to_run)
     if args.dry_run:
-        if len(to_run) > MAX_LISTED:
-            print(*overview(to_run), estimate(to_run, workers, eta), sep="\n")
-            print("settings: --show-config instead of --dry-run, with an --algo and an --env")
-        elif to_run:
-            print(*(f"  {experiment}" for experiment in to_run), estimate(to_run, workers, eta), sep="\n")
-            pairs = ((experiment.algo, experiment.task) for experiment in to_run)
-            print(settings_summary(pairs, args.set, args.paper, preset))
+        show_plan(to_run, workers, eta, args, preset)
         return 0
     to_run.sort(key=lambda experiment: eta.total_seconds(experiment) or 0, reverse=True)  # no worker waits at the end for a long one
     limits = Limits(60 * args.timeout, args.memory, args.retries, 3600 * args.max_hours, args.fail_fast)
