@@ -45,12 +45,7 @@ def main_table(frame: pd.DataFrame, metric: str, checkpoint: str, draft: bool = 
     task_scores, iqms = _unmarked(stats.task_scores, scores), _unmarked(stats.normalized_iqms, aggregated, scales)
     means, ranks = _unmarked(stats.normalized_means, aggregated, scales), stats.mean_ranks(aggregated[~_autoregressive(aggregated)])
     usual_n = int(task_scores.n.max()) if len(task_scores) else 0
-    cells = {(row.task, row.algo): _score(row, usual_n) for row in task_scores.itertuples()}
-    for name, table, digits in ((MEAN, means, 1), (IQM, iqms, 1), (RANK, ranks, 2)):
-        for row in table.itertuples():
-            cells[name, row.algo] = Cell(number(row.value, digits) + CLOSE * getattr(row, "close", False), row.best)
-    for row in iqms.itertuples():
-        cells[INTERVAL, row.algo] = Cell(MISSING if pd.isna(row.low) else f"[{number(row.low, 1)}, {number(row.high, 1)}]")
+    cells = _main_cells(task_scores, usual_n, means, iqms, ranks)
 
     def line(name: str, data: str = "", greedy: str = "", reference: str = "") -> list[Cell]:
         texts = [name, data, *[greedy] * known, reference]
@@ -62,28 +57,47 @@ def main_table(frame: pd.DataFrame, metric: str, checkpoint: str, draft: bool = 
 
     groups = [[task_line(task) for task in group] for group in style.by_scenario(tasks)]
     foot = [line(MEAN, reference="100"), line(IQM, reference="100"), line(INTERVAL), line(RANK)]
-    suite_name = frame.suite.iloc[0]
-    suite = style.suite(suite_name)
+    suite = frame.suite.iloc[0]
+    baselines = sum(algo == "bc" for algo in algos)  # BC imitates the data and stands with the references
+    spans = [("", 1), ("reference", 2 + known + baselines), *[("methods", len(algos) - baselines)] * (len(algos) > baselines)]
+    header = ["task", "dataset", *["behavior"] * known, style.suite(suite).reference, *(style.algorithm(algo).label for algo in algos)]
+    name = f"{'main' if checkpoint == 'last' else checkpoint}-{suite}-{metric}"
+    caption, notes = _caption(frame, metric, checkpoint, usual_n), _main_notes(frame, metric, iqms.algo)
+    aggregates = [x.assign(task=aggregate) for aggregate, x in ((MEAN, means), (IQM, iqms), (RANK, ranks)) if len(x)]
+    numbers = pd.concat([task_scores, *aggregates]).assign(suite=suite, metric=metric, checkpoint=checkpoint)
+    return Table(name, caption, header, groups, foot, notes, spans=spans), numbers
+
+
+def _main_cells(
+    task_scores: pd.DataFrame, usual_n: int, means: pd.DataFrame, iqms: pd.DataFrame, ranks: pd.DataFrame
+) -> dict[tuple[str, str], Cell]:
+    """Tables of `stats` -> (task or name of an aggregate, algo) -> cell of the main table."""
+    cells = {(row.task, row.algo): _score(row, usual_n) for row in task_scores.itertuples()}
+    for name, table, digits in ((MEAN, means, 1), (IQM, iqms, 1), (RANK, ranks, 2)):
+        for row in table.itertuples():
+            cells[name, row.algo] = Cell(number(row.value, digits) + CLOSE * getattr(row, "close", False), row.best)
+    for row in iqms.itertuples():
+        cells[INTERVAL, row.algo] = Cell(MISSING if pd.isna(row.low) else f"[{number(row.low, 1)}, {number(row.high, 1)}]")
+    return cells
+
+
+def _main_notes(frame: pd.DataFrame, metric: str, complete: Iterable[str]) -> list[str]:
+    """The notes below the main table. `complete`: the methods that its aggregates hold."""
+    suite = style.suite(frame.suite.iloc[0])
     scale = "the win rate in percent" if metric.startswith("win_rate") else f"0 is {suite.low}, 100 is {suite.high}"
-    notes = [
+    known = frame.behavior.notna().any()
+    return [
         f"Dataset: mean {style.METRICS[metric][0]} of the episodes in the dataset. Normalized: {scale}. IQM: interquartile mean over runs "
         f"and tasks, with its stratified bootstrap interval. Rank: by the mean score on each task, 1 is best.",
         "The row of means has no †.",
         *load.easy_note(frame),
-        *["Bold, † and ranks leave methods with autoregressive execution out."] * bool(style.AUTOREGRESSIVE & set(algos)),
+        *["Bold, † and ranks leave methods with autoregressive execution out."] * bool(style.AUTOREGRESSIVE & set(frame.algo.unique())),
         *(["Behavior: the same of the policies that recorded the data, with their most probable actions."] if known else []),
         *_without_samples(frame, metric),
-        *_incomplete(frame, metric, iqms.algo),
+        *_incomplete(frame, metric, complete),
         *_unequal_budgets(frame),
         *_notes(frame),
     ]
-    baselines = sum(algo == "bc" for algo in algos)  # BC imitates the data and stands with the references
-    spans = [("", 1), ("reference", 2 + known + baselines), *[("methods", len(algos) - baselines)] * (len(algos) > baselines)]
-    header = ["task", "dataset", *["behavior"] * known, suite.reference, *(style.algorithm(algo).label for algo in algos)]
-    kind = "main" if checkpoint == "last" else checkpoint
-    table = Table(f"{kind}-{suite_name}-{metric}", _caption(frame, metric, checkpoint, usual_n), header, groups, foot, notes, spans=spans)
-    aggregates = [x.assign(task=name) for name, x in ((MEAN, means), (IQM, iqms), (RANK, ranks)) if len(x)]
-    return table, pd.concat([task_scores, *aggregates]).assign(suite=suite_name, metric=metric, checkpoint=checkpoint)
 
 
 def _autoregressive(scores: pd.Series) -> np.ndarray:

@@ -25,11 +25,10 @@ def hyperparameters(results: list[ResultFile]) -> list[TableAndNumbers]:
     if not results:
         return []
     suite = results[0].columns["suite"]
-    title = style.suite(suite).title
     algos = style.order(result.algo for result in results)
     configs = {algo: {result.task: result.config for result in results if result.algo == algo} for algo in algos}
     fields = list(dict.fromkeys(field for result in sorted(results, key=lambda x: algos.index(x.algo)) for field in result.config))
-    lines, numbers, groups = [], [], []
+    lines, numbers = [], []
     for field in fields:
         line = [Cell(field)]
         for algo in algos:
@@ -41,21 +40,27 @@ def hyperparameters(results: list[ResultFile]) -> list[TableAndNumbers]:
     header = ["field", *(style.algorithm(algo).label for algo in algos)]
     note = style.preset_note(results[0].columns["preset"]).strip()
     notes = [f'"{VARIES}": see the next table. {MISSING}: the method has no such field.', *([note] if note else [])]
-    for algo in algos:
-        varying = [f for f in fields if len({setting(config.get(f)) for config in configs[algo].values()}) > 1]
+    table = pd.DataFrame(numbers, columns=["suite", "algo", "task", "field", "value"])
+    common = Table(f"hyperparameters-{suite}", f"{style.suite(suite).title}: hyperparameters.", header, [lines], notes=notes)
+    varying = _varying_hyperparameters(suite, configs)
+    return [(common, table), *([(varying, table[:0])] if varying.groups else [])]
+
+
+def _varying_hyperparameters(suite: str, configs: dict[str, dict[str, dict]]) -> Table:
+    """The settings that depend on the task: a group of rows for each method with such settings. `configs`: algo -> task -> config."""
+    groups = []
+    for algo, by_task in configs.items():
+        fields = {f for config in by_task.values() for f in config}
+        varying = {f for f in fields if len({setting(config.get(f)) for config in by_task.values()}) > 1}
         same_settings: dict[str, list[str]] = {}
-        for task in style.order(configs[algo]):
-            config = configs[algo][task]
-            same_settings.setdefault(assignments({f: config[f] for f in config if f in varying}), []).append(task)
+        for task in style.order(by_task):
+            settings = assignments({f: value for f, value in by_task[task].items() if f in varying})
+            same_settings.setdefault(settings, []).append(task)
         if varying:
             names = [style.algorithm(algo).label, *[""] * (len(same_settings) - 1)]
             groups.append([[Cell(name), Cell(", ".join(tasks)), Cell(text)] for name, (text, tasks) in zip(names, same_settings.items())])
-    table = pd.DataFrame(numbers, columns=["suite", "algo", "task", "field", "value"])
-    tables = [(Table(f"hyperparameters-{suite}", f"{title}: hyperparameters.", header, [lines], notes=notes), table)]
-    if groups:
-        caption = f"{title}: hyperparameters that depend on the task."
-        tables.append((Table(f"hyperparameters-{suite}-tasks", caption, ["method", "tasks", "settings"], groups, left=3), table[:0]))
-    return tables
+    caption = f"{style.suite(suite).title}: hyperparameters that depend on the task."
+    return Table(f"hyperparameters-{suite}-tasks", caption, ["method", "tasks", "settings"], groups, left=3)
 
 
 def datasets(results: list[ResultFile]) -> TableAndNumbers:
