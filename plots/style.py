@@ -4,8 +4,10 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
+from inspo_benchmark.core import registry
 from inspo_benchmark.running.presets import PRESETS
 
 
@@ -37,11 +39,10 @@ ALGORITHMS = {
     "comadice": Look("ComaDICE", "#882255", ">"),
     "flow_bc": Look("Flow BC", "#999933", "p"),
     "macflow": Look("MAC-Flow", "#661100", "h"),
-    "oryx": Look("Oryx*", "#44AA99", "d"),
+    "oryx": Look("Oryx", "#44AA99", "d"),
     "inspo": Look("InSPO", "#D55E00", "P"),
 }
 OTHER_COLORS, OTHER_MARKERS = ("#117733", "#AA4499", "#DDCC77"), ("<", ">", "p", "h")  # colors of Paul Tol
-AUTOREGRESSIVE = {"oryx"}  # methods whose agents act in order and are told earlier actions; tables do not compare them with the others
 METRICS = {  # what is measured, and for which policies
     "return": ("return", "greedy policies"),
     "return_sampled": ("return", "sampled actions"),
@@ -81,15 +82,25 @@ RC = {
 RC_PLAIN_TEXT = RC | {"text.parse_math": False}  # for names from files, which may contain dollar signs
 
 
+@cache
+def autoregressive() -> frozenset[str]:
+    """The registered methods whose agents act in order and are told earlier actions; tables do not compare them with the others. UserError:
+    a method's file cannot be imported."""
+    return frozenset(name for name, method in registry.ALGORITHMS.discover().items() if method.execution == "autoregressive")
+
+
 def algorithm(name: str) -> Look:
-    """Label, color and marker. Those of an algorithm without an entry depend on its name alone."""
+    """Label, color and marker; a * in the label marks autoregressive execution. Those of an algorithm without an entry depend on its name
+    alone."""
     color, marker = hashlib.sha256(name.encode()).digest()[:2]
-    return ALGORITHMS.get(name) or Look(name.upper(), OTHER_COLORS[color % len(OTHER_COLORS)], OTHER_MARKERS[marker % len(OTHER_MARKERS)])
+    other = Look(name.upper(), OTHER_COLORS[color % len(OTHER_COLORS)], OTHER_MARKERS[marker % len(OTHER_MARKERS)])
+    look = ALGORITHMS.get(name, other)
+    return look._replace(label=look.label + "*" * (name in autoregressive()))
 
 
 def execution_note(names: Iterable[str]) -> str:
     """A sentence for captions if there are methods among these that do not execute independently; else empty."""
-    if not AUTOREGRESSIVE & set(names):
+    if not autoregressive() & set(names):
         return ""
     return " *: autoregressive execution (agents act in order and know the earlier actions)."
 

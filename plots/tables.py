@@ -91,7 +91,7 @@ def _main_notes(frame: pd.DataFrame, metric: str, complete: Iterable[str]) -> li
         f"and tasks, with its stratified bootstrap interval. Rank: by the mean score on each task, 1 is best.",
         "The row of means has no †.",
         *load.easy_note(frame),
-        *["Bold, † and ranks leave methods with autoregressive execution out."] * bool(style.AUTOREGRESSIVE & set(frame.algo.unique())),
+        *["Bold, † and ranks leave methods with autoregressive execution out."] * bool(style.autoregressive() & set(frame.algo.unique())),
         *(["Behavior: the same of the policies that recorded the data, with their most probable actions."] if known else []),
         *_without_samples(frame, metric),
         *_incomplete(frame, metric, complete),
@@ -102,7 +102,7 @@ def _main_notes(frame: pd.DataFrame, metric: str, complete: Iterable[str]) -> li
 
 def _autoregressive(scores: pd.Series) -> np.ndarray:
     """Which scores are those of methods with autoregressive execution, bool."""
-    return scores.index.get_level_values("algo").isin(style.AUTOREGRESSIVE)
+    return scores.index.get_level_values("algo").isin(style.autoregressive())
 
 
 def _unmarked(statistic: Callable[..., pd.DataFrame], scores: pd.Series, *args) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from inspo_benchmark.algorithms.bc import BC
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.plots import load, style, table_writers, tables, tables_appendix
 from support.results import TASKS, write
@@ -76,9 +77,20 @@ def test_autoregressive_execution_is_marked_and_not_compared(tmp_path):
     assert "autoregressive" not in other.caption
 
 
-def test_the_marks_of_execution_are_those_of_the_methods():
-    assert {name for name, algorithm in ALGORITHMS.discover().items() if algorithm.execution != "decentralized"} == style.AUTOREGRESSIVE
-    assert {name for name, look in style.ALGORITHMS.items() if look.label.endswith("*")} == style.AUTOREGRESSIVE
+def test_the_execution_of_a_method_from_elsewhere_is_what_its_class_says(tmp_path, monkeypatch):
+    """The best scores are those of a user's method. It has no † and no rank, and the best of the others are bold."""
+    monkeypatch.setitem(ALGORITHMS, "mine", type("Mine", (BC,), {"execution": "autoregressive"}))
+    style.autoregressive.cache_clear()
+    try:
+        fill(tmp_path, ("bc", "mine", "inspo"))
+        table, _ = tables.main_table(load.read(tmp_path), "return", "last")
+        assert style.autoregressive() == {"oryx", "mine"}
+    finally:
+        style.autoregressive.cache_clear()
+    assert table.header[3:] == ["BC", "InSPO", "MINE*"]
+    assert not any(row[5].bold or row[5].text.endswith(table_writers.CLOSE) for row in table.rows)
+    assert all(row[4].bold for row in table.groups[0])
+    assert [cell.text for cell in table.foot[3][3:]] == ["2.00", "1.00", table_writers.MISSING]
 
 
 def test_checkpoints_differ_and_are_named(tmp_path):
