@@ -11,11 +11,12 @@ from inspo_benchmark.plots.style import METRICS
 COMPARED = "inspo"  # the default of --of
 
 
-def parser(module: str, description: str, draft: bool = True) -> argparse.ArgumentParser:
-    """The options that tables, figures and the report have in common."""
+def parser(module: str, description: str, selection: bool = True) -> argparse.ArgumentParser:
+    """The options that tables, figures and the report have in common. `selection`: those for a part of the runs too (--algo, --env,
+    --draft)."""
     options = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     options.add_argument("--out", default="results", help="results folder, which holds runs/ (default: %(default)s)")
-    if draft:
+    if selection:
         options.add_argument("--algo", nargs="+", default=["*"], metavar="NAME", help="only these methods, names or globs (default: all)")
         options.add_argument("--env", nargs="+", default=["*"], metavar="TASK", help="only these tasks, names or globs (default: all)")
         options.add_argument("--draft", action="store_true", help="accept missing runs; tables print -- in their place")

@@ -189,7 +189,7 @@ def _tail(log: Path) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = cli.parser("plots.report", "Make the report from the rows in <out>/runs.", draft=False)
+    options = cli.parser("plots.report", "Make the report from the rows in <out>/runs.", selection=False)
     cli.add_method(options)
     args = options.parse_args(argv)
 
