@@ -181,10 +181,10 @@ def _rollout(policy: Policy, env: VecEnv, task: Task, numbers: range) -> pd.Data
         total += np.where(over, 0.0, step.rewards)
         length += ~over
         over, observation, info = step.terminated | step.truncated, step.observation, info | step.info
-    rows = {"episode": np.arange(env.num_envs), "return": task.scaled_returns(total, length), "length": length}
+    rows = {"episode": numbers.start + np.arange(env.num_envs), "return": task.scaled_returns(total, length), "length": length}
     if "won" in info:
         rows["win_rate"] = info["won"].astype(float)
-    return pd.DataFrame(rows).assign(episode=[*numbers, *[-1] * extra]).query("episode >= 0")
+    return pd.DataFrame(rows).head(len(numbers))
 
 
 def _fitting(actions: np.ndarray, avail: np.ndarray, over: np.ndarray, task: Task) -> np.ndarray:
