@@ -61,9 +61,8 @@ def page(name: str) -> str:
         "[Hyperparameters](../hyperparameters.md) lists all fields, their defaults, and which table wins.",
     ]
     for kind, text in TABLES.items():
-        if rows := getattr(algorithm, kind, {}):
-            per_task = all(isinstance(values, dict) for values in rows.values())
-            parts += [f"### {kind}", text, settings_table(rows if per_task else {"*": rows})]
+        if rows := getattr(algorithm, kind):
+            parts += [f"### {kind}", text, settings_table(rows)]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
