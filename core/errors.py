@@ -1,5 +1,6 @@
-"""The exception for mistakes of the user, a check that raises it, and the exit codes of all commands."""
+"""The exception for mistakes of the user, a check that raises it, and the command lines and exit codes of all commands."""
 
+import argparse
 import gc
 import os
 import signal
@@ -8,11 +9,18 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from operator import index
-from typing import Any
+from typing import Any, NoReturn
 
 
 class UserError(Exception):
     """A mistake of the user, in one line: what is wrong, where, and what to do. Commands print it without a traceback."""
+
+
+class CommandLine(argparse.ArgumentParser):
+    """A parser that answers a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {printable(message)}; see {self.prog} --help\n")
 
 
 def whole_number(name: str, x: Any, low: int) -> int:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from inspo_benchmark.core.errors import UserError, outcome, printable
+from inspo_benchmark.core.errors import CommandLine, UserError, outcome, printable
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets import catalog
@@ -30,7 +30,7 @@ python -m plots.dataset_figures draws datasets, python -m plots.dataset_cards wr
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+    top = CommandLine(
         prog="python -m datasets",
         description="Build, list, describe, validate, convert and export datasets.",
         epilog=EXAMPLES,

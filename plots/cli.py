@@ -4,7 +4,7 @@ import argparse
 
 import pandas as pd
 
-from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.errors import CommandLine, UserError
 from inspo_benchmark.core.registry import suggest
 from inspo_benchmark.plots.style import METRICS
 
@@ -14,7 +14,7 @@ COMPARED = "inspo"  # the default of --of
 def parser(module: str, description: str, selection: bool = True) -> argparse.ArgumentParser:
     """The options that tables, figures and the report have in common. `selection`: those for a part of the runs too (--algo, --env,
     --draft)."""
-    options = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    options = CommandLine(prog=f"python -m {module}", description=description)
     options.add_argument("--out", default="results", help="results folder, which holds runs/ (default: %(default)s)")
     if selection:
         options.add_argument("--algo", nargs="+", default=["*"], metavar="NAME", help="only these methods, names or globs (default: all)")

@@ -1,6 +1,5 @@
 """Writes the dataset cards: datasets/CARDS.md, and a histogram of returns per scenario in datasets/cards/."""
 
-import argparse
 import math
 import re
 import sys
@@ -13,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from inspo_benchmark.core.atomic_io import atomic_write, write_errors
-from inspo_benchmark.core.errors import outcome
+from inspo_benchmark.core.errors import CommandLine, outcome
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.catalog import BUILDERS, fetch, is_available
@@ -160,7 +159,7 @@ def histograms(scenario: str, returns: dict[str, np.ndarray]) -> Figure:
 
 
 def main(argv: list[str] | None = None) -> int:
-    argparse.ArgumentParser(prog="python -m plots.dataset_cards", description=__doc__).parse_args(argv)
+    CommandLine(prog="python -m plots.dataset_cards", description=__doc__).parse_args(argv)
 
     def work() -> None:
         write([task for task in TASKS.discover().values() if task.family in BUILDERS and is_available(task)])

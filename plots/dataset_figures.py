@@ -1,6 +1,5 @@
 """Figures of a dataset, or of several for comparison: returns, episode lengths, actions, and the visited states."""
 
-import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from inspo_benchmark.core.atomic_io import atomic_write
-from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.errors import CommandLine, UserError, outcome
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.datasets.dataset import Dataset
 from inspo_benchmark.datasets.format import load
@@ -176,7 +175,7 @@ def _axes(panel: Axes, share: tuple[float, float], first: bool = True) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = argparse.ArgumentParser(
+    options = CommandLine(
         prog="python -m plots.dataset_figures",
         description="Draw one dataset, or compare several.",
         epilog="example: python -m plots.dataset_figures datasets/data/3m-*.h5 --out 3m.pdf",

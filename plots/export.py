@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from inspo_benchmark.core.atomic_io import atomic_write, write_errors
-from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.errors import CommandLine, UserError, outcome
 from inspo_benchmark.plots import load, style
 from inspo_benchmark.plots.load import ResultFile
 from inspo_benchmark.running.trackers import EVALUATIONS, TRACKERS, check_installed
@@ -108,7 +108,7 @@ def _new_folder(folder: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     title, _, text = __doc__.partition("\n\n")
-    options = argparse.ArgumentParser(
+    options = CommandLine(
         prog="python -m plots.export", description=title, epilog=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("tool", choices=WRITERS)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.env import checked_seeds
-from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.errors import CommandLine, UserError, outcome
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.types import Spec
 from inspo_benchmark.datasets.behavior import mujoco_policy
@@ -61,7 +61,7 @@ def record(name: str, act: Actor, seed: int, steps: int) -> tuple[list[Image.Ima
 
 
 def parser() -> argparse.ArgumentParser:
-    cli = argparse.ArgumentParser(
+    cli = CommandLine(
         prog="python -m tools.render_mujoco",
         description="Draw an episode of multi-agent MuJoCo.",
         epilog=EXAMPLES,

@@ -17,7 +17,7 @@ from scipy.ndimage import binary_propagation
 
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.env import checked_seeds
-from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.errors import CommandLine, UserError, outcome
 from inspo_benchmark.datasets.behavior.policy import Policy
 from inspo_benchmark.datasets.behavior.smac_policy import act, load, uniform
 from inspo_benchmark.envs.smac.maps import MAPS, NO_ATTACK, SCENARIOS, Map, Scenario, find_map, ground
@@ -298,7 +298,7 @@ def middle_of_fight(snapshots: Sequence[Snapshot]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    cli = argparse.ArgumentParser(
+    cli = CommandLine(
         prog="python -m tools.render_smac",
         description="Draw an episode of the StarCraft simulator.",
         epilog=EXAMPLES,

@@ -36,7 +36,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.env import VecEnv
-from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.errors import CommandLine, UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.core.spaces import Box
 from inspo_benchmark.core.types import Batch, Draw, Spec, Task
@@ -479,7 +479,7 @@ PARTS = ("compiled", "evaluation", "smac", "mujoco", "data", "sweep")  # and "si
 
 def main(argv: list[str] | None = None) -> int:
     title, _, text = __doc__.partition("\n\n")
-    options = argparse.ArgumentParser(
+    options = CommandLine(
         prog="python -m tools.speed", description=title, epilog=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("parts", nargs="*", metavar="PART", help=f"a method, or one of {', '.join(PARTS)}, sizes")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from inspo_benchmark.core.atomic_io import write_errors
-from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.errors import CommandLine, UserError, outcome
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.datasets.behavior import SHIPPED, mujoco_policy
 from inspo_benchmark.datasets.behavior.policy import Policy, save
@@ -141,6 +141,8 @@ def with_noise(policy: Policy, noise: tuple[float, float]) -> Policy:
 
 def read(folder: Path, load: Callable[[Path], Policy]) -> list[Policy]:
     """The policies of a training, in order. UserError: there are none."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
     trained = [load(path) for path in sorted(folder.glob("policy-*.npz"))]
     if not trained:
         raise UserError(f"{folder}: no policies; train longer")
@@ -156,7 +158,7 @@ def loader(name: str) -> Callable[[Path], Policy]:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = CommandLine(
         prog="python -m tools.behavior",
         description="Select, from the policies of trainings, those that play the datasets of a map or scenario.",
         epilog="example: python -m tools.behavior ship 3m trained/3m-*",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inspo_benchmark.core.env import checked_seeds
-from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.errors import CommandLine, UserError, outcome
 
 FIRST_SAVE, GROWTH = 10_000, 1.5  # steps of the first save after step 0, and the ratio of successive early saves
 
@@ -29,7 +29,7 @@ def command(
 ) -> int:
     """`python -m module NAME --steps N --out FOLDER --seed K`: calls train(name, steps, seed, folder) and returns the exit code."""
     plain = argparse.RawDescriptionHelpFormatter
-    p = argparse.ArgumentParser(prog=f"python -m {module}", description=description, epilog=examples, formatter_class=plain)
+    p = CommandLine(prog=f"python -m {module}", description=description, epilog=examples, formatter_class=plain)
     p.add_argument(name[0], metavar=name[0].upper(), help=name[1])
     p.add_argument("--steps", type=float, default=steps, metavar="N", help="environment steps (default: %(default).0e)")
     p.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the policies")

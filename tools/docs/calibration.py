@@ -8,13 +8,13 @@ for SMACv2 its own result file (github.com/oxwhirl/smacv2, smacv2/examples/resul
 Win rates of SMAC's heuristic: the SMAC paper (arXiv 1902.04043), as paperswithcode.com quotes it. "--": not published.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from inspo_benchmark.core.atomic_io import atomic_write
+from inspo_benchmark.core.errors import CommandLine
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.datasets.behavior import SHIPPED, shipped, smac_policy
 from inspo_benchmark.datasets.catalog import fetch
@@ -162,7 +162,7 @@ def page() -> str:
 
 
 def main() -> None:
-    argparse.ArgumentParser(prog="python -m tools.docs.calibration", description=__doc__.partition("\n")[0]).parse_args()
+    CommandLine(prog="python -m tools.docs.calibration", description=__doc__.partition("\n")[0]).parse_args()
     TASKS.discover()
     text = page()
     with atomic_write(PAGE) as part:
