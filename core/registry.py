@@ -24,13 +24,17 @@ MANY = 20  # names that an error message does not list
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: the most similar valid name, in any case of letters; if none is similar, all of a few names."""
+    """The end of an error message: the valid name that is most similar, in any case of letters, and first of all one that begins like this
+    one, or the scenario of a task; if none is similar, all of a few names."""
     spelled = {known_name.casefold(): known_name for known_name in sorted(known)}
-    if close := difflib.get_close_matches(name.casefold(), spelled, n=1):
+    given = name.casefold()
+    longer = sorted((x for x in spelled if given and x.startswith(given)), key=len)
+    shorter = [given.rpartition("-")[0]] if given.rpartition("-")[0] in spelled else []
+    if close := longer[:1] or shorter or difflib.get_close_matches(given, spelled, n=1):
         return f"did you mean {spelled[close[0]]}?"
     if len(spelled) <= MANY:
         return f"there are: {', '.join(spelled.values()) or 'none'}"
-    nearest = difflib.get_close_matches(name.casefold(), spelled, n=1, cutoff=0.0)
+    nearest = difflib.get_close_matches(given, spelled, n=1, cutoff=0.0)
     return f"the most similar of {len(spelled)} names is {spelled[nearest[0]]}"
 
 

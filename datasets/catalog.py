@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from inspo_benchmark.core.atomic_io import atomic_write, write_errors
-from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.errors import UserError, printable
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.behavior import shipped
 from inspo_benchmark.datasets.dataset import BUILT, Dataset, content_sha256, statistics
@@ -59,6 +59,8 @@ def fetch(task: Task, folder: Path = DATA_FOLDER) -> Path:
                 if not path.exists():
                     save(build(task), path)
     meta = peek(path)
+    if (held := meta.get("task", task.name)) != task.name:
+        raise UserError(f"{path} holds the dataset of {printable(str(held))}, not of {task.name}; move it, or delete it")
     if meta.get("source") == BUILT and not match(task, meta):
         raise UserError(f"{path} was built by another version of {task.name}'s generator; delete it, and it is built again")
     return path

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -139,6 +139,8 @@ class Dataset:
         from inspo_benchmark.datasets.validate import problems  # which imports this module
 
         task = TASKS.discover()[task] if isinstance(task, str) else task
+        if isinstance(episodes, Mapping) or not isinstance(episodes, Iterable):
+            raise UserError(f"episodes is a {type(episodes).__name__}, should be a list of mappings of names to arrays, one per episode")
         arrays, ends = [], []
         for e, episode in enumerate(episodes):
             arrays.append(_episode_arrays(task, e, episode))
@@ -166,7 +168,7 @@ def _episode_arrays(task: Task, e: int, episode: Mapping[str, Any]) -> dict[str,
     if unknown := [name for name in episode if name not in (*COLUMNS, *ENDS)]:
         raise UserError(f"episode {e}: unknown name {unknown[0]!r}; {suggest(str(unknown[0]), (*COLUMNS, *ENDS))}")
     if lacking := {"obs", "actions", "rewards"} - episode.keys():
-        raise UserError(f"episode {e}: no {sorted(lacking)[0]}; it has {', '.join(sorted(episode))}")
+        raise UserError(f"episode {e}: no {sorted(lacking)[0]}; it has {', '.join(sorted(episode)) or 'nothing'}")
     arrays = {name: as_numbers(episode[name], f"episode {e}: {name} is no array of numbers") for name in COLUMNS if name in episode}
     spec, obs, length = task.spec, arrays["obs"], arrays["rewards"].size
     if arrays["rewards"].shape != (length,) or not length:

@@ -68,6 +68,8 @@ class Common:
             name, equals, value = text.partition("=")
             if not equals:
                 raise UserError(f"{text}: write field=value")
+            if name in values:
+                raise UserError(f"{text}: {name} is set twice")
             if name not in kinds:
                 raise UserError(f"{text}: the method {algo} has no field {name!r}; {cls.missing(name)}")
             values[name] = coerce(name, kinds[name], value)

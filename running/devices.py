@@ -18,6 +18,8 @@ def check_device(name: str, given: str) -> None:
     """UserError, which begins with what was `given`: torch cannot use the device."""
     if name.partition(":")[0] not in ("cpu", "cuda"):
         raise UserError(f"{given}: write cpu, cuda, or cuda:0 for the first GPU")
+    if name.startswith("cuda") and not torch.backends.cuda.is_built():
+        raise UserError(f"{given}: this torch is a build without CUDA; install one with it (pytorch.org), or use cpu")
     try:
         torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError) as error:

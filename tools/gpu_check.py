@@ -20,11 +20,12 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
-from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.errors import CommandLine, UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.learning import train
 from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.tracing import trace
+from inspo_benchmark.running.devices import check_device
 from inspo_benchmark.running.settings import settings
 from inspo_benchmark.tools import speed
 
@@ -124,7 +125,7 @@ def mistakes(rows: list[Row]) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     title, _, text = __doc__.partition("\n\n")
-    options = argparse.ArgumentParser(
+    options = CommandLine(
         prog="python -m tools.gpu_check", description=title, epilog=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--device", default="cuda", help="cuda, cuda:1, ..., or cpu to try the command (default: cuda)")
@@ -134,7 +135,9 @@ def main(argv: list[str] | None = None) -> int:
         on_gpu = device.startswith("cuda")
         if on_gpu and not torch.cuda.is_available():
             raise UserError("there is no GPU that torch can use; --device cpu tries the command without one")
-        if on_gpu:
+        if not on_gpu:
+            check_device(device, f"--device {device}")
+        else:
             torch.cuda.set_device(torch.device(device).index or 0)  # memory and waits are those of the current device
         ALGORITHMS.discover(), TASKS.discover()
         about = torch.cuda.get_device_name(device) if on_gpu else device

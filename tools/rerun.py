@@ -5,7 +5,6 @@ processor may round otherwise. Left out are results that `--status` calls stale,
 interrupted command resumes if the code's revision is the same.
 """
 
-import argparse
 import math
 import os
 import random
@@ -13,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.errors import CommandLine, UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.running.arguments import positive_int, share
 from inspo_benchmark.running.eta import Eta
@@ -55,7 +54,7 @@ def difference(path: Path, metadata: dict[str, Any], experiment: Experiment) -> 
 
 
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m tools.rerun", description=__doc__.partition(": ")[2].split("\n")[0])
+    p = CommandLine(prog="python -m tools.rerun", description=__doc__.partition(": ")[2].split("\n")[0])
     p.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="results folders (default: all in results/reference)")
     p.add_argument("--share", type=share, default=0.1, help="share of the experiments that run again (default: 0.1)")
     p.add_argument("--draw", type=int, default=0, metavar="SEED", help="seed of the random choice (default: 0)")
@@ -66,6 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> int:
         ALGORITHMS.discover(), TASKS.discover()
         folders = args.folders or sorted(Path(os.path.relpath(path.parent)) for path in REFERENCE.glob("*/runs"))
+        if lacking := [folder for folder in folders if not (folder / "runs").is_dir()]:
+            raise UserError(f"{lacking[0]} is no results folder: there is no folder {lacking[0] / 'runs'}")
         found = [result for folder in folders for result in repeatable(folder)]
         if not found:
             raise UserError(f"no finished results of today's settings in {', '.join(map(str, folders)) or REFERENCE}")

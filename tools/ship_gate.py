@@ -4,7 +4,6 @@ A task measures something if cloning its data neither fails nor wins everything,
 the won battles alone should be better. tests/datasets/test_ship_gate.py checks the numbers.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from filelock import FileLock
 
 import inspo_benchmark as ib
 from inspo_benchmark.core.atomic_io import atomic_write
-from inspo_benchmark.core.errors import outcome
+from inspo_benchmark.core.errors import CommandLine, UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.datasets.catalog import is_available, manifest
 from inspo_benchmark.datasets.dataset import Dataset, content_sha256
@@ -55,7 +54,7 @@ def clone(task: str, name: str, data: Dataset | None) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m tools.ship_gate", description=__doc__.partition(": ")[2].split("\n")[0])
+    p = CommandLine(prog="python -m tools.ship_gate", description=__doc__.partition(": ")[2].split("\n")[0])
     default = [f"*-{quality}" for quality in QUALITIES]
     p.add_argument("tasks", nargs="*", default=default, metavar="TASK", help="names or globs (default: all medium and medium_replay tasks)")
     args = p.parse_args(argv)
@@ -63,7 +62,10 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> None:
         TASKS.discover()
         ALGORITHMS.discover()
-        names = [name for name in TASKS.match(args.tasks) if TASKS[name].family == "smac" and is_available(TASKS[name])]
+        matched = TASKS.match(args.tasks)
+        names = [name for name in matched if TASKS[name].family == "smac" and is_available(TASKS[name])]
+        if not names:
+            raise UserError(f"{', '.join(matched[:3])}: name StarCraft tasks whose data there are or can be built")
         for name in names:
             row = published_rows().get(name, {})
             if (row.get("sha256"), row.get("updates")) != (manifest()[name]["sha256"], updates(name)):

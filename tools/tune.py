@@ -9,7 +9,6 @@ in OUT/runs.
 The best value is written into the method's `TUNED` by hand, and OUT/tuning.md into docs/tuning.md.
 """
 
-import argparse
 import math
 import sys
 from collections.abc import Iterable
@@ -20,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from inspo_benchmark.core.atomic_io import atomic_write
-from inspo_benchmark.core.errors import outcome
+from inspo_benchmark.core.errors import CommandLine, UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.plots import load, stats
 from inspo_benchmark.running.arguments import positive_int
@@ -104,7 +103,7 @@ def table(found: list[Candidate], frame: pd.DataFrame) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m tools.tune", description=__doc__.partition(": ")[2].split("\n")[0])
+    p = CommandLine(prog="python -m tools.tune", description=__doc__.partition(": ")[2].split("\n")[0])
     p.add_argument(
         "--algo", nargs="+", default=["*"], metavar="NAME", help="methods, names or globs (default: all that have a coefficient)"
     )
@@ -118,6 +117,9 @@ def main(argv: list[str] | None = None) -> int:
         devices = usable_devices(args.device)
         ALGORITHMS.discover(), TASKS.discover()
         found = candidates(ALGORITHMS.match(args.algo), args.suite, args.out)
+        if not found:
+            searched = [algo for algo, suites in CANDIDATES.items() if suites.keys() & {*args.suite}]
+            raise UserError(f"no coefficient of {', '.join(args.algo)} is searched; there are those of {', '.join(searched)}")
         finished = finished_seeds(args.out)
         waiting = [rest for candidate in found for x in candidate.experiments if (rest := x.remaining(finished))]
         print(f"{len(found)} candidates, {len(waiting)} experiments to run", flush=True)

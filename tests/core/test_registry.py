@@ -108,6 +108,14 @@ def test_a_typo_suggests(colors):
     assert suggest("a", []) == "there are: none"
 
 
+def test_names_that_begin_alike_come_first():
+    tasks = ["3m-mixed", "3m-medium", "3m-medium_replay"]
+    assert suggest("3m-med", tasks) == "did you mean 3m-medium?"
+    assert suggest("3M-medium_r", tasks) == "did you mean 3m-medium_replay?"
+    assert suggest("3m-medium", ["3m", "3s5z", "MMM2"]) == "did you mean 3m?"
+    assert suggest("", ["a", "b"]) == "there are: a, b"
+
+
 def test_of_many_names_an_error_lists_only_the_most_similar():
     assert suggest("xyz", [f"task-{k}" for k in range(300)] + ["y"]) == "the most similar of 301 names is y"
     assert suggest("TASK-1", [f"task-{k}" for k in range(300)]) == "did you mean task-1?"
