@@ -12,7 +12,7 @@ from typing import Any
 
 import inspo_benchmark
 from inspo_benchmark.core.atomic_io import write_errors
-from inspo_benchmark.core.errors import UserError, outcome
+from inspo_benchmark.core.errors import CommandLine, UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.datasets.catalog import is_available, obstacle
 from inspo_benchmark.running import arguments
@@ -24,7 +24,7 @@ from inspo_benchmark.running.planning import plan
 from inspo_benchmark.running.pool import Limits, Outcome, run_pool
 from inspo_benchmark.running.presets import PRESETS, Preset
 from inspo_benchmark.running.progress import plural
-from inspo_benchmark.running.results import REFERENCE, earlier_failure, read_results, seconds_per_update, seeds_by_group
+from inspo_benchmark.running.results import REFERENCE, earlier_failure, read_results, read_whole_results, seconds_per_update, seeds_by_group
 from inspo_benchmark.running.settings import settings_summary, settings_table
 from inspo_benchmark.running.slurm import SlurmOptions, run_on_slurm
 from inspo_benchmark.running.status import files_to_clean, scan
@@ -53,7 +53,7 @@ exit codes: 0 success, 1 an experiment failed, 2 invalid input, 3 time limit rea
 
 
 def parser() -> argparse.ArgumentParser:
-    cli = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli = CommandLine(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = cli.add_argument_group("experiments")
     what.add_argument("--algo", nargs="+", default=["*"], metavar="NAME", help="algorithms, names or globs (default: all)")
     what.add_argument(
@@ -190,7 +190,9 @@ def tasks_with_data(tasks: list[str], named: Sequence[str]) -> list[str]:
 
 
 def clean(out: Path, dry_run: bool) -> None:
-    """Move and delete what --clean is for, or only list it."""
+    """Move and delete what --clean is for, or only list it. UserError: in this project's own results."""
+    if out.resolve().is_relative_to(REFERENCE):
+        raise UserError(f"--clean: {out} holds this project's own results, which may be of other data than yours; clean a copy")
     files = list(files_to_clean(out))
     for path, target in files:
         print(f"{path} -> {target}" if target else f"delete {path}")
@@ -212,15 +214,18 @@ def check_installation() -> None:
 
 
 def check_actions(args: argparse.Namespace) -> None:
-    """UserError: two actions, or experiments selected for --clean, which is for the whole folder."""
+    """UserError: two actions, experiments selected for an action on the whole folder, or no such folder."""
     chosen = [name for name in ("show_config", "list", "status", "clean") if getattr(args, name)]
-    if args.clean:
-        chosen += [name for name in ("algo", "env", "seeds", "set", "preset") if getattr(args, name) != parser().get_default(name)]
-    elif args.dry_run:
+    if args.list or args.status or args.clean:
+        selected = ("algo", "env", "seeds", "set", "paper", "preset")
+        chosen += [name for name in selected if getattr(args, name) != parser().get_default(name)]
+    if args.dry_run and not args.clean:
         chosen.append("dry_run")
     if len(chosen) > 1:
         first, other = (name.replace("_", "-") for name in chosen[:2])
         raise UserError(f"--{first} cannot be combined with --{other}")
+    if (args.status or args.clean) and not args.out.is_dir():
+        raise UserError(f"--out {args.out}: no such folder")
 
 
 def show_config(args: argparse.Namespace) -> None:
@@ -296,7 +301,7 @@ def run(args: argparse.Namespace) -> int:
     check_installed(args.log)
     experiments = plan(algos, tasks, seeds, args.set, out, args.paper, preset, args.dry_run, args.log)
 
-    results = [metadata for _, metadata in read_results(args.out)]
+    results = [metadata for _, metadata in read_whole_results(args.out)]
     remaining, skipped = pending(experiments, results, args.retry_failed)
     to_run = [experiment for experiment in remaining if experiment not in skipped]
     failures = f", {len(skipped)} failed earlier" if skipped else ""

@@ -158,7 +158,7 @@ def _result_file(path: Path) -> ResultFile:
     try:
         document = read_result(json_path, REQUIRED)
     except FileNotFoundError:
-        raise UserError(f"{path} has no {json_path.name} beside it, which holds its settings; delete it and run it again") from None
+        raise UserError(f"{path} has no {json_path.name} beside it, with its settings; delete it, and run the experiment again") from None
     config, data, evaluation, (low, high) = (document[key] for key in ("config", "data", "evaluation", "reference"))
     columns = dict(
         overrides=", ".join(f"{name}={value}" for name, value in sorted(document["overrides"].items())),
@@ -246,7 +246,7 @@ def _rows(file: ResultFile) -> pd.DataFrame:
     """The CSV, checked against its JSON. Every seed must reach the last step, which reveals a file that was cut short between two lines."""
 
     def refuse(what: str):
-        raise UserError(f"{file.path} {what}; delete it and run it again")
+        raise UserError(f"{file.path} {what}; delete it and the JSON beside it, and run the experiment again")
 
     try:
         size = file.path.lstat().st_size

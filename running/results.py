@@ -51,6 +51,20 @@ def read_results(
             yield path, metadata
 
 
+def read_whole_results(out: Path, required: set[str] = schema.FINISHED) -> list[tuple[Path, dict[str, Any]]]:
+    """All of `read_results`. UserError: also if a CSV is not the one that was written with its JSON."""
+    results = list(read_results(out, required=required))
+    for path, metadata in results:
+        csv_path = path.with_suffix(".csv")
+        try:
+            digest = hashlib.sha256(read_bytes(csv_path)).hexdigest()
+        except OSError:
+            raise damaged(csv_path) from None
+        if metadata.get("csv_sha256", digest) != digest:  # older JSON files have none
+            raise damaged(csv_path)
+    return results
+
+
 def read_result(path: Path, required: set[str] = schema.FINISHED) -> dict[str, Any]:
     """The JSON of a finished experiment. FileNotFoundError. UserError: it is malformed, or a `required` field is missing."""
     try:
@@ -102,6 +116,10 @@ def is_finished(experiment: Experiment) -> bool:
     return experiment.csv_path.exists() or not experiment.remaining(finished_seeds(experiment.out, experiment.algo, experiment.task))
 
 
+def damaged(csv_path: Path) -> UserError:
+    return UserError(f"{csv_path} is damaged; delete it and the JSON beside it, and run the experiment again")
+
+
 def final_return(experiment: Experiment) -> tuple[float, float]:
     """Mean return of the final greedy policies, and seconds of training. OSError: not finished. UserError: a damaged file."""
     metadata = read_result(experiment.json_path)
@@ -119,7 +137,7 @@ def final_scores(csv_path: Path, metadata: dict[str, Any]) -> dict[str, dict[int
         if not set(metadata["seeds"]) <= scores["return"].keys():
             raise ValueError
     except (ValueError, KeyError, TypeError, csv.Error):
-        raise UserError(f"{csv_path} is damaged; delete it and the JSON beside it, and run the experiment again") from None
+        raise damaged(csv_path) from None
     return dict(scores)
 
 

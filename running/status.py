@@ -15,7 +15,7 @@ from inspo_benchmark.learning.saved_policy import SUFFIX
 from inspo_benchmark.running.experiment import describe, is_locked
 from inspo_benchmark.running.progress import plural
 from inspo_benchmark.running.provenance import ROOT, changed_since
-from inspo_benchmark.running.results import last_evaluation, read_record, read_results, seeds_by_group
+from inspo_benchmark.running.results import last_evaluation, read_record, read_whole_results, seeds_by_group
 from inspo_benchmark.running.schema import COMPARED, FINISHED
 from inspo_benchmark.running.settings import settings
 
@@ -60,7 +60,7 @@ class Status(NamedTuple):
 def scan(out: Path) -> Status:
     """UserError: a file is damaged."""
     status = Status([], [], [], [], [])
-    results = list(read_results(out, required=FINISHED | COMPARED | {"code", "code.revision"}))
+    results = read_whole_results(out, FINISHED | COMPARED | {"code", "code.revision"})
     for path, metadata in results:
         reason = stale_reason(metadata)
         (status.stale if reason else status.finished).append(Entry(path, metadata, reason))

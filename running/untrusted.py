@@ -20,7 +20,9 @@ SUBMITIT = "slurm"  # in `logs`
 
 def check_folder(out: Path) -> None:
     """UserError if there is a symbolic link, a pipe, a device, a name that cannot be printed, or settings of Weights & Biases below a
-    results folder. The results folder itself may be a link, for example to a larger disk."""
+    results folder, or a file in its place. The results folder itself may be a link, for example to a larger disk."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"cannot write {out / 'runs'}: {out} is not a folder")
     if os.path.lexists(settings := out / "wandb" / "settings"):  # read where `wandb` runs in this folder
         raise UserError(f"{settings} could name a server to which your key for Weights & Biases is sent; delete it")
     for name, depth in FOLDERS.items():

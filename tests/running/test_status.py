@@ -1,6 +1,7 @@
 """The status of a results folder, its cleaning and how long that takes; the estimated duration of experiments; the live display."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import resource
@@ -52,9 +53,10 @@ def copies(made: Path, out: Path, experiments: list[Experiment]) -> None:
     about, rows = json.loads(path.read_text()), path.with_suffix(".csv").read_bytes()
     for experiment in experiments:
         experiment.csv_path.parent.mkdir(parents=True, exist_ok=True)
-        mine = experiment.metadata | {"data": about["data"] | {"sha256": experiment.data}}
-        experiment.json_path.write_text(json.dumps(about | mine, indent=2))
-        experiment.csv_path.write_bytes(rows.replace(b"bc,xor-ab,", f"{experiment.algo},{experiment.task},".encode()))
+        own_rows = rows.replace(b"bc,xor-ab,", f"{experiment.algo},{experiment.task},".encode())
+        mine = {"data": about["data"] | {"sha256": experiment.data}, "csv_sha256": hashlib.sha256(own_rows).hexdigest()}
+        experiment.json_path.write_text(json.dumps(about | experiment.metadata | mine, indent=2))
+        experiment.csv_path.write_bytes(own_rows)
 
 
 CHANGES = {
