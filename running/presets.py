@@ -4,7 +4,8 @@ On SMAC and MuJoCo all methods have the same networks, sequence length, batch si
 own settings. `--paper` trains with those of the method's paper instead (`PAPER`).
 
 The published settings cannot share a table: they range from 500 updates of 128 whole episodes to a million updates of 128 transitions. On
-SMAC the number of updates is one after which methods hardly improve: [training budget](protocol.md#training-budget).
+SMAC the number of updates is one after which greedy policies hardly improve, although returns of sampled actions still rise: [training
+budget](protocol.md#training-budget).
 
 Learning rates, optimizers and the clipping of gradients are each method's own. Critics take one step per update, with a learning rate of
 1e-3 (OMIGA and ComaDICE: 5e-4, as published). The published code of ICQ takes one step per time step, about sixty per
