@@ -100,3 +100,11 @@ def test_an_episode_is_not_longer_than_the_limit():
     episode = dict(obs=np.zeros((11, 2, 5)), state=np.zeros((11, 4)), actions=np.zeros((10, 2), int), rewards=np.zeros(10))
     with pytest.raises(ib.UserError, match=r"episode 0 has 10 steps, should have 1 \.\. 9"):
         ib.Dataset.from_episodes(toy(), [episode])
+
+
+def test_what_is_no_list_of_episodes_is_one_line():
+    for wrong in (5, None, {"obs": []}):
+        with pytest.raises(ib.UserError, match="should be a list of mappings of names to arrays"):
+            ib.Dataset.from_episodes(toy(), wrong)
+    with pytest.raises(ib.UserError, match="episode 0: no actions; it has nothing"):
+        ib.Dataset.from_episodes(toy(), [{}])

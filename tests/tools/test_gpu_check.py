@@ -27,6 +27,8 @@ def test_without_a_gpu_the_command_says_so(monkeypatch, capsys):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert gpu_check.main([]) == 2
     assert "--device cpu" in capsys.readouterr().err
+    assert gpu_check.main(["--device", "foo"]) == 2
+    assert capsys.readouterr().err == "error: --device foo: write cpu, cuda, or cuda:0 for the first GPU\n"
 
 
 @pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:1", 1)])

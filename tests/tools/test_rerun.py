@@ -85,3 +85,8 @@ def test_numbers_are_checked(option, message, capsys):
         rerun.main(option)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_folder_without_results_is_named(tmp_path, capsys):
+    assert rerun.main([str(tmp_path)]) == 2
+    assert f"{tmp_path} is no results folder" in capsys.readouterr().err

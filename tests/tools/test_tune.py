@@ -92,3 +92,8 @@ def test_a_search_after_a_trial_with_one_seed_scores_all(tmp_path, monkeypatch, 
     assert shown.startswith("4 candidates, 8 experiments to run")  # with seed 101
     assert "--;" not in shown
     assert "| -- |" not in shown
+
+
+def test_a_method_without_a_coefficient_is_refused(tmp_path, capsys):
+    assert tune.main(["--algo", "bc", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: no coefficient of bc is searched; there are those of ")
