@@ -28,8 +28,8 @@ BEST_RETURNS = {"bane_vs_bane": 20.4}  # random actions win here too, with regen
 SIMULATOR, SIMULATOR_V2 = "smac-sim-2", "smacv2-sim-2"  # of maps and of scenarios; the number changes with the dynamics
 # Tasks left out of aggregates: cloning the data is too easy, too hard, or the same for all seeds, see tests/datasets/test_ship_gate.py.
 UNINFORMATIVE = (
-    *("3m-medium", "3m-medium_replay", "1c3s5z-medium", "3s5z-medium", "3s_vs_5z-medium", "3s_vs_5z-medium_replay", "MMM-medium_replay"),
-    "so_many_baneling-medium",
+    *("3m-medium", "3m-medium_replay", "1c3s5z-medium", "3s5z-medium", "6h_vs_8z-medium", "so_many_baneling-medium"),
+    *("3s_vs_5z-medium_replay", "6h_vs_8z-medium_replay", "MMM-medium_replay"),
 )
 RANDOM_RETURN = {  # mean return of 1000 battles under uniformly random available actions
     "3m": 1.78, "8m": 2.20, "25m": 2.79, "5m_vs_6m": 1.62, "8m_vs_9m": 1.91, "10m_vs_11m": 2.05, "27m_vs_30m": 2.54, "MMM": 2.30,

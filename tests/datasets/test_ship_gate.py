@@ -11,6 +11,7 @@ from inspo_benchmark.datasets.catalog import manifest
 from inspo_benchmark.envs.smac import UNINFORMATIVE
 from inspo_benchmark.envs.smac.maps import MAPS, SCENARIOS, find_map
 from inspo_benchmark.envs.smac.vector import Smac
+from inspo_benchmark.tools import ship_gate
 from inspo_benchmark.tools.ship_gate import FILE
 
 ROWS = pd.read_csv(FILE).set_index("task")
@@ -51,3 +52,8 @@ def test_evaluation_battles_differ(name):
     battles = {played.actions[a:b].tobytes() for a, b in zip(played.offset[:-1], played.offset[1:], strict=True)}
     assert len(battles) >= 100
     assert len(np.unique(played.state[played.offset[:-1] + np.arange(320)], axis=0)) >= 3
+
+
+def test_tasks_of_other_games_are_refused(capsys):
+    assert ship_gate.main(["xor-ab"]) == 2
+    assert capsys.readouterr().err == "error: xor-ab: name StarCraft tasks whose data there are or can be built\n"

@@ -90,8 +90,8 @@ Do the tasks measure something? Win rates of the data, of their behavior policie
 the won battles alone (`datasets/ship_gate.csv`, written by `python -m tools.ship_gate`). BC should come near the data, and the won battles
 should teach more than all of them; "--": none was won. Aggregates leave out the tasks marked †: there BC is the same for all seeds, or wins
 hardly anything, or, on medium data, is more than 0.15 away from the data (`tests/datasets/test_ship_gate.py`). Replay data are sampled
-actions of many policies, so greedy clones may win far more. BC has 3000 updates here and acts by its last weights; in the tables of
-results it has 10,000 and averaged weights.
+actions of many policies, so greedy clones may win far more. *Updates* are BC's: 10,000 with averaged weights, as in the tables of results;
+or, in rows that were not measured again yet, 3000 with the last weights.
 
 {cloning}
 """
@@ -115,8 +115,8 @@ def heuristic_win_rate(name: str, battles: int = HEURISTIC_BATTLES) -> float:
 def cloning() -> list[str]:
     """The table of the ship gate."""
     lines = [
-        "| task | data | behavior, greedy | BC, greedy | BC, sampled | BC of the won battles, greedy | sampled |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| task | updates | data | behavior, greedy | BC, greedy | BC, sampled | BC of the won battles, greedy | sampled |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in pd.read_csv(ship_gate.FILE).itertuples():
         greedy = trusted_meta(fetch(TASKS[row.task]), TASKS[row.task])["behavior_greedy_win_rate"]
@@ -125,7 +125,7 @@ def cloning() -> list[str]:
             numbers += f" | {MISSING} | {MISSING}"
         else:
             numbers += f" | {row.bc_won:.2f} ± {row.bc_won_std:.2f} | {row.bc_won_sampled:.2f}"
-        lines.append(f"| {row.task}{' †' if row.task in UNINFORMATIVE else ''} | {numbers} |")
+        lines.append(f"| {row.task}{' †' if row.task in UNINFORMATIVE else ''} | {row.updates:,} | {numbers} |")
     return lines
 
 
