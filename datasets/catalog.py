@@ -60,7 +60,7 @@ def fetch(task: Task, folder: Path = DATA_FOLDER) -> Path:
                     save(build(task), path)
     meta = peek(path)
     if (held := meta.get("task", task.name)) != task.name:
-        raise UserError(f"{path} holds the dataset of {printable(str(held))}, not of {task.name}; move it, or delete it")
+        raise UserError(f"{path}: holds the dataset of {printable(str(held))}, not of {task.name}; move it, or delete it")
     if meta.get("source") == BUILT and not match(task, meta):
         raise UserError(f"{path} was built by another version of {task.name}'s generator; delete it, and it is built again")
     return path

@@ -139,7 +139,7 @@ class Dataset:
         from inspo_benchmark.datasets.validate import problems  # which imports this module
 
         task = TASKS.discover()[task] if isinstance(task, str) else task
-        if isinstance(episodes, Mapping) or not isinstance(episodes, Iterable):
+        if not isinstance(episodes, Iterable):
             raise UserError(f"episodes is a {type(episodes).__name__}, should be a list of mappings of names to arrays, one per episode")
         arrays, ends = [], []
         for e, episode in enumerate(episodes):
