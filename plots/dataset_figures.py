@@ -28,12 +28,17 @@ COLOR_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
 
 
 def draw(data: list[Dataset], target: Path) -> None:
-    """Write the figure of one dataset, or of several for comparison, as .png, .pdf or .svg. UserError: another suffix."""
+    """Write the figure of one dataset, or of several for comparison. UserError as of `write`."""
+    write(lambda: single(data[0]) if len(data) == 1 else comparison(data), target, dpi=200)
+
+
+def write(draw: Callable[[], Figure], target: Path, dpi: int) -> None:
+    """Draw a figure and write it as .png, .pdf or .svg, the same bytes each time. UserError: another suffix."""
     if target.suffix not in SUFFIXES:
         raise UserError(f"{target}: figures are written as {', '.join(SUFFIXES)}")
     with matplotlib.rc_context(style.RC), atomic_write(target) as part:
         metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}[target.suffix]
-        (single(data[0]) if len(data) == 1 else comparison(data)).savefig(part, dpi=200, metadata=metadata)
+        draw().savefig(part, dpi=dpi, metadata=metadata)
 
 
 def single(d: Dataset) -> Figure:

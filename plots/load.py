@@ -1,6 +1,5 @@
 """Reads the files in results/runs into one long table. A damaged or inconsistent file is an error that names it and the remedy."""
 
-import hashlib
 import io
 import math
 from collections import Counter
@@ -17,7 +16,7 @@ from inspo_benchmark.core.limits import check_size
 from inspo_benchmark.core.registry import NAME, match
 from inspo_benchmark.envs.smac import UNINFORMATIVE
 from inspo_benchmark.plots import stats, style
-from inspo_benchmark.running.results import COLUMNS, read_result
+from inspo_benchmark.running.results import COLUMNS, is_whole, read_result
 from inspo_benchmark.running.untrusted import check_folder, read_regular
 
 REQUIRED = {
@@ -216,8 +215,7 @@ def _rows_together(files: list[ResultFile]) -> tuple[pd.DataFrame, list[int]] | 
         contents = [read_regular(file.path, MAX_CSV) for file in files]
         usual = all(content.startswith(header) and content.endswith(b"\n") and b'"' not in content for content in contents)
         counts = [content.count(b"\n") - 1 for content in contents]
-        hashes = [file.document.get("csv_sha256") for file in files]
-        whole = all(known is None or known == hashlib.sha256(content).hexdigest() for known, content in zip(hashes, contents))
+        whole = all(is_whole(file.document, content) for file, content in zip(files, contents))
         body = header + b"".join(content[len(header) :] for content in contents)
         types = COLUMNS | dict.fromkeys(("algo", "task", "metric"), "category")
         table = _parsed(body, types)
@@ -259,7 +257,7 @@ def _rows(file: ResultFile) -> pd.DataFrame:
         refuse(f"is malformed ({' '.join(str(error).split())[:200]})")
     if not content.endswith(b"\n"):
         refuse("was cut short within a line")
-    if file.document.get("csv_sha256", digest := hashlib.sha256(content).hexdigest()) != digest:  # older JSON files have none
+    if not is_whole(file.document, content):
         refuse("is not the file that was written: its JSON holds another sha256")
     if odd := [name for name in table.metric.unique() if not NAME.fullmatch(name)]:
         refuse(f"has a metric of the name {odd[0][:40]!a}")
