@@ -28,9 +28,9 @@ def suggest(name: str, known: Iterable[str]) -> str:
     one, or the scenario of a task; if none is similar, all of a few names."""
     spelled = {known_name.casefold(): known_name for known_name in sorted(known)}
     given = name.casefold()
+    scenario = given.rpartition("-")[0]
     longer = sorted((x for x in spelled if given and x.startswith(given)), key=len)
-    shorter = [given.rpartition("-")[0]] if given.rpartition("-")[0] in spelled else []
-    if close := longer[:1] or shorter or difflib.get_close_matches(given, spelled, n=1):
+    if close := longer or [scenario] * (scenario in spelled) or difflib.get_close_matches(given, spelled, n=1):
         return f"did you mean {spelled[close[0]]}?"
     if len(spelled) <= MANY:
         return f"there are: {', '.join(spelled.values()) or 'none'}"

@@ -135,10 +135,10 @@ def main(argv: list[str] | None = None) -> int:
         on_gpu = device.startswith("cuda")
         if on_gpu and not torch.cuda.is_available():
             raise UserError("there is no GPU that torch can use; --device cpu tries the command without one")
-        if not on_gpu:
-            check_device(device, f"--device {device}")
-        else:
+        if on_gpu:
             torch.cuda.set_device(torch.device(device).index or 0)  # memory and waits are those of the current device
+        else:
+            check_device(device, f"--device {device}")
         ALGORITHMS.discover(), TASKS.discover()
         about = torch.cuda.get_device_name(device) if on_gpu else device
         rows: list[Row] = [(f"{about}, torch {torch.__version__}, {datetime.now():%Y-%m-%d}", 1, "device")]

@@ -29,8 +29,6 @@ def find_actor(policy: str, scenario: str, builtin: dict[str, Actor], load: Call
     shipped |= {stem.removesuffix("-0"): path for stem, path in shipped.items() if stem in ("expert-0", "medium-0")}
     if policy in builtin:
         return builtin[policy]
-    if policy.endswith(".npz") and not Path(policy).exists():
-        raise UserError(f"{policy}: no such file")
     if policy in shipped or policy.endswith(".npz"):
         return load(shipped.get(policy, Path(policy)))
     if act := saved_policy.load_greedy_policy(policy, scenario):

@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         matched = TASKS.match(args.tasks)
         names = [name for name in matched if TASKS[name].family == "smac" and is_available(TASKS[name])]
         if not names:
-            raise UserError(f"{', '.join(matched[:3])}: name StarCraft tasks whose data there are or can be built")
+            raise UserError(f"{', '.join(matched[:3])}: name StarCraft tasks that have data or whose data can be built")
         for name in names:
             row = published_rows().get(name, {})
             if (row.get("sha256"), row.get("updates")) != (manifest()[name]["sha256"], updates(name)):

@@ -56,4 +56,4 @@ def test_evaluation_battles_differ(name):
 
 def test_tasks_of_other_games_are_refused(capsys):
     assert ship_gate.main(["xor-ab"]) == 2
-    assert capsys.readouterr().err == "error: xor-ab: name StarCraft tasks whose data there are or can be built\n"
+    assert capsys.readouterr().err == "error: xor-ab: name StarCraft tasks that have data or whose data can be built\n"

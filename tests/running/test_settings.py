@@ -6,6 +6,7 @@ import pytest
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.envs.smac.maps import MAPS, SCENARIOS
 from inspo_benchmark.learning.config import Valued
 from inspo_benchmark.running.presets import BENCHMARK
 from inspo_benchmark.running.settings import settings, settings_summary, settings_table, settings_with_sources
@@ -190,6 +191,7 @@ def test_tasks_with_equal_settings_share_a_block(mine):
 
 
 def test_suites_are_the_families_of_tasks():
+    assert {glob.removesuffix("-*") for glob in suites()["smac"]} == set(MAPS | SCENARIOS)
     for suite, families in (("smac", {"smac", "sc2"}), ("mujoco", {"mamujoco"})):
         assert {task for task in TASKS if matches(suite, task)} == {name for name, task in TASKS.items() if task.family in families}
     assert not set(suites()) & set(TASKS)

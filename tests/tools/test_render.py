@@ -284,7 +284,7 @@ def test_a_shipped_policy_has_a_name(tmp_path, monkeypatch, capsys):
     [
         (["3mm"], "no SMAC map '3mm'; did you mean 3m"),
         (["3m", "--policy", "heuristics"], "no policy 'heuristics' for 3m; did you mean heuristic?"),
-        (["3m", "--policy", "gone.npz"], "gone.npz: no such file"),
+        (["3m", "--policy", "gone.npz"], "gone.npz: no such policy"),
         (["3m", "--out", "a.jpeg"], "--out a.jpeg: the file's name has to end with .gif, .mp4, .png"),
         (["3m", "--out", "a.mp4"], "needs the program ffmpeg, which is not on the PATH; install it, or take .gif"),
         (["3m", "--step", "3"], "--step 3: only a .png shows one step, episode.gif shows them all"),
