@@ -27,19 +27,18 @@ from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.tracing import trace
 from inspo_benchmark.running.devices import check_device
 from inspo_benchmark.running.settings import settings
-from inspo_benchmark.tools import speed
+from inspo_benchmark.tools.speed import rows as bench
+from inspo_benchmark.tools.speed.updates import random_batch
 
 OUT = Path("results/gpu.csv")
 METHODS, SIZES, SEEDS = ("inspo", "omiga", "omar"), ("2s3z-medium", "halfcheetah_6x1-medium"), (1, 10, 50)
 UPDATES, TOLERANCE = 3, 1e-6  # sums have another order on a GPU, and each update starts from the differences of the last one
 SECONDS = 1.0  # of a timing
 
-Row = tuple[str, float, str]  # name, value, unit
-
 
 def inputs(algorithm: Algorithm, seeds: int, device: str) -> tuple[Any, ...]:
     """State, batch and draw of packed seeds, the same on all devices."""
-    return tree_map(lambda x: x.to(device), (algorithm.init(range(seeds)), *speed.random_batch(algorithm, algorithm.spec, seeds)))
+    return tree_map(lambda x: x.to(device), (algorithm.init(range(seeds)), *random_batch(algorithm, algorithm.spec, seeds)))
 
 
 def difference(algorithm: Algorithm, device: str) -> float:
@@ -97,7 +96,7 @@ def milliseconds(call: Callable[[], Any], device: str) -> float:
     return 1e3 * statistics.median(times)
 
 
-def measure(algo: str, task: str, device: str) -> list[Row]:
+def measure(algo: str, task: str, device: str) -> list[bench.Row]:
     """The rows of a method at the sizes of a task. An update of a method that updates agents in turn is one turn here."""
     algorithm, name, on_gpu = ALGORITHMS[algo](settings(algo, task, {}), TASKS[task].spec), f"{algo}/{task}", device.startswith("cuda")
     rows = [(f"{name}/float64", difference(algorithm, device), "largest difference to the CPU")]
@@ -116,7 +115,7 @@ def measure(algo: str, task: str, device: str) -> list[Row]:
     return rows
 
 
-def mistakes(rows: list[Row]) -> list[str]:
+def mistakes(rows: list[bench.Row]) -> list[str]:
     """Names of the rows that must not be as they are."""
     return [
         name for name, value, unit in rows if (name.endswith("/float64") and not value <= TOLERANCE) or (name.endswith("/waits") and value)
@@ -141,12 +140,12 @@ def main(argv: list[str] | None = None) -> int:
             check_device(device, f"--device {device}")
         ALGORITHMS.discover(), TASKS.discover()
         about = torch.cuda.get_device_name(device) if on_gpu else device
-        rows: list[Row] = [(f"{about}, torch {torch.__version__}, {datetime.now():%Y-%m-%d}", 1, "device")]
+        rows: list[bench.Row] = [(f"{about}, torch {torch.__version__}, {datetime.now():%Y-%m-%d}", 1, "device")]
         for algo in METHODS:
             for task in SIZES:
-                speed.progress(f"{algo} {task}")
+                bench.progress(f"{algo} {task}")
                 rows += measure(algo, task, device)
-        speed.show(rows, OUT)
+        bench.write(rows, OUT)
         if wrong := mistakes(rows):
             print("not as they must be:", *wrong, sep="\n")
         return 1 if wrong else 0

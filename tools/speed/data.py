@@ -17,6 +17,7 @@ from inspo_benchmark.core.types import Spec
 from inspo_benchmark.datasets.dataset import PROVENANCE, card, join
 from inspo_benchmark.datasets.format import load, writer
 from inspo_benchmark.datasets.layouts._known import unregistered
+from inspo_benchmark.tools.speed.rows import Row
 
 GIGABYTE = 10**9
 ROUNDS = 3
@@ -36,7 +37,7 @@ print(seconds, int(status.partition("VmHWM:")[2].split()[0]) / 1000)
 """
 
 
-def measure(size: int = GIGABYTE) -> list[tuple[str, float, str]]:
+def measure(size: int = GIGABYTE) -> list[Row]:
     """Loading a dataset of `size` bytes (in memory) with all checks, compared with reading its arrays with h5py alone; and converting a
     PyMARL recording of that size in a process of its own, with the peak memory of that process."""
     with tempfile.TemporaryDirectory() as folder:

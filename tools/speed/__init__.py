@@ -1,0 +1,1 @@
+"""Measures the speed of training, environments, datasets and sweeps: `python -m tools.speed`."""
