@@ -31,8 +31,8 @@ class Timestep(NamedTuple):
 class Batch(NamedTuple):
     """B sequences of L steps, each within one episode: L + 1 observations, L rewards.
 
-    A sequence that reaches the end of its episode early is padded with copies of the last observation. `mask` is 1 where a step is data
-    and after the burn-in. No action follows the last observation of an episode: there, `actions` repeats the last one.
+    A sequence that reaches the end of its episode early is padded with copies of the last observation. `mask` is 1 at the steps to train
+    on (`learning.sampler`): never at padding. No action follows the last observation of an episode: there, `actions` repeats the last one.
     """
 
     obs: Tensor  # [B, L+1, N, O]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from inspo_benchmark.core.spaces import MASKED
 from inspo_benchmark.core.types import Batch, Draw, Spec, State, Timestep
@@ -180,7 +180,7 @@ class Algorithm(ABC):
 
     @property
     def turns(self) -> int:
-        """Calls of `update` in one update, each with its own minibatch: N for methods that update one agent after the other, else 1."""
+        """Calls of `update` in one update, each with its own minibatch: N for methods that draw one for each agent's turn, else 1."""
         return 1
 
     def noise(self) -> dict[str, tuple[int, ...]]:
@@ -264,6 +264,8 @@ class Algorithm(ABC):
                 raise TypeError(f"an update of the stage {stage.name!r} logs {', '.join(shapes)}, should log scalars")
             if moved := [name for name in stage.frozen.split() if new.params[name] is not s.params[name]]:
                 raise ValueError(f"{', '.join(moved)} must not move in the stage {stage.name!r}")
+            structure = tree_flatten(s)[1]
+            new = tree_unflatten(structure.flatten_up_to(new), structure)  # an update may return its networks in another order
             return new._replace(step=s.step + 1, average=self.averages(new, stage)), logs
 
         def alone(s, b, d):
@@ -342,7 +344,7 @@ class Algorithm(ABC):
         """
         target = dict(s.target)
         if tau is None:
-            interval = self.cfg.target_update_interval
+            interval = self.cfg.target_update_interval * self.turns
             tau = ((s.step + 1) % interval == 0).to(torch.get_default_dtype()) if interval else self.cfg.tau
         for name in names.split():
             target[name] = target[name].lerp(s.params[name], tau)

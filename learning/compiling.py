@@ -18,6 +18,7 @@ from torch.fx import GraphModule
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from inspo_benchmark.core.atomic_io import atomic_write
+from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.learning.tracing import trace
 
 MAX_FILES = 1 << 16  # open in a process
@@ -125,7 +126,7 @@ def load_or_compile(flat: GraphModule, leaves: Sequence[Tensor]) -> Callable:
             kernels = standalone_compile(flat, list(leaves), dynamic_shapes="from_example_inputs")
         except (TorchDynamoException, InductorError) as error:
             raise CannotCompile(str(error).strip().splitlines()[0][:120]) from None
-        with suppress(OSError), atomic_write(path) as part:  # a full disk costs the next process the time to compile
+        with suppress(UserError, RuntimeError), atomic_write(path) as part:  # a full disk costs the next process the time to compile
             kernels.save(path=str(part), format="binary")
     return kernels
 

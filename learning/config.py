@@ -1,6 +1,7 @@
 """The settings that every method has, and the parsing of `field=value` arguments."""
 
 import dataclasses
+import inspect
 import math
 import typing
 from collections.abc import Sequence
@@ -78,7 +79,7 @@ class Common:
     @classmethod
     def missing(cls, name: str) -> str:
         """The end of an error message about a field that there is not."""
-        if name in vars(cls).get("__annotations__", {}):
+        if name in inspect.get_annotations(cls):
             return "its Config has to be decorated with @dataclass(frozen=True)"
         if name in vars(cls):
             return f"its Config has to state the type: {name}: float = {vars(cls)[name]!r}, for example"

@@ -15,7 +15,7 @@ MIN_STD = 1e-6  # features that vary less count as constant
 class Normalizer(NamedTuple):
     """x -> (x - mean) / std, clipped to [-MAX_ABS, MAX_ABS], with mean and std of shape [features]. Constant features become 0.
 
-    The default is the identity. It is also used where all features are constant (matrix games): networks with zero inputs lose their
+    The default only clips. It is also used where all features are constant (matrix games): networks with zero inputs lose their
     ReLU units and hardly learn.
     """
 

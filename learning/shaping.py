@@ -19,8 +19,8 @@ PART = 1 << 16  # states per forward pass
 def shape_rewards(data: Dataset, gamma: float) -> Dataset:
     """The dataset with gamma Phi(s') - Phi(s) added to the rewards (Ng, Harada and Russell 1999), Phi of `fit_values`, and 0 after a
     termination. Q(s, a) becomes Q(s, a) - Phi(s): the advantages of all policies stay the same. This holds for critics that know
-    s. What depends on the size of Q and not on advantages alone changes: the scale 1 / E|Q| of MAC-Flow, and the weighted values of ICQ
-    and Oryx where `beta_critic` is small."""
+    s. What depends on the size of values and not on advantages alone changes: the scale 1 / E|Q| of MAC-Flow, the weighted values of ICQ
+    and Oryx where `beta_critic` is small, AlberDICE's gradient penalty, and MACQL's terms of unavailable actions."""
     phi, now = fit_values(data, gamma), data.now
     after = np.where(data.terminated, 0, phi[now + 1])
     return replace(data, rewards=(data.rewards + gamma * after - phi[now]).astype(data.rewards.dtype))

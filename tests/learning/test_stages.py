@@ -175,6 +175,21 @@ def test_an_update_that_returns_something_else_is_an_error(toy, tmp_path, wrong,
         trained(toy, tmp_path / "x", cls=Wrong)
 
 
+def test_an_update_may_return_its_networks_in_another_order(toy, tmp_path):
+    class Reversed(Staged):
+        def update(self, s, b, d):
+            s, logs = super().update(s, b, d)
+            return s._replace(params=dict(reversed(s.params.items()))), logs
+
+    def stop(update, score):
+        if update >= 20:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        trained(toy, tmp_path / "x", stop, Reversed)
+    assert trained(toy, tmp_path / "x", cls=Reversed).rows == trained(toy, tmp_path / "y").rows
+
+
 def test_a_name_of_no_network_is_an_error(toy, tmp_path):
     class Wrong(Staged):
         def update(self, s, b, d):
