@@ -24,6 +24,11 @@ def parser(module: str, description: str, selection: bool = True) -> argparse.Ar
     return options
 
 
+def selects(args: argparse.Namespace) -> bool:
+    """Whether the output is restricted to some methods or tasks."""
+    return args.algo != ["*"] or args.env != ["*"]
+
+
 def add_method(options: argparse.ArgumentParser) -> None:
     """The option --of of figures and the report."""
     options.add_argument("--of", default=COMPARED, metavar="METHOD", help=f"method to compare with the others (default: {COMPARED})")

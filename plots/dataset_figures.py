@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -29,14 +30,14 @@ COLOR_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
 
 def draw(data: list[Dataset], target: Path) -> None:
     """Write the figure of one dataset, or of several for comparison. UserError as of `write`."""
-    write(lambda: single(data[0]) if len(data) == 1 else comparison(data), target, dpi=200)
+    write(lambda: single(data[0]) if len(data) == 1 else comparison(data), target, dpi=200, rc=style.RC_PLAIN_TEXT)
 
 
-def write(draw: Callable[[], Figure], target: Path, dpi: int) -> None:
+def write(draw: Callable[[], Figure], target: Path, dpi: int, rc: dict[str, Any] = style.RC) -> None:
     """Draw a figure and write it as .png, .pdf or .svg, the same bytes each time. UserError: another suffix."""
     if target.suffix not in SUFFIXES:
         raise UserError(f"{target}: figures are written as {', '.join(SUFFIXES)}")
-    with matplotlib.rc_context(style.RC), atomic_write(target) as part:
+    with matplotlib.rc_context(rc), atomic_write(target) as part:
         metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}[target.suffix]
         draw().savefig(part, dpi=dpi, metadata=metadata)
 

@@ -2,7 +2,6 @@
 
 import io
 import math
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -228,7 +227,10 @@ def _rows_together(files: list[ResultFile]) -> tuple[pd.DataFrame, list[int]] | 
         codes = table[column].cat.categories.get_indexer([getattr(file, column) for file in files])
         if (table[column].cat.codes.to_numpy() != codes[number]).any():
             return None
-    scores = table.assign(file=number)[table.metric.isin(list(style.METRICS))]
+    rows = table.assign(file=number)
+    scores = rows[rows.metric.isin(list(style.METRICS))]
+    if _different(rows, ["file", "seed", "step"]) != _different(scores, ["file", "seed", "step"]):
+        return None
     last = scores.groupby(["file", "metric", "seed"], observed=True).step.max()
     steps = np.array([file.config["num_updates"] for file in files])[last.index.get_level_values("file")]
     if not (scores.value.abs() <= MAX_RETURN).all() or (last.to_numpy() != steps).any():
@@ -269,17 +271,21 @@ def _rows(file: ResultFile) -> pd.DataFrame:
     for (metric, seed), step in scores.groupby(["metric", "seed"]).step.max().items():
         if step != file.config["num_updates"]:
             refuse(f"was cut short: {metric} of seed {seed} ends at step {step} of {file.config['num_updates']}")
+    if _different(table, ["seed", "step"]) != _different(scores, ["seed", "step"]):
+        refuse("has losses of seeds or at steps without scores")
     return table[["seed", "step", "metric", "value"]]
 
 
+def _different(rows: pd.DataFrame, columns: list[str]) -> int:
+    """How many different values the rows have in these columns together."""
+    return len(rows[columns].drop_duplicates())
+
+
 def _refuse_floods(files: list[ResultFile]) -> None:
-    """An interval needs the resampled scores and their indices, for all runs of a method at once."""
-    runs: Counter = Counter()
-    for file in files:
-        runs[file.algo] += len(file.seeds)
-    most = max(runs.values())
+    """An interval needs the resampled scores and their indices, that of ranks for all runs at once."""
+    runs = sum(len(file.seeds) for file in files)
     stored = sum(path.lstat().st_size for file in files for path in (file.path, file.path.with_suffix(".json")))
-    check_size(files[0].path.parents[1], 16 * stats.RESAMPLES * most, stored)
+    check_size(files[0].path.parents[1], 16 * stats.RESAMPLES * runs, stored)
 
 
 def _refuse_mixtures(files: list[ResultFile]) -> None:

@@ -164,7 +164,7 @@ def _unfinished(out: Path, results: list[ResultFile]) -> list[dict[str, str]]:
     """The records of unfinished experiments, with the ends of their logs. An unreadable record is listed as such; one of finished seeds,
     which a killed process may leave, is not."""
     experiments, finished = [], seeds_by_group(result.document for result in results if "group" in result.document)
-    for path in sorted(out.glob("unfinished/*/*.json")):
+    for path in sorted(out.glob("unfinished/*/[!.]*.json")):
         try:
             record = schema.parse(path, {"algo", "task", "seeds", "reason"})
             if set(record["seeds"]) <= finished.get(record.get("group", ""), set()):

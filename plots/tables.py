@@ -223,7 +223,8 @@ def main(argv: list[str] | None = None) -> int:
         files, folder = all_tables(args.out, args.metric, args.draft, args.algo, args.env), Path(args.out, "tables")
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file, but the tables need a folder of that name; move the file away")
-        table_writers.write(folder, files, KINDS if set(args.metric) == set(style.METRICS) else ())
+        whole = set(args.metric) == set(style.METRICS) and not cli.selects(args)
+        table_writers.write(folder, files, KINDS if whole else ())
         shown = [name for name in files if name.startswith(("main-", "ablation-"))]
         print("\n".join(table_writers.markdown(table) for name in shown for table, _ in files[name]))
         print(f"{folder}: {', '.join(files)} (.md, .tex, .csv)")
