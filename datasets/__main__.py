@@ -132,7 +132,8 @@ def _validate_file(file: Path, task: Task | None) -> int:
         return 2
     for line in found:
         print(line)
-    print(f"{file}: {len(found)} violation{'s' * (len(found) > 1)}" if found else f"{file}: sound")
+    result = f"{len(found)} violation{'s' * (len(found) > 1)}" if found else "sound"
+    print(f"{printable(str(file))}: {result}")
     return 1 if found else 0
 
 

@@ -86,6 +86,8 @@ def _offset_problems(d: Dataset, first: int = 0) -> list[str]:
     place = PATHS["offset"]
     if d.offset[0] != 0 or d.offset[-1] != d.steps:
         return [f"{place}: runs from {d.offset[0]} to {d.offset[-1]}, should from 0 to {d.steps}, the number of steps"]
+    if (falls := d.offset[1:] < d.offset[:-1]).any():  # such lengths could overflow
+        return [f"{place}: falls at episode {first + int(falls.argmax())}"]
     return [
         f"{place}: episode {e} has {n} steps, should have 1 .. {d.meta['limit']}"
         for e, n in enumerate(d.lengths, first)
