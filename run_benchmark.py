@@ -57,9 +57,17 @@ def parser() -> argparse.ArgumentParser:
     what = cli.add_argument_group("experiments")
     what.add_argument("--algo", nargs="+", default=["*"], metavar="NAME", help="algorithms, names or globs (default: all)")
     what.add_argument(
-        "--env", nargs="+", metavar="TASK", help="tasks, names or globs (default: all that have data or whose data can be built)"
+        "--env",
+        nargs="+",
+        metavar="TASK",
+        help="tasks: names, globs, or a scenario such as 3m for all of its tasks (default: all that have data or whose data can be built)",
     )
-    what.add_argument("--seeds", type=arguments.seeds, metavar="SEEDS", help="5 (for 0 to 4, the default), 0-9, 0,2,7, or 3, (for 3 alone)")
+    what.add_argument(
+        "--seeds",
+        type=arguments.seeds,
+        metavar="SEEDS",
+        help="5 means 0 to 4, and 3, means 3 alone; also 0-9 and 0,2,7 (default: 5, or the preset's)",
+    )
     what.add_argument("--set", nargs="+", default=[], action="extend", metavar="FIELD=VALUE", help="override settings of the methods")
     budget = what.add_mutually_exclusive_group()
     budget.add_argument("--paper", action="store_true", help="use the settings of the papers and their code, not the benchmark's")
@@ -353,9 +361,7 @@ def main(argv: list[str] | None = None) -> int:
     """The exit code that --help describes."""
     args = parser().parse_args(argv)
     code = outcome(lambda: run(args))
-    if code == 130 and args.launcher == "slurm":
-        print("the SLURM jobs continue; list them with squeue, or run the same command with --status", file=sys.stderr)
-    elif code == 130:
+    if code == 130 and args.launcher == "local":
         print("stopped; to resume from the last checkpoints, run the same command again", file=sys.stderr)
     return code
 

@@ -12,6 +12,7 @@ from inspo_benchmark.core.registry import NAME
 from inspo_benchmark.running.untrusted import read_regular
 
 MAX_JSON_SIZE = 4 << 20  # bytes
+MIN_DISTANCE = 1e-6  # of the returns that count as 0 and 100, so that normalized scores are finite
 MAX_NUMBER = 10**15  # of integers; seeds may be larger
 REVISION = re.compile(r"[0-9a-f]{40}|")  # a git commit; empty outside a git checkout
 MIN_SECONDS = 0.001  # that a training takes, so that speeds are finite
@@ -52,8 +53,8 @@ def _seeds(x: Any) -> bool:
     return valid and len(set(x)) == len(x)
 
 
-def _increasing(x: Any) -> bool:
-    return type(x) is list and len(x) == 2 and all(map(_number, x)) and x[0] < x[1]
+def _reference(x: Any) -> bool:
+    return type(x) is list and len(x) == 2 and all(_number(y) and abs(y) <= MAX_NUMBER for y in x) and x[1] - x[0] >= MIN_DISTANCE
 
 
 def _at_least_1(x: Any) -> bool:
@@ -86,7 +87,7 @@ SCHEMA: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.behavior_greedy_return": (_number, "a number"),
     "data.behavior_greedy_win_rate": (_number, "a number"),
     "backend": (lambda x: _text(x) and len(x) <= 100, "text"),
-    "reference": (_increasing, "two increasing numbers"),
+    "reference": (_reference, f"two increasing numbers, at least {MIN_DISTANCE} apart"),
     "per_step": (lambda x: type(x) is bool, "true or false"),
     "stochastic": (lambda x: type(x) is bool, "true or false"),
     "versions": (functools.partial(_table, fits=_text), "a table of texts"),

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS, MODULES, TASKS, own_files
+from inspo_benchmark.datasets.catalog import DATA_FOLDER
+from inspo_benchmark.datasets.catalog import VARIABLE as DATA
 from inspo_benchmark.running.eta import Attempt, Eta
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.pool import Limits, Outcome, result_summary, run_pool
@@ -64,13 +66,22 @@ def run_on_slurm(experiments: Sequence[Experiment], device: str, limits: Limits,
         if (read_record(experiment.record_path) or {}).get("reason"):  # of an earlier failure, which must not count as one of this sweep
             experiment.record_path.unlink(missing_ok=True)
     jobs = submit(experiments, device, limits, options)
-    arrays = sorted({job.partition("_")[0] for job in jobs.values()})
+    arrays = _arrays(jobs)
     with ProgressDisplay() as display:
         display.print_line(
             f"submitted {plural(len(experiments), 'experiment')} to SLURM as job {', '.join(arrays)}; Ctrl-C leaves the jobs running, "
             "scancel ends them"
         )
-        return watch(jobs, arrays, limits, eta, display, options.parallelism)
+        try:
+            return watch(jobs, arrays, limits, eta, display, options.parallelism)
+        except KeyboardInterrupt:
+            display.print_line(f"the SLURM jobs continue; for their state: python run_benchmark.py --status --out {experiments[0].out}")
+            raise
+
+
+def _arrays(jobs: dict[Experiment, str]) -> list[str]:
+    """The array jobs that hold these jobs."""
+    return sorted({job.partition("_")[0] for job in jobs.values()})
 
 
 def submit(experiments: Sequence[Experiment], device: str, limits: Limits, options: SlurmOptions) -> dict[Experiment, str]:
@@ -95,6 +106,8 @@ def submit(experiments: Sequence[Experiment], device: str, limits: Limits, optio
     )
     if files := own_files():  # the jobs get this environment, and have another working directory
         os.environ[MODULES] = os.pathsep.join(map(str, files))
+    if os.environ.get(DATA):
+        os.environ[DATA] = str(DATA_FOLDER)
     job_limits = limits._replace(max_seconds=float("inf"), fail_fast=False)
     size, jobs = max_array_size(), {}
     try:
@@ -103,7 +116,8 @@ def submit(experiments: Sequence[Experiment], device: str, limits: Limits, optio
             submitted = executor.submit_array([Job(experiment, device, job_limits) for experiment in part])
             jobs |= zip(part, (job.job_id for job in submitted))
     except submitit.core.utils.FailedJobError as error:
-        raise UserError(f"SLURM refuses the job: {str(error).strip().splitlines()[-1]}") from None
+        before = f" (after {', '.join(_arrays(jobs))}, which run: wait for them, or scancel them)" if jobs else ""
+        raise UserError(f"SLURM refuses the job{before}: {str(error).strip().splitlines()[-1]}") from None
     return jobs
 
 
