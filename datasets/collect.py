@@ -10,8 +10,8 @@ The halves of `mixed` and `medium_expert` take the seeds and the numbers of the 
 contribute, a k-th of their episodes are copies of those in `medium` and `expert`; with one training, as in MuJoCo, all of them.
 
 Several policies play equal shares. On SMAC four trainings contribute; tools/behavior selects the policies and the noise of their actions.
-Many episodes run in parallel, but none depends on the others. SMAC's episodes have the same content on every machine. MuJoCo's do not, so
-the manifest also states their statistics.
+Many episodes run in parallel, but none depends on the others (in MuJoCo but for rounding). SMAC's episodes have the same content on every
+machine. MuJoCo's do not, so the manifest also states their statistics.
 """
 
 import hashlib

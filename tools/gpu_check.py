@@ -135,7 +135,10 @@ def main(argv: list[str] | None = None) -> int:
         if on_gpu and not torch.cuda.is_available():
             raise UserError("there is no GPU that torch can use; --device cpu tries the command without one")
         if on_gpu:
-            torch.cuda.set_device(torch.device(device).index or 0)  # memory and waits are those of the current device
+            try:
+                torch.cuda.set_device(torch.device(device).index or 0)  # memory and waits are those of the current device
+            except RuntimeError as error:
+                raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from None
         else:
             check_device(device, f"--device {device}")
         ALGORITHMS.discover(), TASKS.discover()

@@ -71,7 +71,10 @@ def main(argv: list[str] | None = None) -> int:
         if not found:
             raise UserError(f"no finished results of today's settings in {', '.join(map(str, folders)) or REFERENCE}")
         chosen = random.Random(args.draw).sample(found, math.ceil(args.share * len(found)))
-        out = args.out or OUT / revision()["revision"][:12]
+        code = revision()
+        if not args.out and (code["dirty"] or not code["revision"]):
+            raise UserError("the code is not that of a git commit: commit it, or name an empty folder for its results with --out")
+        out = args.out or OUT / code["revision"][:12]
         experiments = [again(metadata, out) for _, metadata in chosen]
         finished = finished_seeds(out)
         waiting = [experiment for experiment in experiments if experiment.remaining(finished)]

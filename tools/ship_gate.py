@@ -63,12 +63,15 @@ def main(argv: list[str] | None = None) -> int:
         TASKS.discover()
         ALGORITHMS.discover()
         matched = TASKS.match(args.tasks)
-        names = [name for name in matched if TASKS[name].family == "smac" and is_available(TASKS[name])]
-        if not names:
+        starcraft = [name for name in matched if TASKS[name].family == "smac" and is_available(TASKS[name])]
+        names = [name for name in starcraft if TASKS[name].quality in QUALITIES]
+        if not starcraft:
             raise UserError(f"{', '.join(matched[:3])}: name StarCraft tasks that have data or whose data can be built")
+        if not names:
+            raise UserError(f"{', '.join(matched[:3])}: only {' and '.join(QUALITIES)} tasks are measured")
         for name in names:
             row = published_rows().get(name, {})
-            if (row.get("sha256"), row.get("updates")) != (manifest()[name]["sha256"], updates(name)):
+            if (row.get("sha256"), row.get("updates")) != (manifest().get(name, {}).get("sha256"), updates(name)):
                 row = measure(name)
                 with FileLock(FILE.with_name(f".{FILE.name}.lock")), atomic_write(FILE) as part:  # another command may have added rows
                     frame = pd.DataFrame((published_rows() | {name: row}).values()).sort_values("task")

@@ -44,7 +44,8 @@ class Episodes(NamedTuple):
 def rollout(
     env: VecEnv, policy: Policy, seeds: Sequence[int], key: int = 0, greedy: bool = False, act: Act = act, draws: int = 1
 ) -> Episodes:
-    """One episode per environment. Episode e depends on the policy, seeds[e] and `key` alone, not on the other environments.
+    """One episode per environment. Episode e depends on the policy, seeds[e] and `key` alone, not on the other environments (in MuJoCo but
+    for rounding).
 
     `act` chooses the actions, with `draws` random numbers per agent.
     """

@@ -26,7 +26,7 @@ QUALITIES = ("random", "medium", "medium_replay", "expert", "mixed")
 BEST_RETURN = 20.0  # return of a won battle without regeneration of enemies
 BEST_RETURNS = {"bane_vs_bane": 20.4}  # random actions win here too, with regenerating enemies; this is the highest return of 200 battles
 SIMULATOR, SIMULATOR_V2 = "smac-sim-2", "smacv2-sim-2"  # of maps and of scenarios; the number changes with the dynamics
-# Tasks left out of aggregates: cloning the data is too easy, too hard, or the same for all seeds, see tests/datasets/test_ship_gate.py.
+# Tasks left out of aggregates: BC wins far less than the data, or hardly anything, or the same on all seeds (datasets/ship_gate.csv).
 UNINFORMATIVE = (
     *("3m-medium", "3m-medium_replay", "1c3s5z-medium", "3s5z-medium", "6h_vs_8z-medium", "so_many_baneling-medium"),
     *("3s_vs_5z-medium_replay", "6h_vs_8z-medium_replay", "MMM-medium_replay"),

@@ -11,12 +11,13 @@ import numpy as np
 
 from inspo_benchmark.core.atomic_io import write_errors
 from inspo_benchmark.core.errors import CommandLine, UserError, outcome
-from inspo_benchmark.core.registry import TASKS
+from inspo_benchmark.core.registry import TASKS, suggest
 from inspo_benchmark.datasets.behavior import SHIPPED, mujoco_policy
 from inspo_benchmark.datasets.behavior.policy import Policy, save
 from inspo_benchmark.datasets.behavior.rollout import rollout
 from inspo_benchmark.datasets.behavior.smac_policy import load
-from inspo_benchmark.envs.smac.maps import Map, find_map
+from inspo_benchmark.envs.mamujoco import SCENARIOS as BODIES
+from inspo_benchmark.envs.smac.maps import MAPS, SCENARIOS, Map, find_map
 
 NUM_REPLAY = 8  # most policies of medium_replay per training
 MEDIUM_WIN_RATE = 0.3  # of a medium policy played greedily
@@ -86,7 +87,7 @@ def select_by_wins(trained: list[Policy], name: str) -> tuple[int, int]:
         found = "none" if medium is None else f"the nearest {greedy[medium]:.2f}"
         raise UserError(
             f"{name}, training {trained[0].seed}: no policy before the expert wins about {target:.2f} of its battles, greedy and "
-            f"sampled alike ({found}); train longer, or with another --seed"
+            f"sampled alike ({found}); train {'longer, or ' if greedy[expert] < target else ''}with another --seed"
         )
     return expert, medium
 
@@ -145,7 +146,7 @@ def read(folder: Path, load: Callable[[Path], Policy]) -> list[Policy]:
         raise UserError(f"{folder}: no such folder")
     trained = [load(path) for path in sorted(folder.glob("policy-*.npz"))]
     if not trained:
-        raise UserError(f"{folder}: no policies; train longer")
+        raise UserError(f"{folder}: no policies; name the --out folder of a training run")
     return trained
 
 
@@ -154,7 +155,9 @@ def loader(name: str) -> Callable[[Path], Policy]:
     task = TASKS.discover().get(f"{name}-expert")
     if task and task.family == "mamujoco":
         return partial(mujoco_policy.load, name=name, spec=task.spec)
-    return partial(load, map=find_map(name))
+    if name not in (known := MAPS | SCENARIOS):
+        raise UserError(f"no scenario {name!r}; {suggest(name, known | BODIES)}")
+    return partial(load, map=known[name])
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,8 +1,9 @@
 """python -m tools.behavior.mappo: train a behavior policy of a SMAC map online, and save policies during the training.
 
-MAPPO (Yu et al. 2022, arXiv:2103.01955): PPO for agents that share a network, with a centralized critic of the state. The settings are
-the paper's for SMAC, with these changes: feed-forward networks, standardized inputs instead of layer normalization, a learning rate that
-decays linearly to 0, and batches of whole episodes.
+MAPPO (Yu et al. 2022, arXiv:2103.01955): PPO for agents that share a network, with a centralized critic of the state. The learning rate,
+gamma, lambda, the entropy bonus and the clipping of gradients are those of the paper's code for SMAC. Different are, among others:
+feed-forward networks, standardized inputs instead of layer normalization, a learning rate that decays linearly to 0, batches of whole
+episodes, which bootstrap at the time limit, five passes over a batch in four minibatches each, and values that are not clipped.
 """
 
 import math

@@ -34,20 +34,18 @@ PAGE = Path(__file__).parents[2] / "docs" / "smac-calibration.md"
 HEURISTIC_BATTLES = 96
 HEURISTIC = {"27m_vs_30m": "0", "3s5z_vs_3s6z": "0"}  # published, %
 WIN_RATES = {
-    "3m": MISSING,
     "8m": "100 (tuned QMIX)",
     "2s3z": "100 (tuned QMIX)",
     "3s5z": "100 (tuned QMIX; MAPPO 100)",
+    "1c3s5z": "100 (tuned QMIX)",
     "MMM": "100 (QMIX, 2 M steps)",
     "5m_vs_6m": "84 / 90 (QMIX, plain / tuned; MAPPO 75 at 2 M)",
     "3s_vs_5z": "96 / 100 (QMIX, plain / tuned)",
     "2c_vs_64zg": "100 / 100 (QMIX, plain / tuned)",
     "6h_vs_8z": "0 / 93 (QMIX, plain / tuned)",
-    "corridor": "0 / 100 (QMIX, plain / tuned)",
     "3s5z_vs_3s6z": "3 / 85 (QMIX, plain / tuned)",
     "8m_vs_9m": "84 / 100 (QMIX, plain / tuned)",
     "MMM2": "98 / 100 (QMIX, plain / tuned)",
-    "27m_vs_30m": "56 / 100 (QMIX, plain / tuned)",
     "protoss_5_vs_5": "70 (QMIX; MAPPO 56)",
     "terran_5_vs_5": "62 (QMIX; MAPPO 52)",
     "terran_10_vs_10": "68 (QMIX; MAPPO 57)",
@@ -78,7 +76,7 @@ heals the nearest wounded agent. No number is published for the scenarios of SMA
 
 ## What online training reaches
 
-The simulator's policies were trained by `tools/behavior/mappo.py`. The policies of a map come from several trainings. An expert is not
+The simulator's policies were trained by `tools/behavior/mappo.py`. The policies of a map come from several training runs. An expert is not
 always the best policy of its training: on 5m_vs_6m and 6h_vs_8z it is the one that wins about as often as those of CFCQL's data. The win
 rates are from 320 battles that were not used to select the policies.
 
