@@ -42,9 +42,9 @@ class Template(Algorithm):
         alpha: float = 1.0  # temperature of the weights
 
     # Settings per task. Keys are globs of task names, or the suites "smac" and "mujoco"; of the rows that match a task, the last one wins.
-    # A field has the value of the last of these that names it: Config, the benchmark's shared settings, TUNED, --set. With --paper:
-    # Config, PAPER, OFFICIAL, --set. PAPER = {...} is for what a paper or its code states, OFFICIAL = {...} for switches that reproduce
-    # the published code's update.
+    # A field has the value of the last of these that names it: Config, the benchmark's shared settings, TUNED, the task's TOML file, the
+    # preset, --set. With --paper: Config, PAPER, OFFICIAL, --set. PAPER = {...} is for what a paper or its code states, OFFICIAL = {...}
+    # for switches that reproduce the published code's update.
     TUNED = {"bridge-*": dict(alpha=0.5)}
 
     def nets(self):  # the networks of one run; batching over seeds happens outside

@@ -196,7 +196,7 @@ class CFCQL(Algorithm):
 
     TUNED = {
         "smac": dict(alpha=50.0),
-        # the published settings of HalfCheetah 2x3 on every MuJoCo task, with the densities where they belong
+        # of the published settings of HalfCheetah 2x3 these four, on every MuJoCo task, with the densities where they belong
         "mujoco": dict(gamma=0.95, max_grad_norm=0.5, candidate_source="noisy", lambda_temp=0.0, bc_share=0.0),
         "hopper_*": dict(alpha=50.0),
         "ant_*": dict(alpha=50.0),

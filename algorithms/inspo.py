@@ -31,12 +31,13 @@ Choices of this implementation, where nothing is published:
  2. The first stage, the share `bc_share` of the updates, fits mu, clones the data into the policies, and fits Q_0 by (8) without
     resampling, KL and entropy. In the second, an update is an iteration of the box on one minibatch: a gradient step for all critics, then
     one for each agent's policy in turn. With `share_params` each turn moves the one network of all agents: N steps per update. Q^i less
-    its mean over pi^i in B of (6) is that of the start of the sweep, also where earlier turns have moved pi^i by then.
+    its mean over pi^i, in (6), is computed once, at the start of the sweep; earlier turns may move pi^i before it is used.
  3. KL(pi || mu) and K^i are sums of conditional KLs along a chain of agents, each in closed form. The predecessors in the chain are
-    `num_samples` joint samples of pi. K^i is evaluated at the action of the data and at the sampled own action, the two terms of w,
-    beside the same sampled teammates. `num_samples = 0` sums over all joint actions. The sampled K^i is right on average; with three or
-    more agents w, an exponential of it, is not, and (5) minimizes (6) only as the number of samples grows. Only mu is evaluated at these
-    samples. Q^i sees single actions, of the data and of pi^i: no joint action outside the data is given a value.
+    `num_samples` joint samples of pi. w needs K^i at the action of the data and its mean over pi^i, which is estimated at a sampled action
+    of agent i. Both use the same samples of the teammates' actions. `num_samples = 0` sums over all joint actions. The sampled K^i is
+    right on average; with three or more agents w, an exponential of it, is not, and (5) minimizes (6) only as the number of samples grows.
+    Only mu is evaluated at these samples. Q^i sees single actions, of the data and of pi^i: no joint action outside the data is given a
+    value.
  4. Q^i sees the state; with `critic_sees_obs` also agent i's observation, which holds for example its distances. Each agent has one
     critic with a Polyak target; the targets are the Q of a sweep, in (6) as in (8), because their errors are smaller. Policies see their
     own observation.
@@ -50,7 +51,7 @@ Choices of this implementation, where nothing is published:
     leaving the clones. The clones are a product and mu is not, so they have a KL too, which would pay agents to go where mu is simple
     (on HalfCheetah, to stand still) or to end an episode early (on Hopper, to fall).
  8. With `shape_rewards`, a setting that all methods with critics have, rewards are shaped by values that are fitted to the data's returns
-    (`learning.shaping`). This changes no advantage, and the critics know rewards that come late from the start.
+    (`learning.shaping`). This changes no advantage, and it lets the critics take late rewards into account from the first update.
  9. With `ema_rate` < 1, a setting that all methods have, agents act by a running mean of their policies' weights. The box returns the
     last policies, as the default does.
 """

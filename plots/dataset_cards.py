@@ -43,7 +43,7 @@ an episode (in matrix games the mean reward per step), and lengths are in steps;
   16 episodes that were.
 * *Entropy*: of the behavior policies, in nats per decision of an agent that has a choice.
 * *SACo*: the share of distinct pairs of state (rounded to four decimals) and joint action among all transitions.
-* *Trainings*: number of independent trainings that the behavior policies come from.
+* *Trainings*: number of independent training runs that the behavior policies come from.
 * *Timeouts*: share of episodes that the time limit ended.
 * *Content*: the start of the file's `content_sha256`.
 

@@ -15,7 +15,7 @@ Rewards are shaped (`learning.shaping`) for every method with critics. In some t
 steps alone; a method that alone had shaped rewards would win because of them.
 
 Agents act by a running mean of their weights over about the last 200 updates, for every method. Single iterates of training with small
-minibatches differ so much that greedy scores of one training change from one evaluation to the next.
+minibatches differ so much that greedy scores of one run change from one evaluation to the next.
 
 The games have no shared settings. How the values of `TUNED` were chosen: [docs/tuning.md](tuning.md).
 """

@@ -23,8 +23,8 @@ TABLES = {
     "OFFICIAL": "Switches that make the update that of the published code. They have an effect with `--paper` alone.",
 }
 EXACT = {
-    "inspo": "[InSPO, exactly](../inspo.md) derives the equations and lists what is proved and tested. [Tuning](../tuning.md#inspo)\n"
-    "has the measurements behind its design, such as how far the critics of two seeds agree."
+    "inspo": "[InSPO: derivation and properties](../inspo.md) derives the equations and lists what is proved\n"
+    "and tested. [Tuning](../tuning.md#inspo) has the measurements behind its design, such as how far the critics of two seeds agree."
 }
 
 
