@@ -91,6 +91,8 @@ def _parts(r: Recording, task: Task, limit: int | None, tally: Tally) -> Iterato
     if not 1 <= limit <= spec.episode_limit:
         raise UserError(f"limit {limit}: episodes of {task.name} have 1 .. {spec.episode_limit} steps")
     row = 4 * (spec.num_agents * (r.spec.obs_dim + spec.space.action_dim) + spec.state_dim)
+    if row > LARGEST:
+        raise UserError(f"{r.source}: a step of {row >> 20} MiB, with {spec.space.action_dim} actions per agent")
     if (longest := int(r.rows.max())) * row > LARGEST:
         raise UserError(f"{r.source}: an episode of {longest} rows, {longest * row >> 20} MiB: its ends are not marked")
     for a, b in grouped(r.rows, row):

@@ -421,6 +421,12 @@ def test_returns_choose_in_mujoco():
         __main__.select_by_return(trained[-2:], "hopper_3x1")
 
 
+def test_a_misspelled_scenario_is_suggested(tmp_path, capsys):
+    for name, meant in (("3mm", "3m"), ("hoper_3x1", "hopper_3x1")):
+        assert __main__.main(["ship", name, str(tmp_path)]) == 2
+        assert f"no scenario '{name}'; did you mean {meant}?" in capsys.readouterr().err
+
+
 def test_mistakes_when_shipping(shipping, tmp_path, capsys):
     before = shipping([], code=2)
     assert "no policies" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from inspo_benchmark.datasets.format import load, save
 from inspo_benchmark.datasets.generate import record
 from inspo_benchmark.datasets.layouts.pymarl import KEYS
 from support.datasets import read, violations
-from support.recordings import recording, write
+from support.recordings import flat, recording, write
 
 TASKS.discover()
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "alberdice"
@@ -140,6 +140,13 @@ def test_faults_are_named(tmp_path, what):
         save(read("pymarl", path, MIX), tmp_path / "x.h5")
     assert str(e.value).isprintable()
     assert not (tmp_path / "x.h5").exists()
+
+
+def test_actions_of_any_size_are_one_line(tmp_path, capsys):
+    for number in (2**60, 2**62, 2**63 - 1):
+        source = flat(tmp_path, actions=np.array([[0, number, 0, 0, 0]] * 2).T)
+        assert main(["convert", "flat", str(source), str(tmp_path / "x.h5")]) == 2
+        assert f"MiB, with {number + 1} actions per agent" in capsys.readouterr().err
 
 
 def test_pickles_are_not_loaded(tmp_path):

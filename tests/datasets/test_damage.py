@@ -134,6 +134,10 @@ DAMAGES = {
     "group": lambda f, path, i, v: (f.__delitem__(path), f.create_group(path)),
     "link": lambda f, path, i, v: (f.__delitem__(path), f.__setitem__(path, h5py.SoftLink("/obs/obs"))),
     "backwards": lambda f, path, i, v: _replace(f, "episodes/offset", f["episodes/offset"][()][::-1]),
+    "overflow": lambda f, path, i, v: (
+        f.attrs.__setitem__("limit", 2**63 - 1),
+        _replace(f, "episodes/offset", np.r_[0, 2**63 - 1, -2, f["episodes/offset"][3:]]),
+    ),
     "attribute": lambda f, path, i, v: f.attrs.__delitem__(sorted(f.attrs)[i % len(f.attrs)]),
     "attribute's type": lambda f, path, i, v: f.attrs.__setitem__(
         sorted(f.attrs)[i % len(f.attrs)], [b"x", 1.5j, np.zeros(3), "\x1b[31m"][v % 4]
@@ -159,6 +163,7 @@ def test_content_that_was_changed(sound, kind, path, i, v):
         *(("NaN", path) for path in ("obs/obs", "obs/state", "steps/rewards")),
         ("a number", "steps/actions"),
         ("backwards", "episodes/offset"),
+        ("overflow", "episodes/offset"),
     ],
 )
 def test_a_checksum_vouches_for_nobody(sound, kind, path):
@@ -171,6 +176,14 @@ def test_a_checksum_vouches_for_nobody(sound, kind, path):
     forged.write_bytes(_seal(hashlib.sha256(behind)) + behind)
     assert meta_if_unchanged(forged)
     refused(forged)
+
+
+def test_names_with_mathematics_and_control_characters_are_drawn_and_printed(tmp_path, capsys):
+    path = tmp_path / "a\x1b[31m.h5"
+    save(episodes(toy(name=r"$\foo$-random")), path)
+    assert draw([str(path), "--out", str(tmp_path / "x.png")]) == 0
+    assert main(["validate", str(path)]) == 0
+    assert capsys.readouterr().out.replace("\n", "").isprintable()
 
 
 # --- others' files: a checksum is nowhere, so a changed number may pass; what passes is sound, what does not is one line

@@ -57,3 +57,8 @@ def test_evaluation_battles_differ(name):
 def test_tasks_of_other_games_are_refused(capsys):
     assert ship_gate.main(["xor-ab"]) == 2
     assert capsys.readouterr().err == "error: xor-ab: name StarCraft tasks that have data or whose data can be built\n"
+
+
+def test_other_qualities_are_refused(capsys):
+    assert ship_gate.main(["3m-random", "3m-expert"]) == 2
+    assert capsys.readouterr().err == "error: 3m-random, 3m-expert: only medium and medium_replay tasks are measured\n"

@@ -114,6 +114,13 @@ def test_a_loss_may_diverge(tmp_path):
     assert load.read(tmp_path).value.isna().sum() == 1
 
 
+@pytest.mark.parametrize("row", ["bc,xor-ab,0,7,loss_x,1.0", "bc,xor-ab,77,1000,loss_x,1.0"])
+def test_a_loss_without_a_score_is_refused(tmp_path, row):
+    path = write(tmp_path)
+    path.write_text(f"{path.read_text()}{row}\n")
+    assert "has losses of seeds or at steps without scores" in refusal(tmp_path)
+
+
 @pytest.mark.parametrize("left", [0, 30, 0.3, 0.5, -1, "bc,xor-ab,0,1000,", "bc,xor-ab,4,1000,return,"])
 def test_a_csv_cut_anywhere_is_refused(tmp_path, left):
     path = write(tmp_path)
@@ -129,6 +136,7 @@ def test_a_csv_cut_anywhere_is_refused(tmp_path, left):
         ("{", "", "malformed"),
         ('"config"', '"konfig"', "no 'config'"),
         ("[0.5, 1.0]", "[1.0, 1.0]", "increasing"),
+        ("[0.5, 1.0]", "[0.5, 0.5000000001]", "increasing"),
         ("[0.5, 1.0]", "[1.0]", "malformed"),
         ('"overrides": {}', '"overrides": null', "malformed"),
         ('"return_mean": 1.0', '"return_mean": null', "malformed"),

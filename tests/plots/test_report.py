@@ -177,6 +177,7 @@ def test_a_record_that_a_finished_experiment_left_behind_is_not_listed(tmp_path)
     write(tmp_path, "bc", seeds=[0, 1], group="a")
     folder = tmp_path / "unfinished" / "bc"
     folder.mkdir(parents=True)
+    (folder / ".running.0123.part.json").write_text("{")  # of a writer that was killed
     for name, group, seeds in (("left", "a", [0, 1]), ("running", "a", [1, 2]), ("other", "b", [0])):
         text = json.dumps({"algo": "bc", "task": "xor-ab", "seeds": seeds, "group": group, "reason": ""})
         (folder / f"{name}.json").write_text(text)

@@ -206,6 +206,13 @@ def test_probability_of_improvement_over_the_same_runs_is_a_half():
     assert table.low[0] < 0.5 < table.high[0]
 
 
+def test_probability_of_improvement_counts_pairs():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(6, size=(40, 7)).astype(float), rng.integers(6, size=(40, 5)).astype(float)
+    pairs = (1 + np.sign(x[:, :, None] - y[:, None, :])).mean((1, 2)) / 2
+    assert (stats.probability_of_improvement(x, y, axis=-1) == pairs).all()
+
+
 def test_profiles_by_hand():
     """Normalized: 0, 50 on t, 100, 100 on u."""
     found = stats.performance_profiles(series(a__t=[0, 5], a__u=[2, 2]), {"t": (0, 10), "u": (1, 2)}, np.array([-1.0, 0, 49, 50, 100]))

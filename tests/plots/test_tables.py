@@ -158,6 +158,19 @@ def test_tables_of_some_methods_and_tasks(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("error: no task of these runs matches 'mne-*'; ")
 
 
+def test_tables_of_a_selection_leave_the_others(tmp_path):
+    write(tmp_path, "bc", "xor-ab")
+    write(tmp_path, "bc", "2s3z-medium", backend="smac-sim-2")
+    assert tables.main(["--out", str(tmp_path)]) == 0
+    before = {path.name for path in (tmp_path / "tables").iterdir()}
+    assert tables.main(["--out", str(tmp_path), "--env", "xor-ab"]) == 0
+    assert {path.name for path in (tmp_path / "tables").iterdir()} == before
+    for path in (tmp_path / "runs").glob("*/2s3z*"):
+        path.unlink()
+    assert tables.main(["--out", str(tmp_path)]) == 0
+    assert {path.name for path in (tmp_path / "tables").iterdir()} < before
+
+
 def test_a_missing_run_is_an_error_and_a_dash_in_a_draft(tmp_path, capsys):
     fill(tmp_path, tasks=["xor-ab", "xor-all"])
     Path(tmp_path, "runs", "bc", "xor-all-k.csv").unlink()

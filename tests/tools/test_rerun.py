@@ -39,6 +39,13 @@ def test_another_revision_of_the_code_starts_anew(made, tmp_path, capsys, monkey
         assert capsys.readouterr().out.startswith(f"2 experiments of 2, {to_run} to run")
 
 
+@pytest.mark.parametrize("code", [{"revision": "a" * 40, "dirty": True}, {"revision": "", "dirty": False}])
+def test_code_without_a_commit_needs_a_folder(made, capsys, monkeypatch, code):
+    monkeypatch.setattr(rerun, "revision", lambda: code)
+    assert rerun.main([str(made), "--share", "1"]) == 2
+    assert "the code is not that of a git commit" in capsys.readouterr().err
+
+
 def test_a_file_that_differs_is_named(made, tmp_path, capsys):
     (path,) = made.glob("runs/bc/*.csv")
     rows = path.read_text().splitlines()
