@@ -2,18 +2,19 @@
 # Each sets up what it needs: a virtual environment in .venv with pinned packages, and the datasets.
 PYTHON ?= python3
 PY := .venv/bin/python
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
+WORKERS ?= $(shell P=$(PY); [ -x $$P ] || P=$(PYTHON); $$P -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
 
 PARTS := --env xor-ab_ba mne-imbalanced bridge-mix
 OUT ?= results
 PRESET ?= full
-RUN := $(PY) run_benchmark.py --workers $(WORKERS)
+RUN = $(PY) run_benchmark.py --workers $(WORKERS)
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help setup data cards demo reproduce ablations rerun tables pages docs test test-slow test-faults test-fuzz test-slurm bench
 
 help: ## list the commands
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; name one with PYTHON=python3.12"; exit 1; }
@@ -25,6 +26,9 @@ help: ## list the commands
 	@touch .venv/ready
 
 setup: .venv/ready ## create the virtual environment with all packages
+ifneq ($(origin PYTHON),file)
+	@[ "$$($(PYTHON) -c 'import sys; print(sys.version_info[:2])')" = "$$($(PY) -c 'import sys; print(sys.version_info[:2])')" ] || { echo "error: .venv has another Python than $(PYTHON); delete .venv, and it is made again"; exit 1; }
+endif
 
 data: setup ## build all datasets (each is also built on first use)
 	$(PY) -m datasets build
@@ -74,11 +78,12 @@ rerun: setup ## run a random tenth of the results in results/reference again and
 
 test: setup ## run ruff, mypy and the tests (some minutes on two cores)
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -m pytest -n auto --maxprocesses 8
 
-test-slow: setup ## run the tests that take long: every method compiled, all combinations of settings
-	$(PY) -m pytest -m slow
+test-slow: setup ## run the tests that take long: every method compiled, combinations of settings, every dataset built again
+	$(PY) -m pytest -m slow -n auto --maxprocesses 8 --deselect tests/running/test_faults.py::test_two_hundred_faults
 
 test-faults: setup ## run a sweep with 200 random faults and check that no row is lost (some minutes)
 	$(PY) -m pytest -m slow tests/running/test_faults.py -s
@@ -88,7 +93,7 @@ test-fuzz: setup ## damage files at random and check that every command works or
 	FUZZ_CASES=$(CASES) $(PY) -m pytest -n auto -m fuzz tests/test_fuzz.py
 
 test-slurm: setup ## run a sweep on a SLURM cluster of one node; installs Debian packages, needs root
-	apt-get install -y --no-install-recommends slurm-wlm munge
+	apt-get update && apt-get install -y --no-install-recommends slurm-wlm munge
 	$(PY) -m pytest -m slurm tests/running/test_slurm.py
 
 bench: setup ## measure speed: results/bench.csv; with AGAINST=FILE, a copy of an earlier one, fail where it fell by more than 30 %

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from inspo_benchmark.datasets.catalog import manifest
+
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
@@ -107,3 +109,8 @@ def test_every_setting_is_described():
     for algorithm in ALGORITHMS.discover().values():
         docs = hyperparameters.field_docs(algorithm.Config)
         assert {field.name for field in dataclasses.fields(algorithm.Config)} <= set(docs)
+
+
+def test_the_cards_are_of_the_published_datasets():
+    rows = re.findall(r"^\| (\S+) \|.*\| `(\w{12})` \|$", (ROOT / "datasets" / "CARDS.md").read_text(), re.M)
+    assert dict(rows) == {name: about["sha256"][:12] for name, about in manifest().items()}

@@ -59,9 +59,13 @@ def test_a_seed_learns_what_it_learns_alone(result):
 
 
 def test_training_leaves_the_threads_of_torch_alone(result):
+    before = torch.get_num_threads()
     torch.set_num_threads(2)
-    ib.train("bc", "xor-ab", seeds=1, progress=False, **SMALL)
-    assert torch.get_num_threads() == 2
+    try:
+        ib.train("bc", "xor-ab", seeds=1, progress=False, **SMALL)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_evaluation_of_a_result_and_of_its_policy_agree(result):

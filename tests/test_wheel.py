@@ -31,10 +31,14 @@ def test_a_wheel_works_from_another_folder(tmp_path):
     source, installed, elsewhere = tmp_path / "source", tmp_path / "site-packages", tmp_path / "elsewhere"
     unwanted = shutil.ignore_patterns(".*", "__pycache__", "results", "data", "build", "site", "tests")
     shutil.copytree(ROOT, source, ignore=unwanted)
+    folders = ("core", "envs", "datasets", "learning", "algorithms", "running", "plots", "tools")
+    files = [path for folder in folders for path in (source / folder).rglob("*") if path.is_file() and path.suffix != ".md"]
+    needed = {f"inspo_benchmark/{path.relative_to(source).as_posix()}" for path in files}
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source]
     built = subprocess.run(list(map(str, build)), capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     [wheel] = tmp_path.glob("*.whl")
+    assert needed <= set(zipfile.ZipFile(wheel).namelist())
     zipfile.ZipFile(wheel).extractall(installed)
     elsewhere.mkdir()
     (elsewhere / "datasets.py").write_text("NAME = 'another package'\n")

@@ -511,13 +511,17 @@ REDUCTIONS = {"mean", "sum", "prod", "std", "var", "max", "min", "amax", "amin",
 
 
 def unmasked(source: str) -> list[str]:
-    """Calls that reduce over everything, padding included, instead of with `learning.algorithm.mean`: `x.mean()` or
+    """Calls that reduce over everything, padding included, instead of with `learning.algorithm.masked_mean`: `x.mean()` or
     `torch.mean(x)` without a
     dimension, torch's own losses (which take the mean unless told otherwise), and a `mean` from elsewhere."""
     tree, found = ast.parse(source), []
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module != LOSSES and any((a.asname or a.name) == "mean" for a in node.names):
-            found.append(f"line {node.lineno}: a mean that is not learning.algorithm.mean")
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module != LOSSES
+            and any((a.asname or a.name) in ("mean", "masked_mean") for a in node.names)
+        ):
+            found.append(f"line {node.lineno}: a mean that is not learning.algorithm.masked_mean")
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
         name, given = node.func.attr, {k.arg: ast.unparse(k.value) for k in node.keywords}
@@ -545,6 +549,7 @@ def test_losses_are_reduced_by_mean_alone(path):
         "x = F.smooth_l1_loss(q, y, reduction='sum')",
         "x = torch.nn.functional.mse_loss(q, y)",
         "from statistics import mean",
+        "from torch.masked import mean as masked_mean",
         "x = td.norm()",
     ],
 )
@@ -555,13 +560,13 @@ def test_a_loss_reduced_in_another_way_is_found(line):
 @pytest.mark.parametrize(
     "line",
     [
-        "from inspo_benchmark.learning.algorithm import mean",
-        "x = mean(b.mask, td ** 2)",
+        "from inspo_benchmark.learning.algorithm import masked_mean",
+        "x = masked_mean(b.mask, td ** 2)",
         "x = td.sum(-1).mean(dim=1)",
         "x = torch.minimum(a, b).clamp(max=1)",
         "x = torch.logsumexp(q, -1) + q.logsumexp(-1)",
         "x = F.smooth_l1_loss(q, y, reduction='none')",
-        "s, p = self.descend(s, 'pi', self.policy_loss, b)",
+        "s, p = self.gradient_step(s, 'pi', self.policy_loss, b)",
     ],
 )
 def test_an_honest_loss_is_not(line):

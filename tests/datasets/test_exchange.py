@@ -19,7 +19,7 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Task
-from inspo_benchmark.datasets import catalog as store
+from inspo_benchmark.datasets import collect
 from inspo_benchmark.datasets.__main__ import main
 from inspo_benchmark.datasets.catalog import build
 from inspo_benchmark.datasets.convert import convert
@@ -369,10 +369,7 @@ def test_a_recording_that_was_cut_keeps_its_reward():
 
 def test_the_simulator_shows_the_same_start():
     task = TASKS["3m-random"]
-    path = store.DATA_FOLDER / "3m-random.h5"
-    if not path.exists():
-        pytest.skip("3m-random is not built")
-    d = load(path, task)
+    d = collect.smac(task, 20)
     assert audit(d, task) == []
     assert "is not the environment's first" in audit(edited(d, "state", (0, 0), 9), task)[0]
 

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -333,7 +334,9 @@ def test_a_crash_ends_one_episode_and_the_next_has_a_new_game(played):
     assert (step.terminated.any(), step.truncated.tolist(), step.info["won"].any()) == (False, [True, False], False)
     assert step.rewards[0] == 0
     np.testing.assert_array_equal(step.observation.obs[0], before.observation.obs[0])
-    assert env.step(stop).truncated.tolist() == [True, False]  # without a second warning, which would be an error here
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert env.step(stop).truncated.tolist() == [True, False]
     old = played()
     assert gone(old[:1], 0)
     assert env.reset([2, 1]).obs[:, 0, 0].tolist() == [2, 1]
@@ -404,13 +407,13 @@ def test_a_worker_whose_answer_was_not_read_still_closes_its_games(played):
 
 
 def test_workers_that_hang_share_the_grace(monkeypatch):
-    monkeypatch.setattr(workers, "GRACE", 1.0)
+    monkeypatch.setattr(workers, "GRACE", 3.0)
     hanging = [workers.start_worker("inspo_benchmark.envs.smac.starcraft", "3m") for _ in range(3)]
     for worker in hanging:
         os.kill(worker.process.pid, signal.SIGSTOP)
     begun = time.monotonic()
     workers.stop_workers(hanging)
-    assert time.monotonic() - begun < 2.5
+    assert time.monotonic() - begun < 8  # one after the other: 9
 
 
 def test_a_worker_that_hangs_is_killed_with_its_games(played, monkeypatch):

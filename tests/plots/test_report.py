@@ -186,7 +186,7 @@ def test_a_record_that_a_finished_experiment_left_behind_is_not_listed(tmp_path)
     assert {x["reason"] for x in listed} == {"started, not finished"}
 
 
-def test_a_million_steps_of_nan_are_no_trouble(tmp_path):
+def test_a_loss_of_nan_is_null(tmp_path):
     path = write(tmp_path, "bc", "xor-ab")
     path.write_text(path.read_text().replace("loss_policy,", "loss_policy,nan\nbc,xor-ab,0,0,loss_x,", 1))
     assert report.main(["--out", str(tmp_path)]) == 0

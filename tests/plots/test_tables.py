@@ -250,8 +250,9 @@ def test_regeneration_is_byte_identical_whatever_the_order_of_files(tmp_path):
     assert files(tmp_path / "a") == first
 
 
-def test_the_tables_of_the_reference_results_are_those_of_their_rows(tmp_path):
-    reference = Path(__file__).parents[2] / "results" / "reference" / "smac"
+@pytest.mark.parametrize("suite", ["games", "smac", "smacv2", "mujoco", "mujoco-3000", "quick"])
+def test_the_tables_of_the_reference_results_are_those_of_their_rows(tmp_path, suite):
+    reference = Path(__file__).parents[2] / "results" / "reference" / suite
     table_writers.write(tmp_path / "tables", tables.all_tables(reference, list(style.METRICS)), ())
     found, committed = files(tmp_path), files(reference)
     assert found.keys() == committed.keys()

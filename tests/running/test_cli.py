@@ -396,6 +396,13 @@ USER_ERRORS = {
     "seeds: twice": (["--seeds", "1,1"], ["'1,1'"]),
     "seeds: negative": (["--seeds=-1"], ["'-1'"]),
     "no workers": (["--workers", "0"], ["'0'", "above 0"]),
+    "memory without a unit": (["--memory", "8"], ["'8'", "write 8G or 500M"]),
+    "no time": (["--max-hours", "0"], ["'0'", "above 0"]),
+    "retries": (["--retries", "x"], ["'x'", "0 for none"]),
+    "slurm's option alone": (["--slurm-partition", "gpu"], ["--slurm-partition needs --launcher slurm"]),
+    "slurm and workers": (["--launcher", "slurm", "--workers", "2"], ["--workers cannot be combined with --launcher slurm"]),
+    "slurm and devices": (["--launcher", "slurm", "--device", "cuda:0", "cuda:1"], ["with --launcher slurm use cpu or cuda"]),
+    "slurm's option without a value": (["--launcher", "slurm", "--slurm-set", "account"], ["--slurm-set account: write option=value"]),
     "option": (["--sed", "3"], ["--sed"]),
     "device": (["--device", "foo"], ["--device foo"]),
     "device that is not there": (["--device", "cuda:99"], ["--device cuda:99"]),
@@ -420,6 +427,14 @@ def test_a_user_error_is_one_line(project, tmp_path, error):
     usual = ["--algo", "bc", "--env", "xor-ab", "--out", tmp_path / "out"]
     one_line(project.run(*usual, *argv), *words)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_checkout_does_not_run_the_code_of_another(project):
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, "run_benchmark.py", "--list"], cwd=project.root, env=env, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: inspo_benchmark is installed from ")
+    assert f"not from {project.root}" in done.stderr
 
 
 @pytest.mark.parametrize("where", ["{}/file", "{}/file/below", "/proc/nowhere"])

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -244,8 +245,8 @@ def test_a_command_in_odd_surroundings(project, undisturbed, what):
     out, folder = project.fresh(), project.fresh()
     long = folder / ("t" * 90)
     long.mkdir()
-    before = {"12 files": "ulimit -n 12; ", "a long TMPDIR": f"export TMPDIR={long}; "}.get(what, "")
-    command = " ".join([sys.executable, "run_benchmark.py", "--algo", "bc", *SMALL, "--out", str(out)])
+    before = {"12 files": "ulimit -n 12; ", "a long TMPDIR": f"export TMPDIR={shlex.quote(str(long))}; "}.get(what, "")
+    command = shlex.join([sys.executable, "run_benchmark.py", "--algo", "bc", *SMALL, "--out", str(out)])
     ended = subprocess.run(
         f"({before}{command} {redirections})", shell=True, cwd=project.root, env=environment(project.root), capture_output=True, text=True
     )

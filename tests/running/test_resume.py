@@ -248,8 +248,8 @@ DAMAGES = {
     "a sealed bomb": lambda good, bomb: sealed(bomb),
     "something else": lambda good, bomb: sealed({"weights": torch.zeros(3)}),
     "nothing": lambda good, bomb: sealed([]),
-    "too little": lambda good, bomb: sealed([[torch.zeros(2)], [], {}, 0, 0]),
-    "other shapes": lambda good, bomb: sealed([[torch.zeros(2, 999), torch.zeros(2, 1000), torch.tensor([7, 7])], [], {}, 0, 0]),
+    "too little": lambda good, bomb: sealed([[torch.zeros(2)], [], {}, 0, 0.0, ""]),
+    "other shapes": lambda good, bomb: sealed([[torch.zeros(2, 999), torch.zeros(2, 1000), torch.tensor([7, 7])], [], {}, 0, 0.0, ""]),
     "a part missing": lambda good, bomb: sealed([[torch.zeros(2, 1000), torch.zeros(2, 1000), torch.tensor([7, 7])], []]),
 }
 
@@ -260,7 +260,9 @@ def test_a_damaged_checkpoint_is_not_used(saved, tmp_path, capsys, what):
     saved.save(path)
     path.write_bytes(DAMAGES[what](path.read_bytes(), Bomb(trace)))
     assert saved.load(path, "cpu") is saved
-    assert capsys.readouterr().out.startswith(f"warning: {path} cannot be used (")
+    said = capsys.readouterr().out
+    assert said.startswith(f"warning: {path} cannot be used (")
+    assert ("made by other code" in said) == (what in ("too little", "other shapes"))
     assert not trace.exists()
 
 

@@ -1,6 +1,7 @@
 """Pictures show what happened, and mistakes on the command line are one line."""
 
 import os
+import shlex
 import subprocess
 import sys
 from itertools import pairwise
@@ -240,7 +241,8 @@ def test_a_scenario_shows_the_battle_of_the_seed(tmp_path):
 
 
 def fake_ffmpeg(folder: Path, script: str, monkeypatch) -> None:
-    (folder / "ffmpeg").write_text(f"#!{sys.executable}\nimport sys, pathlib\n{script}\n")
+    code = f"import sys, pathlib\n{script}"
+    (folder / "ffmpeg").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"\n')
     (folder / "ffmpeg").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder))
 
@@ -317,7 +319,7 @@ def test_help_teaches(capsys):
 
 def test_a_machine_that_cannot_draw_mujoco_says_so(tmp_path):
     command = [sys.executable, "-m", "inspo_benchmark.tools.render_mujoco", "hopper_3x1", "--steps", "1", "--out", str(tmp_path / "a.gif")]
-    env = os.environ | {"MUJOCO_GL": "glfw", "DISPLAY": ":999"}
+    env = {name: value for name, value in os.environ.items() if name != "WAYLAND_DISPLAY"} | {"MUJOCO_GL": "glfw", "DISPLAY": ":999"}
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
