@@ -38,6 +38,7 @@ of explicit rows (tests/algorithms/test_limits.py).
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.func import grad
@@ -206,9 +207,7 @@ class AlberDICE(Algorithm):
         return masked_mean(both, (slope**2).sum(-1))
 
     def e_loss(self, on, tg, b, i, advantage, count, h_data, u):  # h_data: action parameters of p_D(a_i|o_i)
-        def e(a):
-            return on.e(b.now.state, a, agent=i)
-
+        e = partial(on.e, b.now.state, agent=i)
         avail = select(b.now.avail, 2, i)
         data = e(select(b.now.actions, 2, i).unsqueeze(2))[..., 0]
         log_sum = self.space.logsumexp(e, h_data, avail | self.cfg.count_unavailable, u["cql"])

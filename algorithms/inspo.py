@@ -354,14 +354,10 @@ class InSPO(Algorithm):
 
     # the second stage --------------------------------------------------------------------------------------------------
 
-    def trained(self, s):  # updates of this stage so far, and their number
-        cloning, rest = (stage.num_updates for stage in self.stages())
-        return s.step - cloning, rest
-
     def temperatures(self, s):  # alpha and beta (choice 6)
         c = self.cfg
-        done, number = self.trained(s)
-        moved = ((done / number - c.anneal_start) / c.anneal_duration).clamp(0, 1)
+        cloning, training = (stage.num_updates for stage in self.stages())
+        moved = (((s.step - cloning) / training - c.anneal_start) / c.anneal_duration).clamp(0, 1)
         unit = self.targets(s).scale().sqrt().clamp(min=MIN_SCALE) if c.scale_by_td_error else 1.0
         return unit * c.alpha, unit * c.beta * (1 + (c.beta_end - 1) * moved)  # (1)
 

@@ -36,7 +36,6 @@ import torch
 from inspo_benchmark.algorithms.flow_bc import FlowBC
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.core.types import Timestep
 from inspo_benchmark.learning.algorithm import masked_mean
 from inspo_benchmark.learning.config import UNCLIPPED, Valued
 from inspo_benchmark.learning.nets import Critic
@@ -98,7 +97,7 @@ class MACFlow(FlowBC):
         return (p * (q1 + q2) / 2).sum(-1)
 
     def target(self, on, tg, b, u):  # [B, L]
-        rows = Timestep(b.obs, b.state, b.avail, b.actions) if self.cfg.network == "gru" else b.next
+        rows = b if self.cfg.network == "gru" else b.next
         h = self.pi(on, rows.obs, torch.special.ndtri(u["next"]))
         v = self.q_of(tg, rows.obs, h, rows.avail).sum(-1)  # (5)
         return b.rewards + self.cfg.gamma * (1 - b.terminated) * v[:, -b.rewards.shape[1] :]  # (6)

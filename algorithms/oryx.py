@@ -36,6 +36,7 @@ XOR, ICQ for one agent, and BC as beta goes to infinity (tests/algorithms/test_o
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -128,11 +129,7 @@ class Oryx(Algorithm):
 
     def advantage(self, f, b, x_pi, x_q, u):  # A_j, [B, L, N]
         x_q = x_q[:, :-1]
-
-        def value(a):
-            return f.q(x_q, a)
-
-        expected = self.space.expect(value, f.pi(x_pi[:, :-1]), b.now.avail, u)
+        expected = self.space.expect(partial(f.q, x_q), f.pi(x_pi[:, :-1]), b.now.avail, u)
         return self.q(f, x_q, b.now.actions) - expected  # (4)
 
     def weights(self, b, advantage, known):  # w_j, [B, L, N]

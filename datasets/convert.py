@@ -31,14 +31,14 @@ def convert(layout: str, source: str | Path, target: str | Path, name: str | Non
     check_target(source, target)
     with _open(layout, source) as r:
         task = target_task(r, name)
-        with writer(target, card(task) | _provenance(layout, r)) as out:
-            bar = tqdm(total=len(r.rows), unit="episode", desc=source.name, disable=not sys.stderr.isatty())
-            tally = Tally()
-            with bar:
-                for d in _parts(r, task, limit, tally):
-                    out.add(d)
-                    bar.update(d.episodes)
-            out.meta["notes"] = tally.notes(r)
+        with (
+            writer(target, card(task) | _provenance(layout, r)) as out,
+            tqdm(total=len(r.rows), unit="episode", desc=source.name, disable=not sys.stderr.isatty()) as bar,
+        ):
+            for d in _parts(r, task, limit):
+                out.add(d)
+                bar.update(d.episodes)
+            out.meta["notes"] = r.all_notes()
     return task
 
 
@@ -72,22 +72,11 @@ def fitting(r: Recording, task: Task) -> Task:
     return task
 
 
-class Tally:
-    """What was cut."""
-
-    def __init__(self) -> None:
-        self.episodes = self.cut = self.limit = 0
-
-    def notes(self, r: Recording) -> str:
-        cut = f"{self.cut} of {self.episodes} episodes cut to {self.limit} steps" if self.cut else ""
-        return "; ".join(filter(None, (cut, r.all_notes())))
-
-
-def _parts(r: Recording, task: Task, limit: int | None, tally: Tally) -> Iterator[Dataset]:
+def _parts(r: Recording, task: Task, limit: int | None) -> Iterator[Dataset]:
     spec = task.spec
     if not len(r.rows):
         raise UserError(f"{r.source}: there are no episodes")
-    tally.limit = limit = spec.episode_limit if limit is None else limit
+    r.limit = limit = spec.episode_limit if limit is None else limit
     if not 1 <= limit <= spec.episode_limit:
         raise UserError(f"limit {limit}: episodes of {task.name} have 1 .. {spec.episode_limit} steps")
     row = 4 * (spec.num_agents * (r.spec.obs_dim + spec.space.action_dim) + spec.state_dim)
@@ -98,7 +87,7 @@ def _parts(r: Recording, task: Task, limit: int | None, tally: Tally) -> Iterato
     for a, b in grouped(r.rows, row):
         with reading(r.source), np.errstate(all="ignore"):  # what no float32 can hold becomes infinite, and is found as that
             d = r.read(r, task, a, b)
-        tally.episodes, tally.cut = tally.episodes + d.episodes, tally.cut + int((d.lengths > limit).sum())
+        r.cut += int((d.lengths > limit).sum())
         yield _cut(d, task, limit) if (d.lengths > limit).any() else d
 
 

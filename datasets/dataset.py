@@ -281,7 +281,7 @@ def join(
     )
 
 
-def joined(some: list[Dataset]) -> Dataset:
+def concatenate(some: list[Dataset]) -> Dataset:
     """The episodes of one or more datasets, with the `meta` of the first, except its statistics."""
     starts = np.cumsum([0, *(d.steps for d in some)])
     arrays = {name: np.concatenate([getattr(d, name) for d in some]) for name in PATHS if name != "offset"}

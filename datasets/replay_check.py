@@ -42,7 +42,6 @@ def _ends(d: Dataset) -> Iterator[str]:
 
 def _copies(d: Dataset) -> Iterator[str]:
     """Where every start is different, no two episodes are equal by chance. Where different episodes share a start, they may be."""
-    first = d.offset[:-1] + np.arange(d.episodes)
     first_with: dict[bytes, int] = {}
     starts: Counter[bytes] = Counter()  # of different episodes
     found = []
@@ -55,7 +54,7 @@ def _copies(d: Dataset) -> Iterator[str]:
             found.append((e, first_with[key]))
         else:
             first_with[key] = e
-            starts[d.obs[first[e]].tobytes()] += 1
+            starts[d.obs[rows.start].tobytes()] += 1
     if found and len(starts) > 1 and max(starts.values()) == 1:
         yield f"episodes: episode {found[0][0]} is a copy of episode {found[0][1]}, {len(found)} of {d.episodes} are copies"
 

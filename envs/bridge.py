@@ -9,7 +9,6 @@ the 32,885 transitions recorded by its authors gives the same positions, rewards
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
@@ -98,7 +97,7 @@ for quality in ("optimal", "mix"):
         Task(
             name=f"bridge-{quality}",
             spec=Spec(2, 8, 8, Discrete(len(MOVES)), LIMIT),
-            make=partial(Bridge, limit=LIMIT),
+            make=Bridge,
             family="bridge",
             quality=quality,
             backend="bridge-1",

@@ -268,10 +268,7 @@ class Algorithm(ABC):
             new = tree_unflatten(structure.flatten_up_to(new), structure)  # an update may return its networks in another order
             return new._replace(step=s.step + 1, average=self.averages(new, stage)), logs
 
-        def alone(s, b, d):
-            return tree_map(lambda x: x[None], counted(*tree_map(lambda x: x[0], (s, b, d))))
-
-        return vmap(counted) if num_runs > 1 else alone
+        return over_runs(counted, num_runs)
 
     def averages(self, s: State, stage: Stage) -> dict[str, Tensor]:
         """The running means of the acting weights after a call of `update`: a <- a + rate (theta - a).
@@ -353,6 +350,13 @@ class Algorithm(ABC):
     def at_next(self, net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """An agent network at the rows 1 .. L of a sequence. A recurrent network has to start at row 0."""
         return net(x)[:, 1:] if self.cfg.network == "gru" else net(x[:, 1:])
+
+
+def over_runs(function: Callable, num_runs: int) -> Callable:
+    """A function of one run as a function of stacked runs. A single run is not batched, which is faster."""
+    if num_runs > 1:
+        return vmap(function)
+    return lambda *args: tree_map(lambda x: x[None], function(*tree_map(lambda x: x[0], args)))
 
 
 def agent_row(only: Tensor | int | None, x: Tensor) -> Tensor:

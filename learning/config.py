@@ -31,19 +31,9 @@ class Common:
     num_updates: int = 2000  # gradient updates
     ema_rate: float = 1.0  # agents act by a running mean of their weights over about the last 1 / ema_rate updates; 1: by the last
 
-    # Settings of `Valued` alone: for methods without values they are constants.
-
-    @property
-    def burn_in(self) -> int:
-        return 0
-
-    @property
-    def normalize_rewards(self) -> bool:
-        return False
-
-    @property
-    def shape_rewards(self) -> bool:
-        return False
+    # Settings of `Valued`, which are constants of other methods: without types they are no fields.
+    burn_in = 0
+    normalize_rewards = shape_rewards = False
 
     def __post_init__(self):
         for name, kind in kinds_of(type(self)).items():
@@ -81,7 +71,7 @@ class Common:
         """The end of an error message about a field that there is not."""
         if name in inspect.get_annotations(cls):
             return "its Config has to be decorated with @dataclass(frozen=True)"
-        if name in vars(cls):
+        if name in vars(cls) and not hasattr(Common, name):
             return f"its Config has to state the type: {name}: float = {vars(cls)[name]!r}, for example"
         return suggest(name, kinds_of(cls))
 

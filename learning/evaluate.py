@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.func import vmap
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from inspo_benchmark.core.env import VecEnv
 from inspo_benchmark.core.types import State, Task
-from inspo_benchmark.learning.algorithm import Algorithm, Nets
+from inspo_benchmark.learning.algorithm import Algorithm, Nets, over_runs
 from inspo_benchmark.learning.normalize import Normalizer
 from inspo_benchmark.learning.sampler import UNIFORM_BOUNDS
 from inspo_benchmark.learning.tracing import trace
@@ -19,7 +18,7 @@ from inspo_benchmark.learning.tracing import trace
 IDENTITY = Normalizer()
 TRACE_FROM = 50  # steps of an episode from which tracing the act function pays
 Scores = dict[str, np.ndarray]  # metric -> value of every policy and episode [S, E]
-NEARLY_ALL_THE_SAME = 0.05  # share of distinct episodes below which an evaluation says little more than a single episode
+MIN_DISTINCT = 0.05  # share of distinct episodes below which an evaluation says little more than a single episode
 SEQUENCE = "sequence"  # among the scores of `_rollout`: a hash of the episode's joint actions
 
 
@@ -134,10 +133,4 @@ def next_hash(sequence: np.ndarray, actions: np.ndarray) -> np.ndarray:
 
 def vmap_over_seeds(act: Callable, algorithm: Algorithm, seeds: int) -> Callable:
     """The act function of one policy, for S stacked policies."""
-
-    def of_one(params, *inputs):
-        return act(Nets(algorithm.modules, params), *inputs)
-
-    if seeds > 1:
-        return vmap(of_one)
-    return lambda *args: tree_map(lambda x: x[None], of_one(*tree_map(lambda x: x[0], args)))
+    return over_runs(lambda params, *inputs: act(Nets(algorithm.modules, params), *inputs), seeds)

@@ -24,7 +24,7 @@ def flatten(net: nn.Module) -> Tensor:
 
 def stack_of(net: nn.Module) -> int:
     """The number of agents whose weights are stacked in a network; 0 if they share its weights."""
-    return max((getattr(m, "stack", 0) for m in net.modules()), default=0)
+    return max(getattr(m, "stack", 0) for m in net.modules())  # among them is `net` itself
 
 
 def unflatten(net: nn.Module, flat: Tensor, agent: int | Tensor | None = None) -> dict[str, Tensor]:

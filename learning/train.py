@@ -20,7 +20,7 @@ from inspo_benchmark.datasets.dataset import Dataset
 from inspo_benchmark.learning.algorithm import Algorithm, Stage
 from inspo_benchmark.learning.compiling import CannotCompile, Compilation
 from inspo_benchmark.learning.cuda_graph import graph_update
-from inspo_benchmark.learning.evaluate import NEARLY_ALL_THE_SAME, Evaluator
+from inspo_benchmark.learning.evaluate import MIN_DISTINCT, Evaluator
 from inspo_benchmark.learning.normalize import Normalizer, normalize_dataset
 from inspo_benchmark.learning.sampler import Sampler
 from inspo_benchmark.learning.tracing import trace
@@ -226,7 +226,7 @@ def keep_freed_memory() -> None:
 
 def warn_about_equal_episodes(seeds: Sequence[int], distinct: Iterable[float]) -> None:
     """`distinct`: the share of distinct episodes in each seed's last evaluation."""
-    if alike := [str(seed) for seed, share in zip(seeds, distinct) if share < NEARLY_ALL_THE_SAME]:
+    if alike := [str(seed) for seed, share in zip(seeds, distinct) if share < MIN_DISTINCT]:
         which = f"policies of seeds {', '.join(alike)} act" if len(alike) > 1 else f"policy of seed {alike[0]} acts"
         print(f"warning: the greedy {which} (nearly) the same in all evaluation episodes: their scores are those of a few episodes")
 

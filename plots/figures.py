@@ -64,7 +64,7 @@ def all_figures(frame: pd.DataFrame, metrics: list[str], method: str, draft: boo
                 plain = plain[plain.algo.isin(plain.algo[plain.metric == metric].unique())]  # methods without it have no place in legends
                 found += [("curves", "", figure) for figure in curves.learning_curves(plain, metric)]
                 found += [("scores", "", figure) for figure in curves.run_scores(plain, metric)]
-                plain = load.without_easy(plain)
+                plain = load.informative(plain)
                 found.append(("quality", "", aggregates.quality(plain, metric)))
                 complete = stats.complete_scores(stats.final_scores(plain, metric, "last"), plain.task.unique().tolist())
                 if complete:  # only methods with scores on all tasks can be compared
@@ -84,7 +84,7 @@ def _captioned(suite: str, metric: str, frame: pd.DataFrame, found: list[tuple[s
         drawn = ablation_rows(frame[frame.algo == method]) if kind == "ablation" else plain
         preset, runs = drawn.preset.iloc[0], drawn.groupby(load.GROUP, observed=True).seed.nunique()
         n = " to ".join(map(str, sorted({int(runs.min()), int(runs.max())})))
-        notes = "".join(f" {note}" for note in load.easy_note(drawn)) if kind in OVER_TASKS else ""
+        notes = "".join(f" {note}" for note in load.uninformative_note(drawn)) if kind in OVER_TASKS else ""
         notes += style.execution_note(drawn.algo.unique()) + style.preset_note(preset)
         pages = [j for j, entry in enumerate(found) if entry[:2] == (kind, method)]
         page = f"-{pages.index(k) + 1}" if len(pages) > 1 else ""

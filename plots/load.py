@@ -133,15 +133,15 @@ def for_metric(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     return frame.assign(data_mean=frame.data_win_rate, behavior=frame.behavior_win_rate, reference_low=0.0, reference_high=1.0)
 
 
-def without_easy(frame: pd.DataFrame) -> pd.DataFrame:
+def informative(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of the tasks that aggregates are over: all that are informative, or all tasks if there are no others."""
     kept = frame[~frame.task.isin(UNINFORMATIVE)]
     return kept if len(kept) else frame
 
 
-def easy_note(frame: pd.DataFrame) -> list[str]:
+def uninformative_note(frame: pd.DataFrame) -> list[str]:
     """A note on the tasks that the aggregates leave out."""
-    left_out = style.order(set(frame.task) - set(without_easy(frame).task))
+    left_out = style.order(set(frame.task) - set(informative(frame).task))
     return [f"The aggregates leave out tasks that do not tell methods apart: {', '.join(left_out)}."] if left_out else []
 
 

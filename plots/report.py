@@ -22,7 +22,7 @@ import pandas as pd
 
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError, outcome, printable
-from inspo_benchmark.learning.evaluate import NEARLY_ALL_THE_SAME
+from inspo_benchmark.learning.evaluate import MIN_DISTINCT
 from inspo_benchmark.plots import cli, figures, load, style, tables
 from inspo_benchmark.plots.load import ResultFile
 from inspo_benchmark.plots.table_writers import number
@@ -156,7 +156,7 @@ def _alike(frame: pd.DataFrame) -> list[tuple[str, str, str, str]]:
     """Method, overrides, task and seeds whose final greedy policies acted (nearly) the same in all evaluation episodes."""
     last = frame[frame.metric == "distinct_episodes"]
     last = last[last.step == last.groupby("file", observed=True).step.transform("max")]
-    groups = last[last.value < NEARLY_ALL_THE_SAME].groupby(["algo", "overrides", "task"], observed=True).seed
+    groups = last[last.value < MIN_DISTINCT].groupby(["algo", "overrides", "task"], observed=True).seed
     return [(style.algorithm(algo).label, overrides, task, ", ".join(map(str, sorted(x)))) for (algo, overrides, task), x in groups]
 
 

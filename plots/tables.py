@@ -40,7 +40,7 @@ def main_table(frame: pd.DataFrame, metric: str, checkpoint: str, draft: bool = 
     known = any(map(pd.notna, behavior.values()))  # older result files do not know it
     algos, tasks = style.order(frame.algo.unique()), style.order(references)
     scores = stats.final_scores(frame, metric, checkpoint)
-    part = load.without_easy(frame)
+    part = load.informative(frame)
     aggregated, scales = stats.final_scores(part, metric, checkpoint), load.references(part)
     task_scores, iqms = _unmarked(stats.task_scores, scores), _unmarked(stats.normalized_iqms, aggregated, scales)
     means, ranks = _unmarked(stats.normalized_means, aggregated, scales), stats.mean_ranks(aggregated[~_autoregressive(aggregated)])
@@ -90,7 +90,7 @@ def _main_notes(frame: pd.DataFrame, metric: str, complete: Iterable[str]) -> li
         f"Dataset: mean {style.METRICS[metric][0]} of the episodes in the dataset. Normalized: {scale}. IQM: interquartile mean over runs "
         f"and tasks, with its stratified bootstrap interval. Rank: by the mean score on each task, 1 is best.",
         "The row of means has no †.",
-        *load.easy_note(frame),
+        *load.uninformative_note(frame),
         *["Bold, † and ranks leave methods with autoregressive execution out."] * bool(style.autoregressive() & set(frame.algo.unique())),
         *(["Behavior: the same of the policies that recorded the data, with their most probable actions."] if known else []),
         *_without_samples(frame, metric),

@@ -15,6 +15,14 @@ class Attempt(NamedTuple):
     first_update: int  # where this attempt began
     update: int
     seconds: float  # since then
+    score: float | None = None  # mean return of the last evaluation; None before the first
+
+    @property
+    def phase(self) -> str:
+        """What it does: before its first update it loads its data and evaluates, then it compiles the update."""
+        if self.update:
+            return f"update {self.update} of {self.experiment.config.num_updates}"
+        return "loading data, first evaluation" if self.score is None else "compiling"
 
 
 class Eta:
@@ -56,7 +64,7 @@ class Eta:
         """Seconds until `workers` processes have finished all experiments. Unknown experiments count as the mean of the others. None: all
         are unknown."""
         left, unknown = [], 0
-        for experiment, first_update, update, seconds in [*running, *(Attempt(experiment, 0, 0, 0.0) for experiment in waiting)]:
+        for experiment, first_update, update, seconds, _ in [*running, *(Attempt(experiment, 0, 0, 0.0) for experiment in waiting)]:
             updates = experiment.config.num_updates
             trained = (update - first_update) / updates
             total = seconds / trained if trained > 0.05 else self.total_seconds(experiment)

@@ -34,7 +34,8 @@ class Experiment:
     @property
     def group(self) -> str:
         """Hash of everything but the seeds."""
-        return group_of(self.algo, self.task, dataclasses.asdict(self.config), self.data, TASKS[self.task].evaluation, self.preset)
+        preset = [self.preset] if self.preset else []
+        return digest(self.algo, self.task, dataclasses.asdict(self.config), self.data, TASKS[self.task].evaluation, *preset)
 
     @property
     def key(self) -> str:
@@ -129,11 +130,6 @@ def describe(algo: str, task: str, seeds: Sequence[int], overrides: dict[str, An
     consecutive = 1 < len(seeds) == seeds[-1] - seeds[0] + 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
     numbers = f"{seeds[0]}-{seeds[-1]}" if consecutive else ",".join(map(str, seeds))
     return ", ".join([f"{algo} on {task}", f"seeds {numbers}", *(f"{k}={v}" for k, v in overrides.items())])
-
-
-def group_of(algo: str, task: str, config: dict[str, Any], data: str, evaluation: dict[str, int], preset: str) -> str:
-    """The hash of everything but the seeds. `data`: the dataset's sha256."""
-    return digest(algo, task, config, data, evaluation, *([preset] if preset else []))
 
 
 def digest(*parts: Any) -> str:

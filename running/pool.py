@@ -21,8 +21,8 @@ from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.running.eta import Attempt, Eta, human_duration
 from inspo_benchmark.running.experiment import Experiment, is_locked
 from inspo_benchmark.running.messages import Crashed, Failed, Finished, Interrupted, Locked, Message, Progressed, decode
-from inspo_benchmark.running.progress import ProgressDisplay, RunningLine, SweepState
-from inspo_benchmark.running.results import final_return, record_failure
+from inspo_benchmark.running.progress import ProgressDisplay, SweepState
+from inspo_benchmark.running.results import final_return, write_record
 from inspo_benchmark.running.worker import work
 
 POLL_INTERVAL = 0.5  # seconds between checks of the workers
@@ -74,9 +74,6 @@ class WorkerHandle:
     update: int = 0
     score: float | None = None
     stop_requested: bool = False
-
-    def line(self, now: float) -> RunningLine:
-        return RunningLine(self.experiment, self.update, self.score, now - self.started)
 
     def receive(self) -> list[Message] | None:
         """The messages since the last call. None: the process has ended. ValueError: it sent something else."""
@@ -272,7 +269,8 @@ class Pool:
 
     def on_failure(self, experiment: Experiment, reason: str, again: bool) -> None:
         self.failed[experiment] = reason
-        record_failure(experiment, reason, again)
+        with suppress(UserError):  # where the disk refuses, only the sweep reports it
+            write_record(experiment, reason, again)
         self.display.print_line(f"FAILED {self.progress()} {experiment}")
 
     def progress(self) -> str:
@@ -300,11 +298,10 @@ class Pool:
 
     def state(self) -> SweepState:
         now = time.monotonic()
-        running = [Attempt(worker.experiment, worker.first_update or 0, worker.update, now - worker.started) for worker in self.workers]
+        running = [Attempt(x.experiment, x.first_update or 0, x.update, now - x.started, x.score) for x in self.workers]
         waiting = [*self.queue, *(experiment for _, experiment in self.locked)]
         seconds_left = self.eta.seconds_left(waiting, running, min(self.max_workers, max(len(self.workers), 1)))
-        lines = [worker.line(now) for worker in self.workers]
-        return SweepState(len(self.experiments), self.finished, len(self.failed), lines, seconds_left)
+        return SweepState(len(self.experiments), self.finished, len(self.failed), running, seconds_left)
 
 
 def run_pool(experiments: Sequence[Experiment], max_workers: int, devices: Sequence[str], limits: Limits, eta: Eta) -> Outcome:

@@ -6,28 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from inspo_benchmark.running.eta import human_duration
-from inspo_benchmark.running.experiment import Experiment
+from inspo_benchmark.running.eta import Attempt, human_duration
 
 MAX_LINES = 16  # running experiments that are listed
 REDRAW_INTERVAL = 0.25  # seconds
 BAR_WIDTH = 24  # characters
-
-
-class RunningLine(NamedTuple):
-    """A running experiment."""
-
-    experiment: Experiment
-    update: int
-    score: float | None  # mean return of the last evaluation; None before the first
-    seconds: float  # since it started
-
-    @property
-    def phase(self) -> str:
-        """What it does: before its first update it loads its data and evaluates, then it compiles the update."""
-        if self.update:
-            return f"update {self.update} of {self.experiment.config.num_updates}"
-        return "loading data, first evaluation" if self.score is None else "compiling"
 
 
 class SweepState(NamedTuple):
@@ -36,12 +19,12 @@ class SweepState(NamedTuple):
     total: int
     finished: int
     failed: int
-    running: list[RunningLine]
+    running: list[Attempt]
     seconds_left: float | None
 
     def text(self, elapsed: float) -> str:
         waiting = self.total - self.finished - self.failed - len(self.running)
-        trained = sum(line.update / line.experiment.config.num_updates for line in self.running)
+        trained = sum(attempt.update / attempt.experiment.config.num_updates for attempt in self.running)
         fraction = (self.finished + self.failed + trained) / max(self.total, 1)
         speed = f", {3600 * self.finished / elapsed:.0f} experiments per hour" if self.finished and elapsed else ""
         left = f", about {human_duration(self.seconds_left)} left" if self.seconds_left is not None else ""
@@ -49,9 +32,9 @@ class SweepState(NamedTuple):
             f"{self.finished} done, {len(self.running)} running, {self.failed} failed, {waiting} waiting",
             f"{'█' * round(BAR_WIDTH * fraction):░<{BAR_WIDTH}} {fraction:4.0%}, {human_duration(elapsed)}{speed}{left}",
         ]
-        for line in self.running[:MAX_LINES]:
-            score = "" if line.score is None else f", return {line.score:.3g}"
-            lines.append(f"  {line.experiment}: {line.phase}{score}, {human_duration(line.seconds)}")
+        for attempt in self.running[:MAX_LINES]:
+            score = "" if attempt.score is None else f", return {attempt.score:.3g}"
+            lines.append(f"  {attempt.experiment}: {attempt.phase}{score}, {human_duration(attempt.seconds)}")
         if len(self.running) > MAX_LINES:
             lines.append(f"  and {len(self.running) - MAX_LINES} more")
         return "\n".join(lines)

@@ -7,6 +7,7 @@ import re
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,11 @@ PACKAGES = ["torch", "numpy", "scipy", "numba", "h5py", "pandas", "matplotlib"]
 def revision() -> dict[str, Any]:
     """The code's git commit, and whether files differ from it or Python files are new; empty outside a git checkout, as for a copy that is
     installed in the environment of another project."""
-    try:
-        if Path(_git("rev-parse", "--show-toplevel").rstrip("\n")).resolve() != ROOT.resolve():
-            return {"revision": "", "dirty": False}
-        changed = _git("status", "--porcelain", "--untracked-files=no") or _untracked(["."])
-        return {"revision": _git("rev-parse", "HEAD").strip(), "dirty": bool(changed)}
-    except (OSError, subprocess.CalledProcessError):
-        return {"revision": "", "dirty": False}
+    with suppress(OSError, subprocess.CalledProcessError):
+        if Path(_git("rev-parse", "--show-toplevel").rstrip("\n")).resolve() == ROOT.resolve():
+            changed = _git("status", "--porcelain", "--untracked-files=no") or _untracked(["."])
+            return {"revision": _git("rev-parse", "HEAD").strip(), "dirty": bool(changed)}
+    return {"revision": "", "dirty": False}
 
 
 def changed_since(revision: str, paths: list[str]) -> list[str]:

@@ -7,7 +7,6 @@ import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -176,12 +175,6 @@ def last_evaluation(record: dict[str, Any]) -> tuple[int, float] | None:
         case {"update": int(update), "return": float(score)}:
             return update, score
     return None
-
-
-def record_failure(experiment: Experiment, reason: str, again: bool) -> None:
-    """Record a failure, unless the disk refuses: then only the sweep reports it."""
-    with suppress(UserError):
-        write_record(experiment, reason, again)
 
 
 def earlier_failure(experiment: Experiment) -> str:

@@ -19,7 +19,7 @@ from inspo_benchmark.datasets.catalog import VARIABLE as DATA
 from inspo_benchmark.running.eta import Attempt, Eta
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.pool import Limits, Outcome, result_summary, run_pool
-from inspo_benchmark.running.progress import ProgressDisplay, RunningLine, SweepState, plural
+from inspo_benchmark.running.progress import ProgressDisplay, SweepState, plural
 from inspo_benchmark.running.provenance import ROOT
 from inspo_benchmark.running.results import is_finished, last_evaluation, read_record
 
@@ -150,16 +150,15 @@ def watch(jobs: dict[Experiment, str], arrays: list[str], limits: Limits, eta: E
             subprocess.run(["scancel", *arrays], check=False)  # sends SIGTERM, at which workers save checkpoints
             break
         if display.due():
-            lines, running = [], []
+            running = []
             for experiment in waiting:
                 if record := read_record(experiment.record_path):
                     update, score = last_evaluation(record) or (0, None)
                     began, first_update = first_seen.setdefault(experiment, (now, update))
-                    lines.append(RunningLine(experiment, update, score, now - began))
-                    running.append(Attempt(experiment, first_update, update, now - began))
+                    running.append(Attempt(experiment, first_update, update, now - began, score))
             queued = [experiment for experiment in waiting if experiment not in first_seen]
             seconds_left = eta.seconds_left(queued, running, min(parallelism, len(jobs)))
-            display.draw(SweepState(len(jobs), finished, len(failed), lines, seconds_left))
+            display.draw(SweepState(len(jobs), finished, len(failed), running, seconds_left))
     return Outcome(failed, list(waiting))
 
 

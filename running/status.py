@@ -89,10 +89,8 @@ def stale_reason(metadata: dict[str, Any]) -> str:
         return f"the task {task} is unknown here; is INSPO_BENCHMARK_MODULES set?"
     if metadata["evaluation"] != TASKS[task].evaluation:
         return "the evaluation schedule changed"
-    now, before = (
-        current_config(algo, task, json.dumps(metadata["overrides"], sort_keys=True), metadata.get("preset", "")),
-        metadata["config"],
-    )
+    before = metadata["config"]
+    now = current_config(algo, task, json.dumps(metadata["overrides"], sort_keys=True), metadata.get("preset", ""))
     if now is None:
         return "its settings no longer exist"
     if now != before:

@@ -39,7 +39,9 @@ class Recording:
     read: "Callable[[Recording, Task, int, int], Dataset]"  # episodes a .. b - 1, whole, in the task's types
     notes: list[str] = field(default_factory=list)  # what had to be decided
     family: str = "recorded"
-    clipped: int = 0
+    clipped: int = 0  # actions
+    cut: int = 0  # episodes, to `limit` steps
+    limit: int = 0
 
     def episodes(self, task: Task, lengths: np.ndarray, *, actions: np.ndarray, **fields: np.ndarray) -> Dataset:
         """`datasets.dataset.join`, with continuous actions clipped to the box, as MuJoCo does with what it is told."""
@@ -51,7 +53,9 @@ class Recording:
 
     def all_notes(self) -> str:
         """The notes, once everything was read."""
-        return "; ".join([*self.notes, *[f"{self.clipped} actions beyond [-1, 1] clipped"] * bool(self.clipped)])
+        cut = f"{self.cut} of {len(self.rows)} episodes cut to {self.limit} steps" if self.cut else ""
+        clipped = f"{self.clipped} actions beyond [-1, 1] clipped" if self.clipped else ""
+        return "; ".join(filter(None, [cut, *self.notes, clipped]))
 
 
 def word(text: str) -> str:

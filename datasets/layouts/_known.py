@@ -38,8 +38,7 @@ def known(name: str) -> Task | None:
     scenario = name.rpartition("-")[0]
     if scenario not in KNOWN:
         return None
-    k = KNOWN[scenario]
-    return unregistered(name, k.spec, k.family, k.backend)
+    return unregistered(name, *KNOWN[scenario])
 
 
 def unregistered(name: str, spec: Spec, family: str, backend: str) -> Task:

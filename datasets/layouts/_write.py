@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,45 +26,20 @@ def check_target(source: Path, target: Path) -> None:
         raise UserError(f"{target} is inside {source}, which is read; choose a path outside of it")
 
 
-@contextmanager
-def hdf5(target: Path) -> Iterator[Callable[[dict[str, np.ndarray]], None]]:
-    """A function that appends rows to the arrays of a new file."""
-    with atomic_write(target) as part, DeferredErrorFile(part) as file, file.hdf5(libver=("earliest", "v110")) as f:
-
-        def append(arrays: dict[str, np.ndarray]) -> None:
-            for name, x in arrays.items():
-                append_rows(f, name, x)
-                file.check()
-
-        yield append
-
-
 def export(
     source: Path, target: Path, kind: str, layout: str, instead: str, arrays: Callable[[Dataset], Iterator[dict[str, np.ndarray]]]
-) -> "Lost":
-    """Write the parts that `arrays` makes of the episodes; what gets lost. UserError unless the actions are of that kind and `target` is
-    new."""
+) -> list[str]:
+    """Write the parts that `arrays` makes of the episodes; what gets lost, in words. UserError unless the actions are of that kind and
+    `target` is new."""
     check_target(source, target)
     meta = peek(source)
     if (has := meta.get("action_kind", kind)) != kind:
         raise UserError(f"{source}: {layout}'s layout has {kind} actions, {meta['task']} has {has} ones; export it as {instead} or minari")
-    left = Lost()
-    with hdf5(target) as append:
+    lost: set[str] = set()
+    with atomic_write(target) as part, DeferredErrorFile(part) as file, file.hdf5(libver=("earliest", "v110")) as f:
         for d in parts(source):
-            left.add(d)
-            for part in arrays(d):
-                append(part)
-    return left
-
-
-class Lost:
-    """Which of these fields of the data have something in them."""
-
-    def __init__(self) -> None:
-        self.seen: set[str] = set()
-
-    def add(self, d: Dataset) -> None:
-        self.seen |= {name for name, there in LOSSES.items() if there(d)}
-
-    def describe(self, *more: str) -> str:
-        return "; ".join([*([f"no place for: {', '.join(x for x in LOSSES if x in self.seen)}"] if self.seen else []), *more])
+            lost |= {name for name, is_there in LOSSES.items() if is_there(d)}
+            for name, x in (item for some in arrays(d) for item in some.items()):
+                append_rows(f, name, x)
+                file.check()
+    return [f"no place for: {', '.join(name for name in LOSSES if name in lost)}"] if lost else []

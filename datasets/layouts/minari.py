@@ -34,7 +34,7 @@ from inspo_benchmark.core.limits import check_size, read_bytes
 from inspo_benchmark.core.registry import NAME, TASKS
 from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec, Task
-from inspo_benchmark.datasets.dataset import Dataset, joined
+from inspo_benchmark.datasets.dataset import Dataset, concatenate
 from inspo_benchmark.datasets.format import DeferredErrorFile, attribute, is_own, parts, peek
 from inspo_benchmark.datasets.layouts import LAYOUTS, Layout, Recording, word
 from inspo_benchmark.datasets.layouts._arrays import Guarded, reading, size_of, stored
@@ -115,7 +115,7 @@ def _read(folder: Folder, r: Recording, task: Task, a: int, b: int) -> Dataset:
         check_size(r.source, sum(thing.nbytes for thing in held.values()), folder.size)
         x = {key: Guarded(r.source, thing, folder.size)[:] for key, thing in held.items()}
         some.append(_episode(x, _seed(folder.file[name]), name, folder, r, task))
-    return joined(some)
+    return concatenate(some)
 
 
 def _check_episode(x: dict[str, np.ndarray], name: str, folder: Folder, source: Path) -> None:

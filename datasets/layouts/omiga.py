@@ -142,8 +142,9 @@ def write(source: Path, target: Path) -> str:
             "d": np.insert(np.zeros(d.steps, "f4"), ends, 1)[:, None],
         }
 
-    left = export(source, target, "continuous", "OMIGA", "pymarl", rows)
-    return left.describe(*[f"{ambiguous} episodes whose kind of end does not follow from their length"] * bool(ambiguous))
+    lost = export(source, target, "continuous", "OMIGA", "pymarl", rows)
+    lost += [f"{ambiguous} episodes whose kind of end does not follow from their length"] * bool(ambiguous)
+    return "; ".join(lost)
 
 
 LAYOUTS.register("omiga")(Layout("OMIGA", "OMIGA's MaMuJoCo: .hdf5 with s, o, a, r, d", open_recording, write))

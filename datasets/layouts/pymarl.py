@@ -113,7 +113,7 @@ def _name(source: Path) -> str:
 
 
 def write(source: Path, target: Path) -> str:
-    return export(source, target, "discrete", "PyMARL", "omiga", partial(_parts, source)).describe()
+    return "; ".join(export(source, target, "discrete", "PyMARL", "omiga", partial(_parts, source)))
 
 
 def _parts(source: Path, d: Dataset) -> Iterator[dict[str, np.ndarray]]:

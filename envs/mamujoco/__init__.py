@@ -103,9 +103,10 @@ def make_physics(scenario: Scenario, arrays: StepArrays, num_threads: int = 1, *
     return Physics(make_env(scenario, 0, **render_options).single_agent_env.unwrapped, scenario.env_name, arrays, num_threads)
 
 
-def array_shapes(scenario: Scenario, num_envs: int) -> list[tuple[int, ...]]:
-    """Shapes of the fields of `StepArrays`."""
-    return [(num_envs, scenario.num_joints), (num_envs, scenario.state_dim), (num_envs,), (num_envs,)]
+def zero_arrays(scenario: Scenario, num_envs: int) -> StepArrays:
+    """The arrays of `num_envs` environments, filled with zeros."""
+    shapes = (num_envs, scenario.num_joints), (num_envs, scenario.state_dim), num_envs, num_envs
+    return StepArrays(*map(np.zeros, shapes))
 
 
 def available_cores() -> int:
@@ -126,8 +127,7 @@ class MaMujoco:
         self.avail = np.ones((num_envs, self.scenario.num_agents, 1), bool)
         self.partition = AgentPartition(self.scenario, self.variant)
         num_threads = max(1, min(available_cores(), num_envs // ENVS_PER_THREAD))
-        arrays = StepArrays(*map(np.zeros, array_shapes(self.scenario, num_envs)))
-        self.physics = make_physics(self.scenario, arrays, num_threads, **render_options)
+        self.physics = make_physics(self.scenario, zero_arrays(self.scenario, num_envs), num_threads, **render_options)
 
     def reset(self, seeds: Sequence[int]) -> Observation:
         """UserError: not a seed for each environment."""

@@ -67,45 +67,31 @@ GRID_OFFSETS = np.array([(0, 2), (0, -2), (2, 0), (-2, 0), (1, 1), (-1, -1), (1,
 TERRAIN_HEIGHT = 0.5  # of 1
 
 
+def _column(k: int) -> property:
+    """A column of the unit's row in the frame."""
+    return property(lambda self: float(self._row[k]))
+
+
 class Position:
     """The current position of a unit."""
+
+    x, y = _column(X), _column(Y)
 
     def __init__(self, row: np.ndarray):
         self._row = row
 
-    @property
-    def x(self) -> float:
-        return float(self._row[X])
-
-    @property
-    def y(self) -> float:
-        return float(self._row[Y])
-
 
 class UnitProxy:
     """A unit with the attributes of the game's protocol. It follows the running battle; a deepcopy does not."""
+
+    health, shield = _column(HEALTH), _column(SHIELD)
+    weapon_cooldown, energy = _column(COOLDOWN), _column(ENERGY)
 
     def __init__(self, row: np.ndarray, unit: Unit, tag: int, unit_type: int, owner: int):
         self._row, self.pos = row, Position(row)
         self.tag, self.unit_type, self.owner = tag, unit_type, owner
         self.health_max, self.shield_max, self.radius = float(unit.health), float(unit.shield), unit.radius
         self.energy_max = ENERGY_MAX if unit.heal else 0.0
-
-    @property
-    def health(self) -> float:
-        return float(self._row[HEALTH])
-
-    @property
-    def shield(self) -> float:
-        return float(self._row[SHIELD])
-
-    @property
-    def weapon_cooldown(self) -> float:
-        return float(self._row[COOLDOWN])
-
-    @property
-    def energy(self) -> float:
-        return float(self._row[ENERGY])
 
 
 class Heuristic:

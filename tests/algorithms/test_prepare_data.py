@@ -9,7 +9,7 @@ import torch
 import inspo_benchmark as ib
 from inspo_benchmark.algorithms.bc import BC
 from inspo_benchmark.core.registry import ALGORITHMS
-from inspo_benchmark.datasets.dataset import STATISTICS, joined
+from inspo_benchmark.datasets.dataset import STATISTICS, concatenate
 from inspo_benchmark.learning.algorithm import Algorithm, masked_mean
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.learning.nets import AgentNet
@@ -79,7 +79,7 @@ def test_a_subset_holds_the_chosen_episodes_whole():
 def test_statistics_of_all_episodes_are_not_those_of_a_subset():
     data = ib.load_dataset("xor-ab")
     assert data.meta["episodes"] == 100
-    for part in data.subset(np.arange(3)), joined([data, data]):
+    for part in data.subset(np.arange(3)), concatenate([data, data]):
         assert part.meta == {key: value for key, value in data.meta.items() if key not in STATISTICS}
 
 

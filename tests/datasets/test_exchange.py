@@ -23,7 +23,7 @@ from inspo_benchmark.datasets import collect
 from inspo_benchmark.datasets.__main__ import main
 from inspo_benchmark.datasets.catalog import build
 from inspo_benchmark.datasets.convert import convert
-from inspo_benchmark.datasets.dataset import PATHS, Dataset, content_sha256, joined
+from inspo_benchmark.datasets.dataset import PATHS, Dataset, concatenate, content_sha256
 from inspo_benchmark.datasets.format import load, parts, save
 from inspo_benchmark.datasets.layouts import LAYOUTS
 from inspo_benchmark.datasets.layouts._known import known
@@ -144,7 +144,7 @@ def test_parts_of_a_file_are_the_file(tmp_path, count, seed, size):
     with pytest.MonkeyPatch.context() as m:
         m.setattr("inspo_benchmark.datasets.format.PART", size)
         some = list(parts(tmp_path / "x.h5"))
-        assert same(joined(some), load(tmp_path / "x.h5"))
+        assert same(concatenate(some), load(tmp_path / "x.h5"))
         assert len(some) > 1 or size > 300 or count == 1
 
 
@@ -381,7 +381,7 @@ def _twice(d: Dataset) -> Dataset:
         name: getattr(d, name)[: n + 1 if name in ("obs", "state", "avail") else n] for name in PATHS if PATHS[name][:3] in ("obs", "ste")
     }
     one = Dataset(**first, offset=np.array([0, n]), won=d.won[:1], seed=d.seed[:1], meta=d.meta)
-    return joined([one, one, d])
+    return concatenate([one, one, d])
 
 
 def test_copies_where_episodes_start_differently():

@@ -23,7 +23,7 @@ from inspo_benchmark.running.execute import execute
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.planning import plan
 from inspo_benchmark.running.pool import Limits, Pool, WorkerHandle, result_summary
-from inspo_benchmark.running.progress import RunningLine, SweepState
+from inspo_benchmark.running.progress import SweepState
 from inspo_benchmark.running.results import final_return, finished_seeds, read_results, seconds_per_update, write_record
 from inspo_benchmark.running.settings import settings
 from inspo_benchmark.running.status import Entry, code_changes, files_to_clean, method_files, scan
@@ -343,7 +343,7 @@ def test_human_duration(seconds, text):
 
 
 def test_the_live_display():
-    running = [RunningLine(experiment("bc", "xor-ab"), 25, -1.5, 60.0), RunningLine(experiment("bc", "xor-all"), 0, None, 5.0)]
+    running = [Attempt(experiment("bc", "xor-ab"), 0, 25, 60.0, -1.5), Attempt(experiment("bc", "xor-all"), 0, 0, 5.0)]
     text = SweepState(10, 4, 1, running, 3600.0).text(7200.0)
     assert text.splitlines()[0] == "4 done, 2 running, 1 failed, 3 waiting"
     assert all(

@@ -5,7 +5,7 @@ from pathlib import Path
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets import convert
-from inspo_benchmark.datasets.dataset import Dataset, joined
+from inspo_benchmark.datasets.dataset import Dataset, concatenate
 from inspo_benchmark.datasets.format import inspect
 from inspo_benchmark.datasets.validate import problems
 
@@ -19,9 +19,8 @@ def read(layout: str, source: str | Path, task: Task | None = None, limit: int |
     """What `convert` writes, in memory, for a given task."""
     with convert._open(layout, Path(source)) as r:
         task = convert.target_task(r, None) if task is None else convert.fitting(r, task)
-        tally = convert.Tally()
-        d = joined(list(convert._parts(r, task, limit, tally)))
-        d.meta.update(convert._provenance(layout, r) | {"notes": tally.notes(r)})
+        d = concatenate(list(convert._parts(r, task, limit)))
+        d.meta.update(convert._provenance(layout, r) | {"notes": r.all_notes()})
     if found := problems(d):
         raise UserError(f"{source}: {found[0]}")
     return d

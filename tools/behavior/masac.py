@@ -29,7 +29,7 @@ from inspo_benchmark.core.types import Batch, Draw, Spec, State
 from inspo_benchmark.datasets.behavior import mujoco_policy
 from inspo_benchmark.datasets.behavior.policy import Net, Policy, rounded, save
 from inspo_benchmark.datasets.behavior.rollout import rollout
-from inspo_benchmark.envs.mamujoco import LIMIT, AgentPartition, MaMujoco, StepArrays, array_shapes, make_physics, parse_name
+from inspo_benchmark.envs.mamujoco import LIMIT, AgentPartition, MaMujoco, StepArrays, make_physics, parse_name, zero_arrays
 from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.config import UNCLIPPED, Valued
 from inspo_benchmark.learning.nets import AgentNet, unflatten
@@ -199,7 +199,7 @@ def train(name: str, total: int, seed: int, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     algorithm = MASAC(MASAC.Config(), spec)
     s = algorithm.init([seed])
-    arrays = StepArrays(*map(np.zeros, array_shapes(scenario, NUM_ENVS)))
+    arrays = zero_arrays(scenario, NUM_ENVS)
     envs = [make_physics(scenario, StepArrays(*(x[e : e + 1] for x in arrays))) for e in range(NUM_ENVS)]
     age, next_seed = np.zeros(NUM_ENVS, int), 0
     rng, buffer, update = np.random.default_rng(seed), Buffer(total + NUM_ENVS, spec, eval_env.partition), None
