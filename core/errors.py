@@ -19,6 +19,13 @@ class UserError(Exception):
 class CommandLine(argparse.ArgumentParser):
     """A parser that answers a mistake in one line."""
 
+    @classmethod
+    def of(cls, module: str, doc: str) -> "CommandLine":
+        """The parser of a module whose docstring is the help."""
+        title, _, text = doc.partition("\n\n")
+        form = argparse.RawDescriptionHelpFormatter
+        return cls(prog=f"python -m {module}", description=title, epilog=text, formatter_class=form)
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {printable(message)}; see {self.prog} --help\n")
 

@@ -123,8 +123,9 @@ class Dataset:
         step, row = (np.r_[x] for x in zip(*map(self.slices, numbers)))
         rows = {name: getattr(self, name)[row] for name in ("obs", "state", "avail")}
         steps = {name: getattr(self, name)[step] for name in ("actions", "rewards", "terminated", "truncated", "behavior_logp")}
-        offset = np.concatenate([[0], np.cumsum(lengths)]).astype("<i8")
-        return Dataset(**rows, **steps, offset=offset, won=self.won[numbers], seed=self.seed[numbers], meta=without_statistics(self.meta))
+        return Dataset(
+            **rows, **steps, offset=offsets(lengths), won=self.won[numbers], seed=self.seed[numbers], meta=without_statistics(self.meta)
+        )
 
     @classmethod
     def from_episodes(cls, task: Task | str, episodes: Sequence[Mapping[str, Any]], source: str = "from_episodes") -> "Dataset":
@@ -274,7 +275,7 @@ def join(
         terminated=ends[0],
         truncated=ends[1],
         behavior_logp=np.zeros((steps, 0), "<f4") if behavior_logp is None else behavior_logp.astype("<f4"),
-        offset=np.concatenate([[0], np.cumsum(lengths)]).astype("<i8"),
+        offset=offsets(lengths),
         won=np.broadcast_to(won, count).astype("i1"),
         seed=np.broadcast_to(seed, count).astype("<i8"),
         meta=card(task) | {key: provenance.get(key, "") for key in PROVENANCE},
@@ -283,10 +284,14 @@ def join(
 
 def concatenate(some: list[Dataset]) -> Dataset:
     """The episodes of one or more datasets, with the `meta` of the first, except its statistics."""
-    starts = np.cumsum([0, *(d.steps for d in some)])
     arrays = {name: np.concatenate([getattr(d, name) for d in some]) for name in PATHS if name != "offset"}
-    offset = np.concatenate([[0], *(d.offset[1:] + start for d, start in zip(some, starts))]).astype("<i8")
+    offset = offsets(np.concatenate([d.lengths for d in some]))
     return Dataset(**arrays, offset=offset, meta=without_statistics(some[0].meta))
+
+
+def offsets(lengths: np.ndarray) -> np.ndarray:
+    """The first step of each episode, then the number of steps [E+1]."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype("<i8")
 
 
 def without_statistics(meta: dict[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from inspo_benchmark.datasets.dataset import (
     arrays_of,
     content_sha256,
     digest_of,
+    offsets,
     statistics,
     statistics_of,
 )
@@ -106,7 +107,7 @@ class Writer:
         self.last = True  # arrays that do not exist yet will not grow, so their chunks need not be larger than they are
         self._flush()
         short = {name: np.concatenate(x) for name, x in self.short.items()}
-        self._append(PATHS["offset"], np.concatenate([[0], np.cumsum(short["lengths"])]).astype("<i8"))
+        self._append(PATHS["offset"], offsets(short["lengths"]))
         self._append(PATHS["won"], short["won"])
         self._append(PATHS["seed"], short["seed"])
         self._append(RETURN, short["returns"].astype("<f4"))

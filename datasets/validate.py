@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -86,11 +87,10 @@ def _offset_problems(d: Dataset, first: int = 0) -> list[str]:
     place = PATHS["offset"]
     if d.offset[0] != 0 or d.offset[-1] != d.steps:
         return [f"{place}: runs from {d.offset[0]} to {d.offset[-1]}, should from 0 to {d.steps}, the number of steps"]
-    if (falls := d.offset[1:] < d.offset[:-1]).any():  # such lengths could overflow
-        return [f"{place}: falls at episode {first + int(falls.argmax())}"]
+    lengths = [b - a for a, b in pairwise(d.offset.tolist())]  # of Python's integers, which do not overflow
     return [
         f"{place}: episode {e} has {n} steps, should have 1 .. {d.meta['limit']}"
-        for e, n in enumerate(d.lengths, first)
+        for e, n in enumerate(lengths, first)
         if not 1 <= n <= d.meta["limit"]
     ]
 

@@ -9,7 +9,6 @@ Every run (an algorithm with its overrides, on a task, with a seed) becomes a ru
 
 import inspo_benchmark.core.startup  # noqa: F401
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -107,10 +106,7 @@ def _new_folder(folder: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    title, _, text = __doc__.partition("\n\n")
-    options = CommandLine(
-        prog="python -m plots.export", description=title, epilog=text, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = CommandLine.of("plots.export", __doc__)
     options.add_argument("tool", choices=WRITERS)
     options.add_argument("target", type=Path, help="the file to write, or a new folder")
     options.add_argument("--out", type=Path, default=Path("results"), help="folder that holds runs/ (default: %(default)s)")

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 FILES = sorted(path for path in ROOT.rglob("*.py") if not {".venv", "tests", "build"} & {*path.relative_to(ROOT).parts})
-COMMANDS = [path for path in FILES if "argparse" in path.read_text()]
+COMMANDS = [path for path in FILES if "argparse" in path.read_text() or "CommandLine" in path.read_text()]
 CALLS = {"ArgumentParser", "add_argument", "add_argument_group", "add_parser", "command", "parser"}
 
 PRIVATE = {  # a word of our own -> the field's

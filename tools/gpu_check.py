@@ -8,7 +8,6 @@ CUDA graph; peak memory. The exit code is 1 if a difference is above the toleran
 itself is tried: no waits, graphs and memory are measured.
 """
 
-import argparse
 import statistics
 import sys
 import time
@@ -123,10 +122,7 @@ def mistakes(rows: list[bench.Row]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    title, _, text = __doc__.partition("\n\n")
-    options = CommandLine(
-        prog="python -m tools.gpu_check", description=title, epilog=text, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = CommandLine.of("tools.gpu_check", __doc__)
     options.add_argument("--device", default="cuda", help="cuda, cuda:1, ..., or cpu to try the command (default: cuda)")
     device = options.parse_args(argv).device
 

@@ -9,6 +9,7 @@ import numpy as np
 from inspo_benchmark.core.env import VecEnv
 from inspo_benchmark.datasets.behavior.policy import Policy
 from inspo_benchmark.datasets.behavior.smac_policy import act
+from inspo_benchmark.datasets.dataset import offsets
 from inspo_benchmark.envs.smac.compiled import SPLITMIX_STEP, kernel, rule, splitmix64, unit_interval
 
 Act = Callable[[Policy, np.ndarray, np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarray]]  # as `smac_policy.act`
@@ -65,7 +66,7 @@ def rollout(
             break
 
     t, e, obs, state, avail, actions, logp, rewards = (np.concatenate(x) for x in zip(*steps, strict=True))
-    offset = np.concatenate([[0], np.cumsum(np.bincount(e))])
+    offset = offsets(np.bincount(e))
     step = offset[e] + t
 
     def rows(x: np.ndarray, last: np.ndarray) -> np.ndarray:

@@ -16,13 +16,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from inspo_benchmark.core.errors import CommandLine
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.config import Common
 from inspo_benchmark.plots.table_writers import assignments, setting
 from inspo_benchmark.running import presets, settings
 from inspo_benchmark.running.suites import suites
-from inspo_benchmark.tools.docs import parse_no_options
 
 PAGE = Path(__file__).parents[2] / "docs" / "hyperparameters.md"
 HEAD = """# Hyperparameters
@@ -114,5 +114,5 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    parse_no_options("hyperparameters", __doc__)
+    CommandLine.of("tools.docs.hyperparameters", __doc__).parse_args()
     PAGE.write_text(page())

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from inspo_benchmark.core.atomic_io import atomic_write
+from inspo_benchmark.core.errors import CommandLine
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.plots import style
-from inspo_benchmark.tools.docs import parse_no_options
 from inspo_benchmark.tools.docs.hyperparameters import settings_table
 
 FOLDER = Path(__file__).parents[2] / "docs" / "methods"
@@ -79,7 +79,7 @@ def pages() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    parse_no_options("methods", __doc__)
+    CommandLine.of("tools.docs.methods", __doc__).parse_args()
     FOLDER.mkdir(exist_ok=True)
     wanted = pages()
     for path in FOLDER.glob("*.md"):

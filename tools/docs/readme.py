@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 
 from inspo_benchmark.core.atomic_io import atomic_write
+from inspo_benchmark.core.errors import CommandLine
 from inspo_benchmark.plots import style
 from inspo_benchmark.plots.table_writers import MISSING
-from inspo_benchmark.tools.docs import parse_no_options
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "results.md"]
@@ -66,7 +66,7 @@ def page(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    parse_no_options("readme", __doc__)
+    CommandLine.of("tools.docs.readme", __doc__).parse_args()
     for path in PAGES:
         with atomic_write(path) as part:
             part.write_text(page(path))

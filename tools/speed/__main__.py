@@ -10,7 +10,6 @@ code 1) if a speed in units of the matrix product rate fell by more than 30 %. T
 is kept.
 """
 
-import argparse
 import os
 import platform
 import sys
@@ -59,10 +58,7 @@ def measure(algos: list[str], parts: list[str]) -> list[rows.Row]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    title, _, text = __doc__.partition("\n\n")
-    options = CommandLine(
-        prog="python -m tools.speed", description=title, epilog=text, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = CommandLine.of("tools.speed", __doc__)
     options.add_argument("parts", nargs="*", metavar="PART", help=f"a method, or one of {', '.join(PARTS)}")
     options.add_argument(
         "--against", type=Path, metavar="FILE", help="a copy of an earlier bench.csv, whose speeds these must not fall below"
