@@ -55,13 +55,13 @@ class NoisyPolicy(nn.Module):
         self.net = AgentNet(agents, (hidden if recurrent else obs) + noise, hidden, outputs, share)
 
     def forward(self, x: Tensor, memory: Tensor | None = None):
-        if self.past is None:
-            return self.net(x) if memory is None else (self.net(x), memory)
-        obs, z = x[..., : -self.noise], x[..., -self.noise :]
-        past = self.past(obs, memory=memory)
-        if memory is not None:
-            past, memory = past
-        out = self.net(torch.cat([F.relu(past), z], -1))
+        if self.past is not None:
+            obs, z = x[..., : -self.noise], x[..., -self.noise :]
+            past = self.past(obs, memory=memory)
+            if memory is not None:
+                past, memory = past
+            x = torch.cat([F.relu(past), z], -1)
+        out = self.net(x)
         return out if memory is None else (out, memory)
 
 

@@ -122,11 +122,12 @@ class AgentNet(nn.Module):
             w, w_a = w.split((x.shape[-1], a.shape[-1]), -2)
             x = (matmul(x, w) + bias).unsqueeze(-3 if agent is None else -2) + matmul(a, w_a)
         x = F.relu(x)
-        if memory is not None:
-            memory = self.second(x, memory) if self.recurrent else memory
-            return self.last(memory if self.recurrent else F.relu(self.second(x))), memory
         if not self.recurrent:
-            return self.last(F.relu(self.second(x)))
+            out = self.last(F.relu(self.second(x)))
+            return out if memory is None else (out, memory)
+        if memory is not None:
+            memory = self.second(x, memory)
+            return self.last(memory), memory
         h = torch.zeros_like(x[:, 0])
         rows = []
         for t in range(x.shape[1]):
