@@ -252,8 +252,9 @@ def test_regeneration_is_byte_identical_whatever_the_order_of_files(tmp_path):
 
 @pytest.mark.parametrize("suite", ["games", "smac", "smacv2", "mujoco", "mujoco-3000", "quick"])
 def test_the_tables_of_the_reference_results_are_those_of_their_rows(tmp_path, suite):
+    draft = suite == "smac"  # where not all methods have all tasks
     reference = Path(__file__).parents[2] / "results" / "reference" / suite
-    table_writers.write(tmp_path / "tables", tables.all_tables(reference, list(style.METRICS)), ())
+    table_writers.write(tmp_path / "tables", tables.all_tables(reference, list(style.METRICS), draft), ())
     found, committed = files(tmp_path), files(reference)
     assert found.keys() == committed.keys()
     assert [name for name in found if found[name] != committed[name]] == []
