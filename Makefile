@@ -27,7 +27,7 @@ help: ## list the commands
 
 setup: .venv/ready ## create the virtual environment with all packages
 ifneq ($(origin PYTHON),file)
-	@[ "$$($(PYTHON) -c 'import sys; print(sys.version_info[:2])')" = "$$($(PY) -c 'import sys; print(sys.version_info[:2])')" ] || { echo "error: .venv has another Python than $(PYTHON); delete .venv, and it is made again"; exit 1; }
+	@[ "$$($(PYTHON) -c 'import sys; print(sys.version_info[:2])')" = "$$($(PY) -c 'import sys; print(sys.version_info[:2])')" ] || { echo "error: .venv has another Python than $(PYTHON); delete .venv and repeat the command"; exit 1; }
 endif
 
 data: setup ## build all datasets (each is also built on first use)

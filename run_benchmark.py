@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         "--env",
         nargs="+",
         metavar="TASK",
-        help="tasks: names, globs, or a scenario such as 3m for all of its tasks (default: all that have data or whose data can be built)",
+        help="tasks: names, globs, or a scenario such as 3m for all of its tasks (default: all that have a dataset or can build one)",
     )
     what.add_argument(
         "--seeds",

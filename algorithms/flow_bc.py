@@ -143,8 +143,8 @@ class FlowBC(Algorithm):
 
     # the policies ----------------------------------------------------------------------------------------------------------------
 
-    def pi(self, f, obs, z, **memory):  # outputs of mu_i, [B, L, N, D]
-        return f.pi(torch.cat([obs, z], -1), **memory)
+    def pi(self, f, obs, z, memory=None):  # outputs of mu_i, [B, L, N, D]; with a memory, of one step, and the next memory
+        return f.pi(torch.cat([obs, z], -1), memory=memory)
 
     def distillation(self, h, goal, b):  # per agent, [B, L, N]; h: outputs of mu, goal: x_K
         if self.space.kind == "discrete":
@@ -175,12 +175,12 @@ class FlowBC(Algorithm):
     def action_params(self, f, obs, memory):
         """The outputs of mu_i at z = 0."""
         z = obs.new_zeros(*obs.shape[:-1], self.space.action_dim)
-        return self.pi(f, obs, z, memory=memory)
+        return self.pi(f, obs, z, memory)
 
     def act(self, f, obs, avail, memory):
         h, memory = self.action_params(f, obs, memory)
         return self.action_of(h, avail), memory
 
     def act_sampled(self, f, obs, avail, memory, u):
-        h, memory = self.pi(f, obs, torch.special.ndtri(u), memory=memory)
+        h, memory = self.pi(f, obs, torch.special.ndtri(u), memory)
         return self.action_of(h, avail), memory

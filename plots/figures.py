@@ -147,8 +147,8 @@ def main(argv: list[str] | None = None) -> int:
                 part.write_text(latex(captions) + "\n")
         current = {name + suffix for name, _ in captions for suffix in (".png", ".pdf")[: 1 + args.pdf]}
         ours = re.compile(rf"({'|'.join(KINDS)})-.*-({'|'.join(args.metric)})(-\d+)?\.(png|pdf)")
-        for path in folder.iterdir():  # remove figures of runs that no longer exist
-            if ours.fullmatch(path.name) and path.name not in current and not cli.selects(args):
+        for path in () if cli.selects(args) else folder.iterdir():  # remove figures of runs that no longer exist
+            if ours.fullmatch(path.name) and path.name not in current:
                 path.unlink()
         kinds = dict.fromkeys(name.partition("-")[0] for name, _ in captions)
         print(f"{folder}: {len(captions)} figures ({'.png, .pdf' if args.pdf else '.png'}): {', '.join(kinds)}")

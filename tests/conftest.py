@@ -8,10 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-for name in ("INSPO_BENCHMARK_DATA", "INSPO_BENCHMARK_MODULES", "INSPO_MAX_BYTES", "WANDB_MODE"):  # before anything reads them
-    os.environ.pop(name, None)
-
-from support.project import alive, stop, until  # noqa: E402
+from support.project import alive, stop, until
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start: there is a worker of pytest for every core
 torch.set_num_threads(1)

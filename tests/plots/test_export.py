@@ -53,6 +53,12 @@ def test_wandb_holds_every_row_and_sends_nothing(out, tmp_path, monkeypatch):
     from wandb.proto import wandb_internal_pb2 as messages
     from wandb.sdk.internal.datastore import DataStore
 
+    def connect(self, address):
+        assert not isinstance(address, tuple) or address[0] in ("127.0.0.1", "localhost", "::1"), f"connects to {address}"
+        return unwatched(self, address)
+
+    unwatched = socket.socket.connect
+    monkeypatch.setattr(socket.socket, "connect", connect)
     with socket.create_server(("127.0.0.1", 0)) as server:  # in place of wandb's, because a process of its own sends
         server.setblocking(False)
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")

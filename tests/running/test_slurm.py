@@ -19,7 +19,7 @@ from inspo_benchmark.running.pool import Limits
 from inspo_benchmark.running.progress import ProgressDisplay
 from inspo_benchmark.running.settings import settings
 from support.faults import FAULTY
-from support.project import Project, leftovers, results
+from support.project import ROOT, Project, leftovers, results
 
 SMALL = ["--seeds", "2", "--set", "num_updates=40", "hidden_dim=8", "batch_size=8"]
 SWEEP = ["--algo", "bc", "inspo", "slows", "prints", "--env", "xor-*", "bridge-optimal", *SMALL]  # 20 experiments
@@ -177,6 +177,11 @@ def test_failures_and_user_errors_are_reported(project):
     assert ended.err.splitlines()[-1].startswith("error: SLURM refuses the job: ")  # after what sbatch says
     assert "nvalid partition" in ended.err.splitlines()[-1]
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.slurm
+def test_the_makefile_installs_and_runs_it():
+    assert "slurm-wlm munge" in (ROOT / "Makefile").read_text()
 
 
 def test_an_experiment_whose_seeds_another_sweep_has_trained_is_finished(monkeypatch, tmp_path, capsys):

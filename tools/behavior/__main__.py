@@ -153,11 +153,11 @@ def read(folder: Path, load: Callable[[Path], Policy]) -> list[Policy]:
 def loader(name: str) -> Callable[[Path], Policy]:
     """The function that loads policies of this map or scenario. UserError: there is none of this name."""
     task = TASKS.discover().get(f"{name}-expert")
-    if task and task.family == "mamujoco":
+    if not task:
+        raise UserError(f"no scenario {name!r}; {suggest(name, MAPS | SCENARIOS | BODIES)}")
+    if task.family == "mamujoco":
         return partial(mujoco_policy.load, name=name, spec=task.spec)
-    if name not in (known := MAPS | SCENARIOS):
-        raise UserError(f"no scenario {name!r}; {suggest(name, known | BODIES)}")
-    return partial(load, map=known[name])
+    return partial(load, map=find_map(name))
 
 
 def parser() -> argparse.ArgumentParser:
