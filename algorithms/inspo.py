@@ -38,9 +38,9 @@ Choices of this implementation, where nothing is published:
     right on average; with three or more agents w, an exponential of it, is not, and (5) minimizes (6) only as the number of samples grows.
     Only mu is evaluated at these samples. Q^i sees single actions, of the data and of pi^i: no joint action outside the data is given a
     value.
- 4. Q^i sees the state; with `critic_sees_obs` also agent i's observation, which holds for example its distances. Each agent has one
-    critic with a Polyak target; the targets are the Q of a sweep, in (6) as in (8), because their errors are smaller. Policies see their
-    own observation.
+ 4. Q^i and mu see the state; with `critic_sees_obs` also agent i's observation (mu: agent j's for its action), which holds for example
+    its distances. Each agent has one critic with a Polyak target; the targets are the Q of a sweep, in (6) as in (8), because their errors
+    are smaller. Policies see their own observation.
  5. Resampling is systematic, within the minibatch. With many agents few rows have most of the weight, unless `rho_max` is small.
  6. With `scale_by_td_error`, alpha and beta are in units of sigma, the critics' error at the end of the first stage: the root of a running
     mean of (9) over its updates. They then mean the same on every task: policies leave the data where advantages are large beside the
@@ -81,29 +81,32 @@ MIN_SCALE = 1e-6  # of sigma
 class Conditional(AgentNet):
     """Action parameters of mu(a^j | s, a^k for all known k): one network for every agent j and every set of known actions.
 
-    state [..., S], encoded actions act [..., N, A] -> [..., N, P]; leading axes broadcast.
-    forward(state): no action is known.
-    forward(state, act): agent j knows those of the agents 0, ..., j-1.
-    forward(state, act, known): j knows that of k where known [..., j, k] is 1.
-    forward(state, act, i=i, a=a): j knows those of 0, ..., j-1, except agent i's, and all know the encoded action a [..., A] of agent i.
+    state [..., S], encoded actions act [..., N, A] -> [..., N, P]; leading axes broadcast. obs [..., N, O]: agent j's beside the state.
+    forward(state, obs): no action is known.
+    forward(state, obs, act): agent j knows those of the agents 0, ..., j-1.
+    forward(state, obs, act, known): j knows that of k where known [..., j, k] is 1.
+    forward(state, obs, act, i=i, a=a): j knows those of 0, ..., j-1, except i's, and all know the encoded action a [..., A] of agent i.
     The output for j = i has no meaning. Many candidates a share what does not depend on them.
     """
 
-    def __init__(self, agents: int, state: int, width: int, hidden: int, outputs: int):
-        super().__init__(agents, state + agents * (width + 1), hidden, outputs, share=True)
-        self.inputs = state, agents * width, agents
+    def __init__(self, agents: int, state: int, obs: int, width: int, hidden: int, outputs: int):
+        super().__init__(agents, state + obs + agents * (width + 1), hidden, outputs, share=True)
+        self.inputs = state, obs, agents * width, agents
 
     def forward(
         self,
         state: Tensor,
+        obs: Tensor | None,
         act: Tensor | None = None,
         known: Tensor | None = None,
         i: int | Tensor | None = None,
         a: Tensor | None = None,
     ) -> Tensor:
-        w_state, w_act, w_known = self.first.weight.split(self.inputs)
+        w_state, w_obs, w_act, w_known = self.first.weight.split(self.inputs)
         w_act = w_act.unflatten(0, (len(w_known), -1))  # [N, A, H]
         x = (matmul(state, w_state) + self.first.bias)[..., None, :] + self.who
+        if obs is not None:
+            x = x + matmul(obs, w_obs)
         if act is not None:
             given = torch.einsum("...kw,kwh->...kh", act, w_act) + w_known  # what the action of agent k adds: [..., N, H]
             if known is not None:
@@ -150,7 +153,7 @@ class InSPO(Algorithm):
         weight_max: float = 100.0  # cap of the weights w
         rho_max: float = 100.0  # cap of the ratios rho
         excess_kl: bool = False  # the KL of (8) less that of the clones
-        critic_sees_obs: bool = False  # critics see agent i's observation beside the state
+        critic_sees_obs: bool = False  # critics, and mu, see agent i's observation beside the state
         num_samples: int = 1  # joint samples of the policies, and of continuous actions in E_{pi^i}; 0: the sum over all joint actions
         refresh: Literal["sweep", "turn"] = "sweep"  # critics take a step before each sweep of the agents, or before each agent's turn
         sequential: bool = True  # agents in turn; false: all at once, against the teammates' old policies
@@ -171,7 +174,7 @@ class InSPO(Algorithm):
                 raise UserError("num_samples must not be negative; weight_max and rho_max must be at least 1")
 
     TUNED = {  # the paper's settings were not available; gamma = 0 where actions do not change the state
-        "smac": dict(gamma=0.98, alpha=0.3, scale_by_td_error=True, rho_max=1.0, critic_sees_obs=True),
+        "smac": dict(gamma=0.98, alpha=0.5, scale_by_td_error=True, rho_max=1.0, excess_kl=True, critic_sees_obs=True),
         "mujoco": dict(alpha=3.0, rho_max=1.0, excess_kl=True),
         "xor-*": dict(lr=3e-3, gamma=0.0, batch_size=256, num_updates=2000),
         "mne*": dict(gamma=0.0, tau=0.05, beta=5.0, beta_end=0.0, batch_size=256, num_updates=2000),
@@ -188,10 +191,11 @@ class InSPO(Algorithm):
         c = self.cfg
         spec = self.spec
         space = self.space
+        seen = c.critic_sees_obs * spec.obs_dim
         return dict(
             pi=AgentNet(spec.num_agents, spec.obs_dim, c.hidden_dim, space.params_dim, c.share_params, c.network),
-            mu=Conditional(spec.num_agents, spec.state_dim, space.action_dim, c.hidden_dim, space.params_dim),
-            q=Critic(space, spec.num_agents, spec.state_dim + c.critic_sees_obs * spec.obs_dim, c.hidden_dim, c.share_params),
+            mu=Conditional(spec.num_agents, spec.state_dim, seen, space.action_dim, c.hidden_dim, space.params_dim),
+            q=Critic(space, spec.num_agents, spec.state_dim + seen, c.hidden_dim, c.share_params),
             scale=Scale(),
         )
 
@@ -226,7 +230,7 @@ class InSPO(Algorithm):
     def behavior_loss(self, on, tg, b, u):  # - sum_j log mu(a^j | s, a^k of all k before j), in a random order
         x = b.now
         known = u[..., None, :] < u[..., :, None]  # [B, L, j, k]
-        h = self.mu(on, x.state, x.actions, known=known.to(u.dtype))
+        h = self.mu(on, x, x.actions, known=known.to(u.dtype))
         return -masked_mean(b.mask[..., None], self.space.log_prob(h, x.actions, x.avail))
 
     def cloning_loss(self, on, tg, b):
@@ -235,11 +239,14 @@ class InSPO(Algorithm):
 
     # behavior model ----------------------------------------------------------------------------------------------------
 
-    def mu(self, f, state, act, **given):  # action parameters of the behavior model, [..., N, P]; see Conditional
+    def own_mu(self, f, x):  # action parameters of every mu^i, [B, L, N, P]
+        return f.mu(x.state, x.obs if self.cfg.critic_sees_obs else None)
+
+    def mu(self, f, x, act, **given):  # of mu where actions are known, [..., N, P]; see Conditional
         act = self.space.encode(act)
         if self.cfg.behavior == "factored":
-            return f.mu(state).expand(*act.shape[:-1], -1)
-        return f.mu(state, act, **given)
+            return self.own_mu(f, x).expand(*act.shape[:-1], -1)
+        return f.mu(x.state, x.obs if self.cfg.critic_sees_obs else None, act, **given)
 
     def joint_actions(self, h, avail, u):
         """Joint actions of the policies [M, B, L, N] and their weights: M samples and 1 / M, or all joint actions and [M, B, L].
@@ -256,14 +263,14 @@ class InSPO(Algorithm):
 
     def kl(self, f, x, h, u):  # KL(pi || mu), [B, L]
         a, weight = self.joint_actions(h, x.avail, u)
-        h_mu = self.mu(f, x.state, a)  # [M, B, L, N, P]
+        h_mu = self.mu(f, x, a)  # [M, B, L, N, P]
         return (weight * self.space.kl(h, h_mu, x.avail).sum(-1)).sum(0)  # (3)
 
     def clash(self, f, x, i, h, u):  # K^i at the action of the data, less its mean over pi^i: [B, L]
         team, weight = self.joint_actions(h, x.avail, u)
         own = select(team, 3, i)
         a = torch.stack([select(x.actions, 2, i).expand_as(own), own])  # [2, M, B, L]
-        h_mu = self.mu(f, x.state, team, i=i, a=self.space.encode(a))  # [2, M, B, L, N, P]
+        h_mu = self.mu(f, x, team, i=i, a=self.space.encode(a))  # [2, M, B, L, N, P]
         kl = torch.where(is_agent(i, h), 0.0, self.space.kl(h, h_mu, x.avail))
         k = (weight * kl.sum(-1)).sum(1)  # (3)
         return k[0] - k[1]
@@ -292,8 +299,8 @@ class InSPO(Algorithm):
     def ratios(self, f, b, h):  # log rho^i of every agent, [B, L, N]
         x = b.now
         log_pi = self.space.log_prob(h[:, :-1], x.actions, x.avail)
-        log_mu = self.space.log_prob(self.mu(f, x.state, x.actions), x.actions, x.avail)
-        own = self.space.log_prob(f.mu(x.state), x.actions, x.avail)
+        log_mu = self.space.log_prob(self.mu(f, x, x.actions), x.actions, x.avail)
+        own = self.space.log_prob(self.own_mu(f, x), x.actions, x.avail)
         log_rho = log_pi.sum(-1, keepdim=True) - log_pi - (log_mu.sum(-1, keepdim=True) - own)
         return log_rho.clamp(max=math.log(self.cfg.rho_max))  # (7)
 
@@ -337,7 +344,7 @@ class InSPO(Algorithm):
         return value[..., -1] - (p * value[..., :-1]).sum(-1)
 
     def log_mu(self, f, x, a):  # log mu^i of every agent's candidates a [B, L, N, K]
-        return self.space.log_prob(f.mu(x.state)[..., None, :], a, x.avail[..., None, :])
+        return self.space.log_prob(self.own_mu(f, x)[..., None, :], a, x.avail[..., None, :])
 
     def weights(self, f, b, i, h, gain, alpha, beta, u):  # w of (6), [B, L]
         gain = select(gain, 2, i)

@@ -440,7 +440,7 @@ class Deep:
         """The joint that the chain of agent i and then the others in their order spells out, [R, A .. A], as a game."""
         joint = torch.cartesian_prod(*[torch.arange(A)] * self.n).view(-1, 1, 1, self.n).expand(-1, B, L + 1, -1)
         rank = torch.tensor([-1 if j == i else j for j in range(self.n)])
-        h = self.algo.mu(self.nets(), self.b.state, joint, known=(rank < rank[:, None]).double())
+        h = self.algo.mu(self.nets(), self.b, joint, known=(rank < rank[:, None]).double())
         p = self.algo.space.log_prob(h, joint, self.b.avail).sum(-1).exp().numpy()
         mu = np.moveaxis(p.reshape(*[A] * self.n, -1), -1, 0)
         np.testing.assert_allclose(mu.reshape(len(mu), -1).sum(1), 1)
