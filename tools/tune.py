@@ -42,7 +42,7 @@ CANDIDATES: dict[str, dict[str, tuple[str, tuple[float, ...]]]] = {  # method ->
     "cfcql": {"smac": ("alpha", (0.4, 1.0, 5.0, 50.0)), "mujoco": ("alpha", (1.0, 5.0, 50.0, 500.0))},
     "comadice": dict.fromkeys(("smac", "mujoco"), ("alpha", (0.1, 0.3, 1.0, 10.0))),
     "icq": dict.fromkeys(("smac", "mujoco"), ("beta", (0.1, 0.3, 1.0, 10.0))),
-    "inspo": {"smac": ("alpha", (0.1, 0.3, 1.0, 3.0)), "mujoco": ("alpha", (0.3, 1.0, 3.0, 10.0))},
+    "inspo": {"smac": ("alpha", (0.1, 0.3, 0.5, 1.0)), "mujoco": ("alpha", (0.3, 1.0, 3.0, 10.0))},
     "iql": dict.fromkeys(("smac", "mujoco"), ("beta", (0.1, 0.3, 1.0, 3.0))),
     "macflow": dict.fromkeys(("smac", "mujoco"), ("alpha", (0.3, 1.0, 3.0, 10.0))),
     "omar": {"smac": ("alpha", (0.5, 1.0, 5.0, 50.0)), "mujoco": ("alpha", (0.5, 5.0, 50.0, 500.0))},
