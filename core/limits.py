@@ -4,6 +4,7 @@ with the free memory before anything is allocated."""
 import os
 import re
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,11 +32,32 @@ def limit(stored: int) -> int:
 
 
 def free_memory() -> int:
-    """Bytes that can be allocated without swapping. Half of the machine's memory if the system does not report them."""
+    """Bytes that can be allocated without swapping, in a container or a job within its own limit. Half of the machine's memory if the
+    system does not report them."""
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     with suppress(OSError):
         if match := re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text()):
-            return int(match[1]) << 10
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+            free = int(match[1]) << 10
+    return min([free, *control_group_memory()])
+
+
+def control_group_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+    """Bytes left to this process within the limit of each Linux control group that it is in, and that is visible (versions 1 and 2)."""
+    with suppress(OSError, ValueError):
+        for line in own.read_text().splitlines():
+            _, controllers, name = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            top = root / "memory" if controllers else root
+            most, used = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
+            group = top / name.lstrip("/")
+            for folder in [group, *group.parents]:
+                with suppress(OSError, ValueError):  # no limit here ("max"), or a group outside of the container
+                    cache = re.search(r"^(?:total_)?inactive_file (\d+)", (folder / "memory.stat").read_text(), re.M)
+                    in_use = int((folder / used).read_text()) - (int(cache[1]) if cache else 0)
+                    yield max(0, int((folder / most).read_text()) - in_use)
+                if folder == top:
+                    break
 
 
 def read_bytes(path: Path) -> bytes:

@@ -18,12 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inspo_benchmark.core.limits import limit
+
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of torch before version 1.6
 OPCODES = (
     "PROTO STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE BINBYTES SHORT_BINBYTES "
     "EMPTY_LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT SETITEM SETITEMS BINGET "
     "LONG_BINGET BINPUT LONG_BINPUT GLOBAL REDUCE BUILD BINPERSID"
 )
+OBJECT = 80  # bytes that an object of one opcode of one byte takes, an empty dictionary with its place in a list
 ARRAYS = {np.dtype(kind).str[1:]: np.dtype(kind) for kind in "?bBhHiIqQefd"}  # "f4" -> float32
 BYTE_ORDERS: dict[str, Literal["<", ">", "="]] = {"<": "<", ">": ">", "|": "="}
 TENSORS = {
@@ -99,6 +102,8 @@ class _Unpickler(pickle._Unpickler):
 
     def __init__(self, file: io.BytesIO, size: int, storages: dict[str, bytes] | None = None):
         super().__init__(file)
+        if OBJECT * (most := len(file.getbuffer()) - file.tell()) > limit(size):
+            raise ValueError(f"{most} bytes of a pickle, which may hold more objects than fit into the memory")
         self.bytes_left, self.storages = 2 * size, storages  # twice the file's size, because an array is made from a copy of its bytes
         self.types: dict[str, torch.dtype] = {}  # of the storages
         self.tensors: dict[str, Tensor] = {}  # of the storages

@@ -16,6 +16,7 @@ part in memory.
 import hashlib
 import io
 import math
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -23,10 +24,11 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5z
 
 from inspo_benchmark.core.atomic_io import atomic_write
 from inspo_benchmark.core.errors import UserError
-from inspo_benchmark.core.limits import check_size
+from inspo_benchmark.core.limits import MIN_LIMIT, check_size
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.dataset import (
     FORMAT,
@@ -47,11 +49,12 @@ from inspo_benchmark.datasets.validate import line, meta_problems, problems, sha
 
 CHUNK = 256 * 1024  # bytes of an HDF5 chunk: one read of a disk or of a network file system
 MAX_CHUNK = 64 << 20  # bytes
+CHECKSUM = 4  # bytes of a chunk's checksum, if it has one
 SEAL = 512  # bytes of the user block, the smallest that HDF5 allows
 DEFLATE_RATIO = 1032  # the largest compression ratio of a deflate stream
 NAMES = {path: name for name, path in PATHS.items()} | {RETURN: "return"}
 # What libhdf5, its filters and h5py raise over a damaged file.
-DAMAGE = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
+DAMAGE = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError, zlib.error)
 
 
 def save(d: Dataset, path: str | Path) -> None:
@@ -317,6 +320,34 @@ def _read_arrays(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, np.ndarr
     return arrays, found
 
 
+def chunk_fault(member: h5py.Dataset) -> str:
+    """Why the array must not be read: HDF5 unpacks all that a chunk holds, however large the chunk should be. "": it may be read."""
+    filters = member.id.get_create_plist()
+    codes = [filters.get_filter(n)[0] for n in range(filters.get_nfilters())]
+    if codes.count(h5z.FILTER_DEFLATE) > 1:
+        return "compressed twice"
+    if not member.chunks or h5z.FILTER_DEFLATE not in codes:
+        return ""
+    large: list[tuple[int, ...]] = []  # chunks that may become larger than any file may
+    member.id.chunk_iter(lambda info: large.append(info.chunk_offset) if info.size * DEFLATE_RATIO > MIN_LIMIT else None)
+    most = math.prod(member.chunks) * member.dtype.itemsize + CHECKSUM
+    skipped = 1 << codes.index(h5z.FILTER_DEFLATE)  # bit of the filters that a chunk lacks, because it cannot be compressed
+    for place in large:
+        lacks, content = member.id.read_direct_chunk(place)
+        if (len(content) if lacks & skipped else _unpacked_size(content, most)) > most:
+            return f"a chunk of more than the {most - CHECKSUM} bytes that it declares"
+    return ""
+
+
+def _unpacked_size(content: bytes, most: int) -> int:
+    """Bytes of a deflate stream; if they are more than `most`, only so many are counted. They are not kept."""
+    stream, size = zlib.decompressobj(), 0
+    while content and size <= most:
+        size += len(stream.decompress(content, 1 << 20))
+        content = stream.unconsumed_tail
+    return size
+
+
 def _stored(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Name -> array that can be read by slices, and the faults found; {} if there are any (missing arrays, wrong shapes or sizes)."""
     members, stored = _members(f), {}
@@ -331,6 +362,8 @@ def _stored(f: h5py.File, meta: dict[str, Any]) -> tuple[dict[str, Any], list[st
             found.append(f"{path}: declares {member.nbytes} bytes, but only {member.id.get_storage_size()} are stored")
         elif member.chunks and math.prod(member.chunks) * member.dtype.itemsize > MAX_CHUNK:  # the least that is read
             found.append(f"{path}: chunks of {member.chunks} rows and columns")
+        elif fault := chunk_fault(member):
+            found.append(f"{path}: {fault}")
         else:
             stored[NAMES[path]] = member
     if found:

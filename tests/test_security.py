@@ -317,6 +317,111 @@ def test_a_small_recording_of_many_bytes(tmp_path, monkeypatch, how):
     assert not list((tmp_path / "tmp").iterdir())
 
 
+@pytest.mark.parametrize("how", ["deflated", "with a checksum", "twice"])
+def test_a_chunk_of_more_than_it_declares(tmp_path, how, monkeypatch):
+    """HDF5 unpacks a chunk to its end, whatever its array declares: of a dataset and of a recording."""
+    monkeypatch.setattr(format, "meta_if_unchanged", lambda path, task=None: None)
+    content = zlib.compress(bytes(ZEROS), 9)
+    if how == "twice":
+        content = zlib.compress(content, 9)
+
+    def packed(f: h5py.File, name: str, x: np.ndarray) -> None:
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk(x.shape)
+        for _ in range(1 + (how == "twice")):
+            properties.set_deflate(1)
+        if how == "with a checksum":
+            properties.set_fletcher32()
+        kind, space = h5py.h5t.py_create(x.dtype), h5py.h5s.create_simple(x.shape)
+        h5py.h5d.create(f[name.rpartition("/")[0] or "/"].id, name.rpartition("/")[2].encode(), kind, space, properties)
+        f[name].id.write_direct_chunk((0,) * x.ndim, content)
+
+    path = catalog.fetch(TASKS["xor-ab"], tmp_path)
+    with h5py.File(path, "r+") as f:
+        rewards = f["steps/rewards"][:]
+        del f["steps/rewards"]
+        packed(f, "steps/rewards", rewards)
+    recording = recordings.write(tmp_path, recordings.recording(limit=8, episodes=4), ".h5")
+    with h5py.File(recording, "r+") as f:
+        reward = f["reward"][:]
+        del f["reward"]
+        packed(f, "reward", reward)
+    fault = "compressed twice" if how == "twice" else "a chunk of more than the [0-9]+ bytes that it declares"
+
+    def refused():
+        with pytest.raises(UserError, match=f"steps/rewards: {fault}"):
+            format.load(path, TASKS["xor-ab"])
+        with pytest.raises(UserError, match=f"reward: {fault}"):
+            read("pymarl", recording)
+
+    assert allocated(refused) < 100 << 20
+
+
+def test_chunks_that_cannot_be_compressed(tmp_path, monkeypatch):
+    """HDF5 stores them as they are, and a checksum after them."""
+    monkeypatch.setattr(format, "MIN_LIMIT", 0)
+    x = np.random.default_rng(0).integers(0, 256, (1000, 8)).astype("u1")
+    with h5py.File(tmp_path / "x.h5", "w") as f:
+        for n, options in enumerate(({}, {"shuffle": True, "fletcher32": True}, {"chunks": (7, 3), "fletcher32": True})):
+            for kind in ("u1", "f4"):
+                thing = f.create_dataset(f"{n}{kind}", data=x.astype(kind), compression="gzip", **options)
+                assert format.chunk_fault(thing) == ""
+        assert format.chunk_fault(f.create_dataset("plain", data=x)) == ""
+
+
+def test_arrays_without_columns_declare_no_rows(tmp_path):
+    (tmp_path / "x").mkdir()
+    for key, shape in {"observations": (10**8, 0, 5), "actions": (10**8, 0, 2), "rewards": (10**8, 0), "terminals": (10**8, 0)}.items():
+        with open(tmp_path / "x" / f"{key}.npy", "wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+
+    def refused():
+        with pytest.raises(UserError, match=r"an array of shape .* holds nothing"):
+            read("flat", tmp_path / "x")
+
+    assert allocated(refused) < 50 << 20
+
+
+def test_an_archive_that_numpy_does_not_write(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("obs.npy", bytes(100))
+    with pytest.raises(UserError, match=r"obs\.npy is compressed in a way that numpy does not write"):
+        read("pymarl", tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("opcode", [b"]", b"}", b")"])
+def test_a_pickle_of_many_empty_objects(tmp_path, monkeypatch, opcode):
+    """An empty dictionary is one byte of a file and 80 of the memory."""
+    monkeypatch.setattr(limits, "free_memory", lambda: 256 << 20)
+    (tmp_path / "0.pkl").write_bytes(attacks.archive(b"(" + (4 << 20) * opcode + b"l"))
+    with pytest.raises(UserError, match="more objects than fit into the memory"):
+        read("madt", tmp_path)
+
+
+def test_memory_is_that_of_the_control_group(tmp_path):
+    """Of a container or a job: versions 2 and 1. Files of the page cache count as free."""
+    two, one = tmp_path / "job" / "step", tmp_path / "memory"
+    for folder in (two, one):
+        folder.mkdir(parents=True)
+    own = tmp_path / "own"
+    own.write_text("0::/job/step\n")
+    assert [*limits.control_group_memory(tmp_path, own)] == []
+    for folder, most in ((two, "max"), (two.parent, "1000")):
+        (folder / "memory.max").write_text(f"{most}\n")
+        (folder / "memory.current").write_text("700\n")
+        (folder / "memory.stat").write_text("anon 1\ninactive_file 200\n")
+    assert [*limits.control_group_memory(tmp_path, own)] == [500]
+    (two / "memory.max").write_text("600\n")
+    assert [*limits.control_group_memory(tmp_path, own)] == [100, 500]
+    own.write_text("4:memory:/hidden\n2:cpu:/\n")
+    (one / "memory.limit_in_bytes").write_text("90\n")
+    (one / "memory.usage_in_bytes").write_text("100\n")
+    (one / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 2\n")
+    assert [*limits.control_group_memory(tmp_path, own)] == [0]
+    assert [*limits.control_group_memory(tmp_path, tmp_path / "none")] == []
+    assert limits.free_memory() > 0
+
+
 @pytest.mark.parametrize("layout", ["pymarl", "madt", "minari", "vault"])
 @pytest.mark.parametrize("what", ["a link", "a link to a folder", "a pipe"])
 def test_only_a_recordings_own_files_are_read(tmp_path, capsys, layout, what):

@@ -5,7 +5,6 @@ import os
 import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
-from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.errors import UserError, printable
 from inspo_benchmark.core.limits import check_size
-from inspo_benchmark.datasets.format import DAMAGE, DEFLATE_RATIO, is_own
+from inspo_benchmark.datasets.format import DAMAGE, DEFLATE_RATIO, chunk_fault, is_own
 from inspo_benchmark.datasets.validate import line
 
 NUMBERS = "biuf"
@@ -38,7 +37,7 @@ def reading(source: Path) -> Iterator[None]:
     """What libraries raise over a damaged file is a UserError about `source`."""
     try:
         yield
-    except (*DAMAGE, EOFError, zipfile.BadZipFile, zlib.error) as e:
+    except (*DAMAGE, EOFError, zipfile.BadZipFile) as e:
         raise UserError(f"{source}: cut short, damaged, or with pickled objects, which are never loaded ({line(e)})") from e
 
 
@@ -153,8 +152,12 @@ class Guarded:
         self.source, self.thing = source, thing
         self.stored = thing.id.get_storage_size() if isinstance(thing, h5py.Dataset) else size
         self.dtype, self.shape, self.ndim = thing.dtype, tuple(thing.shape), len(thing.shape)
+        if 0 in self.shape[1:]:  # such an array may declare any number of rows
+            raise ValueError(f"an array of shape {self.shape} holds nothing")
         if chunks := getattr(thing, "chunks", None):  # one of them is the least that is read
             check_size(source, int(np.prod(chunks, dtype=object)) * self.dtype.itemsize, self.stored)
+            if fault := chunk_fault(thing):
+                raise UserError(f"{source}: {thing.name[1:]}: {fault}")
 
     def __len__(self) -> int:
         return len(self.thing)
@@ -178,6 +181,8 @@ def _unpacked(source: Path, stack: ExitStack) -> dict[str, Npy]:
     found = {}
     with zipfile.ZipFile(source) as archive:
         infos = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+        if packed := [info.filename for info in infos if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)]:
+            raise UserError(f"{source}: {printable(packed[0])} is compressed in a way that numpy does not write")
         total, free = sum(info.file_size for info in infos), shutil.disk_usage(tempfile.gettempdir()).free
         check_size(source, total, size_of(source))
         if total > free:
