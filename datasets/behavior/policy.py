@@ -5,6 +5,7 @@ import math
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from tokenize import TokenError
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from inspo_benchmark.core.limits import read_bytes
 VERSION = 2
 MAX_HIDDEN_DIM = 1024
 # What numpy and zipfile raise over a damaged file.
-DAMAGE = (OSError, ValueError, LookupError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile)
+DAMAGE = (OSError, ValueError, LookupError, EOFError, MemoryError, RuntimeError, SyntaxError, TokenError, zipfile.BadZipFile)
 
 
 class Net(NamedTuple):

@@ -1,6 +1,7 @@
 """Behavior policies: their arithmetic, their files, how they are trained and chosen."""
 
 import math
+import re
 import types
 import zipfile
 
@@ -150,6 +151,27 @@ def test_a_saved_policy_is_loaded_unchanged(tmp_path):
     first = (tmp_path / "p.npz").read_bytes()
     save(q, tmp_path / "p.npz")
     assert (tmp_path / "p.npz").read_bytes() == first
+
+
+@pytest.mark.parametrize("damage", ["encrypted", "a damaged header"])
+def test_policies_that_numpy_does_not_read(damage, tmp_path):
+    """It raises other exceptions over these."""
+    path = tmp_path / "p.npz"
+    save(policy(), path)
+    content = path.read_bytes()
+    if damage == "encrypted":  # the flags of all members, in their headers and in the directory
+        content = re.sub(rb"PK\x01\x02....\x00", lambda x: x[0][:-1] + b"\x01", content, flags=re.S)
+        content = re.sub(rb"PK\x03\x04..\x00", lambda x: x[0][:-1] + b"\x01", content, flags=re.S)
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        members["w1.npy"] = b"\x93NUMPY\x01\x00\x10\x00" + b"{'descr': (((((\n"
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, member in members.items():
+                archive.writestr(name, member)
+    with pytest.raises(UserError, match="cut short, damaged, or no policy"):
+        load(path, MAP)
 
 
 @pytest.mark.parametrize(
