@@ -93,6 +93,13 @@ def _build(args: argparse.Namespace) -> int:
         tasks = [task for task in tasks if task.family in catalog.BUILDERS and catalog.is_available(task)]
     if args.episodes is not None and args.episodes < 2:
         raise UserError(f"--episodes {args.episodes}: should be at least 2")
+    if args.manifest and args.episodes:
+        raise UserError("--episodes cannot be combined with --manifest, which describes whole datasets")
+    for task in tasks:
+        if args.episodes:
+            catalog.check_new(task)
+        elif args.manifest or not catalog.dataset_path(task).exists():
+            catalog.builder(task)
     if args.manifest:
         catalog.update_manifest(tasks)
     else:

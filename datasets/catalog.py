@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from inspo_benchmark.datasets.generate import BUILDERS
 VARIABLE = "INSPO_BENCHMARK_DATA"  # names the folder of the datasets
 MANIFEST = Path(__file__).parent / "manifest.json"
 MAX_STANDARD_ERRORS = 5.0  # of the difference of two mean returns, for the same statistics
+ABANDONED = 24 * 3600  # seconds after which a file that was not completed is one of a process that was killed
 MAX_STEPS_DEVIATION = 0.1  # relative difference of the numbers of steps, likewise
 PLAYED_BY_POLICIES = ("smac", "mamujoco")  # families whose datasets shipped policies play
 QUALITIES = ("random", "medium", "medium_replay", "medium_expert", "expert", "mixed")  # of these datasets
@@ -52,10 +54,13 @@ def fetch(task: Task, folder: Path = DATA_FOLDER) -> Path:
     """
     path = dataset_path(task, folder)
     if not path.exists():
-        _builder(task)
+        builder(task)
         with write_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f".{task.name}.lock"):  # the system releases it when its holder dies
+                for part in folder.glob(f".{task.name}.*.part.h5"):
+                    if time.time() - part.stat().st_mtime > ABANDONED:
+                        part.unlink()
                 if not path.exists():
                     save(build(task), path)
     meta = peek(path)
@@ -68,7 +73,7 @@ def fetch(task: Task, folder: Path = DATA_FOLDER) -> Path:
 
 def build(task: Task) -> Dataset:
     """Build the task's dataset in memory. UserError: it is not the published one."""
-    d = _builder(task)(task)
+    d = builder(task)(task)
     have = statistics(d) | {"content_sha256": content_sha256(d)}
     if not match(task, have):
         published = manifest()[task.name]
@@ -83,14 +88,21 @@ def build(task: Task) -> Dataset:
 
 def build_smaller(task: Task, episodes: int, folder: Path = DATA_FOLDER) -> Path:
     """Build a dataset with this number of episodes, which is not in the manifest, as the task's file. UserError: the file exists."""
-    path = dataset_path(task, folder)
-    if path.exists():
-        raise UserError(f"{path} exists; delete it to build another one")
-    d = _builder(task)(task, episodes)
+    path = check_new(task, folder)
+    d = builder(task)(task, episodes)
     d.meta["source"] = f"{BUILT} with --episodes {episodes}"
     with write_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
         save(d, path)
+    return path
+
+
+def check_new(task: Task, folder: Path = DATA_FOLDER) -> Path:
+    """Path of a dataset that can be built. UserError: nothing builds it, or the file exists."""
+    builder(task)
+    path = dataset_path(task, folder)
+    if path.exists():
+        raise UserError(f"{path} exists; delete it to build another one")
     return path
 
 
@@ -112,7 +124,7 @@ def match(task: Task, have: dict[str, Any]) -> str:
 
 def update_manifest(tasks: list[Task]) -> None:
     """Build the tasks' datasets and write their content and statistics to the manifest."""
-    entries = manifest() | {task.name: _entry(_builder(task)(task)) for task in tasks}
+    entries = manifest() | {task.name: _entry(builder(task)(task)) for task in tasks}
     with atomic_write(MANIFEST) as part:
         part.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
 
@@ -169,7 +181,8 @@ def _has_builder(task: Task) -> bool:
     return task.family in BUILDERS and (task.family not in PLAYED_BY_POLICIES or task.quality in QUALITIES)
 
 
-def _builder(task: Task) -> Callable[[Task], Dataset]:
+def builder(task: Task) -> Callable[..., Dataset]:
+    """What builds the task's dataset. UserError: nothing does."""
     if not _has_builder(task):
         raise UserError(
             f"nothing builds a dataset for {task.name}; convert a recording: "

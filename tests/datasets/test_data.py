@@ -491,6 +491,34 @@ def test_command_line(tmp_path, capsys, monkeypatch):
         assert err.count("\n") == 1
 
 
+def test_what_cannot_be_built_is_refused_before_anything_is_built(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(catalog, "DATA_FOLDER", tmp_path)
+    for function in (catalog.fetch, catalog.dataset_path, catalog.check_new, catalog.build_smaller):
+        monkeypatch.setattr(function, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(catalog, "MANIFEST", tmp_path / "manifest.json")
+    (tmp_path / "xor-all.h5").write_text("mine")
+    for argv, message in (
+        (("xor-ab", "sc2:3m-medium"), "nothing builds a dataset for sc2:3m-medium"),
+        (("xor-ab", "sc2:3m-medium", "--manifest"), "nothing builds a dataset for sc2:3m-medium"),
+        (("xor-ab", "xor-all", "--episodes", "4"), "xor-all.h5 exists; delete it"),
+        (("xor-ab", "--episodes", "4", "--manifest"), "--episodes cannot be combined with --manifest"),
+    ):
+        code, out, err = run(capsys, "build", *argv)
+        assert (code, out) == (2, "")
+        assert message in err
+        assert {x.name for x in tmp_path.iterdir()} == {"xor-all.h5"}
+
+
+def test_a_build_deletes_what_a_killed_one_left_long_ago(tmp_path):
+    old, new, other = (tmp_path / name for name in (".xor-ab.00.part.h5", ".xor-ab.11.part.h5", ".xor-all.00.part.h5"))
+    for path in (old, new, other):
+        path.write_text("half of")
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    fetch(TASKS["xor-ab"], tmp_path)
+    assert [path.exists() for path in (old, new, other)] == [False, True, True]
+
+
 def test_validation_compares_sizes_with_the_task_that_a_file_names(tmp_path, capsys):
     other, sound = tmp_path / "other.h5", fetch(TASKS["xor-ab"], tmp_path)
     save(episodes(toy(Discrete(7), agents=3, name="xor-ab")), other)
