@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from inspo_benchmark.running.listing import list_registered
 from inspo_benchmark.running.planning import plan
 from inspo_benchmark.running.pool import Limits, Outcome, run_pool
 from inspo_benchmark.running.presets import PRESETS, Preset
-from inspo_benchmark.running.progress import plural
+from inspo_benchmark.running.progress import plural, print_error
 from inspo_benchmark.running.results import REFERENCE, earlier_failure, read_results, read_whole_results, seconds_per_update, seeds_by_group
 from inspo_benchmark.running.settings import settings_summary, settings_table
-from inspo_benchmark.running.slurm import SlurmOptions, run_on_slurm
+from inspo_benchmark.running.slurm import SlurmOptions, check_slurm, run_on_slurm
 from inspo_benchmark.running.status import files_to_clean, scan
 from inspo_benchmark.running.summary import summary
 from inspo_benchmark.running.trackers import TRACKERS, check_installed
@@ -307,17 +308,17 @@ def run(args: argparse.Namespace) -> int:
     tasks = tasks_with_data(list(seeds), args.env or [])
     out = args.out.resolve() if slurm else args.out  # jobs have another working directory
     check_installed(args.log)
+    if slurm and not args.dry_run:
+        check_slurm()
     experiments = plan(algos, tasks, seeds, args.set, out, args.paper, preset, args.dry_run, args.log)
 
     results = [metadata for _, metadata in read_whole_results(args.out)]
     remaining, skipped = pending(experiments, results, args.retry_failed)
     to_run = [experiment for experiment in remaining if experiment not in skipped]
     failures = f", {len(skipped)} failed earlier" if skipped else ""
-    print(
-        f"{plural(len(experiments), 'experiment')} requested, {len(experiments) - len(remaining)} finished in {args.out}{failures}, "
-        f"{len(to_run)} to run",
-        flush=True,
-    )
+    finished = f"{len(experiments) - len(remaining)} finished in {args.out}{failures}"
+    with suppress(BrokenPipeError):  # a sweep needs no reader
+        print(f"{plural(len(experiments), 'experiment')} requested, {finished}, {len(to_run)} to run", flush=True)
     eta = estimator(results, to_run)
     if args.dry_run:
         show_plan(to_run, workers, eta, args, preset)
@@ -334,27 +335,31 @@ def run(args: argparse.Namespace) -> int:
 def report(
     result: Outcome, skipped: dict[Experiment, str], to_run: list[Experiment], experiments: list[Experiment], args: argparse.Namespace
 ) -> int:
-    """Print the end of a sweep. Returns the exit code."""
+    """Print the end of a sweep. Returns the exit code, whether or not anyone reads what is printed."""
     for experiment, reason in result.failed.items():
-        print(f"FAILED {experiment}: {reason}; log: {experiment.log_path}", file=sys.stderr)
+        print_error(f"FAILED {experiment}: {reason}; log: {experiment.log_path}")
     for experiment, reason in skipped.items():
-        print(f"failed earlier: {experiment}: {reason}; log: {experiment.log_path}", file=sys.stderr)
+        print_error(f"failed earlier: {experiment}: {reason}; log: {experiment.log_path}")
     if failed := [*result.failed, *skipped]:
         option = " with --retry-failed" if any(map(earlier_failure, failed)) else " again"
-        print(f"{plural(len(failed), 'experiment')} failed; to retry, run the same command{option}", file=sys.stderr)
+        print_error(f"{plural(len(failed), 'experiment')} failed; to retry, run the same command{option}")
     if result.unfinished:
-        print(f"{plural(len(result.unfinished), 'experiment')} unfinished; to resume, run the same command again", file=sys.stderr)
-    if finished := len(to_run) - len(result.failed) - len(result.unfinished):
-        print(f"{plural(finished, 'experiment')} finished in {args.out}; for tables, run: python -m plots.tables --out {args.out}")
-    if lines := summary(experiments, [Path(os.path.relpath(folder)) for folder in sorted(REFERENCE.glob("*"))]):
-        print(lines)
-    code = 1 if failed else 3 if result.unfinished else 0
-    if args.draft:
+        print_error(f"{plural(len(result.unfinished), 'experiment')} unfinished; to resume, run the same command again")
+
+    def about_results() -> int:
+        if finished := len(to_run) - len(result.failed) - len(result.unfinished):
+            print(f"{plural(finished, 'experiment')} finished in {args.out}; for tables, run: python -m plots.tables --out {args.out}")
+        if lines := summary(experiments, [Path(os.path.relpath(folder)) for folder in sorted(REFERENCE.glob("*"))]):
+            print(lines)
+        if not args.draft:
+            return 0
         from inspo_benchmark.plots import tables  # here, because it imports slowly
 
-        shown = tables.main(["--out", str(args.out), "--draft"])
-        code = code or shown
-    return code
+        return tables.main(["--out", str(args.out), "--draft"])
+
+    code = 1 if failed else 3 if result.unfinished else 0
+    shown = outcome(about_results)
+    return code or shown
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -50,6 +50,7 @@ def outcome(work: Callable[[], int | None]) -> int:
         gc.freeze()  # what was imported until now stays: the collector need not look at it
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():  # see core.startup
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    code = 0
     try:
         code = work() or 0
         sys.stdout.flush()
@@ -58,7 +59,7 @@ def outcome(work: Callable[[], int | None]) -> int:
         reason = str(e)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush does not fail
-        return 0
+        return code
     except KeyboardInterrupt:
         return 130
     except MemoryError:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from inspo_benchmark.running.eta import Attempt, human_duration
@@ -64,7 +64,7 @@ class ProgressDisplay:
         if self.live:
             self.live.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
-            print(line, file=sys.stderr, flush=True)
+            print_error(line)
 
     def due(self) -> bool:
         """Whether it is time to draw again."""
@@ -78,11 +78,17 @@ class ProgressDisplay:
             self.live.update(Text(state.text(self.drawn - self.started), no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
+def print_error(line: str) -> None:
+    """On stderr. Whoever reads it may have gone (`2>&1 | head`): no reason to stop a sweep."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def activity(text: str) -> Iterator[None]:
     """Shows what takes time: on a terminal with a clock, elsewhere as one line."""
     if not sys.stderr.isatty():
-        print(text, file=sys.stderr, flush=True)
+        print_error(text)
         yield
         return
     from rich.console import Console

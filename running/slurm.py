@@ -3,6 +3,7 @@
 The result of a job is read from its files, because SLURM's accounting of ended jobs needs a database that small sites lack.
 """
 
+import importlib.util
 import os
 import re
 import shutil
@@ -84,14 +85,18 @@ def _arrays(jobs: dict[Experiment, str]) -> list[str]:
     return sorted({job.partition("_")[0] for job in jobs.values()})
 
 
-def submit(experiments: Sequence[Experiment], device: str, limits: Limits, options: SlurmOptions) -> dict[Experiment, str]:
-    """Experiment -> its job. UserError: SLURM is missing or refuses."""
-    try:
-        import submitit
-    except ImportError:
-        raise UserError("--launcher slurm needs submitit: python -m pip install submitit==1.5.4") from None
+def check_slurm() -> None:
+    """UserError: jobs cannot be submitted from here."""
+    if importlib.util.find_spec("submitit") is None:
+        raise UserError("--launcher slurm needs submitit: python -m pip install submitit==1.5.4")
     if not shutil.which("sbatch"):
         raise UserError("--launcher slurm: sbatch was not found; run this on a machine that submits jobs to SLURM")
+
+
+def submit(experiments: Sequence[Experiment], device: str, limits: Limits, options: SlurmOptions) -> dict[Experiment, str]:
+    """Experiment -> its job. UserError: SLURM refuses."""
+    import submitit  # here, because few have it
+
     executor = submitit.SlurmExecutor(folder=experiments[0].out / "logs" / "slurm", max_num_timeout=MAX_TIMEOUTS)
     executor.update_parameters(
         job_name="sweep",

@@ -69,7 +69,7 @@ def scan(out: Path) -> Status:
         record = read_record(path)
         if record is None or set(record["seeds"]) <= finished.get(record["group"], set()):
             continue  # the latter: a process was killed after it had written the result
-        if is_locked(out, record["algo"], record["task"], record["group"]):
+        if not record["reason"] and is_locked(out, record["algo"], record["task"], record["group"]):
             status.running.append(Entry(path, record, progress(record)))
         elif reason := stale_reason(record):
             status.stale.append(Entry(path, record, reason))

@@ -111,11 +111,6 @@ def live(experiment: Experiment) -> Iterator[Callable[[Sequence[Row]], None]]:
     """A function that sends rows to the trackers of an experiment."""
     algo = ", ".join([experiment.algo, *(f"{k}={v}" for k, v in experiment.overrides.items())])
     trackers: dict[tuple[str, int], Tracker] = {}
-    with write_errors(experiment.out):
-        for name, seed in itertools.product(experiment.trackers, experiment.seeds):
-            folder = experiment.out if name == "wandb" else experiment.out / name  # wandb makes a folder of its name
-            folder.mkdir(parents=True, exist_ok=True)
-            trackers[name, seed] = TRACKERS[name](folder, algo, experiment.task, seed, experiment.metadata, live=True)
 
     def send(rows: Sequence[Row]) -> None:
         points: dict[tuple[int, int], dict[str, float]] = {}
@@ -123,13 +118,20 @@ def live(experiment: Experiment) -> Iterator[Callable[[Sequence[Row]], None]]:
             points.setdefault((seed, step), {})[metric] = value
         for (seed, step), values in points.items():
             for name in experiment.trackers:
-                trackers[name, seed].add(step, values)
+                with write_errors(experiment.out):
+                    trackers[name, seed].add(step, values)
 
     try:
+        with write_errors(experiment.out):
+            for name, seed in itertools.product(experiment.trackers, experiment.seeds):
+                folder = experiment.out if name == "wandb" else experiment.out / name  # wandb makes a folder of its name
+                folder.mkdir(parents=True, exist_ok=True)
+                trackers[name, seed] = TRACKERS[name](folder, algo, experiment.task, seed, experiment.metadata, live=True)
         yield send
     finally:
-        for tracker in trackers.values():
-            tracker.close()
+        with write_errors(experiment.out):
+            for tracker in trackers.values():
+                tracker.close()
 
 
 def _tag(metric: str) -> str:

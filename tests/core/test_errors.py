@@ -46,6 +46,16 @@ def test_a_closed_output_pipe_is_not_an_error(command):
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_a_closed_output_pipe_hides_no_failure():
+    read, write = os.pipe()
+    os.close(read)
+    code = "import sys; from inspo_benchmark.core.errors import outcome; sys.exit(outcome(lambda: print('failed') or 1))"
+    env = os.environ | {"PYTHONUNBUFFERED": ""}
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
 def test_a_second_command_in_a_process_keeps_no_garbage():
     """Frozen objects are never collected, so only what is imported before the first command may be."""
     frozen = gc.get_freeze_count()

@@ -368,6 +368,28 @@ def test_a_draft_is_printed_after_failures_and_at_the_time_limit(tmp_path, capsy
     assert report(Outcome({}, [mine]), {}, [mine], [], SimpleNamespace(out=tmp_path / "empty", draft=True)) == 3
 
 
+def test_an_error_after_a_sweep_hides_no_failure(tmp_path, capsys):
+    """A damaged result is reported, but its exit code is not that of an experiment that failed."""
+    ALGORITHMS.discover(), TASKS.discover()
+    mine = Experiment("omiga", "xor-ab", settings("omiga", "xor-ab", {}), (0,), "", tmp_path)
+    write(tmp_path, "omiga", seeds=(0,), key=mine.key, group=mine.group).write_text("damaged")
+    for outcome, code in (Outcome({mine: "bad luck"}, []), 1), (Outcome({}, [mine]), 3), (Outcome({}, []), 2):
+        assert report(outcome, {}, [mine], [mine], SimpleNamespace(out=tmp_path, draft=True)) == code
+        assert "error: " in capsys.readouterr().err
+
+
+def test_a_sweep_whose_reader_has_gone_ends_with_its_exit_code(project, tmp_path):
+    """`2>&1 | head -1`."""
+    read, output = os.pipe()
+    os.close(read)
+    command = [sys.executable, "run_benchmark.py", "--algo", "bc", "--env", "xor-ab", "--out", str(tmp_path / "out")]
+    diverges = ["--set", "num_updates=3", "hidden_dim=8", "lr=1e30"]
+    ended = subprocess.run([*command, *diverges], cwd=project.root, env=environment(project.root), stdout=output, stderr=output)
+    os.close(output)
+    assert ended.returncode == 1
+    assert len(list((tmp_path / "out").glob("unfinished/bc/*.json"))) == 1
+
+
 # --- user errors
 
 USER_ERRORS = {
@@ -389,6 +411,10 @@ USER_ERRORS = {
     "NaN": (["--set", "lr=nan"], ["lr=nan", "finite"]),
     "negative": (["--set", "lr=-1"], ["lr=-1", "above 0"]),
     "a rate above 1": (["--set", "ema_rate=2"], ["ema_rate=2", "(0, 1]"]),
+    "annealing beyond the end": (
+        ["--algo", "inspo", "--set", "beta=5", "beta_end=0", "anneal_start=0.8"],
+        ["anneal_start + anneal_duration must not exceed 1"],
+    ),
     "seeds: letter": (["--seeds", "a"], ["'a'", "0-9"]),
     "seeds: half a range": (["--seeds", "5-"], ["'5-'"]),
     "seeds: backwards": (["--seeds", "3-1"], ["'3-1'"]),
@@ -402,6 +428,7 @@ USER_ERRORS = {
     "slurm's option alone": (["--slurm-partition", "gpu"], ["--slurm-partition needs --launcher slurm"]),
     "slurm and workers": (["--launcher", "slurm", "--workers", "2"], ["--workers cannot be combined with --launcher slurm"]),
     "slurm and devices": (["--launcher", "slurm", "--device", "cuda:0", "cuda:1"], ["with --launcher slurm use cpu or cuda"]),
+    "slurm without slurm": (["--launcher", "slurm"], ["sbatch was not found", "submits jobs to SLURM"]),
     "slurm's option without a value": (["--launcher", "slurm", "--slurm-set", "account"], ["--slurm-set account: write option=value"]),
     "option": (["--sed", "3"], ["--sed"]),
     "device": (["--device", "foo"], ["--device foo"]),

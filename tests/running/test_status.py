@@ -215,6 +215,18 @@ def test_useful_files_are_not_cleaned(tmp_path):
     assert gone == {other.record_path, other.checkpoint_path, orphan} | parts
 
 
+def test_an_experiment_that_failed_does_not_run(tmp_path):
+    """Although other seeds of its group do."""
+    failed, running = (plan(["bc"], ["xor-ab"], seeds, [], tmp_path)[0] for seeds in ((0,), (1,)))
+    write_record(failed, "bad luck", again=False)
+    write_record(running)
+    running.csv_path.parent.mkdir(parents=True, exist_ok=True)
+    with running.lock:
+        found = scan(tmp_path)
+    assert [x.metadata["seeds"] for x in found.failed] == [[0]]
+    assert [x.metadata["seeds"] for x in found.running] == [[1]]
+
+
 def part(path: Path) -> Path:
     """A temporary file that becomes `path`."""
     return path.with_name(f".{path.stem}.abc.part{path.suffix}")
