@@ -11,7 +11,7 @@ critic, of which there are two.
         discrete    D_i = KL( softmax_a Q(s, (a, a_{-i})) || mu_i(.|o_i) )
         continuous  D_i = -log mu_i( pi_i(o_i) | o_i )
     discrete    agents act greedily on their Q_i; G bootstraps from the actions that the online Q_i prefer (double Q-learning)
-    continuous  L(pi) = - E_D mean_i Q^1(s, (pi_i(o_i), a_{-i})) + 1e-3 sum_i pi_i(o_i)^2;
+    continuous  L(pi) = - E_D mean_i Q^1(s, (pi_i(o_i), a_{-i})) + 1e-3 sum_i |pi_i(o_i)|^2 / D;
                 G bootstraps from the actions of the target policies, with noise, and from the smaller critic           (5)
     MACQL       log sum exp Q over random joint actions takes the place of sum_i lambda_i lse_i                         (6)
 

@@ -39,8 +39,9 @@ Choices of this implementation, where nothing is published:
     Only mu is evaluated at these samples. Q^i sees single actions, of the data and of pi^i: no joint action outside the data is given a
     value.
  4. Q^i and mu see the state; with `critic_sees_obs` also agent i's observation (mu: agent j's for its action), which holds for example
-    its distances. Each agent has one critic with a Polyak target; the targets are the Q of a sweep, in (6) as in (8), because their errors
-    are smaller. Policies see their own observation.
+    its distances. mu is one joint distribution, as (3) and (7) need, if the state determines the observations. Each agent has one critic
+    with a Polyak target; the targets are the Q of a sweep, in (6) as in (8), because their errors are smaller. Policies see their own
+    observation.
  5. Resampling is systematic, within the minibatch. With many agents few rows have most of the weight, unless `rho_max` is small.
  6. With `scale_by_td_error`, alpha and beta are in units of sigma, the critics' error at the end of the first stage: the root of a running
     mean of (9) over its updates. They then mean the same on every task: policies leave the data where advantages are large beside the
@@ -170,6 +171,8 @@ class InSPO(Algorithm):
                 raise UserError("anneal_start must lie in [0, 1], and bc_share in (0, 1): mu is fitted in the first stage alone")
             if not 0 < self.anneal_duration <= 1:
                 raise UserError("anneal_duration must lie in (0, 1]")
+            if self.beta_end != 1 and self.anneal_start + self.anneal_duration > 1 + 1e-9:
+                raise UserError("anneal_start + anneal_duration must not exceed 1, or beta would not reach its end")
             if self.num_samples < 0 or min(self.weight_max, self.rho_max) < 1:
                 raise UserError("num_samples must not be negative; weight_max and rho_max must be at least 1")
 
@@ -185,7 +188,7 @@ class InSPO(Algorithm):
         super().__init__(cfg, spec)
         countable = isinstance(spec.space, Discrete) and spec.space.n**spec.num_agents <= MAX_JOINT_ACTIONS
         if cfg.num_samples == 0 and not countable:
-            raise UserError(f"num_samples=0: the task has more than {MAX_JOINT_ACTIONS} joint actions; use 1 or more")
+            raise UserError(f"num_samples=0 needs discrete actions, and at most {MAX_JOINT_ACTIONS} joint ones; use 1 or more")
 
     def nets(self):
         c = self.cfg

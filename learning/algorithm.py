@@ -260,6 +260,8 @@ class Algorithm(ABC):
                     f"an update of the stage {stage.name!r} has to return two things, the next state and a dict of scalars to log"
                 )
             new, logs = result
+            if not logs:
+                raise TypeError(f"an update of the stage {stage.name!r} logs nothing, should log its losses")
             if shapes := [f"{name} {tuple(x.shape)}" for name, x in logs.items() if x.ndim]:
                 raise TypeError(f"an update of the stage {stage.name!r} logs {', '.join(shapes)}, should log scalars")
             if moved := [name for name in stage.frozen.split() if new.params[name] is not s.params[name]]:

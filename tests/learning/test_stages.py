@@ -162,6 +162,7 @@ def test_a_frozen_network_that_moves_is_an_error(toy, tmp_path):
         (lambda s, loss: s, "has to return two things, the next state and a dict of scalars"),
         (lambda s, loss: (s, loss), "has to return two things"),
         (lambda s, loss: (dict(loss_pi=loss), s), "has to return two things"),
+        (lambda s, loss: (s, {}), "logs nothing, should log its losses"),
         (lambda s, loss: (s, dict(loss_pi=loss.expand(2))), r"logs loss_pi \(2,\), should log scalars"),
     ],
 )
