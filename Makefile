@@ -30,7 +30,7 @@ ifneq ($(origin PYTHON),file)
 	@[ "$$($(PYTHON) -c 'import sys; print(sys.version_info[:2])')" = "$$($(PY) -c 'import sys; print(sys.version_info[:2])')" ] || { echo "error: .venv has another Python than $(PYTHON); delete .venv and repeat the command"; exit 1; }
 endif
 
-data: setup ## build all datasets (each is also built on first use)
+data: setup ## build all published datasets (each is also built on first use)
 	$(PY) -m datasets build
 
 demo: setup ## train InSPO and BC on two games and a StarCraft task, 3 seeds: tables, figures and a battle in results/demo

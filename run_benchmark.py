@@ -61,13 +61,13 @@ def parser() -> argparse.ArgumentParser:
         "--env",
         nargs="+",
         metavar="TASK",
-        help="tasks: names, globs, or a scenario such as 3m for all of its tasks (default: all that have a dataset or can build one)",
+        help="tasks: names, globs, or a scenario such as 3m (default: the preset's, or all with a dataset or shipped policies)",
     )
     what.add_argument(
         "--seeds",
         type=arguments.seeds,
         metavar="SEEDS",
-        help="5 means 0 to 4, and 3, means 3 alone; also 0-9 and 0,2,7 (default: 5, or the preset's)",
+        help="a number (5: 0 to 4), a range (0-9) or a list (0,2,7); '3,' is seed 3 alone (default: 5, or the preset's)",
     )
     what.add_argument("--set", nargs="+", default=[], action="extend", metavar="FIELD=VALUE", help="override settings of the methods")
     budget = what.add_mutually_exclusive_group()

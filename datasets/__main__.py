@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
 
     text = "Build the datasets of tasks, except those whose files exist, and print their paths. A damaged file is an error."
     p = command("build", _build, "build the datasets of tasks", text, "'xor-*' bridge-mix")
-    p.add_argument("tasks", nargs="*", default=["*"], metavar="TASK", help="name or glob of tasks (default: all that can be built)")
+    p.add_argument("tasks", nargs="*", default=["*"], metavar="TASK", help="name or glob of tasks (default: all that are published)")
     p.add_argument("--episodes", type=int, metavar="N", help="number of episodes (default: the published number)")
     p.add_argument("--manifest", action="store_true", help="write the datasets' hashes to datasets/manifest.json instead of the datasets")
 

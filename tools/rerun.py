@@ -1,4 +1,4 @@
-"""python -m tools.rerun: run a random tenth of finished experiments again, and compare their CSV files byte by byte.
+"""python -m tools.rerun: Run a random tenth of finished experiments again, and compare their CSV files byte by byte.
 
 For checking results, this project's or one's own: the same code, settings and data give the same files on the same machine. Another
 processor may round otherwise. Left out are results that `--status` calls stale, and those of a GPU, which repeat only there. An

@@ -1,4 +1,4 @@
-"""python -m tools.ship_gate: train behavior cloning on StarCraft datasets, and write what it wins to datasets/ship_gate.csv.
+"""python -m tools.ship_gate: Train behavior cloning on StarCraft datasets, and write what it wins to datasets/ship_gate.csv.
 
 A task measures something if cloning its data neither fails nor wins everything, and if there is more to gain than cloning gains: cloning
 the won battles alone should be better. tests/datasets/test_ship_gate.py checks the numbers.

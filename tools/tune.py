@@ -1,4 +1,4 @@
-"""python -m tools.tune: the same search for every method: four values of its main coefficient, on seeds that no table shows.
+"""python -m tools.tune: Try four values of every method's main coefficient, on seeds that no table shows, and write their scores.
 
 Every method has one coefficient per suite that says how far its policies may leave the data. CANDIDATES has four values of it, the
 published one among them where there is one. They are trained with the seeds 100 to 102 on the tasks in NAMED; the tables of this

@@ -167,7 +167,11 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: python -m tools.behavior ship 3m trained/3m-*",
     )
     p.add_argument("command", choices=["ship"])
-    p.add_argument("name", metavar="NAME", help="a SMAC map or a MuJoCo scenario, e.g. 3m or hopper_3x1")
+    p.add_argument(
+        "name",
+        metavar="NAME",
+        help="a SMAC map, or a scenario of SMACv2 or MuJoCo: 3m, zerg_10_vs_10, hopper_3x1; its shipped policies are replaced",
+    )
     p.add_argument(
         "folders",
         type=Path,

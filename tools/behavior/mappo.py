@@ -322,7 +322,7 @@ def main(argv: list[str] | None = None) -> int:
         argv,
         module="tools.behavior.mappo",
         description="Train a behavior policy on a SMAC map (embedded simulator, one core).",
-        name=("map", "a SMAC map, e.g. 3m"),
+        name=("map", "a SMAC map or a SMACv2 scenario, e.g. 3m"),
         steps=10e6,
         examples=EXAMPLES,
     )
