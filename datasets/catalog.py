@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,9 @@ def fetch(task: Task, folder: Path = DATA_FOLDER) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f".{task.name}.lock"):  # the system releases it when its holder dies
                 for part in folder.glob(f".{task.name}.*.part.h5"):
-                    if time.time() - part.stat().st_mtime > ABANDONED:
-                        part.unlink()
+                    with suppress(FileNotFoundError):  # one that was moved meanwhile
+                        if time.time() - part.stat().st_mtime > ABANDONED:
+                            part.unlink()
                 if not path.exists():
                     save(build(task), path)
     meta = peek(path)

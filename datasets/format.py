@@ -324,7 +324,7 @@ def chunk_fault(member: h5py.Dataset) -> str:
     """Why the array must not be read: HDF5 unpacks all that a chunk holds, however large the chunk should be. "": it may be read."""
     filters = member.id.get_create_plist()
     codes = [filters.get_filter(n)[0] for n in range(filters.get_nfilters())]
-    if codes.count(h5z.FILTER_DEFLATE) > 1:
+    if sum(code in (h5z.FILTER_DEFLATE, h5z.FILTER_LZF, h5z.FILTER_SZIP) for code in codes) > 1:
         return "compressed twice"
     if not member.chunks or h5z.FILTER_DEFLATE not in codes:
         return ""

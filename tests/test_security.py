@@ -369,6 +369,16 @@ def test_chunks_that_cannot_be_compressed(tmp_path, monkeypatch):
         assert format.chunk_fault(f.create_dataset("plain", data=x)) == ""
 
 
+def test_two_kinds_of_compression_multiply(tmp_path):
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((10,))
+    properties.set_filter(h5py.h5z.FILTER_LZF)
+    properties.set_deflate(1)
+    with h5py.File(tmp_path / "x.h5", "w") as f:
+        h5py.h5d.create(f.id, b"x", h5py.h5t.NATIVE_INT8, h5py.h5s.create_simple((10,)), properties)
+        assert format.chunk_fault(f["x"]) == "compressed twice"
+
+
 def test_arrays_without_columns_declare_no_rows(tmp_path):
     (tmp_path / "x").mkdir()
     for key, shape in {"observations": (10**8, 0, 5), "actions": (10**8, 0, 2), "rewards": (10**8, 0), "terminals": (10**8, 0)}.items():

@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 import torch
 
+from inspo_benchmark import run_benchmark
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.datasets.catalog import expected_sha256
 from inspo_benchmark.learning import saved_policy
+from inspo_benchmark.running import slurm
 from inspo_benchmark.running.experiment import Experiment
 from inspo_benchmark.running.pool import Outcome
 from inspo_benchmark.running.presets import PRESETS
@@ -368,6 +370,13 @@ def test_a_draft_is_printed_after_failures_and_at_the_time_limit(tmp_path, capsy
     assert report(Outcome({}, [mine]), {}, [mine], [], SimpleNamespace(out=tmp_path / "empty", draft=True)) == 3
 
 
+def test_slurm_is_looked_for_before_datasets_are_built(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(slurm.shutil, "which", lambda name: None)
+    monkeypatch.setattr(run_benchmark, "plan", None)  # which builds them
+    assert run_benchmark.main(["--algo", "bc", "--env", "xor-ab", "--launcher", "slurm", "--out", str(tmp_path)]) == 2
+    assert "sbatch was not found; run this on a machine that submits jobs to SLURM" in capsys.readouterr().err
+
+
 def test_an_error_after_a_sweep_hides_no_failure(tmp_path, capsys):
     """A damaged result is reported, but its exit code is not that of an experiment that failed."""
     ALGORITHMS.discover(), TASKS.discover()
@@ -428,7 +437,6 @@ USER_ERRORS = {
     "slurm's option alone": (["--slurm-partition", "gpu"], ["--slurm-partition needs --launcher slurm"]),
     "slurm and workers": (["--launcher", "slurm", "--workers", "2"], ["--workers cannot be combined with --launcher slurm"]),
     "slurm and devices": (["--launcher", "slurm", "--device", "cuda:0", "cuda:1"], ["with --launcher slurm use cpu or cuda"]),
-    "slurm without slurm": (["--launcher", "slurm"], ["sbatch was not found", "submits jobs to SLURM"]),
     "slurm's option without a value": (["--launcher", "slurm", "--slurm-set", "account"], ["--slurm-set account: write option=value"]),
     "option": (["--sed", "3"], ["--sed"]),
     "device": (["--device", "foo"], ["--device foo"]),
