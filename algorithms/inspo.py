@@ -242,14 +242,16 @@ class InSPO(Algorithm):
 
     # behavior model ----------------------------------------------------------------------------------------------------
 
-    def own_mu(self, f, x):  # action parameters of every mu^i, [B, L, N, P]
-        return f.mu(x.state, x.obs if self.cfg.critic_sees_obs else None)
-
-    def mu(self, f, x, act, **given):  # of mu where actions are known, [..., N, P]; see Conditional
+    def mu(
+        self, f, x, act=None, **given
+    ):  # action parameters of the behavior model, [..., N, P], without act of every mu^i; see Conditional
+        obs = x.obs if self.cfg.critic_sees_obs else None
+        if act is None:
+            return f.mu(x.state, obs)
         act = self.space.encode(act)
         if self.cfg.behavior == "factored":
-            return self.own_mu(f, x).expand(*act.shape[:-1], -1)
-        return f.mu(x.state, x.obs if self.cfg.critic_sees_obs else None, act, **given)
+            return self.mu(f, x).expand(*act.shape[:-1], -1)
+        return f.mu(x.state, obs, act, **given)
 
     def joint_actions(self, h, avail, u):
         """Joint actions of the policies [M, B, L, N] and their weights: M samples and 1 / M, or all joint actions and [M, B, L].
@@ -303,7 +305,7 @@ class InSPO(Algorithm):
         x = b.now
         log_pi = self.space.log_prob(h[:, :-1], x.actions, x.avail)
         log_mu = self.space.log_prob(self.mu(f, x, x.actions), x.actions, x.avail)
-        own = self.space.log_prob(self.own_mu(f, x), x.actions, x.avail)
+        own = self.space.log_prob(self.mu(f, x), x.actions, x.avail)
         log_rho = log_pi.sum(-1, keepdim=True) - log_pi - (log_mu.sum(-1, keepdim=True) - own)
         return log_rho.clamp(max=math.log(self.cfg.rho_max))  # (7)
 
@@ -347,7 +349,7 @@ class InSPO(Algorithm):
         return value[..., -1] - (p * value[..., :-1]).sum(-1)
 
     def log_mu(self, f, x, a):  # log mu^i of every agent's candidates a [B, L, N, K]
-        return self.space.log_prob(self.own_mu(f, x)[..., None, :], a, x.avail[..., None, :])
+        return self.space.log_prob(self.mu(f, x)[..., None, :], a, x.avail[..., None, :])
 
     def weights(self, f, b, i, h, gain, alpha, beta, u):  # w of (6), [B, L]
         gain = select(gain, 2, i)
