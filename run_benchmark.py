@@ -13,7 +13,7 @@ from typing import Any
 
 import inspo_benchmark
 from inspo_benchmark.core.atomic_io import write_errors
-from inspo_benchmark.core.errors import CommandLine, UserError, outcome
+from inspo_benchmark.core.errors import CommandLine, UserError, outcome, print_error
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.datasets.catalog import is_available, obstacle
 from inspo_benchmark.running import arguments
@@ -24,7 +24,7 @@ from inspo_benchmark.running.listing import list_registered
 from inspo_benchmark.running.planning import plan
 from inspo_benchmark.running.pool import Limits, Outcome, run_pool
 from inspo_benchmark.running.presets import PRESETS, Preset
-from inspo_benchmark.running.progress import plural, print_error
+from inspo_benchmark.running.progress import plural
 from inspo_benchmark.running.results import REFERENCE, earlier_failure, read_results, read_whole_results, seconds_per_update, seeds_by_group
 from inspo_benchmark.running.settings import settings_summary, settings_table
 from inspo_benchmark.running.slurm import SlurmOptions, check_slurm, run_on_slurm
@@ -367,7 +367,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     code = outcome(lambda: run(args))
     if code == 130 and args.launcher == "local":
-        print("stopped; to resume from the last checkpoints, run the same command again", file=sys.stderr)
+        print_error("stopped; to resume from the last checkpoints, run the same command again")
     return code
 
 

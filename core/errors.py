@@ -67,9 +67,14 @@ def outcome(work: Callable[[], int | None]) -> int:
     except OSError as e:
         name = str(e.filename or "")
         reason = f"{e.strerror or e}{f': {name[:200]}' if name else ''}{'...' * (len(name) > 200)}"
-    with suppress(OSError):
-        print(f"error: {printable(reason)}", file=sys.stderr)
+    print_error(f"error: {printable(reason)}")
     return 2
+
+
+def print_error(line: str) -> None:
+    """On stderr. Whoever reads it may have gone (`2>&1 | head`): no reason to stop."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from inspo_benchmark.core.errors import CommandLine, UserError, outcome, printable
+from inspo_benchmark.core.errors import CommandLine, UserError, outcome, print_error, printable
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets import catalog
@@ -135,7 +135,7 @@ def _validate_file(file: Path, task: Task | None) -> int:
             task = TASKS.get(d.meta["task"])
             found = meta_problems(d.meta, task) or audit(d, task)
     except UserError as e:
-        print(f"error: {printable(str(e))}", file=sys.stderr)
+        print_error(f"error: {printable(str(e))}")
         return 2
     for line in found:
         print(line)

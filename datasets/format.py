@@ -340,7 +340,7 @@ def chunk_fault(member: h5py.Dataset) -> str:
 
 
 def _unpacked_size(content: bytes, most: int) -> int:
-    """Bytes of a deflate stream; if they are more than `most`, only so many are counted. They are not kept."""
+    """Bytes that a deflate stream unpacks to, in blocks; counting ends above `most`."""
     stream, size = zlib.decompressobj(), 0
     while content and size <= most:
         size += len(stream.decompress(content, 1 << 20))

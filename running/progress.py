@@ -3,9 +3,10 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import NamedTuple
 
+from inspo_benchmark.core.errors import print_error
 from inspo_benchmark.running.eta import Attempt, human_duration
 
 MAX_LINES = 16  # running experiments that are listed
@@ -76,12 +77,6 @@ class ProgressDisplay:
 
             self.drawn = time.monotonic()
             self.live.update(Text(state.text(self.drawn - self.started), no_wrap=True, overflow="ellipsis"), refresh=True)
-
-
-def print_error(line: str) -> None:
-    """On stderr. Whoever reads it may have gone (`2>&1 | head`): no reason to stop a sweep."""
-    with suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
