@@ -6,6 +6,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from inspo_benchmark.core.errors import UserError
@@ -34,15 +35,30 @@ def limit(stored: int) -> int:
 def free_memory() -> int:
     """Bytes that can be allocated without swapping, in a container or a job within its own limit. Half of the machine's memory if the
     system does not report them."""
-    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    free = machine_memory() // 2
     with suppress(OSError):
         if match := re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text()):
             free = int(match[1]) << 10
     return min([free, *control_group_memory()])
 
 
-def control_group_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
-    """Bytes left to this process within the limit of each Linux control group that it is in, and that is visible (versions 1 and 2)."""
+def machine_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def control_group_memory() -> Iterator[int]:
+    """Bytes left to this process within the limit of each Linux control group that has one. Files of the page cache count as free."""
+    for most, used, statistics in limited_groups():
+        with suppress(OSError, ValueError):
+            cached = re.search(r"^(?:total_)?inactive_file (\d+)", statistics.read_text(), re.M)
+            yield max(0, most - int(used.read_text()) + (int(cached[1]) if cached else 0))
+
+
+@cache  # a file that is read by slices asks for every slice
+def limited_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[tuple[int, Path, Path]]:
+    """Limit of the memory, file of its use and file of statistics of each control group that this process is in (versions 1 and 2). One
+    without a limit ("max", or above the machine's memory), or outside of the container, is left out."""
+    found = []
     with suppress(OSError, ValueError):
         for line in own.read_text().splitlines():
             _, controllers, name = line.split(":", 2)
@@ -52,12 +68,12 @@ def control_group_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("
             most, used = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
             group = top / name.lstrip("/")
             for folder in [group, *group.parents]:
-                with suppress(OSError, ValueError):  # no limit here ("max"), or a group outside of the container
-                    cache = re.search(r"^(?:total_)?inactive_file (\d+)", (folder / "memory.stat").read_text(), re.M)
-                    in_use = int((folder / used).read_text()) - (int(cache[1]) if cache else 0)
-                    yield max(0, int((folder / most).read_text()) - in_use)
+                with suppress(OSError, ValueError):
+                    if (size := int((folder / most).read_text())) < machine_memory():
+                        found.append((size, folder / used, folder / "memory.stat"))
                 if folder == top:
                     break
+    return found
 
 
 def read_bytes(path: Path) -> bytes:

@@ -22,6 +22,7 @@ import numpy as np
 
 from inspo_benchmark.core.env import Observation, Step
 from inspo_benchmark.core.errors import UserError
+from inspo_benchmark.core.limits import machine_memory
 from inspo_benchmark.envs.smac import workers
 from inspo_benchmark.envs.smac.maps import DEATH_REWARD, MAP_SIZE, WIN_REWARD, Scenario, find_map
 
@@ -111,7 +112,7 @@ def _protobuf_version() -> str:
 
 def max_games() -> int:
     """Number of games that fit into this machine's memory."""
-    return max(1, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // GAME_BYTES)
+    return max(1, machine_memory() // GAME_BYTES)
 
 
 # --- the environment
