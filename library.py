@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from operator import index
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -177,7 +178,7 @@ def _rollout(policy: Policy, env: VecEnv, task: Task, numbers: range) -> pd.Data
     total, length, over = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64), np.zeros(env.num_envs, bool)
     info = {}
     while not over.all():
-        step = env.step(_fitting(np.asarray(policy(observation)), observation.avail, over, task))
+        step = env.step(_fitting(policy(observation), observation.avail, over, task))
         total += np.where(over, 0.0, step.rewards)
         length += ~over
         over, observation, info = step.terminated | step.truncated, step.observation, info | step.info
@@ -187,9 +188,13 @@ def _rollout(policy: Policy, env: VecEnv, task: Task, numbers: range) -> pd.Data
     return pd.DataFrame(rows).head(len(numbers))
 
 
-def _fitting(actions: np.ndarray, avail: np.ndarray, over: np.ndarray, task: Task) -> np.ndarray:
-    """The actions of a policy. UserError: their shape or one of them is not the task's, or one is not available in an episode that is not
-    over."""
+def _fitting(returned: Any, avail: np.ndarray, over: np.ndarray, task: Task) -> np.ndarray:
+    """What a policy returned, as actions. UserError: it is no array, their shape or one of them is not the task's, or one is not available
+    in an episode that is not over."""
+    try:
+        actions = np.asarray(returned)
+    except (TypeError, ValueError, RuntimeError):  # lists of several lengths, a tensor on a GPU or with a gradient
+        raise UserError("the policy returned no array of numbers; convert a tensor with x.detach().cpu().numpy()") from None
     space = task.spec.space
     shape = (*avail.shape[:2], *space.noise_shape)
     if actions.shape != shape:

@@ -205,7 +205,7 @@ def as_numbers(x: Any, wrong: str) -> np.ndarray:
     """x as an array. UserError with the message `wrong`: it is none of real numbers or truth values."""
     try:
         array = np.asarray(x)
-    except (TypeError, ValueError):  # lists of several lengths, a tensor on a GPU
+    except (TypeError, ValueError, RuntimeError):  # lists of several lengths, a tensor on a GPU or with a gradient
         raise UserError(wrong) from None
     if array.dtype.kind not in "biuf":
         raise UserError(wrong)

@@ -26,8 +26,8 @@ def saco(d: Dataset) -> float:
 
 def entropy(d: Dataset) -> float:
     """Entropy of the behavior policies in nats per decision, E[-log mu(a|o)], over the recorded actions of agents that had a choice.
-    NaN: their probabilities are unknown."""
-    if not d.behavior_logp.size:
+    NaN: their probabilities are unknown, or actions are continuous."""
+    if not d.behavior_logp.size or d.meta["action_kind"] == "continuous":
         return math.nan
     now = d.now
     total, decisions = 0.0, 0

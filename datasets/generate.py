@@ -62,12 +62,14 @@ def mne(task: Task, episodes: int = 100) -> Dataset:
     return record(task, np.stack(np.unravel_index(joint, payoff.shape), -1), behavior)
 
 
-def bridge(task: Task, episodes: int = 500) -> Dataset:
-    """Optimal: either agent lets the other pass. Mix: the same number of uniformly random episodes, then the optimal ones."""
-    optimal = passing("bridge-optimal", episodes, task.spec.episode_limit)
+def bridge(task: Task, episodes: int = 0) -> Dataset:
+    """Optimal (500 episodes): either agent lets the other pass. Mix (1000): half are uniformly random, the others optimal."""
     if task.quality == "optimal":
+        optimal = passing("bridge-optimal", episodes or 500, task.spec.episode_limit)
         return record(task, optimal, "either agent backs out and lets the other pass")
-    random = Stream("bridge-random").integers(task.spec.space.action_dim, optimal.shape)
+    episodes = episodes or 1000
+    optimal = passing("bridge-optimal", episodes - episodes // 2, task.spec.episode_limit)
+    random = Stream("bridge-random").integers(task.spec.space.action_dim, (len(optimal), episodes // 2, optimal.shape[2]))
     return record(task, np.concatenate([random, optimal], 1), "first half uniformly random, second half that of bridge-optimal")
 
 

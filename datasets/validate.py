@@ -42,7 +42,7 @@ def meta_problems(meta: dict[str, Any], task: Task | None) -> list[str]:
     ]
     found += [f"attribute {line(k)}: neither a line of text nor a number" for k, v in meta.items() if not _plain(k) or not _plain(v)]
     if not found:
-        found += [f"attribute {k}: {meta[k]}, should be at least 1" for k in ("agents", "obs", "actions", "limit") if meta[k] < 1]
+        found += [f"attribute {k}: {meta[k]}, should be at least 1" for k in ("agents", "obs", "state", "actions", "limit") if meta[k] < 1]
     found += [f"attribute {k}: {meta[k]!r}, not of type float" for k in GREEDY if k in meta and type(meta[k]) is not float]
     if not found and meta["action_kind"] not in ("discrete", "continuous"):
         found.append(f"attribute action_kind: {meta['action_kind']!r}, neither 'discrete' nor 'continuous'")

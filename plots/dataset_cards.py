@@ -1,5 +1,7 @@
 """Writes the dataset cards: datasets/CARDS.md, and a histogram of returns per scenario in datasets/cards/."""
 
+import inspo_benchmark.core.startup  # noqa: F401
+
 import math
 import re
 import sys
@@ -92,7 +94,7 @@ def line(texts: Sequence[str]) -> str:
 def row(d: Dataset) -> list[str]:
     """A row of the table, in the order of COLUMNS."""
     s, discrete = statistics(d), d.meta["action_kind"] == "discrete"
-    nats = entropy(d) if discrete else math.nan
+    nats = entropy(d)
     return [
         d.meta["task"],
         f"{s['episodes']:,}",

@@ -1,5 +1,7 @@
 """Figures of a dataset, or of several for comparison: returns, episode lengths, actions, and the visited states."""
 
+import inspo_benchmark.core.startup  # noqa: F401
+
 import sys
 from collections.abc import Callable
 from pathlib import Path

@@ -193,6 +193,8 @@ class Still:
         (Discrete(3), np.full((5, 2), 3), "action 3; "),
         (Discrete(3), np.full((5, 2), 0.5), "action 0.5; "),
         (Discrete(3), np.full((5, 2), 1), "action 1 where it is not available"),
+        (Discrete(3), [[0, 1], [0]], "no array of numbers"),
+        (Box(2), torch.zeros(5, 2, 2, requires_grad=True), r"no array of numbers; convert a tensor with x\.detach"),
         (Box(2), np.zeros((5, 2)), r"of shape \(5, 2\); toy-random takes \(5, 2, 2\)"),
         (Box(2), np.full((5, 2, 2), 1.1), r"outside \[-1, 1\] on toy-random; clip them"),
         (Box(2), np.full((5, 2, 2), np.nan), r"outside \[-1, 1\]"),

@@ -37,7 +37,7 @@ SECONDS = 1.0  # of a timing
 
 def inputs(algorithm: Algorithm, seeds: int, device: str) -> tuple[Any, ...]:
     """State, batch and draw of packed seeds, the same on all devices."""
-    return tree_map(lambda x: x.to(device), (algorithm.init(range(seeds)), *random_batch(algorithm, algorithm.spec, seeds)))
+    return tree_map(lambda x: x.to(device), (algorithm.init(range(seeds)), *random_batch(algorithm, seeds)))
 
 
 def difference(algorithm: Algorithm, device: str) -> float:

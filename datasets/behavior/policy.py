@@ -61,9 +61,10 @@ def rounded(net: Net) -> Net:
 
 
 def save(policy: Policy, path: Path) -> None:
-    """Write the file, in which the scenario is called `map`."""
+    """Write the file, in which the scenario is called `map`. UserError: a weight is not finite, or too large for float16."""
     weights = {name: x.astype("<f2") for name, x in policy.net._asdict().items()}
-    assert all(np.isfinite(x).all() for x in weights.values()), f"weights of {policy.scenario} beyond float16"
+    if not all(np.isfinite(x).all() for x in weights.values()):
+        raise UserError(f"weights of {policy.scenario} beyond float16: the training diverged; try another --seed")
     about = {name: getattr(policy, name) for name in NUMBERS}
     with atomic_write(path) as part, part.open("wb") as file:
         np.savez(file, version=VERSION, map=policy.scenario, **about, **weights)

@@ -60,6 +60,8 @@ def open_recording(source: Path) -> Iterator[Recording]:
         expected |= {key: (m, None) for key in ("states", "next_states")}
         expected |= {"legals": (*each, None)}
         shaped(source, x, expected, f"observations of shape {seen}")
+        if box:
+            x.pop("legals", None)  # continuous actions are all available
         if box and len(x["actions"].shape) == len(each):
             raise UserError(
                 f"{source}: actions have shape {tuple(x['actions'].shape)} and type {x['actions'].dtype}; continuous ones have D numbers"

@@ -86,6 +86,8 @@ def open_recording(source: Path) -> Iterator[Recording]:
         "infos.legals": (t, n, None),
     }
     shaped(source, x, expected, f"observations of {t} rows, {n} agents")
+    if box:
+        x.pop("infos.legals", None)  # continuous actions are all available
     stored = size_of(source)
     if stored * DEFLATE_RATIO < t * n * o * x["observations"].dtype.itemsize:
         raise UserError(f"{source}: vault_index declares {t} rows, but only {stored} bytes are stored")

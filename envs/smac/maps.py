@@ -249,6 +249,8 @@ SCENARIOS = {
 def find_map(name: str) -> Map | Scenario:
     """The map or scenario of that name. UserError, with the nearest names: there is none."""
     known = MAPS | SCENARIOS
+    if not isinstance(name, str):
+        raise UserError(f"no SMAC map {name!r}; write its name, a string")
     if name not in known:
         raise UserError(f"no SMAC map {name!r}; {suggest(name, known)}")
     return known[name]

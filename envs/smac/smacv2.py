@@ -405,6 +405,8 @@ class StarCraftCapabilityEnvWrapper:
 
 def configured(map_name: str, config: Mapping[str, Any], **flags) -> Scenario:
     """The scenario of a capability configuration on one of SMACv2's maps. UserError: something is missing or not supported."""
+    if not isinstance(map_name, str):
+        raise UserError(f"no SMACv2 map {map_name!r}; write its name, a string")
     if map_name not in MAP_RACES:
         raise UserError(f"no SMACv2 map {map_name!r}; {suggest(map_name, MAP_RACES)}")
     team, start = _entry(config, "team_gen"), config.get("start_positions")

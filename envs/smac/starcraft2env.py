@@ -201,6 +201,8 @@ class StarCraft2Env:
         self.state_last_action, self.state_timestep_number = state_last_action, state_timestep_number
         self.heuristic_ai, self.heuristic_rest = heuristic_ai, heuristic_rest
 
+        if reward_scale and not reward_scale_rate > 0:
+            raise UserError(f"reward_scale_rate={reward_scale_rate}: write a number above 0")
         foes = map.units(profile)[map.n :] if isinstance(map, Map) else ()
         self.max_reward = self.n_enemies * reward_death_value + reward_win + sum(unit.health + unit.shield for unit in foes)
         terms = RewardConfig(
@@ -242,7 +244,10 @@ class StarCraft2Env:
         """
         if self._over:
             raise UserError("no episode is running: call reset() before step()")
-        given = [int(action) for action in actions]
+        try:
+            given = [int(action) for action in actions]
+        except (TypeError, ValueError, OverflowError):
+            raise UserError(f"actions: {actions!r} is not one integer for each of {self.n_agents} agents") from None
         if len(given) != self.n_agents:
             raise UserError(f"{len(given)} actions for {self.n_agents} agents")
         shown = np.array([given])

@@ -179,6 +179,7 @@ EDITS = {  # what is done to a sound file -> what its violations must say
     "attribute that is an array": (lambda f: f.attrs.__setitem__("agents", np.zeros(2)), "attribute agents"),
     "version": (lambda f: f.attrs.__setitem__("format_version", 99), "attribute format_version: 99"),
     "no agents": (lambda f: f.attrs.__setitem__("agents", 0), "attribute agents: 0"),
+    "no state": (lambda f: f.attrs.__setitem__("state", 0), "attribute state: 0"),
     "many agents": (lambda f: f.attrs.__setitem__("agents", 10**12), "obs/obs: shape"),
     "statistics": (lambda f: f.attrs.__setitem__("return_mean", 12.5), "attribute return_mean: 12.5"),
     "provenance": (lambda f: f.attrs.__setitem__("source", "elsewhere"), "checksum"),
@@ -380,6 +381,11 @@ def test_builds_are_the_published_ones(name):
     assert (d.episodes, d.steps) == (known["episodes"], known["steps"])
     assert statistics(d)["return_mean"] == pytest.approx(known["return_mean"], abs=1e-6)
     assert problems(d, task) == []
+
+
+@pytest.mark.parametrize("name", ["bridge-mix", "bridge-optimal", "xor-ab", "mne3-balanced"])
+def test_a_smaller_build_has_as_many_episodes_as_asked_for(name):
+    assert BUILDERS[TASKS[name].family](TASKS[name], 7).episodes == 7
 
 
 def test_fetch_builds_once(tmp_path):

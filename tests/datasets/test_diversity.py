@@ -1,11 +1,12 @@
 """How diverse episodes are, on data whose numbers are known, and SACo on 3m as in recordings of the real game."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from inspo_benchmark.core.spaces import Discrete
+from inspo_benchmark.core.spaces import Box, Discrete
 from inspo_benchmark.core.types import Spec, Task
 from inspo_benchmark.datasets.behavior import SHIPPED
 from inspo_benchmark.datasets.behavior.rollout import rollout
@@ -14,6 +15,7 @@ from inspo_benchmark.datasets.dataset import Dataset, join
 from inspo_benchmark.datasets.diversity import entropy, saco
 from inspo_benchmark.envs.smac.maps import find_map
 from inspo_benchmark.envs.smac.vector import Smac
+from support.episodes import episodes, toy
 
 
 def dataset(states, actions, avail=None, logp=None) -> Dataset:
@@ -51,6 +53,9 @@ def test_entropy_is_that_of_decisions_with_a_choice():
     d = dataset([0.0, 0.0], [[0, 0], [1, 1]], [[choice, none], [choice, choice]], logp)
     assert entropy(d) == pytest.approx((math.log(2) + math.log(4) + math.log(8)) / 3)
     assert math.isnan(entropy(dataset([0.0], [[0, 0]])))
+    continuous = episodes(toy(Box(2)))
+    logp = np.full((continuous.steps, 2), -0.5, np.float32)
+    assert math.isnan(entropy(replace(continuous, behavior_logp=logp)))
 
 
 @pytest.mark.parametrize("quality", ["medium", "expert"])

@@ -435,5 +435,8 @@ def test_training_saves_policies_with_the_stated_returns(monkeypatch, tmp_path, 
         seeds = np.arange(masac.EVAL_SEED, masac.EVAL_SEED + 2)
         earned = rollout(env, p, seeds, act=partial(mujoco_policy.act, spec=spec), draws=1).returns.mean()
         assert earned == pytest.approx(p.mean_return)
+    assert masac.main(["hopper_3x1", "--steps", "160", "--seed", "2", "--out", str(tmp_path)]) == 2
+    assert "holds another training" in capsys.readouterr().err
+    assert sorted(tmp_path.glob("policy-*.npz")) == files
     assert masac.main(["hoper_3x1", "--out", str(tmp_path)]) == 2
     assert "no multi-agent MuJoCo scenario" in capsys.readouterr().err

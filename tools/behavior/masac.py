@@ -190,13 +190,16 @@ def measure(env: MaMujoco, trained: Policy, spec: Spec) -> tuple[Policy, str]:
 
 
 def train(name: str, total: int, seed: int, folder: Path) -> None:
-    """Train for `total` steps and write numbered policies to the folder. Results are reproducible on one machine; there is no resuming."""
+    """Train for `total` steps and write numbered policies to the folder. Results are reproducible on one machine; there is no resuming.
+    UserError: the folder holds another training."""
     torch.set_num_threads(1)
     scenario, _ = parse_name(name)
     spec = TASKS.discover()[f"{name}-expert"].spec
     eval_env = MaMujoco(name, EVAL_EPISODES)
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.glob("policy-*.npz")):
+        raise UserError(f"{folder} holds another training: choose another folder, or delete it")
     algorithm = MASAC(MASAC.Config(), spec)
     s = algorithm.init([seed])
     arrays = zero_arrays(scenario, NUM_ENVS)

@@ -8,13 +8,14 @@ for SMACv2 its own result file (github.com/oxwhirl/smacv2, smacv2/examples/resul
 Win rates of SMAC's heuristic: the SMAC paper (arXiv 1902.04043), as paperswithcode.com quotes it. "--": not published.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from inspo_benchmark.core.atomic_io import atomic_write
-from inspo_benchmark.core.errors import CommandLine
+from inspo_benchmark.core.errors import CommandLine, outcome
 from inspo_benchmark.core.registry import TASKS
 from inspo_benchmark.datasets.behavior import SHIPPED, shipped, smac_policy
 from inspo_benchmark.datasets.catalog import fetch
@@ -160,7 +161,6 @@ def page() -> str:
 
 
 def main() -> None:
-    CommandLine(prog="python -m tools.docs.calibration", description=__doc__.partition("\n")[0]).parse_args()
     TASKS.discover()
     text = page()
     with atomic_write(PAGE) as part:
@@ -169,4 +169,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    CommandLine.of("tools.docs.calibration", __doc__).parse_args()
+    sys.exit(outcome(main))

@@ -10,13 +10,15 @@ import dataclasses
 import inspect
 import io
 import itertools
+import sys
 import textwrap
 import tokenize
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from inspo_benchmark.core.errors import CommandLine
+from inspo_benchmark.core.atomic_io import atomic_write
+from inspo_benchmark.core.errors import CommandLine, outcome
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.learning.algorithm import Algorithm
 from inspo_benchmark.learning.config import Common
@@ -113,6 +115,12 @@ def page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def main() -> None:
+    text = page()
+    with atomic_write(PAGE) as part:
+        part.write_text(text)
+
+
 if __name__ == "__main__":
     CommandLine.of("tools.docs.hyperparameters", __doc__).parse_args()
-    PAGE.write_text(page())
+    sys.exit(outcome(main))

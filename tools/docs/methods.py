@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from inspo_benchmark.core.atomic_io import atomic_write
-from inspo_benchmark.core.errors import CommandLine
+from inspo_benchmark.core.errors import CommandLine, UserError, outcome
 from inspo_benchmark.core.registry import ALGORITHMS
 from inspo_benchmark.plots import style
 from inspo_benchmark.tools.docs.hyperparameters import settings_table
@@ -48,8 +48,10 @@ def prose(docstring: str) -> str:
 
 def page(name: str) -> str:
     algorithm = ALGORITHMS[name]
-    title, _, body = inspect.getdoc(sys.modules[algorithm.__module__]).partition("\n")
     file = f"algorithms/{algorithm.__module__.rpartition('.')[2]}.py"
+    if not (text := inspect.getdoc(sys.modules[algorithm.__module__])):
+        raise UserError(f"{file} has no docstring, which is the text of the method's page; begin the file with one")
+    title, _, body = text.partition("\n")
     parts = [
         f"# {style.algorithm(name)[0]}",
         GENERATED,
@@ -78,8 +80,7 @@ def pages() -> dict[str, str]:
     return {INDEX: index()} | {f"{name}.md": page(name) for name in sorted(ALGORITHMS)}
 
 
-if __name__ == "__main__":
-    CommandLine.of("tools.docs.methods", __doc__).parse_args()
+def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     wanted = pages()
     for path in FOLDER.glob("*.md"):
@@ -88,3 +89,8 @@ if __name__ == "__main__":
     for name, text in wanted.items():
         with atomic_write(FOLDER / name) as part:
             part.write_text(text)
+
+
+if __name__ == "__main__":
+    CommandLine.of("tools.docs.methods", __doc__).parse_args()
+    sys.exit(outcome(main))

@@ -5,10 +5,11 @@ a Python file between `<!-- FILE -->` and `<!-- end -->`. Nothing else on these 
 """
 
 import re
+import sys
 from pathlib import Path
 
 from inspo_benchmark.core.atomic_io import atomic_write
-from inspo_benchmark.core.errors import CommandLine
+from inspo_benchmark.core.errors import CommandLine, outcome
 from inspo_benchmark.plots import style
 from inspo_benchmark.plots.table_writers import MISSING
 
@@ -65,8 +66,12 @@ def page(path: Path) -> str:
     return OVERVIEW.sub(lambda place: f"{place[1]}\n{overview()}\n{place[2]}", text)
 
 
-if __name__ == "__main__":
-    CommandLine.of("tools.docs.readme", __doc__).parse_args()
+def main() -> None:
     for path in PAGES:
         with atomic_write(path) as part:
             part.write_text(page(path))
+
+
+if __name__ == "__main__":
+    CommandLine.of("tools.docs.readme", __doc__).parse_args()
+    sys.exit(outcome(main))

@@ -82,7 +82,7 @@ def updates_by_size(algo: str, flops: float) -> list[Row]:
     for task, spec, overrides in (*sizes, OMIGA_HALFCHEETAH):
         algorithm = ALGORITHMS[algo](settings(algo, task, overrides), spec)
         for seeds in (1, 5):
-            name, inputs = f"update/{algo}/{task}/plain/{seeds}-packed", random_batch(algorithm, spec, seeds)
+            name, inputs = f"update/{algo}/{task}/plain/{seeds}-packed", random_batch(algorithm, seeds)
             state = algorithm.init(range(seeds))
             call = train.prepare_update(algorithm.pack(seeds), (state, *inputs), train.TRACE_FROM)
             update = one_update(call, state, lambda turn, inputs=inputs: inputs, algorithm.turns)
@@ -108,7 +108,7 @@ def compiled_by_size(algo: str) -> list[Row]:
 def experiments_update(algorithm: Algorithm, seeds: int, calls: int) -> Callable[[], None]:
     """One update of all seeds on random batches, prepared as in an experiment with this number of calls of `update`."""
     runs = train.runs_per_call(algorithm, seeds, calls)
-    state, inputs = algorithm.init(range(runs)), random_batch(algorithm, algorithm.spec, runs)
+    state, inputs = algorithm.init(range(runs)), random_batch(algorithm, runs)
     call = train.prepare_update(algorithm.pack(runs), (state, *inputs), calls)
     update = one_update(call, state, lambda turn: inputs, algorithm.turns)
     return lambda: [update() for _ in range(seeds // runs)]
@@ -160,9 +160,10 @@ def acting_by_size(algo: str, num_envs: int = 32) -> list[Row]:
     return rows
 
 
-def random_batch(algorithm: Algorithm, spec: Spec, seeds: int) -> tuple[Batch, Draw]:
+def random_batch(algorithm: Algorithm, seeds: int) -> tuple[Batch, Draw]:
     """A batch and a draw with the shapes of a task, [S, ...]."""
-    cfg, space, generator = algorithm.cfg, spec.space, torch.Generator().manual_seed(0)
+    cfg, spec, generator = algorithm.cfg, algorithm.spec, torch.Generator().manual_seed(0)
+    space = spec.space
 
     def normal(*shape):
         return torch.randn(*shape, generator=generator)
