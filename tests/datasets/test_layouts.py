@@ -198,9 +198,9 @@ def test_a_continuous_vault_with_minus_infinity_for_padding(tmp_path):
 
 def test_masks_of_continuous_actions_are_left_out(tmp_path):
     d = read("vault", vault(tmp_path / "a", actions=np.full((10, 2, 2), 0.5, F), **{"infos.legals": np.ones((10, 2, 5), bool)}))
-    assert d.actions.shape == (7, 2, 2) and d.avail.shape[2] == 1
+    assert (d.actions.shape, d.avail.shape[2]) == ((7, 2, 2), 1)
     d = read("flat", flat(tmp_path / "b", actions=np.full((5, 2, 3), 0.5, F), legals=np.ones((5, 2, 4), bool)))
-    assert d.actions.shape == (5, 2, 3) and d.avail.shape[2] == 1
+    assert (d.actions.shape, d.avail.shape[2]) == ((5, 2, 3), 1)
 
 
 def test_arrays_without_their_last_axis(tmp_path):
