@@ -1,6 +1,9 @@
 """Run the benchmark: train every requested experiment (one method on one task) that the results folder does not hold yet."""
 
-import inspo_benchmark.core.startup
+try:
+    import inspo_benchmark.core.startup
+except ModuleNotFoundError:
+    raise SystemExit("error: this Python has no packages for the benchmark; run `make setup`, then `source .venv/bin/activate`") from None
 
 import argparse
 import math
@@ -192,7 +195,7 @@ def tasks_with_data(tasks: list[str], named: Sequence[str]) -> list[str]:
     lacking = {task: reason for task in tasks if (reason := obstacle(TASKS[task]))}
     usable = [task for task in tasks if task not in lacking]
     if refused := [task for task in lacking if task in named or not usable]:
-        raise UserError(f"no data for {', '.join(refused)} ({lacking[refused[0]]}); docs/data.md says how to convert or record some")
+        raise UserError(f"no data for {', '.join(refused)} ({lacking[refused[0]]}); docs/data.md says how to convert recordings")
     if lacking:
         print(f"left out, because they have no data: {', '.join(lacking)}", flush=True)
     return usable

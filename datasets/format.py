@@ -187,7 +187,8 @@ def load(path: str | Path, task: Task | None = None) -> Dataset:
     """Read and check a whole file. UserError: it has a fault, or is not a dataset of `task`."""
     d, found = inspect(path, task)
     if found:
-        raise UserError(f"{path}: {_first(found)}; see `python -m datasets validate {path}`, then delete it and build or convert it again")
+        advice = f"see `python -m datasets validate {path}`; delete a damaged dataset, and build or convert it again"
+        raise UserError(f"{path}: {_first(found)}; {advice}")
     return d
 
 

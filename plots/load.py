@@ -47,8 +47,14 @@ def result_files(out: str | Path) -> list[ResultFile]:
     check_folder(Path(out))
     paths = sorted(Path(out, "runs").glob("*/[!.]*.csv"))
     if not paths:
-        raise UserError(f"no runs in {Path(out, 'runs')}; make some with: python run_benchmark.py --out {out}")
+        raise UserError(f"no runs in {Path(out, 'runs')}; {_way_out(Path(out))}")
     return [_result_file(path) for path in paths]
+
+
+def _way_out(out: Path) -> str:
+    """What to do about a folder without results: it may hold results folders, or be a part of one."""
+    near = [out.parent] if out.name in ("runs", "tables", "figures") else [path.parent for path in sorted(out.glob("*/runs"))]
+    return f"did you mean --out {near[0]}?" if near else f"make some with: python run_benchmark.py --out {out}"
 
 
 def selected(files: list[ResultFile], algos: Iterable[str], tasks: Iterable[str]) -> list[ResultFile]:

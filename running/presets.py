@@ -8,7 +8,7 @@ SMAC the number of updates is one after which greedy policies hardly improve, al
 budget](protocol.md#training-budget).
 
 Learning rates, optimizers and the clipping of gradients are each method's own. Critics take one step per update, with a learning rate of
-1e-3 (OMIGA and ComaDICE: 5e-4, as published). The published code of ICQ takes one step per time step, about sixty per
+1e-3 (OMIGA: 5e-4, as published; ComaDICE: the same). The published code of ICQ takes one step per time step, about sixty per
 update, with 1e-4; with a single step per update at that rate the critic of 3m is still noise after 3000 updates.
 
 Rewards are shaped (`learning.shaping`) for every method with critics. In some thousand updates bootstrapping carries a reward back by a few

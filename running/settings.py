@@ -6,7 +6,7 @@ Every field has the value of the last of these that names it:
 2. `benchmark`: the settings that all methods share on a suite, so that tables compare methods and not budgets (`presets.BENCHMARK`);
 3. `TUNED`: the method's table of what this project, or the author of a new baseline, chose;
 4. `task`: the table of the method in the task's own TOML file, if it has one ([docs/new-task.md](new-task.md));
-5. `preset`: a preset trains with a share of the updates, or with other networks;
+5. `preset`: a preset may train with fewer updates, or with other networks;
 6. `--set`.
 
 With `--paper` two other tables stand in place of 2 to 4: `PAPER`, what the method's paper or the paper's code states, and `OFFICIAL`, the

@@ -197,6 +197,10 @@ def test_a_loss_of_nan_is_null(tmp_path):
 def test_no_runs_and_a_folder_in_the_way(tmp_path, capsys):
     assert report.main(["--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: no runs in ")
+    write(tmp_path / "all" / "games", "bc")
+    for out in (tmp_path / "all", tmp_path / "all" / "games" / "tables"):
+        assert report.main(["--out", str(out)]) == 2
+        assert f"did you mean --out {tmp_path / 'all' / 'games'}?" in capsys.readouterr().err
     write(tmp_path, "bc")
     Path(tmp_path, "report.html").mkdir()
     assert report.main(["--out", str(tmp_path)]) == 2
