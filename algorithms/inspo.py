@@ -177,7 +177,7 @@ class InSPO(Algorithm):
                 raise UserError("num_samples must not be negative; weight_max and rho_max must be at least 1")
 
     TUNED = {  # the paper's settings were not available; gamma = 0 where actions do not change the state
-        "smac": dict(gamma=0.98, alpha=0.3, scale_by_td_error=True, weight_max=10.0, rho_max=1.0, excess_kl=True, critic_sees_obs=True),
+        "smac": dict(gamma=0.98, alpha=0.5, scale_by_td_error=True, weight_max=10.0, rho_max=1.0, excess_kl=True, critic_sees_obs=True),
         "mujoco": dict(alpha=3.0, rho_max=1.0, excess_kl=True),
         "xor-*": dict(lr=3e-3, gamma=0.0, batch_size=256, num_updates=2000),
         "mne*": dict(gamma=0.0, tau=0.05, beta=5.0, beta_end=0.0, batch_size=256, num_updates=2000),
