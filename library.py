@@ -120,11 +120,11 @@ def train(
     seeds: a number n, for 0 .. n-1, or a list. dataset: other data than the task's own. paper: the settings of the paper, not the
     benchmark's. progress: show a bar (default: in a notebook or a terminal). Further keywords are settings of the method, for example
     num_updates=100 or alpha=0.5. UserError: unknown names, values that the method refuses, data that have a fault or do not fit the
-    task, a device that torch cannot use.
+    task, a device that torch cannot use. learning.train.Diverged: a loss is not finite.
     """
     found, cls = _task(task), ALGORITHMS.discover()[algo]
     chosen = _seeds(seeds)
-    check_device(device, f"device={device!r}")
+    check_device(device := str(device), f"device={device!r}")
     config = settings_of(algo, task, cls.Config.parse([f"{name}={value}" for name, value in settings.items()], algo), paper)
     data = load_dataset(task) if dataset is None else _checked(dataset, found)
     algorithm = cls(config, found.spec)

@@ -1,14 +1,18 @@
 """Run the benchmark: train every requested experiment (one method on one task) that the results folder does not hold yet."""
 
+import sys
+
 try:
     import inspo_benchmark.core.startup
-except ModuleNotFoundError:
-    raise SystemExit("error: this Python has no packages for the benchmark; run `make setup`, then `source .venv/bin/activate`") from None
+
+    import torch  # noqa: F401
+except ModuleNotFoundError as e:
+    print(f"error: this Python has no {e.name}; run `make setup`, then `source .venv/bin/activate`", file=sys.stderr)
+    raise SystemExit(2) from None
 
 import argparse
 import math
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -328,10 +332,12 @@ def run(args: argparse.Namespace) -> int:
         return 0
     to_run.sort(key=lambda experiment: eta.total_seconds(experiment) or 0, reverse=True)  # no worker waits at the end for a long one
     limits = Limits(60 * args.timeout, args.memory, args.retries, 3600 * args.max_hours, args.fail_fast)
-    if slurm:
+    if not to_run:
+        result = Outcome({}, [])
+    elif slurm:
         result = run_on_slurm(to_run, usable[0], limits, eta, slurm)
     else:
-        result = run_pool(to_run, min(workers, max(len(to_run), 1)), usable, limits, eta)
+        result = run_pool(to_run, min(workers, len(to_run)), usable, limits, eta)
     return report(result, skipped, to_run, experiments, args)
 
 

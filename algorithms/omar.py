@@ -10,8 +10,9 @@ action that a zeroth-order search finds:
                 A_i = Q_i^1(a_i) - E_{a ~ pi_i} Q_i^1(a)                                                                (3)
 
 best_i, continuous: the better, by Q_i^1, of pi_i(o_i) and the best candidate of a cross-entropy search, which starts from N(0, 2^2).
-Each of its `search_rounds` draws `search_samples` candidates and fits the Gaussian again: to all of them, weighted by softmax(Q_i^1)
-(`search_refit = "softmax"`, their MPE), or to the best `search_elites` of this and the last round ("elites", their HalfCheetah).
+Each of its `search_rounds` draws `search_samples` candidates and fits the Gaussian again: to all of them, with the weights softmax(Q_i^1)
+in the mean and equal weights in the deviation from it (`search_refit = "softmax"`, their MPE), or to the best `search_elites` of this and
+the last round ("elites", their HalfCheetah).
 best_i, discrete: the action with the largest Q_i^1, as the authors of CFCQL ran OMAR. With `search_discrete` the search goes over the
 numbers of the actions instead, from N(n/2, (n/2)^2), rounded, as in their first version.
 

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from inspo_benchmark.core.env import VecEnv
     from inspo_benchmark.core.spaces import Box, Discrete
 
+# What result files may hold.
+MAX_NUMBER = 10**15  # settings and returns; seeds may be larger
+MIN_DISTANCE = 1e-6  # of the returns that count as 0 and 100, so that normalized scores are finite
+MAX_LABEL = 100  # characters of a backend
+
 
 class Timestep(NamedTuple):
     """The observations at L consecutive time steps, and the actions taken there."""
@@ -86,7 +91,8 @@ class Task:
     """A scenario and the quality of a dataset for it. Its name is `<scenario>-<quality>`.
 
     The references of a task without an environment (`make` is None), which has data alone, may be unknown (NaN). UserError: other
-    references are not finite or do not increase, or a size or a number of environments, evaluations or episodes is below 1.
+    references are not finite or do not increase, the backend is no short text, or a size or a number of environments, evaluations or
+    episodes is below 1.
     """
 
     name: str
@@ -111,6 +117,10 @@ class Task:
             low, high = math.nan, math.nan
         if self.make is not None and not -math.inf < low < high < math.inf:
             raise UserError(f"task {self.name}: reference={self.reference!r}: write two finite numbers, the smaller one first")
+        if self.make is not None and (max(-low, high) > MAX_NUMBER or high - low < MIN_DISTANCE):
+            raise UserError(f"task {self.name}: reference={self.reference!r}: write numbers up to 1e15 that differ by at least 1e-6")
+        if len(self.backend) > MAX_LABEL or not self.backend.isprintable():
+            raise UserError(f"task {self.name}: backend={self.backend!r}: write at most {MAX_LABEL} printable characters")
         object.__setattr__(self, "reference", (low, high))
         for size in ("num_agents", "obs_dim", "state_dim", "episode_limit"):
             whole_number(f"task {self.name}: {size}", getattr(self.spec, size), 1)

@@ -237,10 +237,12 @@ class Algorithm(ABC):
 
     def stage_at(self, update: int) -> tuple[Stage, int]:
         """The stage that follows after so many updates, and the number of updates at its end. ValueError: the stages do not add up to
-        `num_updates`."""
+        `num_updates`, or two have the same name."""
         stages = self.stages()
         if sum(stage.num_updates for stage in stages) != self.cfg.num_updates:
             raise ValueError(f"the updates of {', '.join(stage.name for stage in stages)} do not add up to {self.cfg.num_updates}")
+        if len({stage.name for stage in stages}) < len(stages):
+            raise ValueError(f"two of the stages {', '.join(stage.name for stage in stages)} have the same name; give each its own")
         end = 0
         for stage in stages:
             end += stage.num_updates
@@ -262,6 +264,8 @@ class Algorithm(ABC):
             new, logs = result
             if not logs:
                 raise TypeError(f"an update of the stage {stage.name!r} logs nothing, should log its losses")
+            if numbers := [name for name, x in logs.items() if not isinstance(x, Tensor)]:
+                raise TypeError(f"an update of the stage {stage.name!r} logs {', '.join(numbers)}, which is no tensor")
             if shapes := [f"{name} {tuple(x.shape)}" for name, x in logs.items() if x.ndim]:
                 raise TypeError(f"an update of the stage {stage.name!r} logs {', '.join(shapes)}, should log scalars")
             if moved := [name for name in stage.frozen.split() if new.params[name] is not s.params[name]]:
@@ -279,7 +283,7 @@ class Algorithm(ABC):
         theta at first. Before the last stage a is theta, so the last stage begins with what the others end with.
         """
         rate: Tensor | float = 1.0
-        if stage.name == self.stages()[-1].name:
+        if stage.name == [each.name for each in self.stages() if each.num_updates][-1]:
             rate = running_mean_rate(s.step, self.cfg.ema_rate / self.turns)
         return {name: a.lerp(s.params[name], rate) for name, a in s.average.items()}
 

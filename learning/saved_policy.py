@@ -54,11 +54,13 @@ class GreedyPolicy:
 
     @torch.no_grad()
     def __call__(self, observation: Observation) -> np.ndarray:
-        """UserError: the observations are not those of the task that the policy was trained on."""
+        """UserError: the observations are not those of the task that the policy was trained on, or other episodes began without `reset`."""
         spec, shape = self.algorithm.spec, observation.obs.shape
         if shape[1:] != (spec.num_agents, spec.obs_dim):
             raise UserError(f"observations of shape {shape} for a policy of {spec.num_agents} agents that observe {spec.obs_dim} numbers")
-        memory = self.algorithm.init_hidden(len(observation.obs)) if self.memory is None else self.memory
+        memory = self.algorithm.init_hidden(shape[0]) if self.memory is None else self.memory
+        if memory.shape[-1] and len(memory) != shape[0]:
+            raise UserError(f"observations of {shape[0]} environments after those of {len(memory)}: call `reset` before the next episodes")
         obs = torch.as_tensor(self.normalizer(observation.obs)).to(torch.get_default_dtype())
         actions, self.memory = self.algorithm.act(self.f, obs, torch.as_tensor(observation.avail), memory)
         return actions.numpy()

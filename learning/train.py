@@ -109,7 +109,7 @@ class Training:
         self.stage = ""  # whose update is prepared
         self.next: Compilation | None = None  # of the update of the stage after it
         self.one_by_one = False  # whether it is the update of a single run
-        self.device, self.evaluation_seconds = device, 0.0
+        self.device, self.evaluation_seconds = torch.device(device).type, 0.0
 
     @property
     def updates(self) -> int:
@@ -160,6 +160,8 @@ class Training:
         if last:
             warn_about_equal_episodes(self.seeds, scores.get("distinct_episodes", ()))
         losses = {name: (total / calls).numpy() for name, (total, calls) in current.losses.items()}
+        if taken := scores.keys() & losses.keys():
+            raise TypeError(f"`update` logs {', '.join(sorted(taken))}, the name of a score; give it another name")
         for k, seed in enumerate(self.seeds):
             current.rows += [(seed, update, metric, float(values[k])) for metric, values in (scores | losses).items()]
         current.losses = {}
@@ -248,7 +250,9 @@ def run_updates(current: Checkpoint, update: Callable, sampler: Sampler, end: in
     if not finite.all():
         k = int(finite.int().argmin())
         values = ", ".join(f"{name} {[float(f'{v:.4g}') for v in x[k]]}" for name, x in logged.items())
-        raise Diverged(f"training diverged at update {(current.calls + k) // turns}: {values}")
+        raise Diverged(
+            f"training diverged at update {(current.calls + k) // turns}: {values}; a lower learning rate may help: --set lr=..."
+        )
     losses = dict(current.losses)
     for name, x in logged.items():
         total, count = losses.get(name, (0, 0))
@@ -267,8 +271,8 @@ def call_each(update: Callable, state: State, sampler: Sampler, calls: range) ->
 
 
 def runs_per_call(algorithm: Algorithm, seeds: int, calls: int, device: str = "cpu") -> int:
-    """How many of the packed runs one call of the prepared update takes: all, or one where their layers together leave the cache of a
-    core, if `update` is called often enough to be traced or compiled for it."""
+    """How many of the packed runs one call of the prepared update takes: all, or one where the layers of a run are so large that those of
+    several leave the cache of a core, if `update` is called often enough to be traced or compiled for it."""
     cfg = algorithm.cfg
     size = cfg.hidden_dim * cfg.batch_size * cfg.seq_len * algorithm.spec.num_agents
     return 1 if device == "cpu" and size >= (LARGE if is_compiled(calls, device) else LARGE_TRACED) else seeds

@@ -1,7 +1,5 @@
 """What can be trained: the text of `run_benchmark.py --list`."""
 
-from itertools import groupby
-
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.core.types import Task
 from inspo_benchmark.datasets.catalog import is_available, obstacle, status
@@ -20,7 +18,7 @@ def _execution(algorithm: type[Algorithm]) -> str:
 
 def _scenarios() -> list[str]:
     usable = [task for task in TASKS.values() if is_available(task)]
-    groups = [(scenario, list(tasks)) for scenario, tasks in groupby(usable, lambda task: task.scenario)]
+    groups = [(scenario, [task for task in usable if task.scenario == scenario]) for scenario in dict.fromkeys(x.scenario for x in usable)]
     rest = [obstacle(task) for task in TASKS.values() if not is_available(task)]
     width = max(len(scenario) for scenario, _ in groups)
     lines = [f"  {name:{width}}  {_sizes(tasks[0])}  {' '.join(task.quality for task in tasks)}" for name, tasks in groups]

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from inspo_benchmark.core.registry import NAME
+from inspo_benchmark.core.types import MAX_LABEL, MAX_NUMBER, MIN_DISTANCE
 from inspo_benchmark.running.untrusted import read_regular
 
 MAX_JSON_SIZE = 4 << 20  # bytes
-MIN_DISTANCE = 1e-6  # of the returns that count as 0 and 100, so that normalized scores are finite
-MAX_NUMBER = 10**15  # of integers; seeds may be larger
 REVISION = re.compile(r"[0-9a-f]{40}|")  # a git commit; empty outside a git checkout
 MIN_SECONDS = 0.001  # that a training takes, so that speeds are finite
 MISSING = object()
@@ -86,7 +85,7 @@ SCHEMA: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.win_rate": (_number, "a number"),
     "data.behavior_greedy_return": (_number, "a number"),
     "data.behavior_greedy_win_rate": (_number, "a number"),
-    "backend": (lambda x: _text(x) and len(x) <= 100, "text"),
+    "backend": (lambda x: _text(x) and len(x) <= MAX_LABEL, "text"),
     "reference": (_reference, f"two increasing numbers, at least {MIN_DISTANCE} apart"),
     "per_step": (lambda x: type(x) is bool, "true or false"),
     "stochastic": (lambda x: type(x) is bool, "true or false"),

@@ -3,8 +3,10 @@
 The result of a job is read from its files, because SLURM's accounting of ended jobs needs a database that small sites lack.
 """
 
+import getpass
 import importlib.util
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -48,8 +50,10 @@ class Job:
     device: str
     limits: Limits
 
+    def __reduce__(self):  # a Config of a method in the user's own file can be read only after the file was imported
+        return unpickled, (pickle.dumps((self.experiment, self.device, self.limits)),)
+
     def __call__(self) -> None:
-        ALGORITHMS.discover(), TASKS.discover()
         run_pool([self.experiment], 1, [self.device], self.limits, Eta({}))
 
     def checkpoint(self):
@@ -59,10 +63,13 @@ class Job:
         return DelayedSubmission(self)
 
 
+def unpickled(content: bytes) -> Job:
+    ALGORITHMS.discover(), TASKS.discover()
+    return Job(*pickle.loads(content))
+
+
 def run_on_slurm(experiments: Sequence[Experiment], device: str, limits: Limits, eta: Eta, options: SlurmOptions) -> Outcome:
     """Submit the experiments and wait for them. After a KeyboardInterrupt the jobs continue."""
-    if not experiments:
-        return Outcome({}, [])
     for experiment in experiments:
         if (read_record(experiment.record_path) or {}).get("reason"):  # of an earlier failure, which must not count as one of this sweep
             experiment.record_path.unlink(missing_ok=True)
@@ -169,7 +176,7 @@ def watch(jobs: dict[Experiment, str], arrays: list[str], limits: Limits, eta: E
 
 def queued_jobs() -> set[str] | None:
     """The jobs that are pending or running, "12_3" or "12". None: SLURM does not answer."""
-    command = ["squeue", "--noheader", "--array", "--format=%F_%K"]
+    command = ["squeue", f"--user={getpass.getuser()}", "--noheader", "--array", "--format=%F_%K"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except subprocess.TimeoutExpired:

@@ -109,7 +109,8 @@ def check_installed(names: Sequence[str]) -> None:
 @contextmanager
 def live(experiment: Experiment) -> Iterator[Callable[[Sequence[Row]], None]]:
     """A function that sends rows to the trackers of an experiment."""
-    algo = ", ".join([experiment.algo, *(f"{k}={v}" for k, v in experiment.overrides.items())])
+    about = ({"preset": experiment.preset} if experiment.preset else {}) | experiment.overrides
+    algo = ", ".join([experiment.algo, *(f"{k}={v}" for k, v in about.items())])
     trackers: dict[tuple[str, int], Tracker] = {}
 
     def send(rows: Sequence[Row]) -> None:

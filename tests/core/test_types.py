@@ -17,6 +17,20 @@ def test_references_have_to_increase(reference):
         toy(**PLAYED, reference=reference)
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"reference": (0, 1e-7)}, "differ by at least 1e-6"),
+        ({"reference": (-1e16, 0)}, "numbers up to 1e15"),
+        ({"backend": "x" * 101}, "at most 100 printable characters"),
+        ({"backend": "a\tb"}, "at most 100 printable characters"),
+    ],
+)
+def test_what_result_files_cannot_hold_is_refused(fields, said):
+    with pytest.raises(UserError, match=said):
+        toy(**PLAYED, **({"reference": (0, 1)} | fields))
+
+
 def test_references_are_unknown_only_without_an_environment():
     assert all(map(math.isnan, toy(make=None, reference=(math.nan, math.nan)).reference))
 

@@ -64,6 +64,8 @@ def test_a_reset_forgets_the_last_episodes(path):
     few, many = (Observation(rng.normal(size=(e, 3, 30)).astype(np.float32), np.zeros((e, 0)), np.ones((e, 3, 9), bool)) for e in (2, 5))
     first = policy(many)
     assert (policy(many) != first).any()
+    with pytest.raises(UserError, match="observations of 2 environments after those of 5: call `reset`"):
+        policy(few)
     policy.reset()
     policy(few)  # a reset also takes another number of environments
     policy.reset()

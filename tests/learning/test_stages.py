@@ -164,6 +164,7 @@ def test_a_frozen_network_that_moves_is_an_error(toy, tmp_path):
         (lambda s, loss: (dict(loss_pi=loss), s), "has to return two things"),
         (lambda s, loss: (s, {}), "logs nothing, should log its losses"),
         (lambda s, loss: (s, dict(loss_pi=loss.expand(2))), r"logs loss_pi \(2,\), should log scalars"),
+        (lambda s, loss: (s, dict(loss_pi=1.0)), "logs loss_pi, which is no tensor"),
     ],
 )
 def test_an_update_that_returns_something_else_is_an_error(toy, tmp_path, wrong, said):
@@ -173,6 +174,16 @@ def test_an_update_that_returns_something_else_is_an_error(toy, tmp_path, wrong,
             return wrong(s, logs["loss_pi"])
 
     with pytest.raises(TypeError, match=f"an update of the stage 'distilling' .*{said}"):
+        trained(toy, tmp_path / "x", cls=Wrong)
+
+
+def test_a_loss_with_the_name_of_a_score_is_an_error(toy, tmp_path):
+    class Wrong(Staged):
+        def update(self, s, b, d):
+            s, logs = super().update(s, b, d)
+            return s, {"return": logs["loss_pi"]}
+
+    with pytest.raises(TypeError, match="`update` logs return, the name of a score"):
         trained(toy, tmp_path / "x", cls=Wrong)
 
 
@@ -218,6 +229,23 @@ def test_cloning_leaves_updates_to_train(toy, number, share, cloning):
 def test_stages_that_do_not_add_up_are_an_error(toy, tmp_path):
     with pytest.raises(ValueError, match="cloning, distilling do not add up to 30"):
         trained(toy, tmp_path / "x", cls=type("Short", (Staged,), dict(shares=(0.4, 0.5))))
+
+
+def test_two_stages_of_one_name_are_an_error(toy, tmp_path):
+    class Twice(Staged):
+        def stages(self):
+            return [stage._replace(name="cloning") for stage in super().stages()]
+
+    with pytest.raises(ValueError, match="two of the stages cloning, cloning have the same name"):
+        trained(toy, tmp_path / "x", cls=Twice)
+
+
+def test_weights_are_averaged_in_the_last_stage_that_has_updates(toy):
+    a = staged(toy, cls=type("Cut", (Staged,), dict(shares=(1.0, 0.0))))
+    s = a.init((0,))
+    s = s._replace(params={name: p + 1 for name, p in s.params.items()})
+    first, _ = a.stages()
+    assert all((x != s.params[name]).any() for name, x in a.averages(s._replace(step=torch.tensor([9])), first).items())
 
 
 def test_the_stage_of_an_update(toy):

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -182,6 +183,43 @@ def test_failures_and_user_errors_are_reported(project):
 @pytest.mark.slurm
 def test_the_makefile_installs_and_runs_it():
     assert "slurm-wlm munge" in (ROOT / "Makefile").read_text()
+
+
+OWN_METHOD = """
+from dataclasses import dataclass
+
+from inspo_benchmark.algorithms.bc import BC
+from inspo_benchmark.core.registry import ALGORITHMS
+
+
+@ALGORITHMS.register("own")
+class Own(BC):
+    @dataclass(frozen=True)
+    class Config(BC.Config):
+        extra: float = 1.0
+"""
+SAVE = """
+import pickle, sys
+from pathlib import Path
+from inspo_benchmark.running.pool import Limits
+from inspo_benchmark.running.planning import plan
+from inspo_benchmark.core.registry import ALGORITHMS, TASKS
+from inspo_benchmark.running.slurm import Job
+ALGORITHMS.discover(), TASKS.discover()
+[experiment] = plan(["own"], ["xor-ab"], (0,), [], Path(sys.argv[1]), dry_run=True)
+print(pickle.dumps(Job(experiment, "cpu", Limits())).hex())
+"""
+LOAD = "import pickle, sys; print(pickle.loads(bytes.fromhex(sys.argv[1])).experiment.config.extra)"
+
+
+def test_a_job_brings_the_method_of_a_users_own_file(tmp_path):
+    (tmp_path / "own_method.py").write_text(OWN_METHOD)
+    env = os.environ | {"INSPO_BENCHMARK_MODULES": str(tmp_path / "own_method.py")}
+
+    def python(code: str, argument: str) -> str:
+        return subprocess.run([sys.executable, "-c", code, argument], env=env, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert python(LOAD, python(SAVE, str(tmp_path))) == "1.0"
 
 
 def test_an_experiment_whose_seeds_another_sweep_has_trained_is_finished(monkeypatch, tmp_path, capsys):

@@ -13,7 +13,7 @@ from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.learning.train import Stopped
 from inspo_benchmark.running.execute import execute
 from inspo_benchmark.running.planning import plan
-from inspo_benchmark.running.trackers import check_installed
+from inspo_benchmark.running.trackers import check_installed, live
 
 SMALL = ["num_updates=20", "hidden_dim=8", "batch_size=8"]
 
@@ -77,6 +77,15 @@ def test_trackers_get_every_row_also_after_an_interruption(tmp_path):
     assert tensorboard_rows(tmp_path / "tensorboard") == pytest.approx(expected, rel=1e-6)
     wandb.teardown()  # ends its server
     assert wandb_rows(tmp_path / "wandb") == pytest.approx(expected, rel=1e-6)
+
+
+def test_runs_of_presets_have_folders_of_their_own(tmp_path):
+    ALGORITHMS.discover(), TASKS.discover()
+    for preset in ("", "quick"):
+        [experiment] = plan(["bc"], ["xor-ab"], (0,), SMALL, tmp_path, preset=preset, trackers=["tensorboard"])
+        with live(experiment) as send:
+            send([(0, 0, "return", 1.0)])
+    assert len(list((tmp_path / "tensorboard" / "xor-ab").iterdir())) == 2
 
 
 def test_a_tracker_that_is_not_installed_is_a_clear_error(monkeypatch):
