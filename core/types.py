@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from inspo_benchmark.core.spaces import Box, Discrete
 
 # What result files may hold.
-MAX_NUMBER = 10**15  # settings and returns; seeds may be larger
+MAX_NUMBER = 10**15  # integers, and the returns that count as 0 and 100; seeds may be larger
+MAX_FLOAT = 1e300
 MIN_DISTANCE = 1e-6  # of the returns that count as 0 and 100, so that normalized scores are finite
 MAX_LABEL = 100  # characters of a backend
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from inspo_benchmark.core.errors import UserError
 from inspo_benchmark.core.registry import suggest
-from inspo_benchmark.core.types import MAX_NUMBER
+from inspo_benchmark.core.types import MAX_FLOAT, MAX_NUMBER
 from inspo_benchmark.learning.nets import NetworkKind
 
 UNCLIPPED = 1e9  # max_grad_norm: no gradient has this norm
@@ -41,8 +41,8 @@ class Common:
             check_kind(name, kind, value := getattr(self, name))
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"{name}={value}: not a finite number")
-            if isinstance(value, int | float) and abs(value) > MAX_NUMBER:
-                raise UserError(f"{name}={value}: must lie between -1e15 and 1e15")
+            if isinstance(value, int | float) and abs(value) > (limit := MAX_NUMBER if isinstance(value, int) else MAX_FLOAT):
+                raise UserError(f"{name}={value}: must lie between -{limit:g} and {limit:g}")
         for name in ("lr", "hidden_dim", "batch_size", "seq_len", "max_grad_norm", "num_updates"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name}={getattr(self, name)}: must be above 0")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from inspo_benchmark.core.registry import NAME
-from inspo_benchmark.core.types import MAX_LABEL, MAX_NUMBER, MIN_DISTANCE
+from inspo_benchmark.core.types import MAX_FLOAT, MAX_LABEL, MAX_NUMBER, MIN_DISTANCE
 from inspo_benchmark.running.untrusted import read_regular
 
 MAX_JSON_SIZE = 4 << 20  # bytes
@@ -36,7 +36,7 @@ def _integer(x: Any, low: int = 0, high: int = MAX_NUMBER) -> bool:
 
 
 def _number(x: Any) -> bool:
-    return _integer(x, -MAX_NUMBER) or (type(x) is float and abs(x) <= 1e300)
+    return _integer(x, -MAX_NUMBER) or (type(x) is float and abs(x) <= MAX_FLOAT)
 
 
 def _scalar(x: Any) -> bool:
