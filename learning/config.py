@@ -41,7 +41,8 @@ class Common:
             check_kind(name, kind, value := getattr(self, name))
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"{name}={value}: not a finite number")
-            if isinstance(value, int | float) and abs(value) > (limit := MAX_NUMBER if isinstance(value, int) else MAX_FLOAT):
+            limit = MAX_FLOAT if isinstance(value, float) else MAX_NUMBER
+            if not isinstance(value, str) and abs(value) > limit:
                 raise UserError(f"{name}={value}: must lie between -{limit:g} and {limit:g}")
         for name in ("lr", "hidden_dim", "batch_size", "seq_len", "max_grad_norm", "num_updates"):
             if getattr(self, name) <= 0:
