@@ -26,8 +26,7 @@ from inspo_benchmark.running.messages import Crashed, Failed, Finished, Interrup
 
 PROGRESS_INTERVAL = 0.2  # seconds between progress messages
 MAX_REASON_LENGTH = 1000  # characters; the log has the whole text
-# in the code of a method: a retry would raise them again
-MISTAKES = (TypeError, ValueError, AttributeError, NameError, LookupError, ArithmeticError, AssertionError, ImportError)
+MISTAKES = (TypeError, AttributeError, NameError, LookupError, ImportError)  # in the code of a method: a retry would raise them again
 
 
 def work(experiment: Experiment, device: str, messages: Connection, commands: Connection) -> None:
