@@ -30,7 +30,7 @@ from inspo_benchmark.core.errors import UserError, whole_number
 from inspo_benchmark.core.registry import ALGORITHMS, TASKS
 from inspo_benchmark.core.types import State, Task
 from inspo_benchmark.datasets.catalog import dataset_path, fetch
-from inspo_benchmark.datasets.dataset import Dataset
+from inspo_benchmark.datasets.dataset import Dataset, as_array
 from inspo_benchmark.datasets.format import load
 from inspo_benchmark.datasets.validate import problems
 from inspo_benchmark.learning import train as training
@@ -124,7 +124,8 @@ def train(
     """
     found, cls = _task(task), ALGORITHMS.discover()[algo]
     chosen = _seeds(seeds)
-    check_device(device := str(device), f"device={device!r}")
+    device = str(device)  # of torch.device
+    check_device(device, f"device={device!r}")
     config = settings_of(algo, task, cls.Config.parse([f"{name}={value}" for name, value in settings.items()], algo), paper)
     data = load_dataset(task) if dataset is None else _checked(dataset, found)
     algorithm = cls(config, found.spec)
@@ -191,10 +192,7 @@ def _rollout(policy: Policy, env: VecEnv, task: Task, numbers: range) -> pd.Data
 def _fitting(returned: Any, avail: np.ndarray, over: np.ndarray, task: Task) -> np.ndarray:
     """What a policy returned, as actions. UserError: it is no array, their shape or one of them is not the task's, or one is not available
     in an episode that is not over."""
-    try:
-        actions = np.asarray(returned)
-    except (TypeError, ValueError, RuntimeError):  # lists of several lengths, a tensor on a GPU or with a gradient
-        raise UserError("the policy returned no array of numbers; convert a tensor with x.detach().cpu().numpy()") from None
+    actions = as_array(returned, "the policy returned no array of numbers; convert a tensor with x.detach().cpu().numpy()")
     space = task.spec.space
     shape = (*avail.shape[:2], *space.noise_shape)
     if actions.shape != shape:

@@ -42,7 +42,7 @@ Choices of this implementation, where nothing is published:
     its distances. mu is one joint distribution, as (3) and (7) need, if the state determines the observations. Each agent has one critic
     with a Polyak target; the targets are the Q of a sweep, in (6) as in (8), because their errors are smaller. Policies see their own
     observation.
-  5. Resampling is systematic, within the minibatch. With many agents few rows have most of the weight, unless `rho_max` is small. Where
+ 5. Resampling is systematic, within the minibatch. With many agents few rows have most of the weight, unless `rho_max` is small. Where
     advantages have heavy tails, few rows have most of w, unless `weight_max` is small.
  6. With `scale_by_td_error`, alpha and beta are in units of sigma, the critics' error at the end of the first stage: the root of a running
     mean of (9) over its updates. They then mean the same on every task: policies leave the data where advantages are large beside the
@@ -243,9 +243,7 @@ class InSPO(Algorithm):
 
     # behavior model ----------------------------------------------------------------------------------------------------
 
-    def mu(
-        self, f, x, act=None, **given
-    ):  # action parameters of the behavior model, [..., N, P], without act of every mu^i; see Conditional
+    def mu(self, f, x, act=None, **given):  # action parameters, [..., N, P]; without act those of every mu^i; see Conditional
         obs = x.obs if self.cfg.critic_sees_obs else None
         if act is None:
             return f.mu(x.state, obs)

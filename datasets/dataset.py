@@ -201,12 +201,17 @@ def _episode_ends(e: int, episode: Mapping[str, Any]) -> dict[str, int]:
     return ends
 
 
-def as_numbers(x: Any, wrong: str) -> np.ndarray:
-    """x as an array. UserError with the message `wrong`: it is none of real numbers or truth values."""
+def as_array(x: Any, wrong: str) -> np.ndarray:
+    """UserError with the message `wrong`: x is no array and cannot become one."""
     try:
-        array = np.asarray(x)
+        return np.asarray(x)
     except (TypeError, ValueError, RuntimeError):  # lists of several lengths, a tensor on a GPU or with a gradient
         raise UserError(wrong) from None
+
+
+def as_numbers(x: Any, wrong: str) -> np.ndarray:
+    """x as an array. UserError with the message `wrong`: it is none of real numbers or truth values."""
+    array = as_array(x, wrong)
     if array.dtype.kind not in "biuf":
         raise UserError(wrong)
     return array

@@ -239,10 +239,11 @@ class Algorithm(ABC):
         """The stage that follows after so many updates, and the number of updates at its end. ValueError: the stages do not add up to
         `num_updates`, or two have the same name."""
         stages = self.stages()
+        names = [stage.name for stage in stages]
         if sum(stage.num_updates for stage in stages) != self.cfg.num_updates:
-            raise ValueError(f"the updates of {', '.join(stage.name for stage in stages)} do not add up to {self.cfg.num_updates}")
-        if len({stage.name for stage in stages}) < len(stages):
-            raise ValueError(f"two of the stages {', '.join(stage.name for stage in stages)} have the same name; give each its own")
+            raise ValueError(f"the updates of {', '.join(names)} do not add up to {self.cfg.num_updates}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"two of the stages {', '.join(names)} have the same name; give each its own")
         end = 0
         for stage in stages:
             end += stage.num_updates

@@ -18,7 +18,8 @@ def _execution(algorithm: type[Algorithm]) -> str:
 
 def _scenarios() -> list[str]:
     usable = [task for task in TASKS.values() if is_available(task)]
-    groups = [(scenario, [task for task in usable if task.scenario == scenario]) for scenario in dict.fromkeys(x.scenario for x in usable)]
+    scenarios = dict.fromkeys(task.scenario for task in usable)  # tasks of one need not be neighbors
+    groups = [(scenario, [task for task in usable if task.scenario == scenario]) for scenario in scenarios]
     rest = [obstacle(task) for task in TASKS.values() if not is_available(task)]
     width = max(len(scenario) for scenario, _ in groups)
     lines = [f"  {name:{width}}  {_sizes(tasks[0])}  {' '.join(task.quality for task in tasks)}" for name, tasks in groups]

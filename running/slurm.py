@@ -64,6 +64,7 @@ class Job:
 
 
 def unpickled(content: bytes) -> Job:
+    """The job of these bytes, which are a part of the pickle that submitit reads."""
     ALGORITHMS.discover(), TASKS.discover()
     return Job(*pickle.loads(content))
 

@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
         waiting = [rest for candidate in found for x in candidate.experiments if (rest := x.remaining(finished))]
         print(f"{len(found)} candidates, {len(waiting)} experiments to run", flush=True)
         eta = Eta(seconds_per_update(about for _, about in read_results(args.out)))
-        result = run_pool(waiting, min(args.workers, max(len(waiting), 1)), devices, Limits(), eta) if waiting else None
+        result = run_pool(waiting, min(args.workers, len(waiting)), devices, Limits(), eta) if waiting else None
         text = table(found, load.read(args.out))
         with atomic_write(args.out / "tuning.md") as part:
             part.write_text(text + "\n")
